@@ -1,0 +1,1 @@
+"""Xen-OSCAR: from manifests to a verified virtual cluster, as a pipeline of cacheable artifacts."""

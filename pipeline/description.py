@@ -1,0 +1,104 @@
+"""What a cluster is once every name, address and MAC has been given: plain, frozen, JSON-able data.
+
+`plan.py` makes a `Cluster` from manifests; builders, the hypervisor, the running cluster and the checks read it.
+Nothing here knows recipes, files or libvirt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+Role = Literal["head", "compute"]
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """One partition.  `mount` is a path, or "swap"; `size_mib` 0 = whatever is left; `type` ext4 or swap."""
+
+    mount: str
+    size_mib: int
+    type: str
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A network card: `name` as the machine sees it (eth0), its network, MAC and IPv4 address with prefix length."""
+
+    name: str
+    network: str
+    mac: str
+    address: str
+    prefix: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """`cidr` is the subnet; `host_address` is the address of the VM container's end of the bridge ("" = none)."""
+
+    name: str
+    cidr: str
+    host_address: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A head or compute node.  `index` is 0 for the head node, 1.. for compute nodes.  Disk size in MiB."""
+
+    name: str
+    role: Role
+    index: int
+    memory_mib: int
+    cpus: int
+    disk_mib: int
+    filesystems: tuple[FileSystem, ...]
+    interfaces: tuple[Interface, ...]
+
+    def address_on(self, network: str) -> str:
+        """This machine's address on `network`; KeyError where it has none."""
+        for interface in self.interfaces:
+            if interface.network == network:
+                return interface.address
+        raise KeyError(network)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A whole cluster: the head node, the compute nodes in order, the two networks, the OPKGs in manifest order."""
+
+    name: str
+    distro: str
+    architecture: str
+    domain: str
+    host: str
+    networks: tuple[Network, ...]
+    head: Machine
+    nodes: tuple[Machine, ...]
+    opkgs: tuple[str, ...]
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        return (self.head, *self.nodes)
+
+    def network(self, name: str) -> Network:
+        return next(network for network in self.networks if network.name == name)
+
+    def machine(self, name: str) -> Machine:
+        return next(machine for machine in self.machines if machine.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        def machine(raw: dict[str, Any]) -> Machine:
+            return Machine(**{**raw,
+                              "filesystems": tuple(FileSystem(**item) for item in raw["filesystems"]),
+                              "interfaces": tuple(Interface(**item) for item in raw["interfaces"])})
+
+        return cls(**{**data,
+                      "networks": tuple(Network(**item) for item in data["networks"]),
+                      "head": machine(data["head"]),
+                      "nodes": tuple(machine(item) for item in data["nodes"]),
+                      "opkgs": tuple(data["opkgs"])})

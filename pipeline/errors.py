@@ -1,0 +1,54 @@
+"""The only errors that reach a user: one clear message, a hint, and where to look.
+
+Everything else that is raised is a bug and keeps its traceback.  `dodo.py`, the commands and the worker turn a
+`UserError` into text with `render()` and nothing more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something a person can put right: bad input, a missing tool, a full disk, a machine that does not boot."""
+
+    def __init__(self, message: str, *, hint: str = "", log: Path | None = None, tail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.log = log
+        self.tail = tail
+
+    def render(self) -> str:
+        """The message as a person reads it: what happened, the last lines, what to do, where the log is."""
+        lines = [self.message]
+        lines += [f"    | {line}" for line in self.tail.splitlines()]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        if self.log:
+            lines.append(f"  log:  {self.log}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross a process border (sandbox worker, doit threads): keep every field."""
+        return (_rebuild, (type(self), self.message, self.hint, self.log, self.tail))
+
+
+def _rebuild(cls: type[UserError], message: str, hint: str, log: Path | None, tail: str) -> UserError:
+    return cls(message, hint=hint, log=log, tail=tail)
+
+
+class ManifestError(UserError):
+    """A mistake in `recipes/`: the message starts with `file:line: field`."""
+
+
+class CommandError(UserError):
+    """A tool ended with an error or took too long."""
+
+
+class BuildError(UserError):
+    """A step could not be built."""
+
+
+class ClusterError(UserError):
+    """A running machine did not do what was expected of it: the message names machine and phase."""

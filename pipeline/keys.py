@@ -1,0 +1,199 @@
+"""A step's key, and why it differs from the last one.
+
+key = SHA-256 over: kind and parameters, the recipe files that the builder reads, the source of the builder (its
+module and every `pipeline` module that it imports, and files that it ships), the versions of the host programs it
+runs, and its parents' **output digests**.  Because outputs and not keys of parents count, a parent that is rebuilt
+with the same result stops the rebuild there (early cutoff).
+
+What costs time (hashing sources, asking programs for versions) is remembered in `artifacts/cache/keys.json` by file
+size and time.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CommandError
+from pipeline.run import run, which
+from pipeline.step import Step
+from pipeline.store import Entry, Store, canonical
+
+_PACKAGE = Path(__file__).resolve().parent
+#: Modules that cannot change what a builder writes: how processes are started and errors are told.
+_NEUTRAL = frozenset({"pipeline", "pipeline.errors", "pipeline.run", "pipeline.step", "pipeline.description"})
+
+
+class Keys:
+    """Keys of the steps of one plan, against one store."""
+
+    def __init__(self, steps: Mapping[str, Step], store: Store) -> None:
+        self.steps = steps
+        self.store = store
+        self._cache_file = store.artifacts / "cache" / "keys.json"
+        try:
+            self._cache: dict[str, Any] = json.loads(self._cache_file.read_bytes())
+        except (OSError, ValueError):
+            self._cache = {}
+        self._changed = False
+        self._entries: dict[str, Entry] = {}
+        self._sources: dict[str, str] = {}
+
+    def entry(self, task: str) -> Entry | None:
+        """The up-to-date entry of a task, or None when it (or something below it) must be built."""
+        if task not in self._entries:
+            key = self.key(self.steps[task])
+            entry = self.store.get(key) if key else None
+            if entry is None:
+                return None
+            self._entries[task] = entry
+        return self._entries[task]
+
+    def key(self, step: Step) -> str | None:
+        """The step's key, or None while a parent is not built."""
+        ingredients = self.ingredients(step)
+        return hashlib.sha256(canonical(ingredients)).hexdigest() if ingredients else None
+
+    def ingredients(self, step: Step) -> dict[str, Any] | None:
+        """Everything that the key covers, in a form that can be compared and shown."""
+        parents = []
+        for parent in step.parents:
+            entry = self.entry(parent.task)
+            if entry is None:
+                return None
+            digest = entry.part(parent.part) if parent.part else entry.digest
+            parents.append([parent.role, parent.task.partition(":")[0], digest])
+        return {
+            "kind": step.kind,
+            "params": dict(step.params),
+            "files": dict(step.files),
+            "source": self._source(step),
+            "tools": {tool: self._version(tool) for tool in step.tools},
+            "parents": parents,
+        }
+
+    def why(self, step: Step) -> str:
+        """Why a step must be built: what differs from what it was last made of."""
+        now = self.ingredients(step)
+        if now is None:
+            missing = [parent.task for parent in step.parents if self.entry(parent.task) is None]
+            return f"{', '.join(dict.fromkeys(missing))} must be built first"
+        last = self.store.linked(step.task)
+        if last is None:
+            return "never built here"
+        return "; ".join(_differences(last.manifest.get("ingredients", {}), now)) or "its entry was removed"
+
+    def save(self) -> None:
+        """Keep what was remembered; a lost write costs a little time, nothing else."""
+        if not self._changed:
+            return
+        with contextlib.suppress(OSError):
+            self._cache_file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._cache_file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(self._cache))
+            temporary.rename(self._cache_file)
+            self._changed = False
+
+    # --- what a builder is made of
+
+    def _source(self, step: Step) -> str:
+        module = step.builder.partition(":")[0]
+        name = " ".join([module, *step.ships])
+        if name not in self._sources:
+            self._sources[name] = self._remembered(
+                f"source {name}",
+                lambda: sorted(_closure(module) | _shipped(step)),
+                lambda files: hashlib.sha256(
+                    canonical([[str(file.relative_to(_PACKAGE)), hashlib.sha256(file.read_bytes()).hexdigest()]
+                               for file in files])).hexdigest())
+        return self._sources[name]
+
+    def _version(self, tool: str) -> str:
+        path = which(tool)
+        if path is None:
+            raise CommandError(f"{tool}: command not found", hint="run ./bootstrap: it installs what is missing")
+
+        def ask(_: list[Path]) -> str:
+            lines = run([path, "--version"], timeout=30, check=False)
+            return (lines.stdout or lines.stderr).partition("\n")[0].strip()
+
+        return self._remembered(f"tool {tool}", lambda: [Path(path)], ask)
+
+    def _remembered(self, name: str, find: Any, compute: Any) -> str:
+        """`compute(find())`, remembered for as long as those files keep their sizes and times."""
+        known = self._cache.get(name)
+        if known and all(_signature(Path(file)) == signature for file, signature in known["files"]):
+            return str(known["value"])
+        files = find()
+        value = compute(files)
+        self._cache[name] = {"files": [[str(file), _signature(file)] for file in files], "value": value}
+        self._changed = True
+        return str(value)
+
+
+def _signature(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _shipped(step: Step) -> set[Path]:
+    found: set[Path] = set()
+    for place in step.ships:
+        path = _PACKAGE / place
+        found |= {file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts} \
+            if path.is_dir() else {path}
+    return found
+
+
+def _closure(module: str) -> set[Path]:
+    """The source files of a module and of every `pipeline` module that it imports, directly or not."""
+    found: dict[str, Path] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name in found or name in _NEUTRAL:
+            continue
+        path = _module_file(name)
+        if path is None:
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                pending += [alias.name for alias in node.names if alias.name.startswith("pipeline")]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline"):
+                pending += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return set(found.values())
+
+
+def _module_file(name: str) -> Path | None:
+    base = _PACKAGE.parent.joinpath(*name.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    found = []
+    if old.get("source") != new["source"]:
+        found.append("its builder changed")
+    for what in ("files", "tools", "params"):
+        before, after = old.get(what, {}), new[what]
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name):
+                verb = "is new" if name not in before else "is gone" if name not in after else "changed"
+                label = {"files": "", "tools": "tool ", "params": "parameter "}[what]
+                found.append(f"{label}{name} {verb}")
+    before_parents = [tuple(item) for item in old.get("parents", [])]
+    for position, item in enumerate(new["parents"]):
+        if position >= len(before_parents) or before_parents[position] != tuple(item):
+            found.append(f"input {item[1]} changed" if item[0] == item[1] else f"input {item[0]} ({item[1]}) changed")
+    if len(before_parents) > len(new["parents"]):
+        found.append("it has fewer inputs")
+    return found

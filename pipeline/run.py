@@ -1,0 +1,162 @@
+"""The only place that starts a process.
+
+Commands are argument lists, never shell text.  Standard input is closed, the environment is small and explicit,
+every command has a deadline, and each runs in a process group of its own so that an interrupted run can end all
+of them.  A failure shows the command as `shlex.join` does, ready to paste.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import CommandError
+
+#: The environment commands start with: nothing of the caller's but where tools and the home folder are.
+_INHERITED = ("HOME", "PATH", "TERM", "USER", "LOGNAME", "TMPDIR")
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_running: set[subprocess.Popen[bytes]] = set()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a finished command left: exit status, and its output where that was captured."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The small environment that commands get, plus `extra`."""
+    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    path = [*env.get("PATH", "").split(":"), *_SYSTEM_PATH.split(":")]
+    env["PATH"] = ":".join(dict.fromkeys(part for part in path if part))
+    env["LC_ALL"] = "C.UTF-8"
+    env.update(extra or {})
+    return env
+
+
+def which(tool: str) -> str | None:
+    """The full path of `tool` on the path that commands get (`/usr/sbin` included), or None."""
+    return shutil.which(tool, path=environment()["PATH"])
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    input: bytes | None = None,
+    timeout: float = 600,
+    check: bool = True,
+    hint: str = "",
+) -> Completed:
+    """Run a command to its end.
+
+    With `log`, standard output and error are appended to that file, else they are captured.  `timeout` is in
+    seconds.  Raises CommandError when the command is missing, fails (unless `check` is false) or takes too long.
+    """
+    words = [str(word) for word in argv]
+    with contextlib.ExitStack() as stack:
+        sink: IO[bytes] | int = subprocess.PIPE
+        if log is not None:
+            sink = stack.enter_context(log.open("ab"))
+            sink.write(f"$ {shlex.join(words)}\n".encode())
+            sink.flush()
+        process = stack.enter_context(
+            spawn(words, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else None, stdout=sink,
+                  stderr=subprocess.STDOUT if log is not None else subprocess.PIPE)
+        )
+        try:
+            stdout, stderr = process.communicate(input, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            end(process)
+            stdout, stderr = process.communicate()
+            raise CommandError(f"no end after {timeout:g} s: {shlex.join(words)}", hint=hint, log=log,
+                               tail=_tail(log, stderr or stdout)) from None
+    done = Completed(tuple(words), process.returncode, _text(stdout), _text(stderr))
+    if check and done.status != 0:
+        how = f"exit status {done.status}" if done.status > 0 else f"signal {signal.Signals(-done.status).name}"
+        raise CommandError(f"{how}: {shlex.join(words)}", hint=hint, log=log, tail=_tail(log, stderr or stdout))
+    return done
+
+
+@contextlib.contextmanager
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: IO[bytes] | int | None = None,
+    stdout: IO[bytes] | int | None = None,
+    stderr: IO[bytes] | int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command in a process group of its own; leaving the block ends it if it still runs."""
+    words = [str(word) for word in argv]
+    path = which(words[0])
+    if path is None:
+        raise CommandError(f"{words[0]}: command not found", hint="run ./bootstrap: it installs what is missing")
+    process = subprocess.Popen(  # the one and only
+        [path, *words[1:]],
+        env=environment(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+    with _lock:
+        _running.add(process)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            end(process)
+        with _lock:
+            _running.discard(process)
+
+
+def end(process: subprocess.Popen[bytes], grace: float = 5) -> None:
+    """End a process group: SIGTERM, and SIGKILL after `grace` seconds."""
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, sig)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=grace)
+            return
+
+
+def end_all() -> None:
+    """End every command that still runs; called when the whole run is interrupted."""
+    with _lock:
+        processes = list(_running)
+    for process in processes:
+        end(process)
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def _tail(log: Path | None, captured: bytes | None, lines: int = 12) -> str:
+    if log is not None:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            captured = file.read()
+    return "\n".join(_text(captured).splitlines()[-lines:])

@@ -1,0 +1,100 @@
+"""What a step is: one cacheable artifact to make, as plain data.
+
+Planning yields steps and nothing else.  A step names its builder ("module:function") instead of holding it, so a
+plan can be cached, shown and compared without importing what builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An input: the output of another step.  `role` is the builder's name for it; `part` one file of it, "" = all."""
+
+    role: str
+    task: str
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact.
+
+    `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/,
+    SHA-256).  `ships` are files and folders below pipeline/ that it reads besides its own source.  `tools` are the
+    host programs whose versions matter to the output.  Only `network` steps can reach the network, and what they
+    bring is checked against a SHA-256 or a signature.
+    """
+
+    kind: str
+    name: str
+    doc: str
+    builder: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    parents: tuple[Parent, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    ships: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    network: bool = False
+
+    @property
+    def task(self) -> str:
+        """The doit task that makes it, as `disk:debian12/node1`."""
+        return f"{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A parent's published output as a builder sees it: the folder its files lie in, and their digest."""
+
+    role: str
+    task: str
+    path: Path
+    digest: str
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a builder gets: its step, its inputs, and three places.
+
+    `out` is where its output files go (all of it is published, or none); `work` is scratch space that vanishes
+    afterwards; `recipes` is the recipes folder, of which only `step.files` may be read; `pool` is the package
+    pool that network steps fill.  Tools log to `log`.  `progress(done, total, unit)` shows how far it is.
+    """
+
+    step: Step
+    inputs: tuple[Input, ...]
+    out: Path
+    work: Path
+    recipes: Path
+    pool: Path
+    log: Path
+    progress: Callable[[int, int, str], None]
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.step.params
+
+    def input(self, role: str) -> Input:
+        """The input with that role; KeyError where the plan gave none."""
+        for item in self.inputs:
+            if item.role == role:
+                return item
+        raise KeyError(role)
+
+    @property
+    def layers(self) -> tuple[Input, ...]:
+        """The inputs whose role is `layer`: a root file system's layers, lowest first."""
+        return tuple(item for item in self.inputs if item.role == "layer")
+
+
+#: What a builder is: it fills `job.out` or raises.
+Builder = Callable[[Job], None]
