@@ -1,0 +1,140 @@
+"""What runs as process 1 of a sandbox: makes the root file system `/`, gives up power, runs one command, reaps.
+
+It is started by its file name and imports nothing but the standard library, so that a sandbox opens in some 30 ms
+and nothing is looked up on the host's file system once that is out of reach.
+"""
+
+# Importing pathlib would take longer than opening the sandbox.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH116, PTH120, PTH123, PTH211
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import stat
+import sys
+from typing import Any
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+_MNT_DETACH = 2
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217}
+_PR_CAPBSET_DROP = 24
+
+#: What maintainer scripts need.  No mounting, no devices, no way out of the root, no kernel settings: foreign code
+#: that runs as the real root then can do what it can in a user namespace, and no more.
+_CAPABILITIES = {
+    "chown": 0, "dac_override": 1, "dac_read_search": 2, "fowner": 3, "fsetid": 4, "kill": 5, "setgid": 6, "setuid": 7,
+    "setpcap": 8, "linux_immutable": 9, "net_bind_service": 10, "sys_chroot": 18, "audit_write": 29, "setfcap": 31,
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    """mount(2)."""
+    if _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()) != 0:
+        raise _error(f"mount {kind} {target}")
+
+
+def unmount(target: str) -> None:
+    """Detach a mount."""
+    if _libc.umount2(target.encode(), _MNT_DETACH) != 0:
+        raise _error(f"umount {target}")
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _bind(source: str, target: str, *, writable: bool) -> None:
+    """Show `source` at `target`, whose mount point is made if it is missing."""
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "ab"):
+            pass
+    mount(source, target, "none", MS_BIND | MS_REC, "")
+    if not writable:
+        # a user namespace may not drop the flags that a mount came with
+        kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC | 1024 | 2048)
+        mount("none", target, "none", MS_BIND | MS_REMOUNT | MS_RDONLY | kept, "")
+
+
+def _furnish(root: str) -> None:
+    """/proc, a small /dev, and empty /run and /tmp."""
+    mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
+    mount("tmpfs", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    mount("tmpfs", f"{root}/dev", "tmpfs", MS_NOSUID, "mode=755")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        if stat.S_ISCHR(os.stat(f"/dev/{name}").st_mode):
+            _bind(f"/dev/{name}", f"{root}/dev/{name}", writable=True)
+    for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        os.symlink(target, f"{root}/dev/{name}")
+    for name in ("pts", "shm"):
+        os.mkdir(f"{root}/dev/{name}")
+    mount("devpts", f"{root}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    os.symlink("pts/ptmx", f"{root}/dev/ptmx")
+    mount("tmpfs", f"{root}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    os.makedirs(f"{root}/run/lock", exist_ok=True)
+    os.chmod(f"{root}/run/lock", 0o1777)
+
+
+def _enter(root: str) -> None:
+    """Make `root` this namespace's root and let go of the old one: no chroot to break out of."""
+    os.chdir(root)
+    if _libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b".") != 0:
+        raise _error("pivot_root")
+    unmount(".")
+    os.chdir("/")
+
+
+def _give_up_power() -> None:
+    """Drop every capability that is not listed, for this process's children too."""
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+        last = int(file.read())
+    for number in range(last + 1):
+        if number not in _CAPABILITIES.values() and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            raise _error("prctl")
+
+
+def main(plan: dict[str, Any]) -> int:
+    """Run `plan`'s command; its exit status, 128 + signal like a shell's."""
+    root = plan["root"]
+    socket.sethostname("sandbox")
+    mount("none", "/", "none", MS_REC | MS_PRIVATE, "")
+    mount(root, root, "none", MS_BIND | MS_REC, "")
+    _furnish(root)
+    for source, target, writable in plan["binds"]:
+        _bind(source, root + target, writable=writable)
+    _enter(root)
+    _give_up_power()
+    os.umask(0o022)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(plan["cwd"])
+            os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
+        except OSError as error:
+            os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
+        os._exit(127)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

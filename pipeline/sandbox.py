@@ -1,0 +1,173 @@
+"""The one place where foreign code runs at build time: namespaces, and a chroot without network.
+
+Two rings.  `namespace()` is how a step's worker is started: namespaces of its own, so that its mounts and processes
+vanish with it however it ends; as an ordinary user a user namespace comes on top and everything else stays the same.
+`chroot_run()` is how the worker runs what others wrote (maintainer scripts, scripts of OPKGs): a root file system as
+`/`, no way back to the host's, no network, few capabilities, a deadline, and nothing that outlives the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from pipeline import confine
+from pipeline.errors import BuildError, CommandError
+from pipeline.run import Completed, run
+
+#: The one moment in time that outputs know, and no file in them is younger: 2024-01-01T00:00:00Z.
+SOURCE_DATE_EPOCH = 1_704_067_200
+
+_LEAST_TMPFS = 2 << 30
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment that builders and foreign code get: the same on every machine."""
+    return {
+        "PATH": _PATH,
+        "HOME": "/tmp",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+        **(extra or {}),
+    }
+
+
+def namespace(*, network: bool) -> list[str]:
+    """The start of a command line: what follows it runs as (mapped) root, process 1 in namespaces of its own.
+
+    All of it is killed with the process that starts it, even by SIGKILL.
+    """
+    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
+    if os.geteuid() != 0:
+        argv += ["--user", "--map-auto", "--map-root-user"]
+    if not network:
+        argv.append("--net")
+    return [*argv, "--"]
+
+
+def settle(work: Path) -> None:
+    """First thing in a process that `namespace()` started: private mounts, its own /proc, a neutral host name.
+
+    The folder `work` becomes a tmpfs if there is memory for one; else it stays what it is, and builds are slower.
+    """
+    try:
+        mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
+        mount("proc", "/proc", "proc", flags=confine.MS_NOSUID | confine.MS_NODEV | confine.MS_NOEXEC)
+    except OSError as error:
+        raise BuildError(f"cannot mount inside a namespace: {error}",
+                         hint="`doit doctor` says what this machine forbids") from None
+    socket.sethostname("sandbox")
+    _put_into_memory(work)
+    # Process 1 of a namespace receives only the signals that it handles; its end is the end of all the others.
+    for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(sig, _leave)
+
+
+def _put_into_memory(work: Path) -> None:
+    """Mount a tmpfs at `work`, unless memory is short or overlays in it could not mark replaced directories."""
+    size = memory_available() // 2
+    if size < _LEAST_TMPFS:
+        return
+    mount("tmpfs", work, "tmpfs", flags=confine.MS_NOSUID | confine.MS_NODEV, options=f"mode=755,size={size}")
+    if in_user_namespace():
+        try:
+            os.setxattr(work, "user.overlay.test", b"y")
+            os.removexattr(work, "user.overlay.test")
+        except OSError:  # kernels before 6.6
+            unmount(work)
+
+
+def memory_available() -> int:
+    """Bytes of memory that programs can still get."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return int(rest.split()[0]) * 1024
+    return 0
+
+
+def outer_uid() -> int:
+    """Who (mapped) root is outside of the namespace."""
+    return int(Path("/proc/self/uid_map").read_text().split()[1])
+
+
+def in_user_namespace() -> bool:
+    """Whether root here is an ordinary user outside."""
+    return outer_uid() != 0
+
+
+def _leave(sig: int, frame: FrameType | None) -> None:
+    os._exit(128 + sig)
+
+
+def mount(source: str | Path, target: str | Path, kind: str = "none", *, flags: int = 0, options: str = "") -> None:
+    """mount(2).  Raises OSError naming the target."""
+    confine.mount(str(source), str(target), kind, flags, options)
+
+
+def unmount(target: str | Path) -> None:
+    """Detach what is mounted at `target`."""
+    confine.unmount(str(target))
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A file or folder of the host shown inside a root, at a path below its /run or /tmp."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+def chroot_run(
+    root: Path,
+    argv: Sequence[str],
+    *,
+    log: Path,
+    timeout: float,
+    binds: Sequence[Bind] = (),
+    env: Mapping[str, str] | None = None,
+    input: bytes | None = None,
+    cwd: str = "/",
+    check: bool = True,
+) -> Completed:
+    """Run foreign code with `root` as `/`; it sees its own /proc, a small /dev, and empty /run and /tmp.
+
+    Only for workers that `namespace()` started.  Its output is appended to `log`.  Everything it started is gone
+    when this returns.  Raises CommandError when it fails (unless `check` is false) or takes more than `timeout` s.
+    """
+    for bind in binds:
+        if not bind.target.startswith(("/run/", "/tmp/")):
+            raise ValueError(f"a bind at {bind.target} would leave its mount point in the root")
+    plan = {
+        "root": str(root),
+        "binds": [[str(bind.source), bind.target, bind.writable] for bind in binds],
+        "env": environment(env),
+        "cwd": cwd,
+        "argv": list(argv),
+    }
+    prefix = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--net", "--"]
+    program = [sys.executable, "-I", "-S", confine.__file__, json.dumps(plan)]
+    with log.open("ab") as file:
+        file.write(f"# chroot {root} {shlex.join(argv)}\n".encode())
+    done = run([*prefix, *program], log=log, timeout=timeout, input=input, check=False)
+    if check and done.status != 0:
+        raise CommandError(f"exit status {done.status}: {shlex.join(argv)}", log=log, tail=tail(log))
+    return done
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 8192))
+        return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
