@@ -26,7 +26,8 @@ from pipeline.run import Completed, run
 #: The one moment in time that outputs know, and no file in them is younger: 2024-01-01T00:00:00Z.
 SOURCE_DATE_EPOCH = 1_704_067_200
 
-_LEAST_TMPFS = 2 << 30
+#: Memory that must be available for scratch space in RAM.
+_TMPFS_NEEDS = 3 << 30
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -55,11 +56,8 @@ def namespace(*, network: bool) -> list[str]:
     return [*argv, "--"]
 
 
-def settle(work: Path) -> None:
-    """First thing in a process that `namespace()` started: private mounts, its own /proc, a neutral host name.
-
-    The folder `work` becomes a tmpfs if there is memory for one; else it stays what it is, and builds are slower.
-    """
+def settle() -> None:
+    """First thing in a process that `namespace()` started: private mounts, its own /proc, a neutral host name."""
     try:
         mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
         mount("proc", "/proc", "proc", flags=confine.MS_NOSUID | confine.MS_NODEV | confine.MS_NOEXEC)
@@ -67,24 +65,28 @@ def settle(work: Path) -> None:
         raise BuildError(f"cannot mount inside a namespace: {error}",
                          hint="`doit doctor` says what this machine forbids") from None
     socket.sethostname("sandbox")
-    _put_into_memory(work)
     # Process 1 of a namespace receives only the signals that it handles; its end is the end of all the others.
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, _leave)
 
 
-def _put_into_memory(work: Path) -> None:
-    """Mount a tmpfs at `work`, unless memory is short or overlays in it could not mark replaced directories."""
-    size = memory_available() // 2
-    if size < _LEAST_TMPFS:
-        return
-    mount("tmpfs", work, "tmpfs", flags=confine.MS_NOSUID | confine.MS_NODEV, options=f"mode=755,size={size}")
+def scratch(work: Path) -> bool:
+    """Make the folder `work` a tmpfs; false if it has to stay on disk.
+
+    That is so when memory is short, or when overlays in it could not mark replaced directories.
+    """
+    available = memory_available()
+    if available < _TMPFS_NEEDS:
+        return False
+    mount("tmpfs", work, "tmpfs", options=f"mode=0700,size={available * 6 // 10}")
     if in_user_namespace():
         try:
             os.setxattr(work, "user.overlay.test", b"y")
             os.removexattr(work, "user.overlay.test")
-        except OSError:  # kernels before 6.6
+        except OSError:  # a user's overlay needs user.* attributes; tmpfs has them since Linux 6.6
             unmount(work)
+            return False
+    return True
 
 
 def memory_available() -> int:
