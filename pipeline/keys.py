@@ -27,7 +27,7 @@ from pipeline.store import Entry, Store, canonical
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Modules that cannot change what a builder writes: how processes are started and errors are told.
-_NEUTRAL = frozenset({"pipeline", "pipeline.errors", "pipeline.run", "pipeline.step", "pipeline.description"})
+_NEUTRAL = frozenset({"pipeline", "pipeline.errors", "pipeline.run", "pipeline.step"})
 
 
 class Keys:

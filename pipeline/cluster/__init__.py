@@ -1,0 +1,1 @@
+"""Running clusters: boot, install, verify, and what one does with them afterwards."""

@@ -1,0 +1,125 @@
+"""Secrets and identity of a cluster: made once, kept outside the store with mode 0600, never in an artifact.
+
+    artifacts/identity/CLUSTER/
+        person/         the key with which the person at the host enters the head node, and its known_hosts
+        machines/NAME/  what goes over the root file system of each machine: ssh host key, machine id, munge key, keys
+
+A machine gets its part when it starts (the head node: a tar stream on a small disk of its own) or when it is
+installed (compute nodes: overrides that the head node serves).  The files are given without owners: the machine
+that unpacks them knows its own users.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import tarfile
+from pathlib import Path
+
+from pipeline.description import Cluster, Machine
+from pipeline.run import run
+
+#: First part of every member's name on the identity disk: how the head node knows the disk.
+ARCHIVE_PREFIX = "xen-oscar-identity"
+
+#: Accounts that may go from any machine of the cluster to any other: the administrator and the test user.
+_ACCOUNTS = {"root": "root", "oscartst": "home/oscartst"}
+
+
+class Identity:
+    """The identity of one cluster; made on first use."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self._ensure()
+
+    @property
+    def person_key(self) -> Path:
+        """The private key for root on the head node."""
+        return self.folder / "person" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The head node's host key, for the person's ssh."""
+        return self.folder / "person" / "known_hosts"
+
+    def write_archive(self, target: Path) -> None:
+        """Write the head node's identity disk: a tar stream, `PREFIX/root/` for itself, `PREFIX/nodes/NAME/`."""
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for machine in self.cluster.machines:
+                place = "root" if machine.role == "head" else f"nodes/{machine.name}"
+                self._add(archive, self.folder / "machines" / machine.name, f"{ARCHIVE_PREFIX}/{place}")
+        data = stream.getvalue()
+        data += bytes(-len(data) % (1 << 20))  # a disk is made of whole sectors; a round MiB suits every hypervisor
+        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+
+    @staticmethod
+    def _add(archive: tarfile.TarFile, source: Path, name: str) -> None:
+        for path in [source, *sorted(source.rglob("*"))]:
+            member = archive.gettarinfo(path, f"{name}/{path.relative_to(source)}" if path != source else name)
+            member.uid = member.gid = 0
+            member.uname = member.gname = "root"
+            if path.is_file():
+                with path.open("rb") as file:
+                    archive.addfile(member, file)
+            else:
+                archive.addfile(member)
+
+    def _ensure(self) -> None:
+        """Make what is missing: a cluster that grew gets identities for its new nodes, the others keep theirs."""
+        machines = self.folder / "machines"
+        machines.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, machines):
+            folder.chmod(0o700)
+        _ssh_key(self.person_key, f"person@{self.cluster.name}")
+        for account in _ACCOUNTS:
+            _ssh_key(self.folder / "accounts" / account, f"{account}@{self.cluster.name}")
+        munge_key = self.folder / "munge.key"
+        if not munge_key.exists():
+            _write(munge_key, secrets.token_bytes(128))
+        for machine in self.cluster.machines:
+            _ssh_key(machines / machine.name / "etc/ssh/ssh_host_ed25519_key", f"root@{machine.name}")
+        known = "".join(self._known_host(machine) for machine in self.cluster.machines)
+        for machine in self.cluster.machines:
+            self._furnish(machine, machines / machine.name, known, munge_key.read_bytes())
+        _write(self.known_hosts, self._known_host(self.cluster.head).encode())
+
+    def _furnish(self, machine: Machine, root: Path, known: str, munge_key: bytes) -> None:
+        identifier = root / "etc/machine-id"
+        if not identifier.exists():
+            _write(identifier, (secrets.token_hex(16) + "\n").encode(), 0o444)
+        _write(root / "etc/ssh/ssh_known_hosts", known.encode(), 0o644)
+        _write(root / "etc/munge/munge.key", munge_key)
+        for account, home in _ACCOUNTS.items():
+            private = self.folder / "accounts" / account
+            public = private.with_suffix(".pub").read_bytes()
+            if machine.role == "head" and account == "root":
+                public += self.person_key.with_suffix(".pub").read_bytes()
+            _write(root / home / ".ssh/id_ed25519", private.read_bytes())
+            _write(root / home / ".ssh/authorized_keys", public)
+            (root / home / ".ssh").chmod(0o700)
+
+    def _known_host(self, machine: Machine) -> str:
+        key = (self.folder / "machines" / machine.name / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+        names = [machine.name, f"{machine.name}.{self.cluster.domain}", *(card.address for card in machine.interfaces)]
+        return f"{','.join(names)} {' '.join(key)}\n"
+
+
+def _ssh_key(path: Path, comment: str) -> None:
+    if path.with_suffix(".pub").exists() or path.with_name(path.name + ".pub").exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
+
+
+def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        os.fchmod(file.fileno(), mode)

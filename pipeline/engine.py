@@ -1,0 +1,170 @@
+"""Build one step: lock, run its builder in a worker process inside namespaces, publish.
+
+The engine is what doit's tasks call.  It decides nothing about order (doit does) nor about shape (the plan does).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from pipeline import events, sandbox
+from pipeline.errors import BuildError, UserError
+from pipeline.keys import Keys
+from pipeline.run import run, spawn
+from pipeline.step import Input, Step
+from pipeline.store import Entry, Store, remove
+
+#: Seconds after which a builder is ended; the longest measured takes under a minute, a slow mirror some more.
+DEADLINE = 3600
+
+
+class Engine:
+    """Builds the steps of one plan into one store."""
+
+    def __init__(self, steps: Mapping[str, Step], artifacts: Path, recipes: Path) -> None:
+        self.steps = steps
+        self.artifacts = artifacts
+        self.recipes = recipes
+        self.store = Store(artifacts)
+        self.keys = Keys(steps, self.store)
+        self._missing: set[str] = set()
+        self._asking = threading.Lock()
+
+    def up_to_date(self, task: str) -> bool:
+        """Whether the store holds the step's key; says why where it does not."""
+        with self._asking:
+            entry = self.keys.entry(task)
+            if entry is not None:
+                self.store.link(task, entry)
+                events.outcome(task, "reused", 0.0, entry.size)
+                return True
+            self._missing.add(task)
+            events.reason(task, self.keys.why(self.steps[task]))
+            return False
+
+    def entry(self, task: str) -> Entry:
+        """The up-to-date entry of a task that has been built."""
+        with self._asking:
+            entry = self.keys.entry(task)
+        if entry is None:
+            raise BuildError(f"{task} is not built", hint=f"doit {task}")
+        return entry
+
+    def build(self, task: str) -> None:
+        """Build a step and publish it, or raise UserError; built twice by force, the results are compared."""
+        step = self.steps[task]
+        started = time.time()
+        with self._asking:
+            ingredients = self.keys.ingredients(step)
+            key = self.keys.key(step)
+        if ingredients is None or key is None:
+            raise BuildError(f"{task}: {self.keys.why(step)}")
+        with self.store.building(key, waiting=lambda: events.note(f"{task}: another run builds it; waiting")) as folder:
+            before = self.store.get(key)
+            if before is not None and task in self._missing:  # the run that we waited for has made it
+                self._done(task, before, "reused", started)
+                return
+            self._run(step, folder)
+            entry = self.store.publish(key, folder, {
+                "task": task, "kind": step.kind, "name": step.name, "ingredients": ingredients,
+                "started": datetime.fromtimestamp(started, UTC).isoformat(), "seconds": round(time.time() - started, 2)})
+            if before is not None and before.digest != entry.digest:
+                raise BuildError(f"{task}: built again from the same inputs, it came out different",
+                                 hint="something reaches the output that the key does not cover; this is a bug")
+            self._done(task, entry, "built", started)
+
+    def forget(self, task: str) -> None:
+        """Remove what a task made last, and its link; what is made from it is left alone."""
+        entry = self.store.linked(task)
+        if entry is not None:
+            self.store.remove(entry.key)
+        self.store.link_path(task).unlink(missing_ok=True)
+
+    def _done(self, task: str, entry: Entry, how: str, started: float) -> None:
+        self._missing.discard(task)
+        self.store.link(task, entry)
+        self.keys.save()
+        events.outcome(task, how, time.time() - started, entry.size)
+
+    def _run(self, step: Step, folder: Path) -> None:
+        """Run the builder in a worker; its output is then in `folder/files`."""
+        log = self.artifacts / "logs" / f"{step.task.replace(':', '-').replace('/', '-')}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        pool = self.artifacts / "pool"
+        pool.mkdir(parents=True, exist_ok=True)
+        inputs = []
+        for parent in step.parents:
+            entry = self.entry(parent.task)
+            inputs.append(Input(parent.role, parent.task, entry.path, entry.digest))
+        for place in ("files", "work"):
+            (folder / place).mkdir()
+        job = folder / "job"
+        job.write_bytes(pickle.dumps({"step": step, "inputs": tuple(inputs), "out": folder / "files",
+                                      "work": folder / "work", "recipes": self.recipes, "pool": pool, "log": log}))
+        try:
+            with log.open("wb") as errors:
+                self._worker(step, job, errors, log)
+        except UserError:
+            self._keep(step, folder)
+            raise
+        remove_tree(folder / "work")
+        job.unlink()
+
+    def _worker(self, step: Step, job: Path, errors: IO[bytes], log: Path) -> None:
+        env = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+               "XEN_OSCAR_CACHE": str(self.artifacts / "cache")}
+        if step.network:
+            env |= {name: value for name, value in os.environ.items()
+                    if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")}
+        argv = [*sandbox.namespace(network=step.network), sys.executable, "-m", "pipeline.worker", str(job)]
+        finished = False
+        failure: UserError | None = None
+        with spawn(argv, env=env, stdout=subprocess.PIPE, stderr=errors) as process:
+            timer = threading.Timer(DEADLINE, process.kill)
+            timer.start()
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    message = json.loads(line)
+                    if "error" in message:
+                        failure = pickle.loads(b64decode(message["error"]))
+                    elif "done" in message:
+                        events.progress(step.task, message["done"], message["total"], message["unit"])
+                    else:
+                        finished = True
+                process.wait()
+            finally:
+                timer.cancel()
+        if failure is not None:
+            if failure.log is None:
+                failure.log = log
+            raise failure
+        if not finished or process.returncode != 0:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise BuildError(f"{step.task}: its builder ended with status {process.returncode}", log=log, tail=tail)
+
+    def _keep(self, step: Step, folder: Path) -> None:
+        """Keep what a failed build left, for a look; the next failure of the same task replaces it."""
+        kept = self.artifacts / "failed" / step.task.replace(":", "-").replace("/", "-")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        remove_tree(kept)
+        folder.rename(kept)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove what a build left; an ordinary user needs a namespace for files that belong to mapped users."""
+    try:
+        remove(path)
+    except PermissionError:
+        run([*sandbox.namespace(network=False), "rm", "-rf", "--one-file-system", path])

@@ -1,0 +1,233 @@
+"""Manifests -> steps: the one place in which the shape of the pipeline is read.
+
+Planning is pure: from what stands in `recipes/` alone it yields every step, its inputs and its name.  Nothing is
+built, run or asked of the network here.
+
+    index ── lock ── fetch ── root ── initrd ─┬─ packages/head ── opkgs/head ─┬─ headnode
+                                              │                               └─ disk/head
+                                              └─ packages/compute ── opkgs/compute ── image (SIS)
+    index ── lock ── fetch ── toolroot ─┬─ bootloader       (host-independent build tools)
+                                        └─ netboot          (installer kernel and ramdisk)
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.description import Cluster
+from pipeline.step import Parent, Step
+
+if TYPE_CHECKING:
+    from pipeline.manifests.cluster import ClusterManifest
+    from pipeline.manifests.distro import Distro
+    from pipeline.manifests.recipes import Recipes
+
+Side = Literal["head", "compute"]
+SIDES: tuple[Side, ...] = ("head", "compute")
+
+#: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
+_OPKG_SIDE: dict[Side, Literal["server", "client"]] = {"head": "server", "compute": "client"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps by task name, and every cluster as it will be."""
+
+    steps: dict[str, Step] = field(default_factory=dict)
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+
+    def artifacts_of(self, cluster: str) -> dict[str, str]:
+        """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""
+        machines = self.clusters[cluster].machines
+        return {"image": f"image:{cluster}", "vmconfig": f"vmconfig:{cluster}",
+                **{machine.name: f"disk:{cluster}/{machine.name}" for machine in machines}}
+
+    def below(self, tasks: Iterable[str]) -> list[str]:
+        """These tasks and all that they are made from, inputs first."""
+        found: dict[str, None] = {}
+
+        def visit(task: str) -> None:
+            if task not in found:
+                for parent in self.steps[task].parents:
+                    visit(parent.task)
+                found[task] = None
+
+        for task in tasks:
+            visit(task)
+        return list(found)
+
+
+def make(recipes: Recipes) -> Plan:
+    """The plan for everything in the recipes."""
+    plan = Plan()
+    for name in recipes.netboots:
+        _add(plan, _netboot_steps(recipes, name))
+    for name in recipes.distros:
+        _add(plan, _distro_steps(recipes.distros[name]))
+    for name in recipes.clusters:
+        description = recipes.describe(name)
+        plan.clusters[name] = description
+        _add(plan, _cluster_steps(recipes, name, description))
+    return plan
+
+
+def load(recipes: Path, cache: Path) -> Plan:
+    """`make` of a recipes folder, remembered for as long as no recipe and no module of ours changes."""
+    signature = _signature([recipes, Path(__file__).resolve().parent])
+    try:
+        known, plan = pickle.loads(cache.read_bytes())
+        if known == signature and isinstance(plan, Plan):
+            return plan
+    except Exception:  # any damage to a cache, of whatever kind, only means: plan again
+        cache.unlink(missing_ok=True)
+    from pipeline.manifests.recipes import Recipes
+
+    plan = make(Recipes(recipes))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache.with_name(f"{cache.name}.{id(plan)}")
+    temporary.write_bytes(pickle.dumps((signature, plan)))
+    temporary.rename(cache)
+    return plan
+
+
+def _signature(folders: list[Path]) -> list[tuple[str, int, int, int]]:
+    found = []
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix != ".pyc" and path.is_file():
+                stat = path.stat()
+                found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_mode))
+    return found
+
+
+def _add(plan: Plan, steps: Iterable[Step]) -> None:
+    for step in steps:
+        plan.steps[step.task] = step
+
+
+def _index(distro: Distro) -> Step:
+    return Step(
+        "index", distro.name, f"snapshot of the package index of {distro.name}, signatures checked",
+        "pipeline.families.deb:index",
+        params={"suites": list(distro.suites), "components": list(distro.components),
+                "architecture": distro.architecture, "keyring": distro.keyring, "mirror": distro.mirror},
+        network=True)
+
+
+def _lock(name: str, what: str, distro: Distro, packages: list[str], base: str = "") -> Step:
+    parents = [Parent("index", f"index:{distro.name}")]
+    if base:
+        parents.append(Parent("base", base))
+    return Step("lock", name, f"exact versions and checksums of {what}", "pipeline.families.deb:lock",
+                params={"packages": packages, "architecture": distro.architecture}, parents=tuple(parents),
+                tools=("apt-get",))
+
+
+def _fetch(name: str, what: str, distro: Distro) -> Step:
+    return Step("fetch", name, f"{what}, fetched and checked against the lock", "pipeline.families.deb:fetch",
+                params={"mirror": distro.mirror, "suites": list(distro.suites)},
+                parents=(Parent("lock", f"lock:{name}", "lock.json"),), network=True)
+
+
+def _distro_steps(distro: Distro) -> list[Step]:
+    name = distro.name
+    return [
+        _index(distro),
+        _lock(name, f"the base packages of {name}", distro, [*distro.packages.base, distro.kernel]),
+        _fetch(name, f"base packages of {name}", distro),
+        Step("root", name, f"base root file system of {name}", "pipeline.build.root:build",
+             params={"suite": distro.suite, "architecture": distro.architecture},
+             parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
+             tools=("mmdebstrap", "apt-get", "dpkg", "tar", "python:zstandard")),
+        Step("initrd", name, f"small ramdisk with which machines of {name} find their root",
+             "pipeline.build.initrd:build", parents=(Parent("layer", f"root:{name}"),), ships=("netboot",),
+             tools=("python:zstandard",)),
+    ]
+
+
+def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
+    netboot = recipes.netboots[architecture]
+    distro = recipes.distros[netboot.distro]
+    name = f"netboot-{architecture}"
+    toolroot = Parent("toolroot", f"toolroot:{architecture}")
+    return [
+        _lock(name, f"the build tools and the installer for {architecture}", distro, list(netboot.packages)),
+        _fetch(name, f"packages of the build tools and the installer for {architecture}", distro),
+        Step("toolroot", architecture, "build tools of fixed versions, whatever the host has",
+             "pipeline.build.toolroot:build",
+             parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
+             tools=("dpkg", "python:zstandard")),
+        Step("bootloader", architecture, "GRUB for disks of head and compute nodes",
+             "pipeline.build.bootloader:build", parents=(toolroot,)),
+        Step("netboot", architecture, "kernel and installer ramdisk for compute nodes without a system",
+             "pipeline.build.netboot:build", parents=(toolroot,), ships=("netboot",)),
+    ]
+
+
+def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
+    manifest = recipes.clusters[name]
+    distro = recipes.distros[manifest.distro]
+    tools = (Parent("toolroot", f"toolroot:{distro.architecture}"),
+             Parent("bootloader", f"bootloader:{distro.architecture}"))
+    steps: list[Step] = []
+    stacks: dict[Side, tuple[Parent, ...]] = {}
+    for side in SIDES:
+        made, stacks[side] = _side_steps(recipes, manifest, distro, cluster, side)
+        steps += made
+    steps += [
+        Step("headnode", name, f"the head node of {name} as a tarball (.tar.zst)", "pipeline.build.headnode:build",
+             parents=stacks["head"], tools=("tar", "python:zstandard")),
+        Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.build.image:build",
+             params={"cluster": cluster.to_json()},
+             parents=(*stacks["compute"], *tools, Parent("netboot", f"netboot:{distro.architecture}"))),
+        Step("disk", f"{name}/{cluster.head.name}", f"disk of the head node of {name}", "pipeline.build.disk:head",
+             params={"cluster": cluster.to_json()}, parents=(*stacks["head"], *tools)),
+        Step("vmconfig", name, f"domain definitions of {name}", "pipeline.build.vmconfig:build",
+             params={"cluster": cluster.to_json()}),
+    ]
+    steps += [
+        Step("disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",
+             "pipeline.build.disk:empty", params={"size_mib": node.disk_mib})
+        for node in cluster.nodes
+    ]
+    return steps
+
+
+def _side_steps(recipes: Recipes, manifest: ClusterManifest, distro: Distro, cluster: Cluster,
+                side: Side) -> tuple[list[Step], tuple[Parent, ...]]:
+    """The root file system of one side of a cluster as a stack of layers: what changes most lies on top."""
+    name, base = f"{manifest.name}/{side}", distro.name
+    what = "the head node" if side == "head" else "the compute nodes"
+    opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
+    packages = [*getattr(distro.packages, side)]
+    for opkg in opkgs:
+        packages += opkg.packages(_OPKG_SIDE[side], distro)
+    stack = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
+    steps = [
+        _lock(name, f"the packages of {what} of {manifest.name}", distro, sorted(set(packages)), f"lock:{base}"),
+        _fetch(name, f"packages of {what} of {manifest.name}", distro),
+        Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
+             parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
+             tools=("python:zstandard",)),
+    ]
+    stack.append(Parent("layer", f"packages:{name}"))
+    local = recipes.local_packages(manifest.name, side)
+    if local:
+        steps.append(Step(
+            "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
+            params={"packages": [path for path, _ in local]}, files=tuple(local), parents=tuple(stack),
+            tools=("python:zstandard",)))
+        stack.append(Parent("layer", f"localpackages:{name}"))
+    files: dict[str, str] = {}
+    for opkg in opkgs:
+        files.update(opkg.content(_OPKG_SIDE[side]))
+    params: dict[str, Any] = {"side": side, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs)}
+    steps.append(Step(
+        "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.build.opkgs:build",
+        params=params, files=tuple(sorted(files.items())), parents=tuple(stack), tools=("python:zstandard",)))
+    stack.append(Parent("layer", f"opkgs:{name}"))
+    return steps, tuple(stack)

@@ -1,0 +1,83 @@
+"""The process that runs one builder, inside namespaces: `python -m pipeline.worker JOB.json`.
+
+It is started by `engine.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
+step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
+parent: progress, and at the end `done` or `error`.  Standard error goes to the step's log.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import sys
+import traceback
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from pipeline import sandbox
+from pipeline.errors import UserError
+from pipeline.step import Builder, Job
+from pipeline.store import remove
+
+#: Memory that must be available for scratch space in RAM, else it lies on disk.
+_TMPFS_NEEDS = 3 << 30
+
+#: What network steps need besides: where the mirror is, and the way through a proxy.
+_NETWORK = ("XEN_OSCAR_MIRROR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
+
+
+def _say(**message: Any) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _job(path: Path) -> Job:
+    raw = pickle.loads(path.read_bytes())  # written by our own parent, in a folder of its own
+    return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit))
+
+
+def _scratch_fits_in_memory() -> bool:
+    """Whether scratch space may lie in RAM: a decision of the moment that never shows in an output."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        values = dict(line.split(":", 1) for line in file)
+    return int(values["MemAvailable"].split()[0]) * 1024 > _TMPFS_NEEDS
+
+
+def main(path: Path) -> int:
+    """Run the builder that the job file names; 0 when it filled its output folder."""
+    job = _job(path)
+    kept = {name: os.environ[name] for name in _NETWORK if name in os.environ} if job.step.network else {}
+    os.environ.clear()
+    os.environ.update(sandbox.environment(kept))
+    try:
+        os.umask(0o022)
+        sandbox.settle()
+        in_memory = _scratch_fits_in_memory()
+        if in_memory:
+            sandbox.mount("tmpfs", job.work, "tmpfs", options="mode=0700,size=60%")
+        os.environ.update(HOME=str(job.work), TMPDIR=str(job.work))
+        module, _, function = job.step.builder.partition(":")
+        builder: Builder = getattr(importlib.import_module(module), function)
+        builder(job)
+        if not in_memory:
+            remove(job.work)
+    except UserError as error:
+        _say(error=b64encode(pickle.dumps(error)).decode())
+        return 1
+    except OSError as error:
+        if error.errno not in (28, 12):  # ENOSPC, ENOMEM: the machine's fault, not ours
+            raise
+        traceback.print_exc()
+        _say(error=b64encode(pickle.dumps(UserError(
+            f"{job.step.task}: {error.strerror} at {error.filename or job.work}",
+            hint="free disk space or memory (`doit gc` removes artifacts that no cluster uses), and run again",
+            log=job.log))).decode())
+        return 1
+    _say(finished=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
