@@ -1,0 +1,1 @@
+"""Commands of doit besides its own: one module each, named in pyproject.toml."""
