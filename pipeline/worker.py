@@ -22,9 +22,6 @@ from pipeline.errors import UserError
 from pipeline.step import Builder, Job
 from pipeline.store import remove
 
-#: Memory that must be available for scratch space in RAM, else it lies on disk.
-_TMPFS_NEEDS = 3 << 30
-
 #: What network steps need besides: where the mirror is, and the way through a proxy.
 _NETWORK = ("XEN_OSCAR_MIRROR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
 
@@ -38,13 +35,6 @@ def _job(path: Path) -> Job:
     return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit))
 
 
-def _scratch_fits_in_memory() -> bool:
-    """Whether scratch space may lie in RAM: a decision of the moment that never shows in an output."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        values = dict(line.split(":", 1) for line in file)
-    return int(values["MemAvailable"].split()[0]) * 1024 > _TMPFS_NEEDS
-
-
 def main(path: Path) -> int:
     """Run the builder that the job file names; 0 when it filled its output folder."""
     job = _job(path)
@@ -54,9 +44,7 @@ def main(path: Path) -> int:
     try:
         os.umask(0o022)
         sandbox.settle()
-        in_memory = _scratch_fits_in_memory()
-        if in_memory:
-            sandbox.mount("tmpfs", job.work, "tmpfs", options="mode=0700,size=60%")
+        in_memory = sandbox.scratch(job.work)
         os.environ.update(HOME=str(job.work), TMPDIR=str(job.work))
         module, _, function = job.step.builder.partition(":")
         builder: Builder = getattr(importlib.import_module(module), function)

@@ -1,0 +1,80 @@
+"""The person's own ssh into a cluster: through its namespace to the head node, and from there to the nodes.
+
+Keys, known_hosts and the program itself stay outside the namespace.  One connection to the head node is opened and
+shared, because under emulation a new one costs seconds of processor time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.cluster.identity import Identity
+from pipeline.description import Cluster
+from pipeline.errors import ClusterError, CommandError
+from pipeline.run import run
+
+#: Seconds for a connection to be made; under emulation 1 to 5 were measured.
+_CONNECT = 60
+
+
+class ClusterShell:
+    """Runs commands on the machines of one running cluster (what `checks` needs of a cluster)."""
+
+    def __init__(self, cluster: Cluster, identity: Identity, proxy_command: str, log: Path) -> None:
+        self.cluster = cluster
+        self._log = log
+        name = hashlib.sha256(str(identity.folder).encode()).hexdigest()[:12]
+        # a socket's path may have 107 characters at most, which an artifacts folder can exceed
+        self._sockets = Path(tempfile.gettempdir()) / f"xen-oscar-{os.getuid()}-{name}"
+        self._options = [
+            "-F", "none", "-i", str(identity.person_key), "-o", "IdentitiesOnly=yes",
+            "-o", f"UserKnownHostsFile={identity.known_hosts}", "-o", "GlobalKnownHostsFile=none",
+            "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", "LogLevel=ERROR",
+            "-o", f"ControlPath={self._sockets}/%h", "-o", f"ProxyCommand={proxy_command}",
+        ]
+        self._target = f"root@{cluster.head.address_on('public')}"
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keep one connection to the head node open within the block."""
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        try:
+            run(["ssh", *self._options, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
+                log=self._log, timeout=2 * _CONNECT)
+        except CommandError as error:
+            raise ClusterError(f"{self.cluster.head.name}: no ssh connection to the head node", tail=error.tail,
+                               log=error.log, hint=f"doit console {self.cluster.name} {self.cluster.head.name}") from None
+        try:
+            yield
+        finally:
+            run(["ssh", *self._options, "-O", "exit", self._target], check=False, timeout=30)
+            with contextlib.suppress(OSError):
+                self._sockets.rmdir()
+
+    def argv(self, machine: str, command: list[str], *, tty: bool) -> list[str]:
+        """The ssh command line that runs `command` (or a login shell) on a machine, for a person."""
+        words = ["ssh", *self._options, *(["-t"] if tty else []), self._target]
+        remote = shlex.join(command)
+        if machine != self.cluster.head.name:
+            hop = ["ssh", "-o", "LogLevel=ERROR", *(["-t"] if tty else []), machine]
+            remote = shlex.join([*hop, *([remote] if remote else [])])
+        return [*words, *([remote] if remote else [])]
+
+    def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
+        """Run POSIX sh text on a machine: (exit status, standard output, standard error)."""
+        command = ["sh", "-s"] if user == "root" else ["runuser", "-l", user, "-c", "sh -s"]
+        try:
+            done = run(self.argv(machine, command, tty=False), input=script.encode(), timeout=timeout, check=False)
+        except CommandError as error:
+            raise ClusterError(f"{machine}: {error.message.partition(':')[0]} for a command", tail=error.tail,
+                               hint=f"doit ssh {self.cluster.name} {machine}") from None
+        if done.status == 255:
+            raise ClusterError(f"{machine}: the ssh connection broke", tail=done.stderr,
+                               hint=f"doit console {self.cluster.name} {machine}")
+        return done.status, done.stdout, done.stderr

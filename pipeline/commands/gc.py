@@ -1,0 +1,39 @@
+"""`doit gc`: bound the size of the store; `--check` hashes every entry and sets damaged ones aside."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.commands.base import GraphCommand
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Graph
+
+_GIB = 1 << 30
+
+
+class Gc(GraphCommand):
+    name = "gc"
+    doc_purpose = "remove least recently used artifacts that no cluster refers to"
+    doc_usage = "[--limit GIB] [--check]"
+    doc_description = None
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--limit", type=float, default=20, metavar="GIB", help="size to come down to (default: 20)")
+        parser.add_argument("--check", action="store_true", help="hash every entry; damaged ones are set aside")
+
+    def main(self, graph: Graph, args: argparse.Namespace) -> int:
+        store, keys = graph.engine.store, graph.engine.keys
+        if args.check:
+            for entry in list(store.entries()):
+                damage = store.damage(entry)
+                if damage:
+                    store.set_aside(entry.key)
+                    print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
+        keep = [entry.key for task in graph.plan.steps if (entry := keys.entry(task))]
+        gone = store.collect(int(args.limit * _GIB), keep)
+        left = list(store.entries())
+        print(f"removed {len(gone)} artifacts ({sum(entry.size for entry in gone) / _GIB:.2f} GiB); "
+              f"{len(left)} are left ({sum(entry.size for entry in left) / _GIB:.2f} GiB)")
+        return 0

@@ -1,0 +1,34 @@
+"""`doit update DISTRO`: forget the snapshot of a distribution's package index, so that the next run takes a new one.
+
+Everything else follows by keys: new locks where versions changed, and what is made from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pipeline.commands.base import GraphCommand, nearest
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Graph
+
+
+class Update(GraphCommand):
+    name = "update"
+    doc_purpose = "take newer package versions at the next run"
+    doc_usage = "DISTRO ..."
+    doc_description = None
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("distro", nargs="+", help="name of a distribution (recipes/distros/NAME.toml)")
+
+    def main(self, graph: Graph, args: argparse.Namespace) -> int:
+        known = {step.name for step in graph.plan.steps.values() if step.kind == "index"}
+        for name in args.distro:
+            if name not in known:
+                raise nearest(name, known, "distribution")
+        for name in args.distro:
+            graph.engine.forget(f"index:{name}")
+            print(f"{name}: the next run takes a new snapshot of its package index")
+        return 0
