@@ -158,13 +158,13 @@ class Reporter:
         """Nothing to show: no task has a teardown that lasts."""
 
     def complete_run(self) -> None:
-        """Show the result.  An interrupted run has none: whoever caught the interrupt says what comes of it."""
+        """Show the result.  A run that an exception ends has none: whoever catches that says what comes of it."""
         self._unsubscribe()
         with self._lock:
             self._view.close()
             for text in self._problems:
                 self._view.note(text)
-            if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            if sys.exc_info()[1] is None:
                 self._view.summary(self._counts())
 
     def _counts(self) -> Summary:

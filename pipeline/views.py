@@ -341,9 +341,8 @@ def summary_lines(summary: Summary) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     table = [f"{task:<{widths[0]}}  {result:<{widths[1]}}  {seconds:>{widths[2]}}  {bytes_:>{widths[3]}}".rstrip()
              for task, result, seconds, bytes_ in rows]
-    if not summary.finished:    # failures have been told already
-        table = []
-    return ["", *table, f"{', '.join(counts)} in {duration(summary.seconds)}"]
+    total = f"{', '.join(counts)} in {duration(summary.seconds)}"
+    return ["", *table, total] if summary.finished else [total]     # failures have been told already
 
 
 def duration(seconds: float) -> str:

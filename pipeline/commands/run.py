@@ -21,14 +21,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import doit.doit_cmd
 from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
-from doit.dependency import DatabaseException
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
 from pipeline.errors import UserError
@@ -135,7 +133,7 @@ class Run(DoitRun):
             doit.doit_cmd.set_var("fresh", "1")     # tasks ask doit.get_var("fresh")
         try:
             with _signals_interrupt():
-                return self._execute_once_more(params, args)
+                return int(super().execute(params, args))
         except UserError as error:
             _show(error, as_json=params["json"])
             return 1
@@ -149,14 +147,6 @@ class Run(DoitRun):
                 hint=(f"still running: {', '.join(left)}" if left else
                       "nothing half-made was kept; the same command goes on from here")), as_json=params["json"])
             return 128 + interrupt.signal
-
-    def _execute_once_more(self, params: Any, args: list[str]) -> int:
-        """doit's database is a mere shortcut: where a kill has torn it, begin a new one."""
-        try:
-            return int(super().execute(params, args))
-        except DatabaseException:
-            Path(params["dep_file"]).unlink(missing_ok=True)
-            return int(super().execute(params, args))
 
     def _execute(self, outfile: Any, verbosity: Any = None, always: bool = False, continue_: bool = False,
                  reporter: Any = "live", num_process: int = 0, par_type: str = "thread", single: bool = False,
