@@ -1,0 +1,65 @@
+"""Names, MACs and addresses of every machine of a cluster, from its manifest alone.
+
+The same manifest always gives the same machines, and a compute node keeps what it has when others are added: its MAC
+and its address count from its index, never from how many there are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pipeline import description
+from pipeline.manifests.cluster import Cluster, MachineTable, NetworkTable
+from pipeline.manifests.distro import Distro
+
+#: The fourth byte of a MAC tells the network, the last two the machine.
+_NETWORK_BYTE = {"public": 0, "private": 1}
+
+
+def describe(cluster: Cluster, distro: Distro) -> description.Cluster:
+    """The cluster with everything given out."""
+    public, private = cluster.networks.public, cluster.networks.private
+    first = ipaddress.IPv4Address(private.first_node_address)
+    head = _machine(
+        cluster.head.name, 0, cluster.head,
+        _interface("eth0", "public", public, 0, public.head_address),
+        _interface("eth1", "private", private, 0, private.head_address),
+    )
+    nodes = tuple(
+        _machine(f"{cluster.compute.prefix}{index}", index, cluster.compute,
+                 _interface("eth0", "private", private, index, str(first + index - 1)))
+        for index in range(1, cluster.compute.count + 1)
+    )
+    return description.Cluster(
+        name=cluster.name,
+        distro=distro.name,
+        architecture=distro.architecture,
+        domain=cluster.domain,
+        host=cluster.host,
+        networks=(description.Network("public", public.cidr, public.host_address),
+                  description.Network("private", private.cidr, private.host_address)),
+        head=head,
+        nodes=nodes,
+        opkgs=cluster.opkgs,
+    )
+
+
+def _machine(name: str, index: int, table: MachineTable, *interfaces: description.Interface) -> description.Machine:
+    return description.Machine(
+        name=name,
+        role="compute" if index else "head",
+        index=index,
+        memory_mib=table.memory,
+        cpus=table.cpus,
+        disk_mib=table.disk_mib,
+        filesystems=tuple(
+            description.FileSystem(item.mount, item.size, "swap" if item.mount == "swap" else "ext4")
+            for item in table.filesystems
+        ),
+        interfaces=interfaces,
+    )
+
+
+def _interface(name: str, network: str, table: NetworkTable, index: int, address: str) -> description.Interface:
+    mac = f"{table.mac_prefix}:{_NETWORK_BYTE[network]:02x}:{index >> 8:02x}:{index & 255:02x}"
+    return description.Interface(name, network, mac, address, table.subnet.prefixlen)

@@ -1,0 +1,245 @@
+"""OPKGs: OSCAR packages of any generation as one frozen model, and which packages they ask for on which side.
+
+Generations 1 (OSCAR 4) and 2 (OSCAR 5) list packages under filters, generation 3 (OSCAR 6) has server, client and
+common dependencies; `opkgxml` reads all three.  Filters are honoured alike: an absent filter means always, fields of
+one filter must all fit, and of several filters one must fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pipeline.manifests.mistakes import did_you_mean, listing
+
+Side = Literal["server", "client"]
+Relation = Literal["requires", "suggests", "provides", "conflicts"]
+
+#: Today's names of the phases at which an OPKG's scripts run, and the names that older OPKGs have for them.
+PHASES: Mapping[str, tuple[str, ...]] = {
+    "api-pre-install": ("setup",),
+    "api-pre-configure": ("pre_configure",),
+    "api-post-configure": ("post_configure",),
+    "server-post-install": ("post_server_install", "post_server_rpm_install"),
+    "client-post-install": ("post_client_rpm_install", "post_rpm_install"),
+    "api-post-image": ("post_rpm_nochroot",),
+    "api-post-clientdef": ("post_clients",),
+    "api-post-deploy": ("post_install",),
+    "server-pre-uninstall": (),
+    "server-post-uninstall": ("post_server_rpm_uninstall",),
+    "client-pre-uninstall": (),
+    "client-post-uninstall": ("post_client_rpm_uninstall",),
+    "api-pre-uninstall": (),
+    "api-post-uninstall": (),
+}
+
+#: The phases that run on compute nodes; all others run on the head node.
+CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
+
+#: Names of the same processor family, as OPKGs and distributions write them.
+_ARCHITECTURES = {"x86_64": "amd64", "i486": "i386", "i586": "i386", "i686": "i386", "aarch64": "arm64"}
+
+
+class _Compat(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+class Target(Protocol):
+    """What filters look at: a distribution."""
+
+    @property
+    def compat(self) -> _Compat: ...
+    @property
+    def architecture(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A name with a version to compare with; `rel` is >, >=, <, <= or =, and "" where no version is given."""
+
+    name: str
+    rel: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.rel}{self.version}"
+
+    def admits(self, version: str) -> bool:
+        """Whether that version fits."""
+        if not self.rel:
+            return True
+        order = _compare(version, self.version)
+        return {">": order > 0, ">=": order >= 0, "<": order < 0, "<=": order <= 0, "=": order == 0}[self.rel]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """When something applies: any of these distributions, on any of these architectures; empty = all."""
+
+    distributions: tuple[Versioned, ...] = ()
+    architectures: tuple[str, ...] = ()
+
+    def fits(self, target: Target) -> bool:
+        distribution = not self.distributions or any(
+            item.name == target.compat.name and item.admits(target.compat.version) for item in self.distributions
+        )
+        architecture = not self.architectures or _architecture(target.architecture) in map(
+            _architecture, self.architectures
+        )
+        return distribution and architecture
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """Packages that a side needs (or suggests, provides, conflicts with) where a filter fits; no filter = always."""
+
+    relation: Relation
+    sides: tuple[Side, ...]
+    packages: tuple[Versioned, ...]
+    filters: tuple[Filter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script of the OPKG: the phase in today's name, and the file's name in its folder."""
+
+    phase: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Opkg:
+    """An OPKG.  `name` is its folder's; `title` is what older generations have as a name for people to read.
+
+    `provides`, `conflicts` and `requires` are between OPKGs; `dependencies` name packages of the distribution.
+    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has.
+    """
+
+    name: str
+    title: str
+    version: str
+    summary: str
+    class_: str
+    generation: int
+    provides: tuple[Versioned, ...]
+    conflicts: tuple[Versioned, ...]
+    requires: tuple[Versioned, ...]
+    dependencies: tuple[Dependency, ...]
+    filters: tuple[Filter, ...]
+    scripts: tuple[Script, ...]
+    tests: tuple[str, ...]
+    folder: Path
+
+    def script(self, phase: str) -> str | None:
+        """The path of that phase's script below the OPKG's folder, or None."""
+        return next((f"scripts/{item.file}" for item in self.scripts if item.phase == phase), None)
+
+    def is_for(self, target: Target) -> bool:
+        """Whether the OPKG as a whole is meant for that distribution."""
+        return not self.filters or any(item.fits(target) for item in self.filters)
+
+
+def packages(opkg: Opkg, side: Side, target: Target) -> list[str]:
+    """What the OPKG requires of the distribution on that side: "name" or "name>=1.2", in its order, each once."""
+    wanted: dict[str, None] = {}
+    for item in opkg.dependencies:
+        fits = not item.filters or any(one.fits(target) for one in item.filters)
+        if item.relation == "requires" and side in item.sides and fits:
+            wanted.update(dict.fromkeys(map(str, item.packages)))
+    return list(wanted)
+
+
+def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target) -> tuple[tuple[str, ...], list[str]]:
+    """The OPKGs to install, in order, and what is wrong with that choice.
+
+    Those of class "core" come first if they are not named, each one comes after what it requires, and otherwise the
+    order is that of `wanted`.  Names that are not in `opkgs` are left out.
+    """
+    named = [name for name in dict.fromkeys(wanted) if name in opkgs]
+    core = [name for name, item in sorted(opkgs.items()) if item.class_ == "core" and name not in named]
+    chosen = _Choice(opkgs, [*core, *named])
+    wrong = chosen.wrong
+    for index, name in enumerate(chosen.order):
+        item = opkgs[name]
+        if not item.is_for(target):
+            meant = listing({str(one) for each in item.filters for one in each.distributions})
+            wrong.append(f'OPKG "{name}" is not for {target.compat.name} {target.compat.version} on '
+                         f"{target.architecture}; it is for {meant}")
+        for other in chosen.order[:index]:
+            if _conflict(item, opkgs[other]) or _conflict(opkgs[other], item):
+                wrong.append(f'OPKG "{name}" conflicts with "{other}"; expected one of them')
+    return tuple(chosen.order), wrong
+
+
+class _Choice:
+    """Depth first through what OPKGs require."""
+
+    def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str]) -> None:
+        self.order: list[str] = []
+        self.wrong: list[str] = []
+        self._opkgs = opkgs
+        self._wanted = wanted
+        for name in wanted:
+            self._add(name, ())
+
+    def _add(self, name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            circle = " -> ".join([*above[above.index(name):], name])
+            self.wrong.append(f"OPKGs require each other in a circle: {circle}")
+        elif name not in self.order:
+            for need in self._opkgs[name].requires:
+                provider = self._provider(name, need)
+                if provider is not None:
+                    self._add(provider, (*above, name))
+            if name not in self.order:
+                self.order.append(name)
+
+    def _provider(self, name: str, need: Versioned) -> str | None:
+        able = [other for other, item in sorted(self._opkgs.items()) if _satisfies(item, need)]
+        for other in (need.name, *self._wanted):
+            if other in able:
+                return other
+        if len(able) == 1:
+            return able[0]
+        if able:
+            self.wrong.append(f'OPKG "{name}" requires "{need}", which several OPKGs provide; '
+                              f"expected one of them to be named: {listing(able)}")
+        else:
+            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides'
+                              f"{did_you_mean(need.name, self._opkgs)}")
+        return None
+
+
+def _conflict(one: Opkg, other: Opkg) -> bool:
+    return any(_satisfies(other, need) for need in one.conflicts)
+
+
+def _satisfies(opkg: Opkg, need: Versioned) -> bool:
+    """Whether an OPKG is, or provides, what is needed."""
+    if opkg.name == need.name:
+        return need.admits(opkg.version)
+    return any(item.name == need.name and (not need.rel or (bool(item.version) and need.admits(item.version)))
+               for item in opkg.provides)
+
+
+def _architecture(name: str) -> str:
+    return _ARCHITECTURES.get(name, name)
+
+
+def _compare(one: str, other: str) -> int:
+    """The order of two versions: numbers as numbers, the rest as text, and 1.0 before 1.0.1."""
+    left, right = _parts(one), _parts(other)
+    return (left > right) - (left < right)
+
+
+def _parts(version: str) -> list[tuple[int, int, str]]:
+    epoch, _, rest = version.rpartition(":")
+    words = re.findall(r"[0-9]+|[A-Za-z]+", rest)
+    numbers = [(1, int(word), "") if word.isdigit() else (0, 0, word) for word in words]
+    return [(1, int(epoch) if epoch.isdecimal() else 0, ""), *numbers]

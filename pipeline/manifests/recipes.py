@@ -1,0 +1,151 @@
+"""The recipes folder: everything in it by kind and name, read when asked for, and checked against each other.
+
+    recipes = load(Path("recipes"))
+    recipes.cluster("debian12")     # one, with what it refers to
+    recipes.check()                 # all of it, every mistake at once
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline import description
+from pipeline.errors import ManifestError
+from pipeline.manifests import allocation, loader, opkg, opkgfolder
+from pipeline.manifests.cluster import Cluster
+from pipeline.manifests.distro import Distro
+from pipeline.manifests.host import Host
+from pipeline.manifests.loader import Document
+from pipeline.manifests.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
+from pipeline.manifests.netboot import Netboot
+from pipeline.manifests.opkg import Opkg
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+
+def load(folder: Path) -> Recipes:
+    """The recipes in that folder; nothing in it is read yet."""
+    if not folder.is_dir():
+        raise ManifestError(f"{shown(folder)}: no such folder; expected the recipes",
+                            hint="run this in the project's folder")
+    return Recipes(folder)
+
+
+class Recipes:
+    """All recipes of a folder.  What was read once is kept; a manifest with mistakes raises each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.distro = functools.cache(self._distro)
+        self.host = functools.cache(self._host)
+        self.netboot = functools.cache(self._netboot)
+        self.opkg = functools.cache(self._opkg)
+        self.cluster = functools.cache(self._cluster)
+
+    def names(self, kind: str) -> list[str]:
+        """The names of what is there: `kind` is the folder: "clusters", "distros", "hosts", "netboot" or "opkgs"."""
+        folder = self.folder / kind
+        if not folder.is_dir():
+            return []
+        if kind == "opkgs":
+            return sorted(entry.name for entry in folder.iterdir()
+                          if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.stem for entry in folder.iterdir()
+                      if entry.suffix == ".toml" and not entry.name.startswith("."))
+
+    def describe(self, cluster: str) -> description.Cluster:
+        """A cluster with every name and address given out."""
+        manifest = self.cluster(cluster)
+        return allocation.describe(manifest, self.distro(manifest.distro))
+
+    def check(self) -> None:
+        """Read everything; raise one ManifestError with all mistakes."""
+        collector = Collector()
+        readers: dict[str, Callable[[str], object]] = {
+            "distros": self.distro, "hosts": self.host, "opkgs": self.opkg, "netboot": self.netboot,
+            "clusters": self.cluster,
+        }
+        for kind, reader in readers.items():
+            for name in self.names(kind):
+                collector.attempt(functools.partial(reader, name))
+        collector.finish()
+
+    def _distro(self, name: str) -> Distro:
+        return loader.validate(self._document("distros", name), Distro)
+
+    def _host(self, name: str) -> Host:
+        return loader.validate(self._document("hosts", name), Host)
+
+    def _netboot(self, name: str) -> Netboot:
+        document = self._document("netboot", name)
+        manifest = loader.validate(document, Netboot)
+        self._refer(document, ("distro",), "distros", manifest.distro)
+        architecture = self.distro(manifest.distro).architecture
+        if name != architecture:
+            fail([document.mistake(("distro",), f"{quoted(manifest.distro)} is for {architecture}; expected one for "
+                                                f"{name}, as this file is called")])
+        return manifest
+
+    def _opkg(self, name: str) -> Opkg:
+        self._known("opkgs", name)
+        return opkgfolder.load(self.folder / "opkgs" / name)
+
+    def _cluster(self, name: str) -> Cluster:
+        """The cluster; its `opkgs` are completed by what they require, and in the order of installation."""
+        self._known("clusters", name)
+        names = self.names("clusters")
+        document = loader.extended(
+            self._file("clusters", name), lambda base: self._file("clusters", base) if base in names else None,
+            names, _absolute_paths)
+        manifest = loader.validate(document, Cluster)
+        collector = Collector()
+        collector.attempt(lambda: self._refer(document, ("host",), "hosts", manifest.host))
+        collector.attempt(lambda: self._refer(document, ("distro",), "distros", manifest.distro))
+        for index, wanted in enumerate(manifest.opkgs):
+            collector.attempt(functools.partial(self._refer, document, ("opkgs", index), "opkgs", wanted))
+        collector.attempt(lambda: self.host(manifest.host) if manifest.host in self.names("hosts") else None)
+        distro = collector.attempt(
+            lambda: self.distro(manifest.distro) if manifest.distro in self.names("distros") else None)
+        opkgs = {one: found for one in self.names("opkgs")
+                 if (found := collector.attempt(functools.partial(self.opkg, one))) is not None}
+        collector.finish()
+        assert distro is not None  # finish() raises otherwise
+        order, wrong = opkg.resolve(opkgs, manifest.opkgs, distro)
+        if wrong:
+            fail([document.mistake(("opkgs",), text) for text in wrong])
+        return manifest.model_copy(update={"opkgs": order})
+
+    def _file(self, kind: str, name: str) -> Path:
+        return self.folder / kind / f"{name}.toml"
+
+    def _document(self, kind: str, name: str) -> Document:
+        self._known(kind, name)
+        return loader.read(self._file(kind, name))
+
+    def _known(self, kind: str, name: str) -> None:
+        """Names that come from the command line, and names of files."""
+        names = self.names(kind)
+        if name not in names:
+            raise ManifestError(f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
+                                f"{did_you_mean(name, names)}")
+        if kind != "opkgs" and not _NAME.fullmatch(name):
+            fail([Mistake(shown(self._file(kind, name)), 1, "", "the file's name is no name; expected letters a-z, "
+                                                                "digits and inner hyphens, 40 at most")])
+
+    def _refer(self, document: Document, key: Key, kind: str, name: str) -> None:
+        """A name that stands in a manifest."""
+        names = self.names(kind)
+        if name not in names:
+            fail([document.mistake(key, f"{quoted(name)} is not in {shown(self.folder / kind)}; expected one of "
+                                        f"{listing(names)}{did_you_mean(name, names)}")])
+
+
+def _absolute_paths(document: Document) -> None:
+    """Paths are relative to the manifest in which they stand, also when another one extends that."""
+    packages = document.data.get("packages")
+    for files in packages.values() if isinstance(packages, dict) else ():
+        if isinstance(files, list):
+            files[:] = [loader.relative_to_file(document, file) if isinstance(file, str) else file for file in files]

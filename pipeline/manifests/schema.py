@@ -1,0 +1,43 @@
+"""JSON Schemas of the manifests, for editors: `#:schema ../schema/cluster.json` in a recipe names its own.
+
+    python -m pipeline.manifests.schema     writes recipes/schema/ anew
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.manifests.cluster import Cluster
+from pipeline.manifests.distro import Distro
+from pipeline.manifests.host import Host
+from pipeline.manifests.loader import Manifest
+from pipeline.manifests.netboot import Netboot
+
+_KINDS: tuple[type[Manifest], ...] = (Cluster, Distro, Host, Netboot)
+
+
+def schemas() -> dict[str, str]:
+    """File name -> text of the schema."""
+    return {f"{kind.__name__.lower()}.json": json.dumps(_schema(kind), indent=2) + "\n" for kind in _KINDS}
+
+
+def _schema(kind: type[Manifest]) -> dict[str, Any]:
+    schema = kind.model_json_schema()
+    del schema["properties"]["name"]
+    schema["required"].remove("name")
+    if kind is Cluster:  # what it needs may stand in the cluster that it extends
+        schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def write(folder: Path) -> None:
+    """Write all schemas into that folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in schemas().items():
+        (folder / name).write_text(text)
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent.parent.parent / "recipes" / "schema")
