@@ -266,9 +266,9 @@ class LocalPackages(Table):
     """Package files under test, installed over those of the distribution."""
 
     head: Items[FilePath] = ()
-    """The .deb files for the head node, relative to the manifest."""
+    """The .deb files for the head node: paths from the manifest's folder (absolute once it is read)."""
     compute: Items[FilePath] = ()
-    """The .deb files for compute nodes, relative to the manifest."""
+    """The .deb files for compute nodes: paths from the manifest's folder (absolute once it is read)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -331,8 +331,9 @@ class Cluster(Manifest):
                 yield ("opkgs", index), f"{quoted(name)} is there twice; expected each OPKG once"
 
 
-def _wrong_package_file(file: Path) -> str:
+def _wrong_package_file(path: str) -> str:
     """What is wrong with a package file under test, or ""."""
+    file = Path(path)
     if file.suffix != ".deb":
         return f'{quoted(file.name)} is no Debian package; expected a file whose name ends in ".deb"'
     try:

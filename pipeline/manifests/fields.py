@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
@@ -126,10 +125,10 @@ def _oui(value: str) -> str:
     return prefix
 
 
-def _file(value: Any) -> Path:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError(f"{quoted(value)} is not a path; expected text")
-    return Path(value)
+def _path(value: str) -> str:
+    if not value or not value.isprintable():
+        raise ValueError(f"{quoted(value)} is not a path; expected printable text")
+    return value
 
 
 _SIZE_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,9}[MGT]$", "examples": ["512M", "2G"]}
@@ -145,4 +144,4 @@ SuiteName = Annotated[str, AfterValidator(_suite)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]
 MacPrefix = Annotated[str, AfterValidator(_oui)]
-FilePath = Annotated[Path, BeforeValidator(_file), WithJsonSchema({"type": "string"})]
+FilePath = Annotated[str, AfterValidator(_path)]
