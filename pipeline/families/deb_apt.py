@@ -1,0 +1,75 @@
+"""A private apt: its state, cache and configuration in a folder of its own, nothing of the host's but its network ways.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.run import Completed, run
+
+#: Seconds that one request may take, and how often it is tried again.
+_PATIENCE = {"Acquire::http::Timeout": "20", "Acquire::https::Timeout": "20", "Acquire::Retries": "2"}
+#: What of the host's configuration says how to reach mirrors, and whether old snapshots of them are welcome.
+_HOST_WAYS = re.compile(r'(Acquire::(?:[a-z+]+::[^"]*[Pp]roxy[^"]*|https::[^"]*|Check-Valid-Until|Check-Date'
+                        r'|ForceIPv[46])) "(.*)";')
+
+
+class Apt:
+    """apt-get with everything it reads and writes below `folder`."""
+
+    def __init__(self, folder: Path, *, architecture: str, sources: Sequence[str], lists: Path,
+                 status: str = "", options: Mapping[str, str] | None = None) -> None:
+        (folder / "cache/archives/partial").mkdir(parents=True)
+        (folder / "state").mkdir()
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        self._config = folder / "apt.conf"
+        (folder / "status").write_text(status)
+        (folder / "sources.list").write_text("".join(f"{line}\n" for line in sources))
+        values = {
+            "Dir::State": str(folder / "state"),
+            "Dir::State::status": str(folder / "status"),
+            "Dir::State::lists": str(lists),
+            "Dir::Cache": str(folder / "cache"),
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "Dir::Etc": str(folder),
+            "Dir::Etc::sourcelist": str(folder / "sources.list"),
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::Etc::trustedparts": "/dev/null",
+            "Dir::Log": str(folder),
+            "APT::Architecture": architecture,
+            "APT::Architectures::": architecture,
+            "APT::Install-Recommends": "false",
+            "APT::Get::Assume-Yes": "true",
+            "APT::Get::Remove": "false",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Acquire::GzipIndexes": "false",
+            "Debug::NoLocking": "true",
+            **(options or {}),
+        }
+        self._config.write_text("".join(f'{name} "{value}";\n' for name, value in values.items()))
+
+    def get(self, *words: str, timeout: float) -> Completed:
+        """Run apt-get to its end, whatever its exit status."""
+        return run(["apt-get", "-q", *words], env={"APT_CONFIG": str(self._config)}, timeout=timeout, check=False)
+
+
+def network_options() -> dict[str, str]:
+    """Options for an apt that reaches mirrors as the host's own does (through its proxy, for example)."""
+    dump = run(["apt-config", "dump"], check=False).stdout
+    return {**dict(_HOST_WAYS.findall(dump)), **_PATIENCE}
+
+
+def complaint(output: str) -> str:
+    """What apt has to say about a failure, without what it did before."""
+    lines = output.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("The following packages have unmet dependencies"):
+            return "\n".join(lines[number:])
+    return "\n".join(line for line in lines if re.match(r"[EW]: |Err:|  ", line)) or "\n".join(lines[-8:])
