@@ -1,0 +1,67 @@
+# The facts about one machine, in one go: a clock reading, then sections.  POSIX sh and what every small system has.
+#
+# Given: mark (what starts a section line), mounts (the mount points to list; empty: don't compare files).
+# With mounts, standard input is the image's checksums.
+
+section() { printf '\n%s %s\n' "$mark" "$1"; }
+
+date +%s.%N
+section hostname
+cat /proc/sys/kernel/hostname
+section kernel
+uname -r
+section hardware
+grep -c '^processor' /proc/cpuinfo
+grep '^MemTotal:' /proc/meminfo
+section addresses
+ip -o -4 address show 2>&1
+section macs
+for card in /sys/class/net/*; do
+    read -r mac < "$card/address" && echo "${card##*/} $mac"
+done 2> /dev/null
+section blocks
+for disk in /sys/block/*; do
+    name=${disk##*/}
+    case $name in loop* | ram* | zram* | nbd*) continue ;; esac
+    read -r device < "$disk/dev" && read -r size < "$disk/size" && echo "$name $name $device $size 0"
+    for part in "$disk/$name"*; do
+        [ -e "$part/partition" ] || continue
+        read -r device < "$part/dev" && read -r size < "$part/size" && read -r number < "$part/partition" &&
+            echo "${part##*/} $name $device $size $number"
+    done
+done
+section labels
+for disk in /sys/block/*; do
+    name=${disk##*/}
+    [ -e "$disk/${name}1" ] || [ -e "$disk/${name}p1" ] || continue
+    printf '%s ' "$name"
+    od -A n -v -t x1 -N 512 "/dev/$name" 2> /dev/null | tr -d ' \n'
+    echo
+done
+section mounts
+cat /proc/self/mountinfo
+section sizes
+df -P -k 2> /dev/null
+section swaps
+cat /proc/swaps
+section packages
+dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' 2>&1
+section units
+failed=$(systemctl list-units --state=failed --no-legend --plain --no-pager 2>&1)
+echo "$failed"
+section unitlog
+[ -z "$failed" ] || echo "$failed" | cut -d ' ' -f 1 | xargs systemctl status --no-pager --full --lines 20 2>&1
+section dmesg
+dmesg 2>&1
+if [ -n "$mounts" ]; then
+    cd /
+    section tree
+    start=$(date +%s)
+    find $mounts -xdev \( -type l -printf '%y %m %U %G %l\0%p\n' -o -printf '%y %m %U %G %s\0%p\n' \) 2>&1 | tr '\0' '\t'
+    section sums
+    # Whatever else is tested meanwhile comes first.
+    LC_ALL=C nice -n 10 md5sum --quiet -c - 2>&1
+    section elapsed
+    echo $(($(date +%s) - start))
+fi
+section end

@@ -1,0 +1,258 @@
+"""What was seen on the machines: the collector's sections, and what they mean.
+
+Sections are kept as text and read only when a check asks for them.  So one section that cannot be read spoils
+the checks that need it and no others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+
+class FactsError(ValueError):
+    """A fact that a check needs is not there or cannot be read; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A disk (`number` 0) or a partition: its disk's name, device number as `254:1`, and size in bytes."""
+
+    name: str
+    disk: str
+    device: str
+    size: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system."""
+
+    point: str
+    device: str
+    type: str
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a tree, whatever its type: `detail` is a file's size or a link's target, empty for the others."""
+
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    detail: str
+
+    def __str__(self) -> str:
+        detail = {"f": f", {self.detail} bytes", "l": f" to {self.detail}"}.get(self.type, "")
+        return f"{self.type} {self.mode:04o} {self.uid}:{self.gid}{detail}"
+
+
+Tree = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The sections of one machine."""
+
+    machine: str
+    sections: Mapping[str, str]
+
+    def text(self, section: str) -> str:
+        if section not in self.sections:
+            raise FactsError(f"the collector brought nothing about {section}")
+        return self.sections[section]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the collector came to its end."""
+        return "end" in self.sections
+
+    @property
+    def hostname(self) -> str:
+        return self.text("hostname").strip()
+
+    @property
+    def kernel(self) -> str:
+        return self.text("kernel").strip()
+
+    @property
+    def cpus(self) -> int:
+        return int(self._match("hardware", r"^(\d+)$"))
+
+    @property
+    def memory_mib(self) -> int:
+        return int(self._match("hardware", r"^MemTotal:\s+(\d+) kB$")) // 1024
+
+    @property
+    def clock(self) -> tuple[float, float]:
+        """This machine's clock, and the head node's when that reading arrived there."""
+        mine, head = self._match("clock", r"^([\d.]+ [\d.]+)$").split()
+        return float(mine), float(head)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that comparing the files took."""
+        return float(self._match("elapsed", r"^(\d+)$"))
+
+    @cached_property
+    def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        """IPv4 addresses with prefix length by interface, without the loopback's."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, address in re.findall(r"^\d+: (\S+)\s+inet (\S+)", self.text("addresses"), re.MULTILINE):
+            if name != "lo":
+                found[name] = (*found.get(name, ()), address)
+        if not found and "inet 127." not in self.text("addresses"):
+            raise FactsError(f"addresses cannot be read: {_first(self.text('addresses'))}")
+        return found
+
+    @cached_property
+    def macs(self) -> Mapping[str, str]:
+        return dict(line.split() for line in self.text("macs").splitlines() if len(line.split()) == 2)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        found = []
+        for line in self.text("blocks").splitlines():
+            name, disk, device, sectors, number = self._fields("blocks", line, 5)
+            found.append(Block(name, disk, device, int(sectors) * 512, int(number)))
+        return tuple(found)
+
+    def block(self, device: str) -> Block:
+        """The disk or partition with that device number or name."""
+        for block in self.blocks:
+            if device in (block.device, block.name):
+                return block
+        raise FactsError(f"there is no disk or partition {device}")
+
+    @cached_property
+    def partition_types(self) -> Mapping[tuple[str, int], int]:
+        """The type of each primary partition by (disk, number), as it stands in the DOS label."""
+        found = {}
+        for line in self.text("labels").splitlines():
+            disk, label = self._fields("labels", line, 2)
+            raw = bytes.fromhex(label)
+            if len(raw) != 512 or raw[510:] != b"\x55\xaa":
+                raise FactsError(f"{disk} has no DOS label")
+            for number in range(1, 5):
+                kind = raw[446 + 16 * (number - 1) + 4]
+                if kind:
+                    found[disk, number] = kind
+        return found
+
+    @cached_property
+    def mounts(self) -> Mapping[str, Mount]:
+        """What is mounted, by mount point; of several on one point the last, which hides the others."""
+        found = {}
+        for line in self.text("mounts").splitlines():
+            before, separator, after = line.partition(" - ")
+            if not separator:
+                raise FactsError(f"mounts cannot be read: {line}")
+            _, _, device, _, point, options, *_ = before.split(" ")
+            kind, _, super_options, *_ = after.split(" ")
+            writable = "rw" in options.split(",") and "rw" in super_options.split(",")
+            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
+            found[point] = Mount(point, device, kind, writable)
+        return found
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Sizes of mounted file systems in bytes, by mount point."""
+        rows = re.findall(r"^\S.*?\s(\d+)\s+\d+\s+-?\d+\s+(?:\d+%|-)\s+(/.*)$", self.text("sizes"), re.MULTILINE)
+        return {point: int(kib) * 1024 for kib, point in rows}
+
+    @cached_property
+    def swaps(self) -> tuple[tuple[str, int], ...]:
+        """(device name, bytes) of each active swap area."""
+        rows = [self._fields("swaps", line, 5) for line in self.text("swaps").splitlines()[1:] if line.strip()]
+        return tuple((row[0].removeprefix("/dev/"), int(row[2]) * 1024) for row in rows)
+
+    @cached_property
+    def packages(self) -> Mapping[str, tuple[str, str]]:
+        """(version, status as dpkg abbreviates it) by name; those removed but for their configuration are left out."""
+        found = {}
+        for line in self.text("packages").splitlines():
+            name, version, status = self._fields("packages", line, 3, optional=1)
+            if status not in ("rc", "un", "pn"):
+                found[name] = (version, status)
+        if not found:
+            raise FactsError("there is no package database")
+        return found
+
+    @property
+    def failed_units(self) -> tuple[str, ...]:
+        rows = [line.split(maxsplit=3) for line in self.text("units").splitlines() if line.strip()]
+        if any(len(row) < 4 or row[2] != "failed" for row in rows):
+            raise FactsError(f"units cannot be read: {_first(self.text('units'))}")
+        return tuple(row[0] for row in rows)
+
+    @cached_property
+    def tree(self) -> Tree:
+        return parse_tree(self.text("tree"))
+
+    @cached_property
+    def sums(self) -> Mapping[str, str]:
+        """Paths whose content does not have the image's checksum, and how md5sum says so."""
+        found = {}
+        for line in self.text("sums").splitlines():
+            path, separator, how = line.rpartition(": ")
+            if separator and how.startswith("FAILED"):
+                found[_relative(path)] = how
+            elif not line.startswith("md5sum: "):
+                raise FactsError(f"checksums cannot be read: {line}")
+        if not found and "md5sum: " in self.text("sums"):
+            raise FactsError(f"checksums were not compared: {_first(self.text('sums'))}")
+        return found
+
+    def _match(self, section: str, pattern: str) -> str:
+        match = re.search(pattern, self.text(section), re.MULTILINE)
+        if match is None:
+            raise FactsError(f"{section} cannot be read: {_first(self.text(section))}")
+        return match[1]
+
+    @staticmethod
+    def _fields(section: str, line: str, count: int, *, optional: int = 0) -> list[str]:
+        fields = line.split()
+        if not count - optional <= len(fields) <= count:
+            raise FactsError(f"{section} cannot be read: {line}")
+        return fields + [""] * (count - len(fields))
+
+
+def parse(text: str, mark: str) -> dict[str, Facts]:
+    """The facts by machine in what `fanout.sh` printed."""
+    machines: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
+    for block in text.split(f"\n{mark} ")[1:]:
+        name, _, body = block.partition("\n")
+        if name.startswith("machine "):
+            current = machines.setdefault(name.removeprefix("machine "), {})
+        else:
+            current[name] = body
+    return {machine: Facts(machine, sections) for machine, sections in machines.items()}
+
+
+def parse_tree(text: str) -> Tree:
+    """A tree from lines `type mode uid gid size-or-target path`; a tab may stand before the path."""
+    found = {}
+    for line in text.splitlines():
+        try:
+            kind, mode, uid, gid, rest = line.split(" ", 4)
+            detail, _, path = rest.partition("\t" if "\t" in rest else " ")
+            entry = Entry(kind, int(mode, 8), int(uid), int(gid), detail if kind in "fl" else "")
+        except ValueError:
+            raise FactsError(f"a tree cannot be read: {line}") from None
+        found[_relative(path)] = entry
+    return found
+
+
+def _relative(path: str) -> str:
+    """`etc/fstab`, whether it was given so, as `./etc/fstab` or as `/etc/fstab`; the root itself is empty."""
+    return path.removeprefix(".").lstrip("/") if path.startswith(("./", "/")) or path == "." else path
+
+
+def _first(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "nothing")
