@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.manifests.fields import FilePath, Items, PackageName, SuiteName
+from pipeline.manifests.fields import FilePath, Items, OpkgName, PackageName, SuiteName
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.mistakes import quoted
 
@@ -28,7 +28,7 @@ def _compat_version(value: str) -> str:
 class Compat(Table):
     """How OPKG filters name this distribution."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+$")]
+    name: OpkgName
     """The name that `<dist>` has in an OPKG's config.xml, like "debian"."""
     version: Annotated[str, AfterValidator(_compat_version)]
     """The version that `<dist version="...">` is compared with, like "12"."""

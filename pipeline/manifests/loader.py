@@ -170,7 +170,8 @@ def _told(document: Document, model: type[BaseModel], problem: dict[str, Any]) -
     kind, value, ctx = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         fields = _fields(model, key[:-1])
-        text = f"unknown field; expected one of {listing(fields)}{did_you_mean(key[-1], fields)}"
+        hint = _elsewhere(model, str(key[-1])) or did_you_mean(key[-1], fields)
+        text = f"unknown field; expected one of {listing(fields)}{hint}"
     elif kind == "missing":
         text = f"missing; expected {_meaning(model, key)}"
     elif cause is not None:
@@ -180,7 +181,8 @@ def _told(document: Document, model: type[BaseModel], problem: dict[str, Any]) -
         wanted = " or ".join(quoted(option) for option in options)
         text = f"{quoted(value)} is not known; expected {wanted}{did_you_mean(value, options)}"
     elif kind in _WANTED:
-        text = f"{quoted(value)} is {_kind(value)}; expected {_WANTED[kind].format(**ctx)}: {_meaning(model, key)}"
+        what = f"this is {_kind(value)}" if isinstance(value, dict | list) else f"{quoted(value)} is {_kind(value)}"
+        text = f"{what}; expected {_WANTED[kind]}" + (f": {_meaning(model, key)}" if key else "")
     elif kind in _BOUNDS:
         text = f"{quoted(value)} is out of range; expected {_BOUNDS[kind].format(**ctx)}"
     else:
@@ -213,16 +215,22 @@ def _kind(value: object) -> str:
 
 def _meaning(model: type[BaseModel], key: Key) -> str:
     """What a field is for: its doc string, as a clause."""
-    if key and isinstance(key[-1], int):
-        return _meaning(model, key[:-1])
+    if isinstance(key[-1], int):
+        return f"one of {_meaning(model, key[:-1])}"
     table = _table(model, key[:-1])
-    field = table.model_fields.get(str(key[-1])) if table and key else None
-    return (field.description or "").rstrip(".") if field else "something else"
+    meaning = (table.model_fields[key[-1]].description or "") if table else ""
+    return meaning[:1].lower() + meaning[1:].rstrip(".")
 
 
 def _fields(model: type[BaseModel], key: Key) -> list[str]:
     table = _table(model, key)
     return [name for name in table.model_fields if name != "name" or key] if table else []
+
+
+def _elsewhere(model: type[BaseModel], field: str) -> str:
+    """A hint for a field that stands in the wrong table."""
+    tables = [name for name in model.model_fields if field in _fields(model, (name,))]
+    return f"; did you mean {' or '.join(f'{table}.{field}' for table in tables)}?" if tables else ""
 
 
 def _table(model: type[BaseModel], key: Key) -> type[BaseModel] | None:

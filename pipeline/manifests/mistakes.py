@@ -44,31 +44,37 @@ class Faults(ValueError):
         super().__init__("; ".join(text for _, text in self.faults))
 
 
+class _Mistakes(ManifestError):
+    """A ManifestError that still knows its mistakes one by one."""
+
+    mistakes: tuple[Mistake, ...] = ()
+
+
 def fail(mistakes: Iterable[Mistake]) -> NoReturn:
-    """Raise one ManifestError for all of them, in the order of their lines."""
-    raise ManifestError("\n".join(str(mistake) for mistake in sorted(set(mistakes))))
+    """Raise one ManifestError for all of them, by file and line."""
+    found = sorted(set(mistakes))
+    error = _Mistakes("\n".join(map(str, found)))
+    error.mistakes = tuple(found)
+    raise error
 
 
 class Collector:
     """Runs several checks and raises once, at the end, whatever mistakes they had."""
 
-    def __init__(self) -> None:
-        self._lines: dict[str, None] = {}
+    def __init__(self, mistakes: Iterable[Mistake] = ()) -> None:
+        self._mistakes = list(mistakes)
 
     def attempt(self, check: Callable[[], T]) -> T | None:
         """What `check` returns, or None after keeping its mistakes."""
         try:
             return check()
-        except ManifestError as error:
-            self._lines.update(dict.fromkeys(error.message.splitlines()))
+        except _Mistakes as error:
+            self._mistakes += error.mistakes
             return None
 
-    def add(self, mistakes: Iterable[Mistake]) -> None:
-        self._lines.update(dict.fromkeys(str(mistake) for mistake in sorted(set(mistakes))))
-
     def finish(self) -> None:
-        if self._lines:
-            raise ManifestError("\n".join(self._lines))
+        if self._mistakes:
+            fail(self._mistakes)
 
 
 def shown(path: Path) -> str:

@@ -32,9 +32,8 @@ def load(folder: Path) -> Opkg:
     mistakes = [*_top_level(folder), *_unknown_trees(folder)]
     scripts = tuple(_scripts(folder, mistakes))
     tests = tuple(_tests(folder, mistakes))
-    collector = Collector()
+    collector = Collector(mistakes)
     opkg = collector.attempt(lambda: opkgxml.read(folder / "config.xml", scripts, tests))
-    collector.add(mistakes)
     collector.finish()
     assert opkg is not None  # finish() raises otherwise
     return opkg

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pipeline import description
@@ -82,7 +82,7 @@ class Recipes:
     def _netboot(self, name: str) -> Netboot:
         document = self._document("netboot", name)
         manifest = loader.validate(document, Netboot)
-        self._refer(document, ("distro",), "distros", manifest.distro)
+        self._refer(document, [(("distro",), "distros", manifest.distro)])
         architecture = self.distro(manifest.distro).architecture
         if name != architecture:
             fail([document.mistake(("distro",), f"{quoted(manifest.distro)} is for {architecture}; expected one for "
@@ -100,19 +100,17 @@ class Recipes:
         document = loader.extended(
             self._file("clusters", name), lambda base: self._file("clusters", base) if base in names else None,
             names, _absolute_paths)
-        manifest = loader.validate(document, Cluster)
         collector = Collector()
-        collector.attempt(lambda: self._refer(document, ("host",), "hosts", manifest.host))
-        collector.attempt(lambda: self._refer(document, ("distro",), "distros", manifest.distro))
-        for index, wanted in enumerate(manifest.opkgs):
-            collector.attempt(functools.partial(self._refer, document, ("opkgs", index), "opkgs", wanted))
-        collector.attempt(lambda: self.host(manifest.host) if manifest.host in self.names("hosts") else None)
-        distro = collector.attempt(
-            lambda: self.distro(manifest.distro) if manifest.distro in self.names("distros") else None)
+        manifest = collector.attempt(lambda: loader.validate(document, Cluster))
+        collector.attempt(lambda: self._refer(document, _references(document)))
+        collector.finish()
+        assert manifest is not None  # finish() raises otherwise
+        collector.attempt(lambda: self.host(manifest.host))
+        distro = collector.attempt(lambda: self.distro(manifest.distro))
         opkgs = {one: found for one in self.names("opkgs")
                  if (found := collector.attempt(functools.partial(self.opkg, one))) is not None}
         collector.finish()
-        assert distro is not None  # finish() raises otherwise
+        assert distro is not None
         order, wrong = opkg.resolve(opkgs, manifest.opkgs, distro)
         if wrong:
             fail([document.mistake(("opkgs",), text) for text in wrong])
@@ -135,12 +133,25 @@ class Recipes:
             fail([Mistake(shown(self._file(kind, name)), 1, "", "the file's name is no name; expected letters a-z, "
                                                                 "digits and inner hyphens, 40 at most")])
 
-    def _refer(self, document: Document, key: Key, kind: str, name: str) -> None:
-        """A name that stands in a manifest."""
-        names = self.names(kind)
-        if name not in names:
-            fail([document.mistake(key, f"{quoted(name)} is not in {shown(self.folder / kind)}; expected one of "
-                                        f"{listing(names)}{did_you_mean(name, names)}")])
+    def _refer(self, document: Document, references: Iterable[tuple[Key, str, object]]) -> None:
+        """Names of other recipes that stand in a manifest; what is no text was told already."""
+        mistakes = []
+        for key, kind, name in references:
+            names = self.names(kind)
+            if isinstance(name, str) and name not in names:
+                mistakes.append(document.mistake(key, f"{quoted(name)} is not in {shown(self.folder / kind)}; expected "
+                                                      f"one of {listing(names)}{did_you_mean(name, names)}"))
+        if mistakes:
+            fail(mistakes)
+
+
+def _references(document: Document) -> Iterator[tuple[Key, str, object]]:
+    """What a cluster refers to: where that stands, the folder it should be in, and its name."""
+    yield ("distro",), "distros", document.data.get("distro")
+    yield ("host",), "hosts", document.data.get("host", Cluster.model_fields["host"].default)
+    opkgs = document.data.get("opkgs")
+    for index, name in enumerate(opkgs if isinstance(opkgs, list) else ()):
+        yield ("opkgs", index), "opkgs", name
 
 
 def _absolute_paths(document: Document) -> None:
