@@ -39,7 +39,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a tree, whatever its type: `detail` is a file's size or a link's target, empty for the others."""
+    """A file of a tree: type f, l, d or s (special); `detail` is a file's size or a link's target, else empty."""
 
     type: str
     mode: int
@@ -242,6 +242,7 @@ def parse_tree(text: str) -> Tree:
         try:
             kind, mode, uid, gid, rest = line.split(" ", 4)
             detail, _, path = rest.partition("\t" if "\t" in rest else " ")
+            kind = kind if kind in "fld" else "s"
             entry = Entry(kind, int(mode, 8), int(uid), int(gid), detail if kind in "fl" else "")
         except ValueError:
             raise FactsError(f"a tree cannot be read: {line}") from None

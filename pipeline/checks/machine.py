@@ -168,7 +168,7 @@ def partitions(subject: Subject) -> Finding:
 def file_systems(subject: Subject) -> Finding:
     """What the plan mounts is mounted: the type, read and write, and as large as its partition."""
     facts, problems, seen = subject.facts, [], []
-    for plan, block in _homes(subject.machine, facts):
+    for plan in subject.machine.filesystems:
         mount = facts.mounts.get(plan.mount)
         if plan.type == "swap":
             continue
@@ -179,7 +179,7 @@ def file_systems(subject: Subject) -> Finding:
             problems.append(f"{plan.mount} is {mount.type}, not {plan.type}")
         if not mount.writable:
             problems.append(f"{plan.mount} cannot be written")
-        size, whole = facts.sizes.get(plan.mount, 0), block.size if block else 0
+        size, whole = facts.sizes.get(plan.mount, 0), facts.block(mount.device).size
         if not whole * (1 - _OVERHEAD) <= size <= whole:
             problems.append(f"{plan.mount} has {size // _MIB} MiB of its partition's {whole // _MIB}")
         seen.append(f"{plan.mount} {mount.type} {size // _MIB} MiB")

@@ -1,0 +1,97 @@
+"""A cluster as described, and the facts that its machines would bring if all were well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.checks.facts import Facts
+from pipeline.checks.machine import Subject
+from pipeline.checks.verify import Expected
+from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
+
+MIB = 1024 * 1024
+RELEASE = "6.1.0-40-cloud-amd64"
+PACKAGES = {"base-files": "12.4", "libc6": "2.36-9", f"linux-image-{RELEASE}": "6.1.153-1", "munge": "0.5.15-2"}
+EXPECTED = Expected({"head": PACKAGES, "compute": PACKAGES})
+
+TREE = f"""\
+d 0755 0 0 - ./etc
+f 0644 0 0 12 ./etc/fstab
+f 0644 0 0 9 ./etc/hostname
+f 0644 0 0 42 ./etc/hosts
+d 0755 0 0 - ./usr
+l 0777 0 0 usr/bin ./bin
+f 0755 0 0 1234 ./usr/bin/tool
+d 0755 0 0 - ./boot
+f 0644 0 0 77 ./boot/vmlinuz-{RELEASE}
+s 0666 0 0 1:3 ./dev/null
+"""
+
+
+def cluster() -> Cluster:
+    """A head node and two compute nodes."""
+    filesystems = (FileSystem("/", 0, "ext4"), FileSystem("swap", 128, "swap"))
+    head = Machine("oscarhead", "head", 0, 512, 1, 1024, filesystems, (
+        Interface("eth0", "public", "52:54:00:00:00:01", "10.10.0.2", 24),
+        Interface("eth1", "private", "52:54:00:00:01:01", "192.168.50.1", 24),
+    ))
+    nodes = tuple(
+        Machine(f"node{number}", "compute", number, 384, 1, 1024, filesystems, (
+            Interface("eth0", "private", f"52:54:00:00:01:1{number}", f"192.168.50.1{number}", 24),
+        ))
+        for number in (1, 2)
+    )
+    networks = (Network("public", "10.10.0.0/24", "10.10.0.1"), Network("private", "192.168.50.0/24", ""))
+    return Cluster("debian12", "debian12", "amd64", "cluster.oscar", "local", networks, head, nodes, ("base", "c3"))
+
+
+def sections(machine: Machine) -> dict[str, str]:
+    """What the collector would have brought from a machine on which all is well."""
+    label = bytearray(512)
+    label[446 + 4], label[446 + 16 + 4], label[510:] = 0x83, 0x82, b"\x55\xaa"
+    root, swap = 895 * MIB, 128 * MIB
+    found = {
+        "clock": "1763700000.250000000 1763700000.500000000\n",
+        "hostname": f"{machine.name}\n",
+        "kernel": f"{RELEASE}\n",
+        "hardware": f"1\nMemTotal:         {(machine.memory_mib - 40) * 1024} kB\n",
+        "addresses": "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever\n" + "".join(
+            f"{number}: {card.name}    inet {card.address}/{card.prefix} brd 192.168.50.255 scope global {card.name}\n"
+            for number, card in enumerate(machine.interfaces, 2)),
+        "macs": "lo 00:00:00:00:00:00\n" + "".join(f"{card.name} {card.mac}\n" for card in machine.interfaces),
+        "blocks": f"vda vda 254:0 {1024 * MIB // 512} 0\n"
+                  f"vda1 vda 254:1 {root // 512} 1\nvda2 vda 254:2 {swap // 512} 2\n",
+        "labels": f"vda {label.hex()}\n",
+        "mounts": "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+                  "23 22 0:21 / /proc rw,nosuid - proc proc rw\n",
+        "sizes": "Filesystem     1024-blocks   Used Available Capacity Mounted on\n"
+                 f"/dev/vda1      {root * 95 // 100 // 1024} 300000    500000      38% /\n",
+        "swaps": "Filename                                Type            Size    Used    Priority\n"
+                 f"/dev/vda2                               partition       {swap // 1024 - 4}  0       -2\n",
+        "packages": "".join(f"{name} {version} ii \n" for name, version in PACKAGES.items()),
+        "units": "",
+        "unitlog": "",
+        "dmesg": f"[    0.000000] Linux version {RELEASE}\n[    1.500000] EXT4-fs (vda1): mounted filesystem\n",
+        "end": "",
+    }
+    if machine.role == "head":
+        return {**found, "tree": TREE,
+                "mounts": found["mounts"] + "30 22 254:16 / /var/lib/systemimager ro - ext4 /dev/vdb ro\n"}
+    tree = TREE.replace(" ./", "\t./").replace("1:3", "0").replace("s 0666", "c 666")
+    address = machine.interfaces[0].address
+    return {**found, "ping": f"{address}  {machine.name}.cluster.oscar\n64 bytes: ttl=64 time=2.1 ms\nstatus 0\n",
+            "status": "0\n", "err": "", "tree": tree.replace("./", "/"), "sums": "./etc/hostname: FAILED\n",
+            "elapsed": "9\n"}
+
+
+def all_facts() -> dict[str, Facts]:
+    return {machine.name: Facts(machine.name, sections(machine)) for machine in cluster().machines}
+
+
+def subject(name: str, **changed: str | None) -> Subject:
+    """A machine on which all is well but for the sections in `changed`; None takes a section away."""
+    facts = all_facts()
+    machine = cluster().machine(name)
+    given = {**facts[name].sections, **changed}
+    kept = {section: text for section, text in given.items() if text is not None}
+    return Subject(machine, replace(facts[name], sections=kept), PACKAGES, facts["oscarhead"])

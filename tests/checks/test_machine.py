@@ -1,0 +1,134 @@
+"""Each check passes on a healthy machine, and each is shown to fail on wrong facts."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.checks import machine as checks
+from pipeline.checks.facts import FactsError
+from tests.checks.samples import MIB, PACKAGES, RELEASE, cluster, sections, subject
+
+GOOD = {name: sections(cluster().machine(name)) for name in ("oscarhead", "node1")}
+
+APPLICABLE = [(check, name) for check in checks.CHECKS
+              for name, role in (("oscarhead", "head"), ("node1", "compute")) if role in check.roles]
+
+
+@pytest.mark.parametrize(("check", "name"), APPLICABLE, ids=[f"{check.name}-{name}" for check, name in APPLICABLE])
+def test_healthy(check: checks.Check, name: str) -> None:
+    finding = check.evaluate(subject(name))
+    assert finding.problems == ()
+    assert finding.seen
+
+
+def changed(section: str, old: str, new: str, name: str = "node1") -> dict[str, str | None]:
+    text = GOOD[name][section]
+    assert old in text
+    return {section: text.replace(old, new)}
+
+
+LABEL = GOOD["node1"]["labels"]
+WRONG: list[tuple[str, dict[str, str | None], str]] = [
+    ("ping", changed("ping", "status 0", "status 1"), "no echo"),
+    ("ping", changed("ping", "192.168.50.11", "192.168.50.99"), "does not find it at 192.168.50.11"),
+    ("ssh", {"status": "255\n", "err": "Permission denied (publickey)."}, "exit status 255: Permission denied"),
+    ("ssh", {"status": ""}, "unknown"),
+    ("ssh", {"end": None}, "broke off"),
+    ("host name", {"hostname": "localhost\n"}, "calls itself localhost, not node1"),
+    ("hardware", changed("hardware", "1\n", "2\n"), "2 processors, not 1"),
+    ("hardware", {"hardware": "1\nMemTotal: 200000 kB\n"}, "195 MiB of memory, not 384"),
+    ("hardware", {"hardware": "1\nMemTotal: 800000 kB\n"}, "781 MiB of memory, not 384"),
+    ("network", changed("addresses", "192.168.50.11/24", "192.168.50.77/24"), "has 192.168.50.77/24, not"),
+    ("network", changed("addresses", "192.168.50.11/24", "192.168.50.77/24"), "which nobody gave it"),
+    ("network", changed("addresses", "192.168.50.11/24", "192.168.50.11/16"), "not 192.168.50.11/24"),
+    ("network", changed("macs", "52:54:00:00:01:11", "52:54:00:00:01:99"), "MAC 52:54:00:00:01:99, not"),
+    ("network", changed("macs", "eth0", "ens3"), "there is no eth0"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: eth5    inet 10.9.9.9/24 scope global eth5\n"},
+     "eth5 has 10.9.9.9/24, which nobody gave it"),
+    ("clock", {"clock": "1763700003.0 1763700000.5\n"}, "2.5 s ahead of"),
+    ("clock", {"clock": "1763700000.0 1763700002.5\n"}, "2.5 s behind"),
+    ("kernel", {"kernel": "6.1.0-1-cloud-amd64\n"}, f"6.1.0-1-cloud-amd64 runs, there is {RELEASE}"),
+    ("kernel log", {"dmesg": "[ 9.1] Out of memory: Killed process 99 (slurmd)\n"}, "Out of memory"),
+    ("kernel log", {"dmesg": "[ 9.1] Kernel panic - not syncing\n"}, "panic"),
+    ("kernel log", {"dmesg": "[ 9.1] EXT4-fs error (device vda1): ext4_lookup\n"}, "EXT4-fs error"),
+    ("kernel log", {"dmesg": "[ 9.1] EXT4-fs (vda1): Remounting filesystem read-only\n"}, "read-only"),
+    ("kernel log", {"dmesg": "[ 9.1] I/O error, dev vda, sector 8\n"}, "I/O error"),
+    ("units", {"units": "munge.service loaded failed failed MUNGE authentication\n", "unitlog": ""}, "munge.service"),
+    ("partitions", changed("blocks", f"vda vda 254:0 {1024 * MIB // 512}", f"vda vda 254:0 {2048 * MIB // 512}"),
+     "vda has 2048 MiB, not 1024"),
+    ("partitions", changed("blocks", str(895 * MIB // 512), str(700 * MIB // 512)), "vda1 (/) has 700 MiB, not 896"),
+    ("partitions", changed("blocks", str(128 * MIB // 512), str(64 * MIB // 512)), "vda2 (swap) has 64 MiB, not 128"),
+    ("partitions", {"blocks": GOOD["node1"]["blocks"] + "vda3 vda 254:3 2048 3\n"}, "3 partitions, not 2"),
+    ("partitions", {"labels": LABEL.replace("82", "8e", 1)}, "vda2 (swap) has type 8e, not 82"),
+    ("partitions", {"swaps": "Filename Type Size Used Priority\n"}, "swap is on no partition of vda"),
+    ("file systems", changed("mounts", "- ext4 /dev/vda1", "- xfs /dev/vda1"), "/ is xfs, not ext4"),
+    ("file systems", changed("mounts", "/ / rw", "/ / ro"), "/ cannot be written"),
+    ("file systems", changed("mounts", "/dev/vda1 rw", "/dev/vda1 ro"), "/ cannot be written"),
+    ("file systems", changed("mounts", " / / ", " / /elsewhere "), "nothing is mounted on /"),
+    ("file systems", {"sizes": "F 1024-blocks U A C M\n/dev/vda1 400000 1 2 1% /\n"}, "/ has 390 MiB of its"),
+    ("swap", {"swaps": "Filename Type Size Used Priority\n"}, "0 swap areas are in use, not 1"),
+    ("swap", {"swaps": "Filename Type Size Used Priority\n/dev/vda2 partition 65532 0 -2\n"}, "63 MiB of its"),
+    ("packages", {"packages": GOOD["node1"]["packages"] + "nmap 7.9 ii \n"}, "1 not in the lock: nmap"),
+    ("packages", changed("packages", "munge 0.5.15-2 ii \n", ""), "1 missing: munge"),
+    ("packages", changed("packages", "munge 0.5.15-2 ii ", "munge 0.5.15-2 rc "), "1 missing: munge"),
+    ("packages", changed("packages", "libc6 2.36-9 ", "libc6 2.36-8 "), "1 of another version: libc6"),
+    ("packages", changed("packages", "munge 0.5.15-2 ii ", "munge 0.5.15-2 iF "), "1 half installed: munge"),
+    ("image files", {"sums": "./usr/bin/tool: FAILED\n"}, "1 content: usr/bin/tool"),
+    ("image files", changed("tree", "f 0755 0 0 1234", "f 4755 0 0 1234"), "1 metadata: usr/bin/tool"),
+    ("image files", {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1\t/usr/bin/other\n"}, "1 added: usr/bin/other"),
+]
+
+
+@pytest.mark.parametrize(("name", "facts", "problem"), WRONG,
+                         ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(WRONG)])
+def test_wrong(name: str, facts: dict[str, str | None], problem: str) -> None:
+    check = next(check for check in checks.CHECKS if check.name == name)
+    finding = check.evaluate(subject("node1", **facts))
+    assert any(problem in text for text in finding.problems), finding
+
+
+def test_every_check_was_shown_to_fail() -> None:
+    shown = {name for name, _, _ in WRONG} | {"image disk"}
+    assert shown == {check.name for check in checks.CHECKS}
+
+
+def test_image_disk() -> None:
+    mounts = changed("mounts", "/var/lib/systemimager ro - ext4 /dev/vdb ro",
+                     "/var/lib/systemimager rw - ext4 /dev/vdb rw", "oscarhead")
+    assert checks.image_disk(subject("oscarhead", **mounts)).problems == ("/var/lib/systemimager can be written",)
+    mounts = changed("mounts", "systemimager", "elsewhere", "oscarhead")
+    assert "nothing is mounted on" in checks.image_disk(subject("oscarhead", **mounts)).problems[0]
+
+
+def test_head_kernel_is_a_locked_package() -> None:
+    assert checks.kernel(subject("oscarhead", kernel="6.12.0-1-amd64\n")).problems
+    assert f"linux-image-{RELEASE}" in PACKAGES
+
+
+def test_stalls_are_no_trouble() -> None:
+    log = GOOD["node1"]["dmesg"] + "[ 30.0] watchdog: BUG: soft lockup - CPU#0 stuck for 23s!\n"
+    assert checks.kernel_log(subject("node1", dmesg=log)).problems == ()
+
+
+@pytest.mark.parametrize(("name", "facts"), [
+    ("host name", {"hostname": None}),
+    ("hardware", {"hardware": "grep: not found\n"}),
+    ("network", {"addresses": "sh: ip: not found\n"}),
+    ("clock", {"clock": " 1763700000.5\n"}),
+    ("kernel log", {"dmesg": "dmesg: read kernel buffer failed: Operation not permitted\n"}),
+    ("units", {"units": "System has not been booted with systemd as init system (PID 1). Can't operate.\n"}),
+    ("partitions", {"labels": "vda 00ff\n"}),
+    ("partitions", {"blocks": "vda vda\n"}),
+    ("partitions", {"mounts": ""}),
+    ("file systems", {"mounts": "nonsense\n"}),
+    ("swap", {"swaps": "Filename\n/dev/vda2 partition\n"}),
+    ("packages", {"packages": "sh: dpkg-query: not found\n"}),
+    ("packages", {"packages": ""}),
+    ("image files", {"tree": "find: unrecognized: -printf\n"}),
+    ("image files", {"sums": "md5sum: 'standard input': no properly formatted MD5 checksum lines found\n"}),
+    ("image files", {"sums": "sh: md5sum: not found\n"}),
+])
+def test_unreadable_facts_are_an_error_and_not_a_verdict(name: str, facts: dict[str, str | None]) -> None:
+    check = next(check for check in checks.CHECKS if check.name == name)
+    with pytest.raises(FactsError):
+        check.evaluate(subject("node1", **facts))

@@ -1,0 +1,114 @@
+"""A whole verification against a table of answers."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from pipeline.checks import Result, Verdict, verify
+from pipeline.checks.machine import CHECKS
+from pipeline.errors import ClusterError
+from tests.checks.samples import EXPECTED, cluster, sections
+
+
+class Answers:
+    """A cluster of which all is known: sections by machine, and what OPKGs' tests print."""
+
+    def __init__(self) -> None:
+        self.sections = {machine.name: sections(machine) for machine in cluster().machines}
+        self.status = {"base": 0, "c3": 0}
+        self.runs: list[str] = []
+
+    def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
+        match = re.search(r"^mark=(\S+)$", script, re.MULTILINE)
+        assert match is not None
+        mark = match[1].strip("'")
+        if "collector=" in script:
+            self.runs.append("facts")
+            lines = [f"\n{mark} {heading}\n{body}" for name, found in self.sections.items()
+                     for heading, body in {f"machine {name}": "", **found}.items()]
+            return 0, "".join(lines), ""
+        opkg, = re.findall(r"^folder=\S+/(\w+)$", script, re.MULTILINE)
+        self.runs.append(opkg)
+        return 0, f"\n{mark} test_root {self.status[opkg]} 100.0 102.5\nran\n\n{mark} end\n", ""
+
+
+def test_all_well() -> None:
+    answers, seen = Answers(), list[Result]()
+    verdict = verify(cluster(), answers, EXPECTED, seen.append)
+    assert verdict.bad == ()
+    assert verdict.passed and verdict.outcome == "passed"
+    assert sorted(answers.runs) == ["base", "c3", "facts"]
+    assert sorted(seen, key=str) == sorted(verdict.results, key=str)
+    names = [(result.machine, result.name) for result in verdict.results]
+    assert len(set(names)) == len(names)
+    assert names[0] == ("oscarhead", "host name") and names[-1] == ("oscarhead", "opkg c3 test_root")
+    for machine in cluster().machines:
+        for check in CHECKS:
+            assert ((machine.name, check.name) in names) == (machine.role in check.roles)
+
+
+def test_the_whole_comes_back_from_json() -> None:
+    verdict = verify(cluster(), Answers(), EXPECTED)
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+    with pytest.raises(ValueError, match="format 0"):
+        Verdict.from_json({**verdict.to_json(), "format": 0})
+
+
+def test_one_failing_opkg_fails_the_cluster() -> None:
+    answers = Answers()
+    answers.status["c3"] = 1
+    verdict = verify(cluster(), answers, EXPECTED)
+    assert not verdict.passed
+    assert [result.name for result in verdict.bad] == ["opkg c3 test_root"]
+
+
+def test_a_silent_node_is_told_once() -> None:
+    answers = Answers()
+    answers.sections["node2"] = {"ping": "status 1\n", "status": "255\n", "err": "timed out\n", "clock": " 1.0\n"}
+    verdict = verify(cluster(), answers, EXPECTED)
+    assert [(result.machine, result.name) for result in verdict.bad] == [("node2", "ping"), ("node2", "ssh")]
+    skipped = {result.name for result in verdict.results if result.outcome == "skipped"}
+    assert {"host name", "packages", "image files"} <= skipped
+
+
+def test_a_head_node_that_is_lost() -> None:
+    class Lost(Answers):
+        def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
+            raise ClusterError("oscarhead: the ssh connection broke", tail="reset by peer")
+
+    verdict = verify(cluster(), Lost(), EXPECTED)
+    facts = next(result for result in verdict.results if result.name == "facts")
+    assert (facts.outcome, facts.message, facts.output) == ("error", "oscarhead: the ssh connection broke",
+                                                            "reset by peer")
+    assert not verdict.passed
+
+
+def test_a_bad_section_spoils_no_check_that_does_not_need_it() -> None:
+    answers = Answers()
+    answers.sections["node1"]["swaps"] = "Filename\nnonsense\n"
+    verdict = verify(cluster(), answers, EXPECTED)
+    assert {(result.name, result.outcome) for result in verdict.bad} == {
+        ("partitions", "error"), ("swap", "error")}
+
+
+def test_without_the_image_list_files_are_not_called_good() -> None:
+    answers = Answers()
+    answers.sections["oscarhead"]["tree"] = "\n"
+    verdict = verify(cluster(), answers, EXPECTED)
+    assert {result.name for result in verdict.bad} == {"image files", "kernel"}
+
+
+def test_nothing_checked_is_not_passed() -> None:
+    assert Verdict("debian12", 0, 0, ()).outcome == "failed"
+    assert Verdict("debian12", 0, 0, (Result("x", "head", "skipped"),)).outcome == "failed"
+
+
+def test_a_mistake_in_a_progress_callback_ends_it() -> None:
+    def broken(result: Result) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify(cluster(), Answers(), EXPECTED, broken)
