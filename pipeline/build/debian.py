@@ -1,0 +1,82 @@
+"""What the builders for Debian share: locked packages as a repository, and a root in which installing is quiet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.run import Completed
+from pipeline.sandbox import Bind, chroot_run
+
+#: Maintainer scripts ask nothing; the kernel's make no ramdisk: that is an artifact of its own.
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "INITRD": "No"}
+
+#: Where the private apt of an installation and the packages are seen inside a root.
+_APT = "/run/locked"
+_PACKAGES = "/run/packages"
+_DEADLINE = 900
+
+
+def packages_index(packages: Sequence[dict[str, Any]], folder: str) -> str:
+    """The archive's own stanzas of these packages, with the files in `folder`.
+
+    An index made from the files would lack what only the archive says (which packages are essential or required).
+    """
+    stanzas = []
+    for package in packages:
+        name = Path(package["path"]).name
+        stanzas.append(package["stanza"].replace(f"Filename: {package['path']}\n", f"Filename: {folder}{name}\n"))
+    return "\n".join(stanzas)
+
+
+@contextlib.contextmanager
+def no_daemons(root: Path) -> Iterator[None]:
+    """While the block lasts maintainer scripts in `root` start no services."""
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+
+
+def install(root: Path, index: str, packages: Path, words: Sequence[str], *, work: Path, log: Path) -> Completed:
+    """Install `words` in `root` by its own apt, from the files in `packages` that `index` describes.
+
+    Everything that apt itself keeps (lists, caches, logs) is outside of the root.
+    """
+    state = work / "apt"
+    for name in ("state/lists/partial", "cache/archives/partial", "log"):
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "Packages").write_text(index)
+    (state / "sources.list").write_text(f"deb [trusted=yes] file:{_APT} ./\n")
+    (state / "apt.conf").write_text(f"""
+Dir::State "{_APT}/state";
+Dir::State::status "/var/lib/dpkg/status";
+Dir::Cache "{_APT}/cache";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Log "{_APT}/log";
+Dir::Etc::sourcelist "{_APT}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+APT::Install-Recommends "false";
+APT::Get::Assume-Yes "true";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+DPkg::Use-Pty "false";
+DPkg::Options:: "--force-unsafe-io";
+DPkg::Options:: "--force-confnew";
+""")
+    binds = [Bind(state, _APT, writable=True), Bind(packages, _PACKAGES)]
+    env = {**QUIET, "APT_CONFIG": f"{_APT}/apt.conf"}
+    with no_daemons(root):
+        return chroot_run(root, ["sh", "-ec", 'apt-get -qq update; exec apt-get -q install "$@"', "sh", *words],
+                          binds=binds, env=env, log=log, timeout=_DEADLINE)
+
+
+def installed_index(packages: Sequence[dict[str, Any]]) -> str:
+    """`packages_index` for files that are seen where `install` shows them."""
+    return packages_index(packages, f"..{_PACKAGES.removeprefix('/run')}/")
