@@ -17,6 +17,9 @@ import stat
 import sys
 from typing import Any
 
+#: The environment variable that says what to do; the command does not see it.
+PLAN = "XEN_OSCAR_SANDBOX"
+
 MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
@@ -137,4 +140,4 @@ def main(plan: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    sys.exit(main(json.loads(os.environ[PLAN])))

@@ -159,10 +159,11 @@ def chroot_run(
         "argv": list(argv),
     }
     prefix = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--net", "--"]
-    program = [sys.executable, "-I", "-S", confine.__file__, json.dumps(plan)]
+    program = [sys.executable, "-I", "-S", confine.__file__]
     with log.open("ab") as file:
         file.write(f"# chroot {root} {shlex.join(argv)}\n".encode())
-    done = run([*prefix, *program], log=log, timeout=timeout, input=input, check=False)
+    done = run([*prefix, *program], env={confine.PLAN: json.dumps(plan)}, log=log, timeout=timeout, input=input,
+               check=False)
     if check and done.status != 0:
         raise CommandError(f"exit status {done.status}: {shlex.join(argv)}", log=log, tail=tail(log))
     return done

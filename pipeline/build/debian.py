@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.run import Completed
+from pipeline.errors import BuildError, CommandError
 from pipeline.sandbox import Bind, chroot_run
 
 #: Maintainer scripts ask nothing; the kernel's make no ramdisk: that is an artifact of its own.
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "INITRD": "No"}
 
-#: Where the private apt of an installation and the packages are seen inside a root.
+#: Where packages are seen inside a root while they are installed, and the private apt that does it.
+PACKAGES = "/run/packages"
 _APT = "/run/locked"
-_PACKAGES = "/run/packages"
 _DEADLINE = 900
 
 
@@ -43,7 +43,7 @@ def no_daemons(root: Path) -> Iterator[None]:
         policy.unlink()
 
 
-def install(root: Path, index: str, packages: Path, words: Sequence[str], *, work: Path, log: Path) -> Completed:
+def install(root: Path, index: str, packages: Path, words: Sequence[str], *, work: Path, log: Path) -> None:
     """Install `words` in `root` by its own apt, from the files in `packages` that `index` describes.
 
     Everything that apt itself keeps (lists, caches, logs) is outside of the root.
@@ -70,13 +70,28 @@ DPkg::Use-Pty "false";
 DPkg::Options:: "--force-unsafe-io";
 DPkg::Options:: "--force-confnew";
 """)
-    binds = [Bind(state, _APT, writable=True), Bind(packages, _PACKAGES)]
+    binds = [Bind(state, _APT, writable=True), Bind(packages, PACKAGES)]
     env = {**QUIET, "APT_CONFIG": f"{_APT}/apt.conf"}
     with no_daemons(root):
-        return chroot_run(root, ["sh", "-ec", 'apt-get -qq update; exec apt-get -q install "$@"', "sh", *words],
-                          binds=binds, env=env, log=log, timeout=_DEADLINE)
+        try:
+            chroot_run(root, ["sh", "-ec", 'apt-get -qq update; exec apt-get -q install "$@"', "sh", *words],
+                       binds=binds, env=env, log=log, timeout=_DEADLINE)
+        except CommandError as error:
+            raise _explained(error, words) from None
+
+
+def _explained(error: CommandError, words: Sequence[str]) -> BuildError:
+    """apt's failure as a person wants to read it."""
+    _, unmet, reasons = error.tail.rpartition("The following packages have unmet dependencies:\n")
+    names = [Path(word).name for word in words if not word.startswith("-")]
+    what = ", ".join(names) if len(names) < 6 else f"{len(names)} packages"
+    if unmet:
+        return BuildError(f"{what} cannot be installed on top of the locked packages", tail=reasons, log=error.log,
+                          hint="what they depend on must be among the packages of the distribution or of an OPKG")
+    return BuildError(f"installing {what} failed", tail=error.tail, log=error.log,
+                      hint="the last lines name the package whose script failed")
 
 
 def installed_index(packages: Sequence[dict[str, Any]]) -> str:
     """`packages_index` for files that are seen where `install` shows them."""
-    return packages_index(packages, f"..{_PACKAGES.removeprefix('/run')}/")
+    return packages_index(packages, f"..{PACKAGES.removeprefix('/run')}/")
