@@ -1,0 +1,40 @@
+"""`doit doctor`: does this host have what the main job needs, and if not, what is to be changed?
+
+It works where recipes are broken and nothing has been built, so it asks nothing of the task graph.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from doit.cmd_base import Command
+
+
+class Doctor(Command):
+    name = "doctor"
+    doc_purpose = "check this host, and say what to change"
+    doc_usage = ""
+    doc_description = None
+
+    def execute(self, opt_values: object, pos_args: list[str]) -> int:
+        """Show each finding as soon as it is known; status 1 when something makes a cluster impossible."""
+        from pipeline.doctor import Surroundings, examine
+
+        here = Path.cwd()
+        artifacts = Path(os.environ.get("XEN_OSCAR_ARTIFACTS") or here / "artifacts").resolve()
+        levels = []
+        try:
+            for finding in examine(Surroundings(here / "recipes", artifacts)):
+                print(finding.render(), flush=True)
+                levels.append(finding.level)
+        except KeyboardInterrupt:
+            print("ended by SIGINT", file=sys.stderr)
+            return 130
+        failed, warned = levels.count("fail"), levels.count("warn")
+        if failed:
+            print(f"a cluster cannot run here; points to put right first: {failed}")
+            return 1
+        print("a cluster can run here" + (f"; points that could be better: {warned}" if warned else ""))
+        return 0

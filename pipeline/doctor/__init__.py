@@ -1,0 +1,48 @@
+"""What on this host helps or hinders: each check tries the thing itself where it can, and says what to change.
+
+A check is a function from the surroundings to one finding; it never raises for what it looks for.  The order below is
+the order in which they are shown: what everything else needs first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pipeline.doctor.finding import Finding, Surroundings
+from pipeline.doctor.host import (
+    check_artifacts,
+    check_guestfs,
+    check_memory,
+    check_modules,
+    check_programs,
+    check_shared_memory,
+)
+from pipeline.doctor.isolation import check_accelerator, check_bridge, check_limits, check_namespaces, check_overlay
+from pipeline.doctor.network import check_clock, check_mirrors
+
+Check = Callable[[Surroundings], Finding]
+
+CHECKS: tuple[Check, ...] = (
+    check_modules,
+    check_programs,
+    check_limits,
+    check_namespaces,
+    check_overlay,
+    check_bridge,
+    check_memory,
+    check_shared_memory,
+    check_artifacts,
+    check_mirrors,
+    check_clock,
+    check_guestfs,
+    check_accelerator,
+)
+
+
+def examine(surroundings: Surroundings, checks: tuple[Check, ...] = CHECKS) -> Iterator[Finding]:
+    """One finding after the other, each as soon as it is known."""
+    for check in checks:
+        yield check(surroundings)
+
+
+__all__ = ["CHECKS", "Check", "Finding", "Surroundings", "examine"]

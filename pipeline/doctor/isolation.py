@@ -1,0 +1,138 @@
+"""May builds and clusters have namespaces, mounts and networks of their own, and does KVM work?
+
+Nothing short of trying tells: sysctls, AppArmor, seccomp filters and container runtimes each forbid in a way of
+their own.  So the checks start the very namespaces that builds and clusters start.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pipeline import sandbox
+from pipeline.doctor.finding import Finding, Surroundings
+from pipeline.errors import UserError
+from pipeline.hypervisor import accelerator, namespace
+from pipeline.run import Completed, run
+
+#: Overlays as builds make them: whether one can be mounted and written, in memory and on the folder given.
+_OVERLAY = """
+options=$1 folder=$2
+try() {
+    mkdir -p "$1/lower" "$1/upper" "$1/work" "$1/merged" &&
+    mount -t overlay overlay -o "$options,lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" "$1/merged" &&
+    : > "$1/merged/file" && umount "$1/merged"
+}
+mount --make-rprivate /
+try "$folder/disk" && echo disk
+mkdir -p "$folder/memory" && mount -t tmpfs tmpfs "$folder/memory" && try "$folder/memory" && echo memory
+"""
+
+#: A network as a cluster has it: a bridge, and a tap device on it.
+_BRIDGE = """
+ip link add doctor0 type bridge && ip tuntap add dev doctor1 mode tap && ip link set doctor1 master doctor0
+"""
+
+
+def check_limits(surroundings: Surroundings) -> Finding:
+    """What files and sysctls say; the same question that starting a cluster asks first."""
+    who = "root" if os.geteuid() == 0 else "an ordinary user"
+    obstacle = namespace.find_obstacle()
+    if obstacle is not None:
+        return Finding("permissions", "fail", obstacle.message, obstacle.hint)
+    return Finding("permissions", "ok", f"nothing is known to stand in the way of {who}")
+
+
+def check_namespaces(surroundings: Surroundings) -> Finding:
+    """Whether namespaces can be made and mounted in."""
+    done = _inside(["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
+    if done.status == 0:
+        return Finding("namespaces", "ok", "can be made, and mounted in")
+    return Finding("namespaces", "fail", _last_line(done), _permission_hint())
+
+
+def check_overlay(surroundings: Surroundings) -> Finding:
+    """Whether overlays can be mounted: on the disk, and in memory, which is much faster."""
+    options = "index=off" if os.geteuid() == 0 else "userxattr"
+    writable = os.access(surroundings.artifacts, os.W_OK)
+    base = surroundings.artifacts if writable else Path(tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=base) as folder:
+        done = _inside(["sh", "-c", _OVERLAY, "sh", options, folder])
+        # what a mapped root made is not ours to remove
+        _inside(["sh", "-c", 'rm -rf "$1/disk" "$1/memory"', "sh", folder])
+    places = done.stdout.split()
+    if places == ["disk", "memory"]:
+        return Finding("overlay mounts", "ok", "work on the disk and in memory")
+    if "memory" in places:
+        return Finding("overlay mounts", "warn", f"work in memory but not in {base}",
+                       "keep 4 GiB of memory free, or put the artifacts on ext4, xfs or btrfs: "
+                       "XEN_OSCAR_ARTIFACTS=FOLDER")
+    if "disk" in places:
+        return Finding("overlay mounts", "warn", "work on the disk but not in memory: builds are slower",
+                       "Linux 6.6 or newer, or root, has them in memory")
+    return Finding("overlay mounts", "fail", _last_line(done),
+                   "as root: modprobe overlay; in a container, keep the artifacts on a volume, not in the image")
+
+
+def check_bridge(surroundings: Surroundings) -> Finding:
+    """Whether a namespace can have a bridge with a tap device on it."""
+    done = _inside(["sh", "-c", _BRIDGE])
+    if done.status == 0:
+        return Finding("networks", "ok", "bridge and tap device can be made in a namespace")
+    line = _last_line(done)
+    if "/dev/net/tun" in line:
+        hint = "as root: modprobe tun && chmod 0666 /dev/net/tun; in a container, start it with --device /dev/net/tun"
+    elif "not supported" in line or "Unknown device type" in line:
+        hint = "as root: modprobe bridge"
+    else:
+        hint = _permission_hint()
+    return Finding("networks", "fail", line, hint)
+
+
+def check_accelerator(surroundings: Surroundings) -> Finding:
+    """Whether a real kernel boots with KVM; the answer is remembered, so the first time takes longest."""
+    cache = surroundings.artifacts / "cache"
+    kernel: Path | None = surroundings.artifacts / "amd64" / "netboot" / "kernel"
+    if kernel is None or not kernel.exists():   # then ask with the host's, and leave what clusters remember alone
+        kernel, cache = accelerator.host_kernel(), cache / "doctor"
+    if kernel is None:
+        return Finding("KVM", "warn", "not tried: there is no kernel to boot yet", "ask again after the first build")
+    try:
+        found = accelerator.find(kernel, cache=cache)
+    except UserError as error:
+        return Finding("KVM", "fail", error.message)
+    except OSError as error:    # the answer cannot be remembered there
+        return Finding("KVM", "warn", f"not tried: {error}")
+    if found.accelerator == "kvm":
+        return Finding("KVM", "ok", found.why)
+    return Finding("KVM", "warn", found.why, "nothing has to be changed; with KVM machines would be much faster")
+
+
+def _inside(argv: list[str]) -> Completed:
+    """Run a command as builds are run, in namespaces without a network."""
+    try:
+        return run([*sandbox.namespace(network=False), *argv], timeout=30, check=False)
+    except UserError as error:      # a missing tool, or no end
+        return Completed(tuple(argv), 1, "", error.message)
+
+
+def _last_line(done: Completed) -> str:
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else f"it fails with exit status {done.status}"
+
+
+def _permission_hint() -> str:
+    """What usually forbids namespaces where this runs."""
+    if in_container():
+        return ("start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+                "--cap-add SYS_ADMIN --cap-add NET_ADMIN --device /dev/net/tun")
+    switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    if os.geteuid() != 0 and switch.exists() and switch.read_text().strip() == "1":
+        return "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+    return "as root: sysctl -w user.max_user_namespaces=10000" if os.geteuid() != 0 else "see the kernel's log: dmesg"
+
+
+def in_container() -> bool:
+    """Whether this looks like a container of Docker, Podman or systemd."""
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"))
