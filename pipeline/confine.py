@@ -5,7 +5,7 @@ and nothing is looked up on the host's file system once that is out of reach.
 """
 
 # Importing pathlib would take longer than opening the sandbox.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH116, PTH120, PTH123, PTH211
+# ruff: noqa: PTH103, PTH112, PTH116, PTH120, PTH211
 
 from __future__ import annotations
 
