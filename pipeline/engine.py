@@ -91,7 +91,7 @@ class Engine:
             self.store.remove(entry.key)
         self.store.link_path(task).unlink(missing_ok=True)
 
-    def _done(self, task: str, entry: Entry, how: str, started: float) -> None:
+    def _done(self, task: str, entry: Entry, how: events.Result, started: float) -> None:
         self._missing.discard(task)
         self.store.link(task, entry)
         self.keys.save()

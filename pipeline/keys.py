@@ -72,7 +72,8 @@ class Keys:
         return {
             "kind": step.kind,
             "params": dict(step.params),
-            "files": dict(step.files),
+            # where a package under test lies makes no difference
+            "files": {Path(name).name if name.startswith("/") else name: digest for name, digest in step.files},
             "source": self._source(step),
             "tools": {tool: self._version(tool) for tool in step.tools},
             "parents": parents,
@@ -110,7 +111,7 @@ class Keys:
                 f"source {name}",
                 lambda: sorted(_closure(module) | _shipped(step)),
                 lambda files: hashlib.sha256(
-                    canonical([[str(file.relative_to(_PACKAGE)), hashlib.sha256(file.read_bytes()).hexdigest()]
+                    canonical([[str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()]
                                for file in files])).hexdigest())
         return self._sources[name]
 

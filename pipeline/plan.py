@@ -12,19 +12,15 @@ built, run or asked of the network here.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pipeline.description import Cluster
-from pipeline.step import Parent, Step
-
-if TYPE_CHECKING:
-    from pipeline.manifests.cluster import ClusterManifest
-    from pipeline.manifests.distro import Distro
-    from pipeline.manifests.recipes import Recipes
+from pipeline.manifests import opkg, opkgfolder
+from pipeline.manifests.distro import Distro
+from pipeline.manifests.recipes import Recipes
+from pipeline.step import Parent, Plan, Step
 
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
@@ -33,75 +29,19 @@ SIDES: tuple[Side, ...] = ("head", "compute")
 _OPKG_SIDE: dict[Side, Literal["server", "client"]] = {"head": "server", "compute": "client"}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All steps by task name, and every cluster as it will be."""
-
-    steps: dict[str, Step] = field(default_factory=dict)
-    clusters: dict[str, Cluster] = field(default_factory=dict)
-
-    def artifacts_of(self, cluster: str) -> dict[str, str]:
-        """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""
-        machines = self.clusters[cluster].machines
-        return {"image": f"image:{cluster}", "vmconfig": f"vmconfig:{cluster}",
-                **{machine.name: f"disk:{cluster}/{machine.name}" for machine in machines}}
-
-    def below(self, tasks: Iterable[str]) -> list[str]:
-        """These tasks and all that they are made from, inputs first."""
-        found: dict[str, None] = {}
-
-        def visit(task: str) -> None:
-            if task not in found:
-                for parent in self.steps[task].parents:
-                    visit(parent.task)
-                found[task] = None
-
-        for task in tasks:
-            visit(task)
-        return list(found)
-
-
 def make(recipes: Recipes) -> Plan:
     """The plan for everything in the recipes."""
     plan = Plan()
-    for name in recipes.netboots:
+    recipes.check()
+    for name in recipes.names("netboot"):
         _add(plan, _netboot_steps(recipes, name))
-    for name in recipes.distros:
-        _add(plan, _distro_steps(recipes.distros[name]))
-    for name in recipes.clusters:
+    for name in recipes.names("distros"):
+        _add(plan, _distro_steps(recipes.distro(name)))
+    for name in recipes.names("clusters"):
         description = recipes.describe(name)
         plan.clusters[name] = description
         _add(plan, _cluster_steps(recipes, name, description))
     return plan
-
-
-def load(recipes: Path, cache: Path) -> Plan:
-    """`make` of a recipes folder, remembered for as long as no recipe and no module of ours changes."""
-    signature = _signature([recipes, Path(__file__).resolve().parent])
-    try:
-        known, plan = pickle.loads(cache.read_bytes())
-        if known == signature and isinstance(plan, Plan):
-            return plan
-    except Exception:  # any damage to a cache, of whatever kind, only means: plan again
-        cache.unlink(missing_ok=True)
-    from pipeline.manifests.recipes import Recipes
-
-    plan = make(Recipes(recipes))
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_name(f"{cache.name}.{id(plan)}")
-    temporary.write_bytes(pickle.dumps((signature, plan)))
-    temporary.rename(cache)
-    return plan
-
-
-def _signature(folders: list[Path]) -> list[tuple[str, int, int, int]]:
-    found = []
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix != ".pyc" and path.is_file():
-                stat = path.stat()
-                found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_mode))
-    return found
 
 
 def _add(plan: Plan, steps: Iterable[Step]) -> None:
@@ -150,8 +90,8 @@ def _distro_steps(distro: Distro) -> list[Step]:
 
 
 def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
-    netboot = recipes.netboots[architecture]
-    distro = recipes.distros[netboot.distro]
+    netboot = recipes.netboot(architecture)
+    distro = recipes.distro(netboot.distro)
     name = f"netboot-{architecture}"
     toolroot = Parent("toolroot", f"toolroot:{architecture}")
     return [
@@ -169,14 +109,13 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
 
 
 def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
-    manifest = recipes.clusters[name]
-    distro = recipes.distros[manifest.distro]
+    distro = recipes.distro(cluster.distro)
     tools = (Parent("toolroot", f"toolroot:{distro.architecture}"),
              Parent("bootloader", f"bootloader:{distro.architecture}"))
     steps: list[Step] = []
     stacks: dict[Side, tuple[Parent, ...]] = {}
     for side in SIDES:
-        made, stacks[side] = _side_steps(recipes, manifest, distro, cluster, side)
+        made, stacks[side] = _side_steps(recipes, distro, cluster, side)
         steps += made
     steps += [
         Step("headnode", name, f"the head node of {name} as a tarball (.tar.zst)", "pipeline.build.headnode:build",
@@ -194,37 +133,45 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
              "pipeline.build.disk:empty", params={"size_mib": node.disk_mib})
         for node in cluster.nodes
     ]
+    # A verdict is an artifact too: its key says for what it was given and by which checks.
+    steps.append(Step(
+        "verify", name, f"verdict on the running cluster {name}", "pipeline.checks.verify:verify",
+        parents=(Parent("image", f"image:{name}"), Parent("vmconfig", f"vmconfig:{name}"),
+                 *(Parent(machine.name, f"disk:{name}/{machine.name}") for machine in cluster.machines)),
+        ships=("checks",)))
     return steps
 
 
-def _side_steps(recipes: Recipes, manifest: ClusterManifest, distro: Distro, cluster: Cluster,
+def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
                 side: Side) -> tuple[list[Step], tuple[Parent, ...]]:
     """The root file system of one side of a cluster as a stack of layers: what changes most lies on top."""
-    name, base = f"{manifest.name}/{side}", distro.name
+    name, base = f"{cluster.name}/{side}", distro.name
     what = "the head node" if side == "head" else "the compute nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
-    packages = [*getattr(distro.packages, side)]
-    for opkg in opkgs:
-        packages += opkg.packages(_OPKG_SIDE[side], distro)
+    packages = list(distro.packages.head if side == "head" else distro.packages.compute)
+    for one in opkgs:
+        packages += opkg.packages(one, _OPKG_SIDE[side], distro)
     stack = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
     steps = [
-        _lock(name, f"the packages of {what} of {manifest.name}", distro, sorted(set(packages)), f"lock:{base}"),
-        _fetch(name, f"packages of {what} of {manifest.name}", distro),
+        _lock(name, f"the packages of {what} of {cluster.name}", distro, sorted(set(packages)), f"lock:{base}"),
+        _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
              tools=("python:zstandard",)),
     ]
     stack.append(Parent("layer", f"packages:{name}"))
-    local = recipes.local_packages(manifest.name, side)
+    under_test = recipes.cluster(cluster.name).packages
+    local = under_test.head if side == "head" else under_test.compute
     if local:
         steps.append(Step(
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
-            params={"packages": [path for path, _ in local]}, files=tuple(local), parents=tuple(stack),
-            tools=("python:zstandard",)))
+            params={"packages": [Path(path).name for path in local]},
+            files=tuple((path, opkgfolder.digest(Path(path))) for path in local),
+            parents=tuple(stack), tools=("python:zstandard",)))
         stack.append(Parent("layer", f"localpackages:{name}"))
     files: dict[str, str] = {}
-    for opkg in opkgs:
-        files.update(opkg.content(_OPKG_SIDE[side]))
+    for one in opkgs:
+        files.update(opkgfolder.content(one, _OPKG_SIDE[side]))
     params: dict[str, Any] = {"side": side, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs)}
     steps.append(Step(
         "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.build.opkgs:build",

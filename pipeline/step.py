@@ -6,10 +6,12 @@ plan can be cached, shown and compared without importing what builds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pipeline.description import Cluster
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,32 @@ class Step:
     def task(self) -> str:
         """The doit task that makes it, as `disk:debian12/node1`."""
         return f"{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps by task name, and every cluster as it will be."""
+
+    steps: dict[str, Step] = field(default_factory=dict)
+    clusters: dict[str, Cluster] = field(default_factory=dict)
+
+    def artifacts_of(self, cluster: str) -> dict[str, str]:
+        """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""
+        return {parent.role: parent.task for parent in self.steps[f"verify:{cluster}"].parents}
+
+    def below(self, tasks: Iterable[str]) -> list[str]:
+        """These tasks and all that they are made from, inputs first."""
+        found: dict[str, None] = {}
+
+        def visit(task: str) -> None:
+            if task not in found:
+                for parent in self.steps[task].parents:
+                    visit(parent.task)
+                found[task] = None
+
+        for task in tasks:
+            visit(task)
+        return list(found)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,17 @@ a verdict is an artifact as well).
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline import plan as planning
 from pipeline.engine import Engine
-from pipeline.plan import Plan
+from pipeline.errors import UserError
+from pipeline.step import Plan
+
+if TYPE_CHECKING:
+    from pipeline.cluster.lifecycle import Lifecycle
 
 Task = dict[str, Any]
 
@@ -25,7 +29,7 @@ class Graph:
     def __init__(self, top: Path) -> None:
         self.recipes = top / "recipes"
         self.artifacts = Path(os.environ.get("XEN_OSCAR_ARTIFACTS") or top / "artifacts").resolve()
-        self.plan: Plan = planning.load(self.recipes, self.artifacts / "cache" / "plan.pickle")
+        self.plan: Plan = load_plan(self.recipes, self.artifacts / "cache" / "plan.pickle")
         self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
 
     @property
@@ -50,27 +54,25 @@ class Graph:
     def machines(self, phase: str, doc: str, after: str = "") -> Iterator[Task]:
         """The tasks that bring the machines of every cluster into one phase: boot, install or start."""
         for name in self.plan.clusters:
-            run = self._run(name)
             yield {
                 "name": name,
                 "doc": doc.format(name),
-                "actions": [(_call, [run, phase])],
-                "uptodate": [(_has_reached, [run, phase])],
+                "actions": [(_call, [self, name, phase])],
+                "uptodate": [(_has_reached, [self, name, phase])],
                 "task_dep": [f"{after}:{name}"] if after else list(self.plan.artifacts_of(name).values()),
             }
 
     def verdicts(self) -> Iterator[Task]:
         """Verification; `setup` starts the machines only when no verdict for these artifacts is in the store."""
         for name in self.plan.clusters:
-            run = self._run(name)
             yield {
                 "name": name,
                 "doc": f"check every promise on the running cluster {name}; the verdict is kept",
-                "actions": [(_call, [run, "verify"])],
-                "uptodate": [(_has_reached, [run, "verify"])],
+                "actions": [(_call, [self, name, "verify"])],
+                "uptodate": [(_has_verdict, [self, name])],
                 "task_dep": list(self.plan.artifacts_of(name).values()),
                 "setup": [f"start:{name}"],
-                "clean": [(_call, [run, "forget_verdict"])],
+                "clean": [(_call, [self, name, "forget_verdict"])],
             }
 
     def clusters(self) -> Iterator[Task]:
@@ -89,35 +91,63 @@ class Graph:
             yield {
                 "name": name,
                 "doc": f"end the cluster {name}: machines, networks, daemons",
-                "actions": [(_call, [self._run(name), "stop"])],
+                "actions": [(_call, [self, name, "stop"])],
             }
 
-    def _run(self, name: str) -> ClusterRun:
-        return ClusterRun(self, name)
-
-
-class ClusterRun:
-    """One cluster's running side; imports libvirt and what stands on it only when it is asked something."""
-
-    def __init__(self, graph: Graph, name: str) -> None:
-        self.graph = graph
-        self.name = name
-
-    def open(self) -> Any:
-        """The cluster's lifecycle."""
+    def lifecycle(self, name: str) -> Lifecycle:
+        """The running side of one cluster."""
         from pipeline.cluster.lifecycle import Lifecycle
 
-        return Lifecycle(self.graph.plan.clusters[self.name], self.graph.plan.artifacts_of(self.name),
-                         self.graph.engine)
+        if name not in self.plan.clusters:
+            raise UserError(f"there is no cluster {name!r}", hint=f"there are: {', '.join(sorted(self.plan.clusters))}")
+        return Lifecycle(self.plan, name, self.engine)
+
+
+def load_plan(recipes: Path, cache: Path) -> Plan:
+    """The plan for a recipes folder, remembered for as long as no recipe, package under test or module changes.
+
+    Planning reads and validates everything, which takes a good part of a second; a run with nothing to do shall not.
+    """
+    try:
+        signature, plan = pickle.loads(cache.read_bytes())
+        if isinstance(plan, Plan) and signature == _signature(recipes, plan):
+            return plan
+    except Exception:  # any damage to a cache, of whatever kind, only means: plan again
+        cache.unlink(missing_ok=True)
+    from pipeline import plan as planning
+    from pipeline.manifests.recipes import load
+
+    plan = planning.make(load(recipes))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
+    temporary.write_bytes(pickle.dumps((_signature(recipes, plan), plan)))
+    temporary.rename(cache)
+    return plan
+
+
+def _signature(recipes: Path, plan: Plan) -> list[tuple[str, int, int, int]]:
+    """Names, sizes, times and modes of all that the plan was made from."""
+    files = [Path(folder, name) for top in (recipes, Path(__file__).resolve().parent)
+             for folder, _, names in os.walk(top) for name in names if not name.endswith(".pyc")]
+    files += [Path(name) for step in plan.steps.values() for name, _ in step.files if name.startswith("/")]
+    found = []
+    for path in sorted(files):
+        stat = path.lstat()
+        found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_mode))
+    return found
 
 
 def _up_to_date(engine: Engine, task: str, *_: object) -> bool:
     return engine.up_to_date(task)
 
 
-def _has_reached(run: ClusterRun, phase: str, *_: object) -> bool:
-    return bool(run.open().has_reached(phase))
+def _has_reached(graph: Graph, cluster: str, phase: str, *_: object) -> bool:
+    return graph.lifecycle(cluster).has_reached(phase)
 
 
-def _call(run: ClusterRun, what: str) -> None:
-    getattr(run.open(), what)()
+def _has_verdict(graph: Graph, cluster: str, *_: object) -> bool:
+    return graph.lifecycle(cluster).has_verdict()
+
+
+def _call(graph: Graph, cluster: str, what: str) -> None:
+    getattr(graph.lifecycle(cluster), what)()

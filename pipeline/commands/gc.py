@@ -31,7 +31,7 @@ class Gc(GraphCommand):
                 if damage:
                     store.set_aside(entry.key)
                     print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
-        keep = [entry.key for task in graph.plan.steps if (entry := keys.entry(task))]
+        keep = [found.key for task in graph.plan.steps if (found := keys.entry(task))]
         gone = store.collect(int(args.limit * _GIB), keep)
         left = list(store.entries())
         print(f"removed {len(gone)} artifacts ({sum(entry.size for entry in gone) / _GIB:.2f} GiB); "

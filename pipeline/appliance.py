@@ -1,0 +1,116 @@
+"""libguestfs: the one place that opens a handle.
+
+The appliance is a small virtual machine with a real kernel; it looks into disks that did not boot without trusting
+or changing them.  Under emulation it takes 10 to 20 s to start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A device of a disk: its file system type, label, UUID and size in bytes."""
+
+    device: str
+    type: str
+    label: str
+    uuid: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a disk holds: volumes, and of the installed system its name, packages and last log lines."""
+
+    partition_table: str
+    volumes: tuple[Volume, ...]
+    mounts: tuple[tuple[str, str], ...]
+    system: str
+    host_name: str
+    packages: tuple[tuple[str, str], ...]
+    logs: tuple[tuple[str, str], ...]
+    configuration: tuple[tuple[str, str], ...]
+
+
+#: Files of an installed system that tell most about why it does not boot.
+_CONFIGURATION = ("/etc/fstab", "/etc/hostname", "/boot/grub/grub.cfg", "/etc/oscar/nodes")
+_LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slurm/slurmd.log", "/var/log/slurm/slurmctld.log")
+
+
+@contextlib.contextmanager
+def opened(disk: Path, format: str) -> Iterator[Any]:
+    """A launched handle with `disk` attached read-only; also when a machine is using it."""
+    import guestfs
+
+    handle = guestfs.GuestFS(python_return_dict=True)
+    try:
+        handle.set_backend("direct")
+        handle.set_backend_setting("force_tcg", "1")  # a KVM device that is there may still not work
+        handle.add_drive_opts(str(disk), format=format, readonly=True)
+        try:
+            handle.launch()
+        except RuntimeError as error:
+            raise UserError(f"libguestfs can't start its appliance: {error}",
+                            hint="doit doctor; often /boot/vmlinuz-* is not readable to you") from None
+        yield handle
+    finally:
+        handle.close()
+
+
+def inspect(disk: Path, format: str) -> Inspection:
+    """Look at the layout of a disk and at the system on it, if there is one."""
+    with opened(disk, format) as handle:
+        device = handle.list_devices()[0]
+        try:
+            table = handle.part_get_parttype(device)
+        except RuntimeError:
+            table = "none"
+        volumes = []
+        for name, kind in handle.list_filesystems().items():
+            with contextlib.suppress(RuntimeError):
+                volumes.append(Volume(name, kind, handle.vfs_label(name), handle.vfs_uuid(name),
+                                      handle.blockdev_getsize64(name)))
+        roots = handle.inspect_os()
+        if not roots:
+            return Inspection(table, tuple(volumes), (), "", "", (), (), ())
+        root = roots[0]
+        mounts = sorted(handle.inspect_get_mountpoints(root).items())
+        for place, source in mounts:
+            with contextlib.suppress(RuntimeError):  # a broken file system: show what the others hold
+                handle.mount_ro(source, place)
+        packages = [(item["app2_name"], item["app2_version"] + (f"-{item['app2_release']}" if item["app2_release"] else ""))
+                    for item in handle.inspect_list_applications2(root)]
+        return Inspection(
+            table, tuple(volumes), tuple(mounts), handle.inspect_get_product_name(root), handle.inspect_get_hostname(root),
+            tuple(sorted(packages)), (*_journal(handle), *_texts(handle, _LOGS)), _texts(handle, _CONFIGURATION))
+
+
+def _texts(handle: Any, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((path, handle.read_file(path).decode(errors="replace")) for path in paths
+                 if handle.is_file(path) and handle.filesize(path) < 4 << 20)
+
+
+def _journal(handle: Any, last: int = 60) -> list[tuple[str, str]]:
+    """The last messages of the systemd journal."""
+    if not handle.is_dir("/var/log/journal"):
+        return []
+    lines: list[str] = []
+    try:
+        handle.journal_open("/var/log/journal")
+        while handle.journal_next():
+            fields = {item["attrname"]: item["attrval"] for item in handle.journal_get()}
+            text = {name: (value if isinstance(value, str) else bytes(value).decode(errors="replace"))
+                    for name, value in fields.items() if name in ("SYSLOG_IDENTIFIER", "MESSAGE")}
+            lines = [*lines[-last:], f"{text.get('SYSLOG_IDENTIFIER', '?')}: {text.get('MESSAGE', '')}"]
+        handle.journal_close()
+    except RuntimeError as error:  # a machine that was cut off leaves a journal that may not read to its end
+        lines.append(f"(the journal ends here: {error})")
+    return [("journal", "\n".join(lines))]

@@ -1,0 +1,299 @@
+"""The life of a running cluster: boot, install, start, verify, stop.
+
+Running is separate from building: what runs are throwaway overlays over artifacts, in a run folder
+`artifacts/run/CLUSTER/` that is made anew at each boot.  What lives is asked of libvirt and of the machines' own
+report channels; each domain carries the digests of what it was made from, so a cluster whose artifacts have changed is
+seen, ended and booted afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import doit
+
+from pipeline import events
+from pipeline.checks.result import Verdict
+from pipeline.cluster import records
+from pipeline.cluster.identity import Identity
+from pipeline.cluster.records import Phase
+from pipeline.cluster.ssh import ClusterShell
+from pipeline.description import Cluster
+from pipeline.engine import Engine
+from pipeline.errors import ClusterError, UserError
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, namespace
+from pipeline.hypervisor import lifecycle as machines
+from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.namespace import Namespace
+from pipeline.hypervisor.watch import Progress, Signal, Watch, watch
+from pipeline.step import Plan
+
+#: Deadlines in seconds: three to five times what was measured for two nodes on two emulated processors.
+_BOOT, _INSTALL, _START, _OPKG = 180, 600, 300, 120
+
+#: Phases of OPKGs that run on the head node while the cluster comes up.
+_HEAD_UP, _NODES_UP = "api-post-clientdef", "api-post-deploy"
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """A verdict in a few words."""
+    when = datetime.fromtimestamp(verdict.started).isoformat(" ", "seconds")
+    return f"{verdict.outcome} {verdict.count('passed')} of {len(verdict.results)} checks on {when}"
+
+
+class Lifecycle:
+    """One cluster of a plan, whether it runs or not."""
+
+    def __init__(self, plan: Plan, name: str, engine: Engine) -> None:
+        self.plan = plan
+        self.cluster: Cluster = plan.clusters[name]
+        self.engine = engine
+        self.run_dir = engine.artifacts / "run" / name
+        self.report_dir = engine.artifacts / "reports" / name
+        self._step = plan.steps[f"verify:{name}"]
+
+    # --- questions
+
+    def has_reached(self, phase: str) -> bool:
+        """Whether the cluster that runs is made of today's artifacts and has reached boot, install or start."""
+        expected = self._digests()
+        if expected is None:
+            return False
+        home = namespace.alive(self.run_dir)
+        if home is None:
+            self._because(phase, f"{self.cluster.name} does not run")
+            return False
+        try:
+            with connect(home.libvirt_uri) as connection:
+                running = {item.metadata.node: item for item in machines.machines(connection)}
+        except ClusterError as error:
+            self._because(phase, error.message)
+            return False
+        for item in running.values():
+            if dict(item.metadata.artifacts) != expected:
+                changed = [role for role, digest in item.metadata.artifacts if expected.get(role) != digest]
+                self._because(phase, f"made of older artifacts: {', '.join(changed) or 'others'}")
+                return False
+        for machine in self.cluster.machines[: 1 if phase == "boot" else None]:
+            state = running[machine.name].state if machine.name in running else "not defined"
+            said = self._said(machine.name)
+            ready = state == "running" and "READY" in said
+            installed = phase == "install" and state == "off" and "DONE" in said
+            if not (ready or installed):
+                self._because(phase, f"{machine.name} is {state}, and not yet through with it")
+                return False
+        return True
+
+    def has_verdict(self) -> bool:
+        """Whether these very artifacts have passed verification by today's checks, and nobody wants it anew."""
+        if doit.get_var("fresh"):
+            events.reason(self._step.task, "--fresh: verified anew")
+            return False
+        verdict = self.verdict()
+        if verdict is None:
+            events.reason(self._step.task, self.engine.keys.why(self._step))
+            return False
+        events.note(f"{self.cluster.name}: {verdict_line(verdict)}; report: {self.report_dir / 'report.html'}")
+        events.outcome(self._step.task, "reused")
+        return True
+
+    def verdict(self) -> Verdict | None:
+        """The verdict that is kept for today's artifacts, if there is one."""
+        entry = self.engine.keys.entry(self._step.task)
+        return Verdict.from_json(json.loads((entry.path / "verdict.json").read_bytes())) if entry else None
+
+    def states(self) -> dict[str, str]:
+        """What each machine does now, by name; empty where the cluster does not run."""
+        home = namespace.alive(self.run_dir)
+        if home is None:
+            return {}
+        with connect(home.libvirt_uri) as connection:
+            return {item.metadata.node: item.state for item in machines.machines(connection)}
+
+    def shell(self) -> ClusterShell:
+        """Ssh into the running cluster."""
+        home = self._home()
+        return ClusterShell(self.cluster, self.identity(), home.ssh_proxy_command, self.run_dir / "ssh.log")
+
+    def console_argv(self, machine: str) -> list[str] | None:
+        """The command that attaches to a machine's console; None where it does not run."""
+        if self.states().get(machine) != "running":
+            return None
+        return machines.console_command(self._home().libvirt_uri, domain.name_of(self.cluster.name, machine))
+
+    def console_text(self, machine: str) -> str:
+        """What a machine last wrote to its console."""
+        path = self.run_dir / "console" / f"{machine}.log"
+        try:
+            return path.read_text(errors="replace")
+        except FileNotFoundError:
+            raise UserError(f"{machine} has not run yet", hint=f"doit cluster:{self.cluster.name}") from None
+
+    # --- phases
+
+    def boot(self) -> None:
+        """Start the head node from a throwaway overlay; returns when its provisioning services serve."""
+        digests = self._digests()
+        if digests is None:
+            raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
+        self.stop()
+        self._prepare()
+        started = time.time()
+        kind = accelerator.find(self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel",
+                                cache=self.engine.artifacts / "cache")
+        events.note(f"{self.cluster.name}: {kind.why}")
+        with self._ends_on_failure("boot"):
+            home = namespace.start(self.run_dir, self.cluster.networks, cache=self.engine.artifacts / "cache")
+            self.record(Phase("", "namespace and libvirt", started, time.time(), kind.why))
+            with connect(home.libvirt_uri) as connection, self._watch(home, connection, "boot") as watching:
+                self._start_machine(connection, watching, self.cluster.head.name, "boot", {"READY"}, _BOOT)
+                watching.wait()
+            self._opkg_phase(_HEAD_UP)
+
+    def install(self) -> None:
+        """Install all compute nodes at once over the network; returns when each has said DONE and is off."""
+        self._nodes("install", {"DONE", "STOPPED"}, _INSTALL)
+
+    def start(self) -> None:
+        """Start all compute nodes from their own disks; returns when each has said READY."""
+        self._nodes("start", {"READY"}, _START)
+        with self._ends_on_failure("start"):
+            self._opkg_phase(_NODES_UP)
+
+    def stop(self) -> None:
+        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
+        namespace.stop(self.run_dir)
+
+    def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
+        home = self._home()
+        with self._ends_on_failure(phase), connect(home.libvirt_uri) as connection, \
+                self._watch(home, connection, phase) as watching:
+            for node in self.cluster.nodes:
+                self._start_machine(connection, watching, node.name, phase, signals, within)
+            watching.wait()
+
+    def _start_machine(self, connection: Connection, watching: Watch, name: str, phase: str, signals: set[Signal],
+                       within: float) -> None:
+        """Start one machine as its definition says, marked with what it is made of."""
+        kind = accelerator.find(self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel",
+                                cache=self.engine.artifacts / "cache")
+        definition = (self.engine.entry(self._step_task("vmconfig")).path / f"{name}.xml").read_text()
+        watching.expect(name, phase, signals, within=within)
+        machines.start(connection, libvirt_xml.for_start(definition, kind.accelerator, sorted((self._digests() or {}).items())),
+                       report=self.run_dir / "report" / name)
+
+    @contextlib.contextmanager
+    def _watch(self, home: Namespace, connection: Connection, phase: str) -> Iterator[Watch]:
+        """Watch the machines, show their progress, and write down when what happened."""
+
+        def show(progress: Progress) -> None:
+            events.phase(f"{phase}:{self.cluster.name}", progress.machine, progress.step, progress.detail)
+
+        with watch(home, connection, show) as watching:
+            try:
+                yield watching
+            finally:
+                self.record(*(Phase(span.machine, f"{span.phase}/{span.step}" if span.step else span.phase,
+                                     span.start, span.end) for span in watching.timeline))
+
+    @contextlib.contextmanager
+    def _ends_on_failure(self, phase: str) -> Iterator[None]:
+        """A cluster that did not get through a phase is ended; its disks and consoles stay for a look."""
+        try:
+            yield
+        except BaseException:
+            namespace.stop(self.run_dir)
+            raise
+
+    def _opkg_phase(self, phase: str) -> None:
+        """Run a phase of the OPKGs on the head node, for those that have a script for it."""
+        head = self.cluster.head.name
+        present = {path for path, _ in self.plan.steps[f"opkgs:{self.cluster.name}/head"].files}
+        wanted = [opkg for opkg in self.cluster.opkgs if f"opkgs/{opkg}/scripts/{phase}" in present]
+        if not wanted:
+            return
+        shell = self.shell()
+        with shell.connected():
+            for opkg in wanted:
+                started = time.time()
+                home = f"/usr/lib/oscar/packages/{opkg}"
+                status, out, errors = shell.run(
+                    head, f"export OSCAR_PACKAGE_HOME={home}\nexec {home}/scripts/{phase}\n", timeout=_OPKG)
+                self.record(Phase(head, f"{opkg} {phase}", started, time.time()))
+                if status != 0:
+                    raise ClusterError(f"{head}: {phase} of OPKG {opkg} ended with status {status}",
+                                       tail="\n".join((out + errors).splitlines()[-12:]),
+                                       hint=f"recipes/opkgs/{opkg}/scripts/{phase}")
+
+    # --- verification
+
+    def verify(self) -> None:
+        """Check every promise on the running cluster; the report is written whatever comes out."""
+        from pipeline.cluster.verification import verify
+
+        verify(self, self._step)
+
+    def forget_verdict(self) -> None:
+        """Take the verdict out of the store."""
+        self.engine.forget(self._step.task)
+
+    # --- helpers
+
+    def _step_task(self, role: str) -> str:
+        return self.plan.artifacts_of(self.cluster.name)[role]
+
+    def _digests(self) -> dict[str, str] | None:
+        """The digests of what the cluster is made of: role -> digest; None where something is not built."""
+        found = {}
+        for role, task in self.plan.artifacts_of(self.cluster.name).items():
+            entry = self.engine.keys.entry(task)
+            if entry is None:
+                return None
+            found[role] = entry.digest
+        return found
+
+    def _home(self) -> Namespace:
+        home = namespace.alive(self.run_dir)
+        if home is None:
+            raise ClusterError(f"{self.cluster.name} does not run", hint=f"doit cluster:{self.cluster.name}")
+        return home
+
+    def identity(self) -> Identity:
+        """The cluster's secrets and keys; made on first use."""
+        return Identity(self.engine.artifacts / "identity" / self.cluster.name, self.cluster)
+
+    def _prepare(self) -> None:
+        """A fresh run folder: overlays over the artifacts, the SIS image, the identity disk."""
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+        folder = self.run_dir / "disks"
+        folder.mkdir(parents=True)
+        self.run_dir.chmod(0o700)
+        for machine in self.cluster.machines:
+            disks.overlay(self.engine.entry(self._step_task(machine.name)).path / "disk.img",
+                          folder / f"{machine.name}.qcow2")
+        disks.attach(self.engine.entry(self._step_task("image")).path / "sis.img", folder / "sis.img")
+        self.identity().write_archive(folder / "identity.img")
+
+    def timeline(self) -> list[Phase]:
+        """What the machines did when, since they were booted."""
+        return records.read(self.run_dir / "timeline.jsonl")
+
+    def record(self, *phases: Phase) -> None:
+        records.append(self.run_dir / "timeline.jsonl", *phases)
+
+    def _said(self, machine: str) -> list[str]:
+        """The words that a machine has said on its report channel since it started."""
+        try:
+            lines = (self.run_dir / "report" / machine).read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [line.partition(" ")[0] for line in lines]
+
+    def _because(self, phase: str, reason: str) -> None:
+        events.reason(f"{phase}:{self.cluster.name}", reason)

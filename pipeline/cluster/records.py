@@ -1,0 +1,38 @@
+"""What a running cluster writes down: when each machine was in which phase.
+
+A file of JSON lines in the run folder, so that a killed run leaves a readable one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of one machine, or of the build (machine ""): start and end in seconds since the epoch."""
+
+    machine: str
+    name: str
+    start: float
+    end: float
+    detail: str = ""
+
+
+def append(path: Path, *phases: Phase) -> None:
+    """Add phases to a timeline."""
+    with path.open("a", encoding="utf-8") as file:
+        for phase in phases:
+            file.write(json.dumps(dataclasses.asdict(phase)) + "\n")
+
+
+def read(path: Path) -> list[Phase]:
+    """The phases of a timeline; none where there is no file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [Phase(**json.loads(line)) for line in lines]

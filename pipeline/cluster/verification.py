@@ -1,0 +1,91 @@
+"""Verify a running cluster, tell the result in every form, and keep a passing verdict as an artifact."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipeline import checks, events, report
+from pipeline.checks.result import Result, Verdict
+from pipeline.checks.verify import Expected
+from pipeline.cluster.records import Phase
+from pipeline.description import Role
+from pipeline.errors import ClusterError
+from pipeline.report.model import Artifact, Task, Timeline
+from pipeline.step import Step
+from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.cluster.lifecycle import Lifecycle
+
+_ROLES: tuple[Role, ...] = ("head", "compute")
+
+
+def verify(life: Lifecycle, step: Step) -> None:
+    """Check the running cluster; raise ClusterError unless it passes.  The report is written whatever comes out."""
+    engine, cluster = life.engine, life.cluster
+    started = time.time()
+
+    def show(result: Result) -> None:
+        events.phase(step.task, result.machine, result.name, result.outcome)
+
+    shell = life.shell()
+    with shell.connected():
+        verdict = checks.verify(cluster, shell, Expected({role: _packages(life, role) for role in _ROLES}), show)
+    life.record(Phase(cluster.head.name, "verify", started, time.time(),
+                      f"{verdict.count('passed')} of {len(verdict.results)} checks passed"))
+    consoles = {machine.name: life.run_dir / "console" / f"{machine.name}.log" for machine in cluster.machines}
+    page = report.write(life.report_dir, verdict, cluster, _timeline(life), consoles, _artifacts(life))
+    told = io.StringIO()
+    report.show(verdict, told)
+    events.note(told.getvalue().rstrip())
+    if not verdict.passed:
+        raise ClusterError(
+            f"{cluster.name}: {len(verdict.bad)} of {len(verdict.results)} checks did not pass",
+            tail="\n".join(f"{item.machine}: {item.name}: {item.message}" for item in verdict.bad[:12]),
+            hint=f"the cluster is left running: doit ssh {cluster.name}", log=page)
+    _keep(engine.store, life, step, verdict)
+
+
+def _keep(store: Store, life: Lifecycle, step: Step, verdict: Verdict) -> None:
+    """Publish the verdict under the key of what it was given for."""
+    key, ingredients = life.engine.keys.key(step), life.engine.keys.ingredients(step)
+    assert key is not None  # the cluster runs, so all that it is made of is built
+    with store.building(key) as folder:
+        (folder / "files").mkdir()
+        (folder / "files" / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
+        entry = store.publish(key, folder, {"task": step.task, "kind": step.kind, "name": step.name,
+                                            "ingredients": ingredients, "seconds": verdict.seconds})
+    store.link(step.task, entry)
+
+
+def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
+    """What the locks say that machines of a role have: package name -> version."""
+    found = {}
+    for task in (f"lock:{life.cluster.distro}", f"lock:{life.cluster.name}/{role}"):
+        lock = json.loads((life.engine.entry(task).path / "lock.json").read_bytes())
+        found.update({item["name"]: item["version"] for item in lock["packages"]})
+    return found
+
+
+def _timeline(life: Lifecycle) -> Timeline:
+    """What the machines did when, and how long the artifacts took to build, whenever that was."""
+    phases = tuple(report.Phase(item.machine, item.name, item.start, item.end, item.detail) for item in life.timeline())
+    tasks = []
+    for task in life.plan.below(life.plan.artifacts_of(life.cluster.name).values()):
+        entry = life.engine.entry(task)
+        started = datetime.fromisoformat(entry.manifest["started"]).timestamp()
+        tasks.append(Task(task, "built", "", float(entry.manifest["seconds"]), started, entry.size))
+    return Timeline(phases, tuple(tasks))
+
+
+def _artifacts(life: Lifecycle) -> tuple[Artifact, ...]:
+    found = []
+    for task in life.plan.artifacts_of(life.cluster.name).values():
+        entry = life.engine.entry(task)
+        found.append(Artifact(task, entry.digest, entry.size))
+    return tuple(found)

@@ -1,0 +1,57 @@
+"""Builders for the tests of the engine: they run in real workers, inside real namespaces."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from pipeline.errors import BuildError
+from pipeline.step import Job
+
+
+def write(job: Job) -> None:
+    """Write params.text."""
+    (job.out / "text").write_text(job.params["text"])
+
+
+def join(job: Job) -> None:
+    """Write what all inputs hold."""
+    (job.out / "text").write_text("".join(item.file("text").read_text() for item in job.inputs))
+
+
+def surroundings(job: Job) -> None:
+    """Write down what a builder sees of the machine."""
+    (job.out / "environment").write_text("\n".join(f"{name}={value}" for name, value in sorted(os.environ.items())
+                                                   if name not in ("HOME", "TMPDIR")))
+    (job.out / "interfaces").write_text("\n".join(name for _, name in socket.if_nameindex()))
+    (job.out / "user").write_text(str(os.getuid()))
+
+
+def differs(job: Job) -> None:
+    """Write something else every time."""
+    (job.out / "text").write_text(str(time.time_ns()))
+
+
+def fail(job: Job) -> None:
+    """Fail half-way, as a user should see it."""
+    (job.out / "half").write_text("half")
+    raise BuildError("the wheels came off", hint="put them on again")
+
+
+def crash(job: Job) -> None:
+    """Fail as a bug does."""
+    raise ZeroDivisionError
+
+
+def slow(job: Job) -> None:
+    """Say so, then never end."""
+    Path(job.params["sign"]).write_text(str(os.getpid()))
+    job.progress(1, 2, "steps")
+    time.sleep(3600)
+
+
+def full(job: Job) -> None:
+    """Run into a full disk."""
+    raise OSError(28, "No space left on device", str(job.out / "text"))

@@ -1,0 +1,169 @@
+"""The engine: a step is built in a worker of its own and published whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine import Engine
+from pipeline.errors import BuildError, UserError
+from pipeline.step import Parent, Step
+from pipeline.store import Store
+
+TOP = Path(__file__).resolve().parents[1]
+
+
+def step(function: str, *parents: str, name: str = "x", **params: object) -> Step:
+    return Step("test", name, "for a test", f"tests.builders:{function}", params=params,
+                parents=tuple(Parent(f"input{number}", parent) for number, parent in enumerate(parents)))
+
+
+def engine(artifacts: Path, *steps: Step) -> Engine:
+    return Engine({item.task: item for item in steps}, artifacts, TOP / "recipes")
+
+
+def made(engine: Engine, task: str, name: str = "text") -> str:
+    return engine.entry(task).path.joinpath(name).read_text()
+
+
+def test_a_step_is_built_once_and_then_up_to_date(tmp_path: Path) -> None:
+    one = step("write", text="hello")
+    first = engine(tmp_path, one)
+    assert not first.up_to_date("test:x")
+    first.build("test:x")
+    assert made(first, "test:x") == "hello"
+    assert engine(tmp_path, one).up_to_date("test:x")
+    assert not list((tmp_path / "store" / ".building").iterdir())
+
+
+def test_inputs_reach_the_builder_in_order(tmp_path: Path) -> None:
+    three = engine(tmp_path, step("write", name="a", text="1"), step("write", name="b", text="2"),
+                   step("join", "test:b", "test:a"))
+    for task in ("test:a", "test:b", "test:x"):
+        three.build(task)
+    assert made(three, "test:x") == "21"
+
+
+def test_going_back_to_an_older_recipe_needs_no_build(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        engine(tmp_path, step("write", text=text)).build("test:x")
+    old = engine(tmp_path, step("write", text="old"))
+    assert old.up_to_date("test:x")
+    assert made(old, "test:x") == "old"
+
+
+def test_builders_see_no_network_and_a_scrubbed_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "leaks")
+    monkeypatch.setenv("XEN_OSCAR_MIRROR", "file:///nowhere")
+    one = engine(tmp_path, step("surroundings"))
+    one.build("test:x")
+    assert made(one, "test:x", "interfaces") == "lo"
+    assert made(one, "test:x", "user") == "0"
+    environment = made(one, "test:x", "environment")
+    assert "SECRET" not in environment
+    assert "MIRROR" not in environment
+    assert "SOURCE_DATE_EPOCH=" in environment
+
+
+def test_a_failure_is_told_and_leaves_no_entry_but_its_work(tmp_path: Path) -> None:
+    one = engine(tmp_path, step("fail"))
+    with pytest.raises(BuildError, match="wheels") as caught:
+        one.build("test:x")
+    assert caught.value.hint == "put them on again"
+    assert caught.value.log is not None
+    assert not one.up_to_date("test:x")
+    assert (tmp_path / "failed" / "test-x" / "files" / "half").exists()
+
+
+def test_a_bug_in_a_builder_shows_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        engine(tmp_path, step("crash")).build("test:x")
+    assert "ZeroDivisionError" in caught.value.tail
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No space left") as caught:
+        engine(tmp_path, step("full")).build("test:x")
+    assert "doit gc" in caught.value.hint
+
+
+def test_an_output_that_differs_when_built_again_is_an_error(tmp_path: Path) -> None:
+    one = engine(tmp_path, step("differs"))
+    one.build("test:x")
+    with pytest.raises(BuildError, match="came out different"):
+        one.build("test:x")
+
+
+def test_a_corrupt_artifact_is_rebuilt(tmp_path: Path) -> None:
+    one = step("write", text="good")
+    first = engine(tmp_path, one)
+    first.build("test:x")
+    first.entry("test:x").path.joinpath("text").write_text("evil")
+    second = engine(tmp_path, one)
+    assert not second.up_to_date("test:x")
+    second.build("test:x")
+    assert made(second, "test:x") == "good"
+
+
+def test_two_runs_at_once_build_it_once(tmp_path: Path) -> None:
+    one = step("differs")
+    engines = [engine(tmp_path, one) for _ in range(3)]
+    assert not any(item.up_to_date("test:x") for item in engines)
+    threads = [threading.Thread(target=item.build, args=["test:x"]) for item in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({made(item, "test:x") for item in engines}) == 1
+    assert len(list(Store(tmp_path).entries())) == 1
+
+
+def test_kill_9_during_a_build_leaves_nothing_running_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    os.mkfifo(sign)
+    slow = step("slow", sign=str(sign))
+    code = (f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
+            "from tests.test_engine import *\n"
+            f"engine(Path({str(tmp_path)!r}), step('slow', sign={str(sign)!r})).build('test:x')\n")
+    with subprocess.Popen([sys.executable, "-c", code], cwd=TOP) as run:
+        assert _read_fifo(sign, 60) == "1"  # the builder is process 1 of its namespace
+        descendants = _descendants(run.pid)
+        assert descendants
+        pidfds = [os.pidfd_open(pid) for pid in descendants]
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        for pidfd in pidfds:
+            _wait_for_end(pidfd)
+    done = engine(tmp_path, slow)
+    assert not done.up_to_date("test:x")
+    quick = replace(slow, builder="tests.builders:write", params={"text": "done"})
+    after = engine(tmp_path, quick)
+    after.build("test:x")
+    assert made(after, "test:x") == "done"
+
+
+def _read_fifo(path: Path, within: float) -> str:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as fifo:
+        assert select.select([fifo], [], [], within)[0], "the builder did not start"
+        return fifo.read()
+
+
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(word) for file in children for word in file.read_text().split()]
+    return [*found, *(item for child in found for item in _descendants(child))]
+
+
+def _wait_for_end(pidfd: int) -> None:
+    try:
+        assert select.select([pidfd], [], [], 20)[0], "a process of the build outlived kill -9"
+    finally:
+        os.close(pidfd)
