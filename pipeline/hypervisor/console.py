@@ -1,0 +1,117 @@
+"""What a machine's console tells: lines without terminal control, and the ones after which waiting is pointless."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from pathlib import Path
+
+#: Terminal control: CSI sequences, OSC strings, charset and keypad switches, and all control characters but the
+#: line ends.
+_CONTROL = re.compile(
+    rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+#: What a machine does not recover from, and how to say it.  The kernel's and programs' own full phrases, so that a
+#: file name or a log line that speaks of such a thing is not taken for it.
+_FATAL: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), words) for pattern, words in (
+        (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
+        (r"Out of memory: Killed process \d+ \(([^)]*)\)", "out of memory: {0} was killed; give it more memory"),
+        (r"^(?:\[[ \d.]+\] )?xen-oscar: FAIL ?(.*)", "{0}"),
+        (r"VFS: (?:Unable to mount root fs|Cannot open root device) (.*)", "no root file system: {0}"),
+        (r"ALERT!\s+(\S+) does not exist\.", "no root file system: {0} does not exist"),
+        (r"^You are in (emergency|rescue) mode\b", "systemd went into {0} mode"),
+        (r"Cannot open access to console, the root account is locked", "systemd went into emergency mode"),
+        (r"^(?:error: .*)?Entering rescue mode|^grub rescue>", "the boot loader finds no system on the disk"),
+        (r"^No bootable device", "neither disk nor network gave it a system"),
+        (r"^Nothing to boot\b(.*)", "network boot: nothing to boot{0}"),
+        (r"^BUG: unable to handle (.*)", "kernel fault: {0}"),
+    )
+)
+
+
+def strip(data: bytes) -> str:
+    """One line of console output as text."""
+    return _CONTROL.sub(b"", data.rpartition(b"\r")[2] or data).decode("utf-8", "replace").rstrip()
+
+
+def find_fatal(line: str) -> str:
+    """Why this line means that the machine is lost, "" if it does not."""
+    for pattern, words in _FATAL:
+        found = pattern.search(line)
+        if found:
+            return words.format(*(group or "" for group in found.groups())).strip() or line
+    return ""
+
+
+class Growing:
+    """A file that grows, and may be replaced or truncated, read line by line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with the file's first line, whatever has been read so far."""
+        self._offset, self._inode, self._rest = 0, 0, b""
+
+    def skip(self) -> None:
+        """Pass over what stands in it now."""
+        self.restart()
+        if self._path.exists():
+            state = self._path.stat()
+            self._offset, self._inode = state.st_size, state.st_ino
+
+    @property
+    def unfinished(self) -> bytes:
+        """The beginning of a line that has not ended yet: a prompt, or half of a message."""
+        return self._rest
+
+    def lines(self) -> list[bytes]:
+        """The lines that have ended since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                state = os.fstat(file.fileno())
+                if state.st_ino != self._inode or state.st_size < self._offset:
+                    self._inode, self._offset, self._rest = state.st_ino, 0, b""
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        self._offset += len(data)
+        *ended, self._rest = (self._rest + data).split(b"\n")
+        return ended
+
+
+class Console:
+    """A machine's console as it grows: its last lines, and why the machine is lost once it is."""
+
+    def __init__(self, path: Path, *, keep: int = 15) -> None:
+        self._file = Growing(path)
+        self._file.skip()
+        self._last: deque[str] = deque(maxlen=keep)
+        self._lost = ""
+
+    def begin(self) -> None:
+        """A new phase begins: what was said before does not explain what happens from now on."""
+        self._last.clear()
+        self._lost = ""
+
+    def read(self) -> str:
+        """Take in what is new; the reason why the machine is lost, "" if nothing has said so yet."""
+        for data in self._file.lines():
+            self._take(strip(data.rstrip(b"\r")))
+        return self._lost or find_fatal(strip(self._file.unfinished))
+
+    def _take(self, line: str) -> None:
+        # the lines that led to the end tell more than the register dump after it
+        if line and not self._lost:
+            self._last.append(line)
+            self._lost = find_fatal(line)
+
+    @property
+    def tail(self) -> str:
+        """The last lines, up to the one with which all was lost."""
+        unfinished = "" if self._lost else strip(self._file.unfinished)
+        return "\n".join([*self._last, unfinished] if unfinished else self._last)

@@ -1,0 +1,43 @@
+"""Disks of a machine that starts: throwaway overlays over artifacts, and what is handed in as it is.
+
+An artifact is never booted itself.  An overlay holds what a machine changed and costs nothing to make; the path of
+what lies below it is absolute and the same inside a cluster's namespace as outside.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.errors import ClusterError
+from pipeline.run import run
+
+#: An overlay grows as its machine writes; below this a cluster is not worth starting.
+_LEAST_FREE_MIB = 512
+
+
+def overlay(base: Path, path: Path) -> None:
+    """A new, empty qcow2 overlay at `path` over the raw disk `base`; what lay at `path` is thrown away."""
+    require_space(path.parent, _LEAST_FREE_MIB)
+    path.unlink(missing_ok=True)
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base.resolve(strict=True), path], timeout=60)
+
+
+def attach(source: Path, path: Path) -> None:
+    """Give the read-only disk `source` to a machine as `path`."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(source.resolve(strict=True))
+
+
+def blank(path: Path, size_mib: int) -> None:
+    """An empty sparse disk."""
+    with path.open("xb") as file:
+        file.truncate(size_mib << 20)
+
+
+def require_space(folder: Path, mib: int) -> None:
+    """Raise unless the file system of `folder` has `mib` MiB free."""
+    free = shutil.disk_usage(folder).free >> 20
+    if free < mib:
+        raise ClusterError(f"{folder}: {free} MiB free on this file system, at least {mib} MiB are needed",
+                           hint="doit gc frees what no cluster needs; or move artifacts/ to a larger file system")

@@ -1,0 +1,92 @@
+# The first process of a cluster's namespaces: prepares them, starts libvirtd, then reaps children until it is killed.
+#
+# usage: init.sh RUN_DIR CAPABILITIES NETWORK[=ADDRESS/PREFIX]...      (standard output is the line to the parent)
+#
+# A shell and not Python, because it stays for as long as the cluster lives, and a shell costs a megabyte and a half.
+# It writes RUN_DIR/init.pid itself, so that there is no moment at which the namespaces live and nobody knows; it says
+# `ready` once libvirtd takes connections.  When nobody listens any more the write fails, and all ends again.
+# It must reap: with a first process that does not, ended QEMUs stay as zombies and libvirt waits 40 s for each.
+
+set -eu
+umask 022
+
+run_dir=$1 capabilities=$2
+shift 2
+
+# /proc is still the parent's, so this is our process id as the parent sees it; field 22 is when we started
+identify() {
+    pid=$1
+    shift 21
+    start=$1
+}
+read -r stat < /proc/self/stat
+# shellcheck disable=SC2086
+identify $stat
+read -r boot < /proc/sys/kernel/random/boot_id
+
+mount --make-rprivate /
+mount -t proc proc /proc
+
+exec 4< "$run_dir"
+for place in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
+    mount -t tmpfs -o mode=0755,size=64m tmpfs "$place"
+done
+mkdir -p /run/xen-oscar /run/lock /var/cache/libvirt/qemu
+mount --bind /proc/self/fd/4 /run/xen-oscar
+exec 4<&-
+if [ -d "$capabilities" ]; then
+    cp -r "$capabilities" /var/cache/libvirt/qemu/capabilities
+fi
+
+# QEMU's user is the one who started the cluster, and nothing may need extended attributes, cgroups or a /dev of its
+# own, which a user's namespace does not give.  QEMU writes console logs itself: one daemon less, and no size limit.
+cat > /etc/libvirt/qemu.conf <<'END'
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+END
+cat > /etc/libvirt/libvirtd.conf <<'END'
+unix_sock_rw_perms = "0700"
+unix_sock_ro_perms = "0700"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+log_outputs = "3:file:/run/xen-oscar/libvirtd.log"
+END
+
+ip link set lo up
+for network in "$@"; do
+    bridge=${network%%=*}
+    ip link add "$bridge" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+    case $network in
+        *=?*) ip address add "${network#*=}" dev "$bridge" ;;
+    esac
+    ip link set "$bridge" up
+done
+
+libvirtd --daemon >&2
+
+# What libvirt finds out about QEMU takes it a second or more: ask for it, and keep it for the next start.
+if [ ! -d "$capabilities" ]; then
+    {
+        new=$capabilities.$pid
+        virsh --quiet --connect qemu:///system capabilities &&
+            cp -r /var/cache/libvirt/qemu/capabilities "$new" &&
+            mv -T "$new" "$capabilities" || rm -rf "$new"
+    } > /dev/null 2>&1 &
+fi
+
+echo "$pid $start $boot" > /run/xen-oscar/init.pid.new
+mv /run/xen-oscar/init.pid.new /run/xen-oscar/init.pid
+echo ready
+exec > /dev/null
+
+# `wait` collects whatever ends meanwhile, orphans included; the sleep only gives it something to wait for
+while :; do
+    sleep infinity &
+    wait $!
+done

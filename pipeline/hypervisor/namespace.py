@@ -1,0 +1,292 @@
+"""A cluster's namespaces: where its bridges, its libvirtd and its machines live, apart from the host and each other.
+
+The same for root and for an ordinary user, who gets a user namespace on top.  One process, `init.sh`, holds it all:
+when that ends, however it ends, the kernel ends every process in there and takes down mounts and bridges.  So nothing
+has to be cleaned up, two clusters may use the same addresses, and the whole state on the host is one line,
+`init.pid`: process id, start time, boot id.  The three together name a process for good, a process id alone does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import os
+import select
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.description import Network
+from pipeline.errors import ClusterError, UserError
+from pipeline.run import spawn, which
+
+_INIT = Path(__file__).with_name("init.sh")
+_TOOLS = ("unshare", "nsenter", "setsid", "ip", "libvirtd", "virsh", "qemu-system-x86_64", "socat")
+_TUN = Path("/dev/net/tun")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_BRIDGE_NAME_LIMIT = 15
+
+#: What a cluster's run folder holds; the machines see it as `domain.RUN`.
+_FOLDERS = ("disks", "console", "report")
+
+#: What tools say when something cannot be done here -> what to change.
+_HINTS = {
+    "unshare failed": "namespaces are forbidden here: in a container, allow unshare and mount "
+                      "(--security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add NET_ADMIN)",
+    "uidmap": "/etc/subuid and /etc/subgid must each have a range of 65536 free ids for this user: "
+              "usermod --add-subuids, --add-subgids",
+    "Unknown device type": "the kernel has no bridges: as root, modprobe bridge",
+    "Operation not supported": "the kernel has no bridges: as root, modprobe bridge",
+    "mount:": "mounting is forbidden here: in a container, start it with --cap-add SYS_ADMIN",
+}
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """The namespaces of a running cluster, named by their first process."""
+
+    run_dir: Path
+    pid: int
+    start: int
+
+    @property
+    def cluster(self) -> str:
+        return self.run_dir.name
+
+    @property
+    def libvirt_uri(self) -> str:
+        """The cluster's libvirt, as whoever started the cluster reaches it from outside."""
+        return f"qemu+unix:///system?socket=/proc/{self.pid}/root/run/libvirt/libvirt-sock"
+
+    @property
+    def ssh_proxy_command(self) -> str:
+        """For ssh's ProxyCommand: ssh, its keys and known hosts stay outside, only the connection is made inside."""
+        return shlex.join(self.command(["socat", "-", "TCP:%h:%p,nodelay"]))
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """`argv` as it runs on the cluster's network, on the host's file systems."""
+        try:
+            foreign = Path(f"/proc/{self.pid}/ns/user").stat().st_ino != Path("/proc/self/ns/user").stat().st_ino
+        except PermissionError:
+            raise _not_yours(self.cluster) from None
+        except FileNotFoundError:
+            raise ClusterError(f"cluster {self.cluster} has ended") from None
+        user = ["--user", "--preserve-credentials"] if foreign else []
+        return ["nsenter", "--target", str(self.pid), *user, "--net", *argv]
+
+    def pidfd(self) -> int:
+        """A descriptor that becomes readable when the cluster ends; raises ProcessLookupError if it has."""
+        descriptor = os.pidfd_open(self.pid)
+        if _start_time(self.pid) != self.start:
+            os.close(descriptor)
+            raise ProcessLookupError(self.pid)
+        return descriptor
+
+
+def alive(run_dir: Path) -> Namespace | None:
+    """The namespaces of the cluster with this run folder, if they still exist.  Costs a few file reads."""
+    try:
+        pid, start, boot = (run_dir / "init.pid").read_text().split()
+        if boot == _BOOT_ID.read_text().strip() and _start_time(int(pid)) == int(start):
+            return Namespace(run_dir, int(pid), int(start))
+    except (FileNotFoundError, ValueError):
+        pass
+    return None
+
+
+def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: float = 60) -> Namespace:
+    """Make the namespaces of a cluster, with a bridge for each network, and start its libvirtd.
+
+    `cache` is where what libvirt found out about QEMU is kept between starts.  Ready means: it takes connections.
+    """
+    bridges = [_bridge(network) for network in networks]
+    obstacle = find_obstacle()
+    if obstacle:
+        raise obstacle
+    run_dir = run_dir.absolute()
+    with _exclusive(run_dir):
+        if alive(run_dir):
+            raise ClusterError(f"cluster {run_dir.name} already runs", hint=f"doit stop:{run_dir.name} ends it")
+        (run_dir / "init.pid").unlink(missing_ok=True)
+        for folder in _FOLDERS:
+            (run_dir / folder).mkdir(exist_ok=True)
+        log = run_dir / "namespace.log"
+        try:
+            init = ["/bin/sh", str(_INIT), str(run_dir), str(_capabilities(cache)), *bridges]
+            _launch([*_unshare(), *init], log, within)
+        except BaseException:
+            _end(run_dir, within=10)
+            raise
+        namespace = alive(run_dir)
+        if namespace is None:
+            raise ClusterError(f"cluster {run_dir.name}: its namespace ended at once", log=log, tail=_tail(log))
+        return namespace
+
+
+def stop(run_dir: Path, *, within: float = 30) -> bool:
+    """End a cluster and all that is in its namespaces; False if it did not run.  Returns when all of it is gone."""
+    if not run_dir.is_dir():
+        return False
+    with _exclusive(run_dir):
+        return _end(run_dir, within)
+
+
+def find_obstacle() -> UserError | None:
+    """What on this host forbids a cluster, as far as one can tell without trying."""
+    missing = [tool for tool in _TOOLS if which(tool) is None]
+    if missing:
+        return UserError(f"missing on this host: {', '.join(missing)}",
+                         hint="run ./bootstrap: it installs what is missing")
+    if not _TUN.exists():
+        return UserError(f"{_TUN} does not exist: virtual machines cannot be given a network",
+                         hint="as root: modprobe tun; in a container, start it with --device /dev/net/tun")
+    if not os.access(_TUN, os.R_OK | os.W_OK):
+        return UserError(f"{_TUN} may not be opened by {getpass.getuser()}",
+                         hint="as root: chmod 0666 /dev/net/tun, as udev does; its use is checked anyway")
+    if os.geteuid() != 0:
+        return _user_obstacle()
+    return None
+
+
+def _user_obstacle() -> UserError | None:
+    """What keeps an ordinary user from making a user namespace with more than one user in it."""
+    name = getpass.getuser()
+    if which("newuidmap") is None or which("newgidmap") is None:
+        return UserError("newuidmap is missing on this host",
+                         hint="install package uidmap (shadow-utils), or run ./bootstrap with sudo")
+    for path in (Path("/etc/subuid"), Path("/etc/subgid")):
+        owners = {line.partition(":")[0] for line in path.read_text().splitlines()} if path.exists() else set()
+        if not owners & {name, str(os.getuid())}:
+            return UserError(f"{path} gives no range of ids to {name}",
+                             hint=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}")
+    for switch, forbids, allows in (
+        ("user/max_user_namespaces", "0", "10000"),
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ):
+        path = Path("/proc/sys") / switch
+        if path.exists() and path.read_text().strip() == forbids:
+            return UserError("this host forbids user namespaces to ordinary users",
+                             hint=f"as root: sysctl -w {switch.replace('/', '.')}={allows}")
+    return None
+
+
+def _unshare() -> list[str]:
+    """How the namespaces are made: detached from this run and its terminal."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-auto", "--map-root-user"]
+    return ["setsid", "--fork", "unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child"]
+
+
+def _launch(argv: list[str], log: Path, within: float) -> None:
+    """Start `init.sh` and return when it says `ready`."""
+    with log.open("wb") as sink, spawn(argv, stdout=subprocess.PIPE, stderr=sink) as process:
+        assert process.stdout is not None
+        with process.stdout as line:
+            poll = select.poll()
+            poll.register(line, select.POLLIN)
+            timely = poll.poll(within * 1000)
+            ready = timely and line.readline() == b"ready\n"
+        process.wait(timeout=10)
+    if not ready:
+        tail = _tail(log)
+        what = "could not be made" if timely else f"was not ready after {within:g} s"
+        raise ClusterError(f"cluster {log.parent.name}: its namespace {what}", hint=_hint(tail), log=log, tail=tail)
+
+
+def _end(run_dir: Path, within: float) -> bool:
+    namespace = alive(run_dir)
+    if namespace is None:
+        (run_dir / "init.pid").unlink(missing_ok=True)
+        return False
+    try:
+        with contextlib.ExitStack() as stack:
+            init = namespace.pidfd()
+            stack.callback(os.close, init)
+            gone = [init]
+            # the process that made the namespaces waits for the first one inside, and is the last to leave them
+            maker = int(_stat(namespace.pid)[1])
+            if maker > 1:
+                gone.append(os.pidfd_open(maker))
+                stack.callback(os.close, gone[-1])
+            signal.pidfd_send_signal(init, signal.SIGKILL)
+            deadline = time.monotonic() + within
+            for descriptor in gone:
+                if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    raise ClusterError(f"cluster {run_dir.name}: its processes do not end",
+                                       hint=f"see what holds up process {namespace.pid} and its children: "
+                                            "ps -o pid,stat,wchan,args")
+    except ProcessLookupError:
+        pass  # it ended by itself meanwhile
+    except PermissionError:
+        raise _not_yours(run_dir.name) from None
+    (run_dir / "init.pid").unlink(missing_ok=True)
+    return True
+
+
+@contextlib.contextmanager
+def _exclusive(run_dir: Path) -> Iterator[None]:
+    """Nobody else starts or stops this cluster meanwhile.  The folder is its owner's only: it holds secrets."""
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (run_dir / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClusterError(f"cluster {run_dir.name} is being started or stopped by another run",
+                               hint="wait for that to end, then try again") from None
+        yield
+
+
+def _bridge(network: Network) -> str:
+    """A network as `init.sh` takes it: the bridge, and the host's address on it."""
+    if len(network.name) > _BRIDGE_NAME_LIMIT:
+        raise UserError(f"network {network.name}: a bridge's name has at most {_BRIDGE_NAME_LIMIT} characters",
+                        hint="give the network a shorter name")
+    if not network.host_address:
+        return network.name
+    return f"{network.name}={network.host_address}/{network.cidr.partition('/')[2]}"
+
+
+def _capabilities(cache: Path) -> Path:
+    """Where to keep what libvirt found out about this QEMU as this user; libvirt itself checks that it still holds."""
+    parts = [str(os.geteuid() == 0)]
+    for tool in ("libvirtd", "qemu-system-x86_64"):
+        state = Path(which(tool) or tool).stat()
+        parts.append(f"{state.st_mtime_ns} {state.st_size}")
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache.absolute() / f"libvirt-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on; the second, a name in brackets, may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _start_time(pid: int) -> int | None:
+    """When that process started; None if there is none, or only what is left of it."""
+    try:
+        fields = _stat(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _not_yours(cluster: str) -> UserError:
+    return UserError(f"cluster {cluster} was started by another user", hint="use it as the user who started it")
+
+
+def _hint(tail: str) -> str:
+    """What to change, from what the tools said."""
+    for words, hint in _HINTS.items():
+        if words in tail:
+            return hint
+    return ""
+
+
+def _tail(log: Path, lines: int = 12) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

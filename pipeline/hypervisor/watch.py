@@ -1,0 +1,278 @@
+"""Waiting for machines: events with deadlines, never sleeps.
+
+One loop listens to everything that can happen to any machine of a cluster: lines on its report channel, lines on its
+console, libvirt's lifecycle events, the end of the cluster itself.  It ends at the first machine that got where it was
+expected, or at the first sign that one never will: FAIL from the installer, a panic, a power-off too early.  A machine
+that has reported READY is watched on, so a head node that dies while others wait for it is told as such.
+
+    watch.expect("node1", "install", {"DONE", "STOPPED"}, within=600)
+    start(...)
+    for reached in watch:                # in the order in which they get there
+        ...                              # may expect more; the loop ends when nothing is expected any more
+
+The order matters: first expect, then start, so that nothing is missed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import time
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from inotify_simple import INotify
+from inotify_simple import flags as inotify
+
+from pipeline.errors import ClusterError
+from pipeline.hypervisor.connection import Connection, Event, Listener
+from pipeline.hypervisor.console import Console, Growing
+from pipeline.hypervisor.domain import name_of
+from pipeline.hypervisor.namespace import Namespace
+
+#: What can be expected of a machine: its services are up, its installation is done, it has powered off.
+Signal = Literal["READY", "DONE", "STOPPED"]
+
+#: Consoles are written a few bytes at a time; looking at each would cost more than the machines themselves.
+_CONSOLE_INTERVAL = 0.25
+
+_CHANGES = inotify.CREATE | inotify.MODIFY | inotify.MOVED_TO
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a machine says of itself while one waits for it."""
+
+    machine: str
+    phase: str
+    step: str
+    detail: str
+    percent: int | None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A machine got where it was expected to."""
+
+    machine: str
+    phase: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a machine's time line: a phase (`step` is "") or a step of it; seconds since the epoch."""
+
+    machine: str
+    phase: str
+    step: str
+    start: float
+    end: float
+
+
+@dataclass
+class _Machine:
+    """What the loop knows of one machine.  `wanted` is empty once it got there; `up` until it is seen to stop."""
+
+    name: str
+    console: Console
+    report: Growing
+    phase: str = ""
+    wanted: frozenset[Signal] = frozenset()
+    seen: set[Signal] = field(default_factory=set)
+    deadline: float = 0.0
+    within: float = 0.0
+    since: float = 0.0
+    step: str = ""
+    step_since: float = 0.0
+    up: bool = False
+
+
+class Watch:
+    """Watches the machines of one cluster; `timeline` is what happened when."""
+
+    def __init__(self, namespace: Namespace, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
+        self.timeline: list[Span] = []
+        self._cluster = namespace.cluster
+        self._run_dir = namespace.run_dir
+        self._listener = listener
+        self._on_progress = on_progress
+        self._machines: dict[str, _Machine] = {}
+        self._reached: list[Reached] = []
+        self._console_due = 0.0
+        self._poll = select.poll()
+        self._reports = _changes_below(self._run_dir / "report")
+        self._consoles = _changes_below(self._run_dir / "console")
+        self._end = namespace.pidfd()
+        for descriptor in (self._reports, listener, self._end):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def close(self) -> None:
+        self._reports.close()
+        self._consoles.close()
+        os.close(self._end)
+
+    def expect(self, machine: str, phase: str, signals: Set[Signal], *, within: float) -> None:
+        """From now on `machine` is in `phase`, which ends when all `signals` have come, in `within` seconds at most."""
+        now = time.time()
+        known = self._machines.get(machine)
+        if known is None:
+            known = self._machines[machine] = _Machine(
+                machine, Console(self._run_dir / "console" / f"{machine}.log"),
+                Growing(self._run_dir / "report" / machine))
+        if not known.up:
+            known.report.restart()
+        known.console.begin()
+        known.phase, known.wanted, known.seen = phase, frozenset(signals), set()
+        known.within, known.deadline, known.since = within, time.monotonic() + within, now
+        known.step, known.up = "", True
+
+    def __iter__(self) -> Iterator[Reached]:
+        """Every machine as it gets where it is expected, until none is expected any more."""
+        while True:
+            while self._reached:
+                yield self._reached.pop(0)
+            if not any(machine.wanted for machine in self._machines.values()):
+                return
+            self._look()
+
+    def wait(self) -> None:
+        """Until every machine is where it is expected."""
+        for _ in self:
+            pass
+
+    def _look(self) -> None:
+        """Wait until something happens, and take it in."""
+        waiting = [machine for machine in self._machines.values() if machine.wanted]
+        ready = self._wait(min(machine.deadline for machine in waiting))
+        # files first: what a machine said before it stopped explains why it did
+        self._reports.read(timeout=0)
+        self._read_consoles()
+        for machine in self._machines.values():
+            for line in machine.report.lines():
+                self._report(machine, line)
+        for event in self._listener.take():
+            self._happened(event)
+        if self._end in ready:
+            raise ClusterError(f"cluster {self._cluster} was ended from outside",
+                               hint=f"doit cluster:{self._cluster} starts it again")
+        for machine in self._machines.values():
+            if machine.wanted and time.monotonic() >= machine.deadline:
+                raise self._error(machine, self._missing(machine))
+
+    def _wait(self, deadline: float) -> set[int]:
+        """The descriptors on which something happened; consoles count no more often than their interval allows."""
+        while True:
+            now = time.monotonic()
+            if now >= self._console_due:
+                self._poll.register(self._consoles, select.POLLIN)
+                until = deadline
+            else:
+                until = min(deadline, self._console_due)
+            ready = {descriptor for descriptor, _ in self._poll.poll(max(0.0, until - now) * 1000 + 1)}
+            if ready or time.monotonic() >= deadline:
+                return ready
+
+    def _read_consoles(self) -> None:
+        self._consoles.read(timeout=0)
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(self._consoles)
+        self._console_due = time.monotonic() + _CONSOLE_INTERVAL
+        for machine in self._machines.values():
+            reason = machine.console.read()
+            if reason and machine.up:
+                raise self._error(machine, reason)
+
+    def _report(self, machine: _Machine, line: bytes) -> None:
+        """One line of the report channel."""
+        word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+        if word == "STATUS":
+            step, _, detail = rest.partition(" ")
+            self._enter_step(machine, step)
+            percent = re.search(r"\b(\d{1,3})\s?%", detail)
+            self._on_progress(Progress(machine.name, machine.phase, step, detail,
+                                       min(100, int(percent[1])) if percent else None))
+        elif word == "FAIL":
+            raise self._error(machine, rest or "it reported a failure without a reason")
+        elif word == "READY":
+            self._signal(machine, "READY")
+        elif word == "DONE":
+            self._signal(machine, "DONE")
+
+    def _happened(self, event: Event) -> None:
+        """One event of libvirt."""
+        if event.what == "lost":
+            raise ClusterError(f"cluster {self._cluster}: {event.detail}",
+                               hint=f"doit stop:{self._cluster}, then doit cluster:{self._cluster}")
+        for machine in self._machines.values():
+            if event.domain != name_of(self._cluster, machine.name):
+                continue
+            if event.what == "stopped" and machine.wanted == machine.seen | {"STOPPED"}:
+                machine.up = False
+                self._signal(machine, "STOPPED")
+            elif event.what in ("stopped", "crashed") and machine.up:
+                raise self._error(machine, f"{event.detail} too early" if machine.wanted else event.detail)
+            elif event.what == "rebooted" and machine.wanted:
+                raise self._error(machine, "it restarted by itself")
+
+    def _signal(self, machine: _Machine, signal: Signal) -> None:
+        machine.seen.add(signal)
+        if machine.wanted and machine.seen >= machine.wanted:
+            self._enter_step(machine, "")
+            self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+            self._reached.append(Reached(machine.name, machine.phase))
+            machine.wanted = frozenset()
+
+    def _enter_step(self, machine: _Machine, step: str) -> None:
+        """The machine says what it does now, so what it did before has ended."""
+        if step == machine.step:
+            return
+        now = time.time()
+        if machine.step:
+            self.timeline.append(Span(machine.name, machine.phase, machine.step, machine.step_since, now))
+        machine.step, machine.step_since = step, now
+
+    def _missing(self, machine: _Machine) -> str:
+        missing = machine.wanted - machine.seen
+        if missing == {"STOPPED"} and machine.seen:
+            return f"done, but not powered off after {machine.within:g} s"
+        words = {"READY": "not ready", "DONE": "not done", "STOPPED": "not powered off"}
+        last = f", last seen at: {machine.step}" if machine.step else ""
+        return f"{words[min(missing)]} after {machine.within:g} s{last}"
+
+    def _error(self, machine: _Machine, reason: str) -> ClusterError:
+        """`machine` will not get there: where it stood, why, its last lines, and how to go on."""
+        machine.console.read()
+        if machine.wanted:
+            phase = f"{machine.phase}/{machine.step}" if machine.step else machine.phase
+        else:
+            phase = f"running, after {machine.phase}"
+        self._enter_step(machine, "")
+        self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+        return ClusterError(
+            f"{machine.name} ({phase}): {reason}", tail=machine.console.tail,
+            log=self._run_dir / "console" / f"{machine.name}.log",
+            hint=f"doit inspect {self._cluster} {machine.name} looks into its disk; "
+                 f"doit cluster:{self._cluster} tries again")
+
+
+@contextlib.contextmanager
+def watch(namespace: Namespace, connection: Connection,
+          on_progress: Callable[[Progress], None] = lambda _progress: None) -> Iterator[Watch]:
+    """Watch the machines of a cluster for as long as the block lasts."""
+    with connection.listen() as listener:
+        try:
+            watching = Watch(namespace, listener, on_progress)
+        except ProcessLookupError:
+            raise ClusterError(f"cluster {namespace.cluster} has ended") from None
+        with contextlib.closing(watching):
+            yield watching
+
+
+def _changes_below(folder: Path) -> INotify:
+    changes = INotify()
+    changes.add_watch(folder, _CHANGES)
+    return changes

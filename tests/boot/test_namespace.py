@@ -1,0 +1,328 @@
+"""A cluster's namespaces and what runs in them, for real: daemons, bridges, machines, and that nothing is left.
+
+Runs the same as root and as an ordinary user with ranges in /etc/subuid; nothing in here knows which of them it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
+from pipeline.errors import ClusterError, UserError
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, namespace
+from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.domain import Domain, Kernel
+from pipeline.hypervisor.namespace import Namespace
+from pipeline.hypervisor.watch import Progress, watch
+from tests.boot import tiny
+
+pytestmark = pytest.mark.boot
+
+#: Emulated machines on a busy host: far above what they need (about 3 s).
+PATIENCE = 120
+KERNEL = accelerator.host_kernel()
+
+
+def machine(index: int) -> Machine:
+    head = index == 0
+    cards = [Interface("eth0", "private", f"52:54:00:00:00:{index:02x}", f"10.5.0.{index + 1}", 24)]
+    if head:
+        cards.insert(0, Interface("eth0", "public", "52:54:00:00:01:00", "10.4.0.2", 24))
+    return Machine("head" if head else f"node{index}", "head" if head else "compute", index, 160, 1, 64,
+                   (FileSystem("/", 0, "ext4"),), tuple(cards))
+
+
+def cluster(name: str) -> Cluster:
+    return Cluster(name, "debian12", "amd64", "test", "local",
+                   (Network("public", "10.4.0.0/24", "10.4.0.1"), Network("private", "10.5.0.0/24", "")),
+                   machine(0), (machine(1), machine(2)), ())
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def ramdisk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert KERNEL is not None
+    return tiny.ramdisk(KERNEL, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def running(tmp_path: Path, cache: Path) -> Iterator[Namespace]:
+    run_dir = tmp_path / "run" / "one"
+    yield namespace.start(run_dir, cluster("one").networks, cache=cache)
+    namespace.stop(run_dir)
+
+
+@pytest.fixture
+def connection(running: Namespace) -> Iterator[Connection]:
+    with connect(running.libvirt_uri) as opened:
+        yield opened
+
+
+class Lab:
+    """Starts tiny machines in a cluster."""
+
+    def __init__(self, running: Namespace, connection: Connection, ramdisk: Path) -> None:
+        self.running = running
+        self.connection = connection
+        self.ramdisk = ramdisk
+        self.folder = running.run_dir / "disks"
+        for name, size in (("empty.img", 64), ("sis.img", 1), ("identity.img", 1)):
+            disks.blank(self.folder / name, size)
+
+    def domain(self, node: str, act: str) -> Domain:
+        description = cluster(self.running.cluster)
+        model = domain.of(description, description.machine(node))
+        card = description.machine(node).interfaces[0]
+        arguments = f"console=ttyS0 panic=0 net.ifnames=0 act={act} address={card.address}/{card.prefix}"
+        return dataclasses.replace(model, kernel=Kernel(str(KERNEL), str(self.ramdisk), arguments))
+
+    def start(self, node: str, act: str) -> None:
+        disks.overlay(self.folder / "empty.img", self.folder / f"{node}.qcow2")
+        definition = libvirt_xml.for_start(libvirt_xml.render(self.domain(node, act)), "tcg", [("disk", "sha256:0")])
+        lifecycle.start(self.connection, definition, report=self.running.run_dir / "report" / node)
+
+
+@pytest.fixture
+def lab(running: Namespace, connection: Connection, ramdisk: Path) -> Lab:
+    return Lab(running, connection, ramdisk)
+
+
+def processes_of(running: Namespace) -> set[int]:
+    """Everything that shares the cluster's network namespace."""
+    mine = Path(f"/proc/{running.pid}/ns/net").stat().st_ino
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if (path / "ns/net").stat().st_ino == mine:
+                found.add(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_gone(pids: set[int], within: float = 20) -> None:
+    deadline = time.monotonic() + within
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        assert select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0], f"{pid} still runs"
+        os.close(descriptor)
+
+
+def test_starts_in_no_time_and_ends_without_a_trace(tmp_path: Path, cache: Path) -> None:
+    run_dir = tmp_path / "run" / "one"
+    assert namespace.alive(run_dir) is None
+    assert namespace.stop(run_dir) is False
+    running = namespace.start(run_dir, cluster("one").networks, cache=cache)
+    try:
+        assert namespace.alive(run_dir) == running
+        assert run_dir.stat().st_mode & 0o077 == 0
+        addresses = subprocess.run(running.command(["ip", "-4", "-brief", "address"]), capture_output=True, text=True,
+                                   check=True).stdout
+        assert "10.4.0.1/24" in addresses
+        links = subprocess.run(running.command(["ip", "-brief", "link"]), capture_output=True, text=True, check=True)
+        assert {line.split()[0] for line in links.stdout.splitlines()} == {"lo", "public", "private"}
+        with pytest.raises(ClusterError, match="already runs"):
+            namespace.start(run_dir, (), cache=cache)
+        inside = processes_of(running)
+        assert len(inside) >= 3
+    finally:
+        assert namespace.stop(run_dir) is True
+    wait_gone(inside, within=0.5)
+    assert namespace.alive(run_dir) is None
+    assert "run/one" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_killed_first_process_takes_all_with_it(running: Namespace, lab: Lab) -> None:
+    with watch(running, lab.connection) as watching:
+        watching.expect("head", "boot", {"READY"}, within=PATIENCE)
+        lab.start("head", "ready")
+        watching.wait()
+        inside = processes_of(running)
+        watching.expect("head", "boot", {"DONE"}, within=PATIENCE)
+        os.kill(running.pid, signal.SIGKILL)
+        with pytest.raises(ClusterError, match=r"ended from outside|no longer answers"):
+            watching.wait()
+    wait_gone(inside)
+    assert namespace.alive(running.run_dir) is None
+
+
+def test_two_clusters_with_the_same_addresses(running: Namespace, tmp_path: Path, cache: Path) -> None:
+    other = namespace.start(tmp_path / "run" / "two", cluster("two").networks, cache=cache)
+    try:
+        assert other.pid != running.pid
+        assert not processes_of(other) & processes_of(running)
+        assert namespace.stop(running.run_dir)
+        assert namespace.alive(other.run_dir) == other
+    finally:
+        namespace.stop(other.run_dir)
+
+
+def test_the_same_cluster_twice_at_once(tmp_path: Path, cache: Path) -> None:
+    run_dir = tmp_path / "run" / "one"
+    outcomes: list[object] = []
+
+    def start() -> None:
+        try:
+            outcomes.append(namespace.start(run_dir, cluster("one").networks, cache=cache))
+        except UserError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert sum(isinstance(outcome, Namespace) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, ClusterError) for outcome in outcomes) == 3
+    finally:
+        assert namespace.stop(run_dir)
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    run_dir = tmp_path / "run" / "one"
+    twice = Network("public", "10.4.0.0/24", "10.4.0.1")
+    with pytest.raises(ClusterError, match="could not be made") as caught:
+        namespace.start(run_dir, (twice, twice), cache=cache)
+    assert "exists" in caught.value.tail
+    assert namespace.alive(run_dir) is None
+    assert namespace.start(run_dir, (twice,), cache=cache)
+    assert namespace.stop(run_dir)
+
+
+def test_machines_boot_talk_and_shut_down(lab: Lab) -> None:
+    told: list[Progress] = []
+    with watch(lab.running, lab.connection, told.append) as watching:
+        for node, act in (("head", "ready"), ("node1", "install"), ("node2", "ready")):
+            watching.expect(node, act, {"DONE", "STOPPED"} if act == "install" else {"READY"}, within=PATIENCE)
+            lab.start(node, act)
+        seen = []
+        for reached in watching:
+            seen.append((reached.machine, reached.phase))
+            if reached.phase == "install":
+                watching.expect("node1", "boot", {"READY"}, within=PATIENCE)
+                lab.start("node1", "ready")
+        assert sorted(seen) == [("head", "ready"), ("node1", "boot"), ("node1", "install"), ("node2", "ready")]
+        spans = {(span.machine, span.phase, span.step) for span in watching.timeline}
+        assert {("node1", "install", ""), ("node1", "install", "copy"), ("node1", "boot", "")} <= spans
+        assert all(span.start <= span.end for span in watching.timeline)
+    assert Progress("node1", "install", "copy", "files 50 %", 50) in told
+
+    states = lifecycle.machines(lab.connection)
+    assert [(state.metadata.node, state.state) for state in states] == [
+        ("head", "running"), ("node1", "running"), ("node2", "running")]
+    assert states[0].metadata.artifacts == (("disk", "sha256:0"),)
+
+    console = (lab.running.run_dir / "console/head.log").read_text()
+    assert "disks: root sis identity" in console
+    assert "Linux version" in console
+    log = (lab.running.run_dir / "console/node1.log").read_text()
+    assert "act=install" in log and "act=ready" in log
+
+    relay = lab.running.ssh_proxy_command.replace("%h", "10.4.0.2").replace("%p", "7").split()
+    answer = subprocess.run(relay, input=b"across the bridge\n", capture_output=True, timeout=30, check=True)
+    assert answer.stdout == b"across the bridge\n"
+
+    attach_to_console(lab)
+
+    # its kernel has no handler for the power button, so it has to be ended
+    assert lifecycle.shut_down(lab.connection, ["one-node2"], within=1) == ["one-node2"]
+    lifecycle.destroy(lab.connection, ["one-head", "one-head"])
+    assert [state.state for state in lifecycle.machines(lab.connection)] == ["off", "running", "off"]
+
+
+def attach_to_console(lab: Lab) -> None:
+    """Type a command at the machine's console, as a person does."""
+    mine, theirs = pty.openpty()
+    command = lifecycle.console_command(lab.running.libvirt_uri, "one-head")
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        try:
+            said = b""
+            deadline = time.monotonic() + 30
+            asked = 0.0
+            while b"answer 42" not in said and time.monotonic() < deadline:
+                if time.monotonic() > asked + 3:
+                    os.write(mine, b"echo answer $((6*7))\r")
+                    asked = time.monotonic()
+                if select.select([mine], [], [], 1)[0]:
+                    said += os.read(mine, 4096)
+            assert b"answer 42" in said
+            os.write(mine, b"\x1d")
+            process.wait(timeout=10)
+        finally:
+            process.kill()
+            os.close(mine)
+    deadline = time.monotonic() + 5
+    log = lab.running.run_dir / "console/head.log"
+    while "answer 42" not in log.read_text(errors="replace"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("act", "signals", "within", "message"), [
+    ("panic", {"READY"}, PATIENCE, r"head \(boot/boot\): kernel panic: sysrq triggered crash"),
+    ("fail", {"DONE", "STOPPED"}, PATIENCE, r"head \(boot/partition\): the disk is too small"),
+    ("off", {"READY"}, PATIENCE, r"head \(boot/boot\): it powered off too early"),
+    ("reboot", {"READY"}, PATIENCE, r"head \(boot/boot\): it restarted by itself"),
+    ("hang", {"READY"}, 15, r"head \(boot/boot\): not ready after 15 s"),
+])
+def test_machines_that_never_get_there(
+        lab: Lab, act: str, signals: set[str], within: float, message: str) -> None:
+    with watch(lab.running, lab.connection) as watching:
+        watching.expect("head", "boot", signals, within=within)  # type: ignore[arg-type]
+        lab.start("head", act)
+        with pytest.raises(ClusterError, match=message) as caught:
+            watching.wait()
+    assert "tiny: bold act=" in caught.value.tail
+    assert "\x1b" not in caught.value.tail
+    assert caught.value.log is not None
+
+
+def test_a_disk_and_network_with_nothing_to_boot(lab: Lab) -> None:
+    definition = libvirt_xml.render(dataclasses.replace(lab.domain("node1", ""), kernel=None))
+    disks.overlay(lab.folder / "empty.img", lab.folder / "node1.qcow2")
+    with watch(lab.running, lab.connection) as watching:
+        watching.expect("node1", "install", {"DONE", "STOPPED"}, within=PATIENCE)
+        lifecycle.start(lab.connection, definition, report=lab.running.run_dir / "report/node1")
+        with pytest.raises(ClusterError, match="neither disk nor network gave it a system"):
+            watching.wait()
+
+
+def test_a_libvirt_that_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "s"))
+        deaf.listen()
+        with pytest.raises(ClusterError, match="did not answer within 1 s"):
+            connect(f"qemu+unix:///system?socket={tmp_path}/s", within=1)
+
+
+def test_the_accelerator_is_found_by_booting_and_remembered(tmp_path: Path) -> None:
+    assert KERNEL is not None
+    first = accelerator.find(KERNEL, cache=tmp_path)
+    begin = time.monotonic()
+    assert accelerator.find(KERNEL, cache=tmp_path) == first
+    assert time.monotonic() - begin < 0.5
+    assert first.accelerator in ("kvm", "tcg")
+    (tmp_path / "not-a-kernel").write_bytes(b"\0" * 100_000)
+    with pytest.raises(UserError, match="boots no kernel"):
+        accelerator.find(tmp_path / "not-a-kernel", cache=tmp_path / "other")
