@@ -7,10 +7,10 @@ import re
 from collections import deque
 from pathlib import Path
 
-#: Terminal control: CSI sequences, OSC strings, charset and keypad switches, and all control characters but the
-#: line ends.
+#: Terminal control: CSI sequences, OSC strings, charset and keypad switches, and control characters.
 _CONTROL = re.compile(
-    rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
+    rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x07\x0a-\x1f\x7f]")
+_ERASED = re.compile(rb"[^\x08]\x08")
 
 #: What a machine does not recover from, and how to say it.  The kernel's and programs' own full phrases, so that a
 #: file name or a log line that speaks of such a thing is not taken for it.
@@ -32,8 +32,12 @@ _FATAL: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def strip(data: bytes) -> str:
-    """One line of console output as text."""
-    return _CONTROL.sub(b"", data.rpartition(b"\r")[2] or data).decode("utf-8", "replace").rstrip()
+    """One line of console output as a person saw it: overwritten and erased text is gone."""
+    data = _CONTROL.sub(b"", data.rstrip(b"\r").rpartition(b"\r")[2])
+    while b"\x08" in data:
+        shorter = _ERASED.sub(b"", data.lstrip(b"\x08"))
+        data = shorter if shorter != data else b""
+    return data.decode("utf-8", "replace").rstrip()
 
 
 def find_fatal(line: str) -> str:
@@ -101,7 +105,7 @@ class Console:
     def read(self) -> str:
         """Take in what is new; the reason why the machine is lost, "" if nothing has said so yet."""
         for data in self._file.lines():
-            self._take(strip(data.rstrip(b"\r")))
+            self._take(strip(data))
         return self._lost or find_fatal(strip(self._file.unfinished))
 
     def _take(self, line: str) -> None:

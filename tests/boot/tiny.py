@@ -73,7 +73,7 @@ def _in_order(modules: Path, names: tuple[str, ...]) -> list[str]:
              for line in (modules / "modules.dep").read_text().splitlines()}
     order: dict[str, None] = {}
     for name in names:
-        for path in needs:
+        for path, others in needs.items():
             if re.fullmatch(rf".*/{name}\.ko", path):
-                order.update(dict.fromkeys([*reversed(needs[path]), path]))
+                order.update(dict.fromkeys([*reversed(others), path]))
     return list(order)
