@@ -24,7 +24,6 @@ from pipeline.manifests.fields import (
     MacPrefix,
     Mebibytes,
     MebibytesOrFill,
-    OpkgName,
     Subnet,
 )
 from pipeline.manifests.loader import Manifest, Table
@@ -282,15 +281,15 @@ class LocalPackages(Table):
 class Cluster(Manifest):
     """A virtual cluster: `recipes/clusters/NAME.toml`."""
 
-    extends: HostName | None = None
+    extends: str | None = None
     """The name of another cluster that this one is like, but for what stands here."""
-    distro: HostName
+    distro: str
     """The name of a distribution (a file in recipes/distros)."""
-    host: HostName = "local"
+    host: str = "local"
     """The name of the host that it runs on (a file in recipes/hosts)."""
     domain: Domain = "oscar.internal"
     """The domain name that host names stand in."""
-    opkgs: Items[OpkgName] = ()
+    opkgs: Items[str] = ()
     """The OPKGs (folders in recipes/opkgs) in the order of their installation; those of class "core" are always in."""
     head: Head = Head()
     """The head node."""

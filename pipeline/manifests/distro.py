@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
-from pipeline.manifests.fields import FilePath, Items, OpkgName, PackageName, SuiteName
+from pipeline.manifests.fields import FilePath, Items, PackageName, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.mistakes import quoted
 
@@ -19,25 +19,25 @@ def _mirror(value: str) -> str:
                      '"file:///srv/debian"')
 
 
-def _compat_version(value: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+~-]*", value):
+def _word(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+~-]{0,99}", value):
         return value
-    raise ValueError(f'{quoted(value)} is not a version; expected text like "12"')
+    raise ValueError(f'{quoted(value)} does not fit; expected letters, digits and . + - like "debian" or "12"')
 
 
 class Compat(Table):
     """How OPKG filters name this distribution."""
 
-    name: OpkgName
+    name: Annotated[str, AfterValidator(_word)]
     """The name that `<dist>` has in an OPKG's config.xml, like "debian"."""
-    version: Annotated[str, AfterValidator(_compat_version)]
+    version: Annotated[str, AfterValidator(_word)]
     """The version that `<dist version="...">` is compared with, like "12"."""
 
 
 class DistroPackages(Table):
     """The packages of each kind of machine; what they depend on is added, what they recommend is not."""
 
-    base: Annotated[Items[PackageName], Field(min_length=1)]
+    base: SomeItems[PackageName]
     """The packages that every machine has."""
     head: Items[PackageName] = ()
     """The packages that only the head node has."""
@@ -52,9 +52,9 @@ class Distro(Manifest):
     """The package family: "deb"."""
     suite: SuiteName
     """The suite that the base system comes from, like "bookworm"."""
-    suites: Annotated[Items[SuiteName], Field(min_length=1)]
+    suites: SomeItems[SuiteName]
     """All suites that packages may come from, like "bookworm", "bookworm-updates", "bookworm-security"."""
-    components: Annotated[Items[SuiteName], Field(min_length=1)] = ("main",)
+    components: SomeItems[SuiteName] = ("main",)
     """The components of each suite."""
     architecture: Literal["amd64"] = "amd64"
     """The architecture in the distribution's own words."""

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
 from pipeline.manifests.mistakes import quoted
 
@@ -15,10 +15,19 @@ T = TypeVar("T")
 #: A TOML list; strict mode would insist on a Python tuple.
 Items = Annotated[tuple[T, ...], Strict(False)]
 
+
+def _some(value: tuple[T, ...]) -> tuple[T, ...]:
+    if not value:
+        raise ValueError("the list is empty; expected at least one entry")
+    return value
+
+
+#: The same, with at least one entry.  A length constraint of pydantic's would also count entries that are wrong.
+SomeItems = Annotated[Items[T], AfterValidator(_some), Field(json_schema_extra={"minItems": 1})]
+
 _UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
-_OPKG = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _OUI = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}")
 
@@ -80,12 +89,6 @@ def _package(value: str) -> str:
     raise ValueError(f"{quoted(value)} is not a package name; expected letters a-z, digits and + - .")
 
 
-def _opkg(value: str) -> str:
-    if _OPKG.fullmatch(value):
-        return value
-    raise ValueError(f"{quoted(value)} is not an OPKG name; expected letters a-z, digits and + - .")
-
-
 def _suite(value: str) -> str:
     if _SUITE.fullmatch(value) and ".." not in value:
         return value
@@ -139,7 +142,6 @@ MebibytesOrFill = Annotated[int, BeforeValidator(_mebibytes_or_fill), WithJsonSc
 HostName = Annotated[str, AfterValidator(host_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
 PackageName = Annotated[str, AfterValidator(_package)]
-OpkgName = Annotated[str, AfterValidator(_opkg)]
 SuiteName = Annotated[str, AfterValidator(_suite)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]

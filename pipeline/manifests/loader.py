@@ -119,7 +119,8 @@ def extended(
         lower = read(below)
         prepare(lower)
         upper = {key: value for key, value in document.data.items() if key != "extends"}
-        document = _over(lower, Document(file, upper, document.places))
+        places = {key: place for key, place in document.places.items() if key != ("extends",)}
+        document = _over(lower, Document(file, upper, places))
     return document
 
 
@@ -202,7 +203,6 @@ _WANTED = {
 _BOUNDS = {
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
-    "too_short": "at least {min_length} entry",
     "int_parsing_size": "a smaller number",
 }
 

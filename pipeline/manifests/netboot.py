@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from pipeline.manifests.fields import HostName, Items, PackageName
+from pipeline.manifests.fields import PackageName, SomeItems
 from pipeline.manifests.loader import Manifest
 
 
 class Netboot(Manifest):
     """The installer and the tools that make disks: `recipes/netboot/ARCHITECTURE.toml`."""
 
-    distro: HostName
+    distro: str
     """The name of the distribution (a file in recipes/distros) that its packages come from."""
-    packages: Annotated[Items[PackageName], Field(min_length=1)]
+    packages: SomeItems[PackageName]
     """The packages whose programs are used."""

@@ -236,16 +236,16 @@ class _Reader:
     def _grammar(self, element: _Element, where: str) -> None:
         allowed = _GRAMMAR.get(element.tag, ())
         for child in element.children:
+            below = child.tag if where == "oscar" else f"{where}.{child.tag}"
             if child.tag in allowed:
-                self._grammar(child, child.tag if where == "oscar" else f"{where}.{child.tag}")
+                self._grammar(child, below)
             else:
                 wanted = f"expected one of {listing(allowed)}" if allowed else "expected text only"
-                self._wrong(child, where, f"element {quoted(child.tag)} is not known here; {wanted}"
-                                          f"{did_you_mean(child.tag, allowed)}")
+                self._wrong(child, below, f"unknown element; {wanted}{did_you_mean(child.tag, allowed)}")
         for name in element.attributes:
             options = _ATTRIBUTES.get(element.tag, ())
             if name not in options and element.tag != "oscar":
-                self._wrong(element, where, f"attribute {quoted(name)} is not known; expected {listing(options)}"
+                self._wrong(element, where, f"unknown attribute {quoted(name)}; expected {listing(options)}"
                                             f"{did_you_mean(name, options)}")
         if allowed and element.text:
             self._wrong(element, where, f"{quoted(element.text)} stands between elements; expected elements only")

@@ -47,8 +47,8 @@ class _Scanner:
                 self.at += 2
             elif self.text[self.at] == "[":
                 start, self.at = self.at, self.at + 1
-                table = self._resolve(self._key())
-                self._note(table, start)
+                table = self._resolve(self._key(), start)
+                self.lines[table] = self._line(start)  # until now perhaps that of a table within
                 self.at += 1
             else:
                 self._pair(table)
@@ -56,18 +56,19 @@ class _Scanner:
     def _list_entry(self, width: int) -> Key:
         start, self.at = self.at, self.at + width
         parts = self._key()
-        path = (*self._resolve(parts[:-1]), parts[-1])
+        path = (*self._resolve(parts[:-1], start), parts[-1])
         self._lengths[path] = self._lengths.get(path, 0) + 1
         self._note(path, start)
         entry = (*path, self._lengths[path] - 1)
         self._note(entry, start)
         return entry
 
-    def _resolve(self, parts: Key) -> Key:
+    def _resolve(self, parts: Key, start: int) -> Key:
         """The path of a table header: below a list of tables its last entry is meant."""
         path: Key = ()
         for part in parts:
             path = (*path, part)
+            self._note(path, start)
             if path in self._lengths:
                 path = (*path, self._lengths[path] - 1)
         return path
@@ -140,4 +141,7 @@ class _Scanner:
         return self.at < len(self.text)
 
     def _note(self, path: Key, at: int) -> None:
-        self.lines.setdefault(path, bisect.bisect_left(self._newlines, at) + 1)
+        self.lines.setdefault(path, self._line(at))
+
+    def _line(self, at: int) -> int:
+        return bisect.bisect_left(self._newlines, at) + 1

@@ -24,12 +24,19 @@ def schemas() -> dict[str, str]:
 
 
 def _schema(kind: type[Manifest]) -> dict[str, Any]:
-    schema = kind.model_json_schema()
+    schema = _without_defaults(kind.model_json_schema())
     del schema["properties"]["name"]
     schema["required"].remove("name")
     if kind is Cluster:  # what it needs may stand in the cluster that it extends
         schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _without_defaults(schema: Any) -> Any:
+    """Defaults are what a model holds (512), not what its file would say ("512M"): an editor must not offer them."""
+    if isinstance(schema, dict):
+        return {key: _without_defaults(value) for key, value in schema.items() if key != "default"}
+    return [_without_defaults(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def write(folder: Path) -> None:

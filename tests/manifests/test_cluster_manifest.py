@@ -1,0 +1,114 @@
+"""What a cluster manifest says, and what it may not say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Writer
+
+from pipeline.errors import ManifestError
+from pipeline.manifests.cluster import Cluster
+from pipeline.manifests.recipes import load
+
+
+def cluster(recipes: Writer, text: str) -> Cluster:
+    return load(recipes({"clusters/c.toml": 'distro = "debian12"\n' + text})).cluster("c")
+
+
+def test_five_lines_are_enough(recipes: Writer) -> None:
+    found = cluster(recipes, 'opkgs = ["slurm"]\n[compute]\ncount = 4\n')
+    assert (found.head.name, found.head.memory, found.head.disk_mib) == ("head", 512, 3072 + 256 + 1)
+    assert (found.compute.prefix, found.compute.count, found.compute.memory) == ("node", 4, 384)
+    assert found.compute.disk_mib == 2048 + 256 + 1
+    assert [(item.mount, item.size) for item in found.compute.filesystems] == [("/", 2048), ("swap", 256)]
+    assert found.opkgs == ("base", "sis", "munge", "slurm")
+
+
+def test_a_file_system_may_fill_the_disk(recipes: Writer) -> None:
+    text = 'head = { disk = "8G", filesystems = [{ mount = "/", size = "2G" }, { mount = "/home", size = "fill" }] }'
+    head = cluster(recipes, text).head
+    assert head.disk_mib == 8192
+    assert [(item.mount, item.size) for item in head.filesystems] == [("/", 2048), ("/home", 0)]
+
+
+def layout(*entries: str) -> str:
+    return "compute.filesystems = [{ mount = '/', size = '1G' }, " + ", ".join(entries) + "]"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('head.memory = "256M"', r':2: head\.memory: 256 MiB is too little: .*expected at least "320M"$'),
+        ("head.memory = 512", r'head\.memory: 512 is not a size; expected .* "2G"; did you mean "512M"\?'),
+        ('head.memory = "1.5 gb"', r'did you mean "1536M"\?'),
+        ('head.memory = "2048MiB"', r'did you mean "2G"\?'),
+        ('head.memory = "999999999T"', "out of range"),
+        ('head.memory = "0M"', "out of range"),
+        ("head.cpus = 0", "head.cpus: 0 is out of range; expected at least 1"),
+        ("head.cpus = 129", "expected at most 128"),
+        ('head.name = "My_Head"', r'"My_Head" is not a host name; .*did you mean "my-head"\?'),
+        ('head.name = "node12"', r'head\.name: "node12" is a compute node\'s name too'),
+        ('head.name = "localhost"', "means each machine itself"),
+        ('head.name = "' + "a" * 64 + '"', "63 at most"),
+        ('compute.prefix = "' + "a" * 63 + '"', "compute.prefix: too long"),
+        ('domain = "oscar..internal"', "is not a domain name"),
+        ("compute.count = 0", "expected at least 1"),
+        ("compute.count = 254", r"compute\.count: 254 nodes don't fit: 10\.77\.1\.0/24 has room for 253 from"),
+        ('networks.private.head = "10.77.1.1"', r'first_node: "10\.77\.1\.1" is the address of head too'),
+        ('networks.private = { host = "10.77.1.100" }\ncompute.count = 100', "has room for 99 from"),
+        ('networks.private.first_node = "10.77.2.1"',
+         "is not in the subnet 10.77.1.0/24; expected one from 10.77.1.1 to 10.77.1.254"),
+        ('networks.private.head = "10.77.1.255"', "is not in the subnet"),
+        ('networks.private.cidr = "10.77.1.5/24"', r'did you mean "10\.77\.1\.0/24"\?'),
+        ('networks.private.cidr = "10.77.1.0/31"', "expected a length from /8 to /30"),
+        ('networks.private.cidr = "127.0.0.0/8"', "no subnet that machines can use"),
+        ('networks.private.cidr = "fe80::/64"', "is not an IPv4 subnet"),
+        ('networks.private.cidr = "10.77.0.0/16"', r"networks\.private\.cidr: .*overlaps the public 10\.77\.0\.0/24"),
+        ('networks.public.head = "10.77.0"', "is not an IPv4 address"),
+        ('networks.private.mac_prefix = "01:16:3e"', "multicast"),
+        ('networks.private.mac_prefix = "fe:16:3e"', "reserved by hypervisors"),
+        ('networks.private.mac_prefix = "00163e"', "is not a MAC prefix"),
+        ("compute.filesystems = []", "compute.filesystems: no root file system"),
+        (layout("{ mount = '/', size = '1G' }"), r'compute\.filesystems\[1\]\.mount: "/" is there twice'),
+        ("compute.filesystems = [{ mount = 'swap', size = '1G' }, { mount = '/', size = '1G' }]", 'expected "/" first'),
+        (layout("{ mount = 'home', size = '1G' }"), r'did you mean "/home"\?'),
+        (layout("{ mount = '/a/../b', size = '1G' }"), "not a plain absolute path"),
+        (layout("{ mount = '/home/', size = '1G' }"), "not a plain absolute path"),
+        (layout("{ mount = '/usr', size = '1G' }"), "a machine needs it to start"),
+        (layout("{ mount = '/home', size = '1M' }"), 'expected at least "16M"'),
+        (layout("{ mount = '/home', size = 'fill' }"), 'needs to know the disk; expected disk = "..." beside it'),
+        ("compute.disk = '9G'\n" + layout("{ mount = '/a', size = 'fill' }", "{ mount = '/b', size = 'fill' }"),
+         r"filesystems\[2\]\.size: .*at most one"),
+        ("compute.disk = '1G'", r'compute\.disk: 1024 MiB is too small .* expected at least "2305M"'),
+        (layout(*(f"{{ mount = '/{one}', size = '1G' }}" for one in "abcd")), "5 partitions; expected at most 4"),
+        (layout("{ mount = '/a', size = '2047G' }"), "larger than a DOS partition table can say"),
+        ('opkgs = ["slurm", "munge", "slurm"]', r'opkgs\[2\]: "slurm" is there twice'),
+    ],
+)
+def test_mistakes(recipes: Writer, text: str, wanted: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        cluster(recipes, text)
+    assert re.search(wanted, caught.value.message, re.MULTILINE), caught.value.message
+
+
+def test_packages_under_test_are_found_from_their_manifest(recipes: Writer) -> None:
+    folder = recipes({
+        "debs/slurmd_1_amd64.deb": "!<arch>\nand so on",
+        "debs/other.deb": "text",
+        "clusters/a.toml": 'distro = "debian12"\npackages = { compute = ["../debs/slurmd_1_amd64.deb"] }',
+        "clusters/b.toml": 'extends = "a"\n',
+        "clusters/c.toml": 'extends = "a"\n[packages]\n'
+                           'head = ["../debs/slurmd_2_amd64.deb", "../debs/other.deb", "x.rpm"]\n',
+    })
+    found = load(folder).cluster("b").packages
+    assert found.compute == (str(Path("debs/slurmd_1_amd64.deb").absolute()),)
+    with pytest.raises(ManifestError) as caught:
+        load(folder).cluster("c")
+    told = caught.value.message.splitlines()
+    assert [line.split(": ")[:2] for line in told] == [["clusters/c.toml:3", f"packages.head[{n}]"] for n in range(3)]
+    assert told[0].endswith('"debs/slurmd_2_amd64.deb" cannot be read: No such file or directory; '
+                            'did you mean "slurmd_1_amd64.deb"?')
+    assert told[1].endswith("is no Debian package, whatever its name says")
+    assert told[2].endswith('expected a file whose name ends in ".deb"')

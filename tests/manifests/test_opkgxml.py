@@ -1,0 +1,87 @@
+"""What is wrong in a config.xml is told with its line; real ones of all generations are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from conftest import opkg_text
+
+from pipeline.errors import ManifestError
+from pipeline.manifests import opkgxml
+
+#: Real files of the OSCAR project, which are not ours to copy: GENERATION/NAME/config.xml.
+CORPUS = Path(os.environ.get("XEN_OSCAR_OPKGS") or Path(__file__).parents[3] / "shared" / "opkgs")
+
+BOMB = '<!DOCTYPE oscar [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><oscar><name>&b;</name></oscar>'
+OLD = """<oscar><version><major>1</major></version><name>X</name><summary>y</summary>
+<rpmlist><filter group='oscar_sever'/><rpm>y</rpm></rpmlist></oscar>"""
+OTHER_FILE = '<!DOCTYPE oscar [<!ENTITY a SYSTEM "file:///etc/passwd">]><oscar><name>&a;</name></oscar>'
+
+
+def message(folder: Path, text: str | bytes, name: str = "app") -> str:
+    (folder / name).mkdir()
+    (folder / name / "config.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ManifestError) as caught:
+        opkgxml.read(folder / name / "config.xml")
+    return re.sub(r"(?m)^.*?config\.xml:", "", caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", "1: this is not XML: no element found"),
+        ("<oscar>\n<name></oscar>", r"2: this is not XML: mismatched tag \(column 9\)"),
+        (b"\xff\xfe\x00", "1: this is not XML"),
+        (b'<?xml version="1.0" encoding="nonsense"?><oscar/>', "this is not XML: unknown encoding"),
+        (b'<?xml version="1.0" encoding="utf-7"?><oscar/>', "this is not XML"),
+        ("<a>" * 100, "elements stand too deep in one another"),
+        ("<!--" + "x" * (1 << 20) + "--><oscar/>", "larger than 1 MiB"),
+        (BOMB, '1: entity "a"; expected a file without entities of its own'),
+        (OTHER_FILE, 'entity "a"'),
+        ('<!DOCTYPE x SYSTEM "../package.dtd"><oscar>&a;</oscar>', 'entity "a"'),
+        ("<opkg/>", '1: opkg: expected the root element "oscar"'),
+        (opkg_text("y"), '2: name: "y" differs from its folder "app"'),
+        (opkg_text("app", kind="incldued"), 'class: "incldued" is not known; .* did you mean "included"'),
+        (opkg_text("app", version="one two"), r'8: changelog\.versionEntry: version="one two" is not a version'),
+        (opkg_text("app", "<serverDep/>"), '7: serverDep: unknown element; .*did you mean "serverDeps"'),
+        (opkg_text("app", "<serverDeps>\n<pkg>y</pkg></serverDeps>"), r"8: serverDeps\.pkg: unknown element"),
+        (opkg_text("app", "<serverDeps><requires/></serverDeps>"), r"7: serverDeps\.requires: no packages"),
+        (opkg_text("app", "<serverDeps><requires>slurm</requires></serverDeps>"), '"slurm" stands between elements'),
+        (opkg_text("app", "<serverDeps><requires><pkg>a b</pkg></requires></serverDeps>"), '"a b" is not a name'),
+        (opkg_text("app", '<serverDeps><requires><pkg rel="=>" version="1">a</pkg></requires></serverDeps>'),
+         'rel="=>" is not known'),
+        (opkg_text("app", '<serverDeps><requires><pkg rel=">">a</pkg></requires></serverDeps>'),
+         'version="" is not a version'),
+        (opkg_text("app", '<serverDeps><requires><pkg versoin="1">a</pkg></requires></serverDeps>'),
+         'unknown attribute "versoin"; .*did you mean "version"'),
+        ("<oscar><name>app</name><authors/></oscar>", "1: summary: missing; expected text"),
+        ("<oscar><name>app</name><summary>y</summary><authors/></oscar>", "1: changelog: missing"),
+        ("<oscar><name>X</name><summary>y</summary><version><major>\u00e9</major></version></oscar>",
+         '1: version: "é" is not a version'),
+        (OLD,
+         r'2: filter\.group: "oscar_sever" is not known; .*did you mean "oscar_server"'),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str | bytes, wanted: str) -> None:
+    told = message(tmp_path, text)
+    assert re.search(f"^{wanted}" if wanted[0].isdigit() else wanted, told, re.MULTILINE), told
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="cannot be read: No such file"):
+        opkgxml.read(tmp_path / "config.xml")
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="no OPKGs of the OSCAR project here: XEN_OSCAR_OPKGS=FOLDER")
+def test_real_ones_are_read() -> None:
+    files = sorted(CORPUS.glob("gen[123]/*/config.xml"))
+    assert files
+    for file in files:
+        found = opkgxml.read(file)
+        assert found.generation == int(file.parent.parent.name[-1]), file
+        assert found.name == file.parent.name
+        assert found.version
+        assert found.summary

@@ -1,0 +1,65 @@
+"""The recipes of this project are right, and what is wrong in a folder of recipes is told all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Writer, opkg_text
+
+from pipeline.errors import ManifestError
+from pipeline.manifests.recipes import load
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_our_own_recipes_have_no_mistakes() -> None:
+    recipes = load(RECIPES)
+    recipes.check()
+    assert {"debian12", "debian13"} <= set(recipes.names("clusters"))
+    for name in recipes.names("clusters"):
+        cluster = recipes.describe(name)
+        assert cluster.opkgs.index("sis") < cluster.opkgs.index("slurm")
+
+
+def test_all_mistakes_of_all_recipes_at_once(recipes: Writer) -> None:
+    folder = recipes({"clusters/a.toml": "x = 1", "clusters/b.toml": 'extends = "a"', "hosts/h.toml": "",
+                      "opkgs/slurm/config.xml": "<oscar>"})
+    with pytest.raises(ManifestError) as caught:
+        load(folder).check()
+    files = [line.split(":")[0] for line in caught.value.message.splitlines()]
+    assert files == ["clusters/a.toml", "clusters/a.toml", "clusters/b.toml", "hosts/h.toml", "opkgs/slurm/config.xml"]
+
+
+def test_a_mistake_elsewhere_does_not_hinder(recipes: Writer) -> None:
+    folder = recipes({"clusters/a.toml": 'distro = "debian12"', "clusters/b.toml": "x = 1"})
+    assert load(folder).describe("a").name == "a"
+
+
+def test_mistakes_of_what_a_cluster_refers_to(recipes: Writer) -> None:
+    folder = recipes({"clusters/a.toml": 'distro = "d"', "distros/d.toml": "", "hosts/local.toml": ""})
+    with pytest.raises(ManifestError) as caught:
+        load(folder).cluster("a")
+    files = {line.split(":")[0] for line in caught.value.message.splitlines()}
+    assert files == {"distros/d.toml", "hosts/local.toml"}
+
+
+def test_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such folder"):
+        load(tmp_path / "recipes")
+    assert load(tmp_path).names("clusters") == []
+    load(tmp_path).check()
+
+
+def test_wrong_choices_of_opkgs_are_told_at_the_manifest(recipes: Writer) -> None:
+    folder = recipes({
+        "clusters/a.toml": 'distro = "debian12"\nopkgs = ["pbs", "slurm", "old"]\n',
+        "opkgs/pbs/config.xml": opkg_text("pbs", "<conflicts><pkg>slurm</pkg></conflicts>"),
+        "opkgs/old/config.xml": opkg_text("old", '<filters><dist version="4">fc</dist></filters>'),
+    })
+    with pytest.raises(ManifestError) as caught:
+        load(folder).cluster("a")
+    assert caught.value.message.splitlines() == [
+        'clusters/a.toml:2: opkgs: OPKG "old" is not for debian 12 on amd64; it is for fc=4',
+        'clusters/a.toml:2: opkgs: OPKG "slurm" conflicts with "pbs"; expected one of them',
+    ]
