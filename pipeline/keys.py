@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,10 @@ class Keys:
         return self._sources[name]
 
     def _version(self, tool: str) -> str:
+        """The version of a host program, or of a Python package ("python:NAME")."""
+        if tool.startswith("python:"):
+            return self._remembered(f"tool {tool}", lambda: [Path(sysconfig.get_path("purelib"))],
+                                    lambda _: _package_version(tool.removeprefix("python:")))
         path = which(tool)
         if path is None:
             raise CommandError(f"{tool}: command not found", hint="run ./bootstrap: it installs what is missing")
@@ -136,6 +141,12 @@ class Keys:
         self._cache[name] = {"files": [[str(file), _signature(file)] for file in files], "value": value}
         self._changed = True
         return str(value)
+
+
+def _package_version(name: str) -> str:
+    from importlib import metadata  # takes longer to import than a run with nothing to do may
+
+    return metadata.version(name)
 
 
 def _signature(path: Path) -> list[int]:
