@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from pipeline import events
@@ -29,7 +29,7 @@ class Task(Protocol):
     name: str
 
     @property
-    def actions(self) -> list[Any]: ...
+    def actions(self) -> Sequence[Any]: ...
 
 
 class Fail(Protocol):

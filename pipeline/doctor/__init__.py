@@ -1,7 +1,7 @@
 """What on this host helps or hinders: each check tries the thing itself where it can, and says what to change.
 
-A check is a function from the surroundings to one finding; it never raises for what it looks for.  The order below is
-the order in which they are shown: what everything else needs first.
+A check is a function from the surroundings to one finding; it never raises for what it looks for.  What everything
+else needs is asked first.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ from pipeline.doctor.network import check_clock, check_mirrors
 
 Check = Callable[[Surroundings], Finding]
 
-CHECKS: tuple[Check, ...] = (
-    check_modules,
-    check_programs,
-    check_limits,
-    check_namespaces,
-    check_overlay,
-    check_bridge,
+#: Without what one of these asks for, the next ones and the tries would only fail in misleading ways.
+GATES: tuple[Check, ...] = (check_modules, check_programs, check_limits, check_namespaces)
+TRIES: tuple[Check, ...] = (check_overlay, check_bridge, check_accelerator)
+OTHERS: tuple[Check, ...] = (
     check_memory,
     check_shared_memory,
     check_artifacts,
     check_mirrors,
     check_clock,
     check_guestfs,
-    check_accelerator,
 )
 
 
-def examine(surroundings: Surroundings, checks: tuple[Check, ...] = CHECKS) -> Iterator[Finding]:
+def examine(surroundings: Surroundings) -> Iterator[Finding]:
     """One finding after the other, each as soon as it is known."""
-    for check in checks:
+    for check in GATES:
+        yield (finding := check(surroundings))
+        if finding.level == "fail":
+            tries: tuple[Check, ...] = ()
+            break
+    else:
+        tries = TRIES
+    for check in (*OTHERS, *tries):
         yield check(surroundings)
 
 
-__all__ = ["CHECKS", "Check", "Finding", "Surroundings", "examine"]
+__all__ = ["Check", "Finding", "Surroundings", "examine"]
