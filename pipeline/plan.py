@@ -25,6 +25,9 @@ from pipeline.step import Parent, Plan, Step
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
 
+#: The host programs that write layers.
+_LAYER_TOOLS = ("tar", "zstd")
+
 #: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
 _OPKG_SIDE: dict[Side, Literal["server", "client"]] = {"head": "server", "compute": "client"}
 
@@ -82,10 +85,10 @@ def _distro_steps(distro: Distro) -> list[Step]:
         Step("root", name, f"base root file system of {name}", "pipeline.build.root:build",
              params={"suite": distro.suite, "architecture": distro.architecture},
              parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("mmdebstrap", "apt-get", "dpkg", "tar", "python:zstandard")),
+             tools=("mmdebstrap", "apt-get", "dpkg", *_LAYER_TOOLS)),
         Step("initrd", name, f"small ramdisk with which machines of {name} find their root",
              "pipeline.build.initrd:build", parents=(Parent("layer", f"root:{name}"),), ships=("netboot",),
-             tools=("python:zstandard",)),
+             tools=_LAYER_TOOLS),
     ]
 
 
@@ -100,7 +103,7 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
         Step("toolroot", architecture, "build tools of fixed versions, whatever the host has",
              "pipeline.build.toolroot:build",
              parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("dpkg", "python:zstandard")),
+             tools=("dpkg-deb", *_LAYER_TOOLS)),
         Step("bootloader", architecture, "GRUB for disks of head and compute nodes",
              "pipeline.build.bootloader:build", parents=(toolroot,)),
         Step("netboot", architecture, "kernel and installer ramdisk for compute nodes without a system",
@@ -157,7 +160,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
         _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("python:zstandard",)),
+             tools=_LAYER_TOOLS),
     ]
     stack.append(Parent("layer", f"packages:{name}"))
     under_test = recipes.cluster(cluster.name).packages
@@ -167,7 +170,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
             params={"packages": [Path(path).name for path in local]},
             files=tuple((path, opkgfolder.digest(Path(path))) for path in local),
-            parents=tuple(stack), tools=("python:zstandard",)))
+            parents=tuple(stack), tools=_LAYER_TOOLS))
         stack.append(Parent("layer", f"localpackages:{name}"))
     files: dict[str, str] = {}
     for one in opkgs:
@@ -175,6 +178,6 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
     params: dict[str, Any] = {"side": side, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs)}
     steps.append(Step(
         "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.build.opkgs:build",
-        params=params, files=tuple(sorted(files.items())), parents=tuple(stack), tools=("python:zstandard",)))
+        params=params, files=tuple(sorted(files.items())), parents=tuple(stack), tools=_LAYER_TOOLS))
     stack.append(Parent("layer", f"opkgs:{name}"))
     return steps, tuple(stack)
