@@ -5,7 +5,7 @@ and nothing is looked up on the host's file system once that is out of reach.
 """
 
 # Importing pathlib would take longer than opening the sandbox.
-# ruff: noqa: PTH103, PTH112, PTH116, PTH120, PTH211
+# ruff: noqa: PTH103, PTH110, PTH112, PTH116, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -77,6 +77,9 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
 def _furnish(root: str) -> None:
     """/proc, a small /dev, and empty /run and /tmp."""
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
+    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs"):  # settings of the whole machine
+        if os.path.exists(f"{root}/proc/{name}"):
+            _bind(f"{root}/proc/{name}", f"{root}/proc/{name}", writable=False)
     mount("tmpfs", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
     mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     mount("tmpfs", f"{root}/dev", "tmpfs", MS_NOSUID, "mode=755")

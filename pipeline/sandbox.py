@@ -43,13 +43,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def namespace(*, network: bool) -> list[str]:
+def namespace(*, network: bool, user: bool | None = None) -> list[str]:
     """The start of a command line: what follows it runs as (mapped) root, process 1 in namespaces of its own.
 
-    All of it is killed with the process that starts it, even by SIGKILL.
+    All of it is killed with the process that starts it, even by SIGKILL.  `user` says whether there is a user
+    namespace; not given, there is one unless this is root.
     """
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 if user is None else user:
         argv += ["--user", "--map-auto", "--map-root-user"]
     if not network:
         argv.append("--net")

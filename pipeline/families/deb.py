@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from pipeline.errors import BuildError
 from pipeline.families.deb_apt import Apt, complaint, network_options
@@ -225,8 +225,9 @@ def fetch(job: Job) -> None:
     """Bring every package of the lock into the pool, and show them in `packages/`."""
     packages = locked(job.input("lock").file("lock.json"))
     mirrors = mirrors_for(job.params)
-    wanted = [Wanted(url=f"{mirrors.base(package['archive'])}/{package['path']}", name=Path(package["path"]).name,
-                     size=package["size"], sha256=package["sha256"]) for package in packages]
+    wanted = [Wanted(url=f"{mirrors.base(package['archive'])}/{quote(package['path'], safe='/+~')}",
+                     name=Path(package["path"]).name, size=package["size"], sha256=package["sha256"])
+              for package in packages]
     job.pool.mkdir(parents=True, exist_ok=True)
     into_pool(wanted, job.pool, Advice(
         gone=f"the archive has moved on since this was locked: `doit update` refreshes the index (of {job.step.name})",

@@ -1,0 +1,112 @@
+"""A tiny Debian archive, made and signed on the spot, for tests of everything that reads one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import http.server
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ARCHITECTURE = "amd64"
+SUITE = "tiny"
+
+
+def deb(folder: Path, name: str, version: str = "1", *, files: Mapping[str, str] | None = None,
+        scripts: Mapping[str, str] | None = None, **fields: str) -> Path:
+    """Make a .deb in `folder`; `fields` are control fields, `_` for `-`."""
+    tree = folder / f"{name}.tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    control = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "Nobody <nobody@example.org>",
+               "Description": "for a test", **{key.replace("_", "-"): value for key, value in fields.items()}}
+    (tree / "DEBIAN/control").write_text("".join(f"{key}: {value}\n" for key, value in control.items()))
+    for script, text in (scripts or {}).items():
+        (tree / "DEBIAN" / script).write_text(text)
+        (tree / "DEBIAN" / script).chmod(0o755)
+    for path, text in (files or {f"usr/share/{name}/data": f"{name} {version}\n"}).items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    target = folder / f"{name}_{version.partition(':')[2] or version}_all.deb"
+    _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target))
+    return target
+
+
+@dataclass
+class Archive:
+    """An archive below `root` (`dists`, `pool`), signed with a key of its own."""
+
+    root: Path
+    home: Path
+    keyring: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keyring = self.home / "keyring.gpg"
+        self.home.mkdir(mode=0o700)
+        (self.root / "pool").mkdir(parents=True)
+        self._gpg("--quick-generate-key", "tiny archive", "ed25519", "sign", "never")
+        self._gpg("--export", "--output", str(self.keyring))
+
+    def add(self, name: str, version: str = "1", *, files: Mapping[str, str] | None = None,
+            scripts: Mapping[str, str] | None = None, **fields: str) -> Path:
+        """Put a package into the pool; `publish` makes it known."""
+        return deb(self.root / "pool", name, version, files=files, scripts=scripts, **fields)
+
+    def publish(self) -> None:
+        """Write and sign the index of what is in the pool."""
+        binary = self.root / "dists" / SUITE / "main" / f"binary-{ARCHITECTURE}"
+        binary.mkdir(parents=True, exist_ok=True)
+        packages = _run("apt-ftparchive", "packages", "pool", cwd=self.root)
+        (binary / "Packages").write_bytes(packages)
+        (binary / "Packages.gz").write_bytes(gzip.compress(packages, mtime=0))
+        release = _run("apt-ftparchive", "-o", f"APT::FTPArchive::Release::Suite={SUITE}",
+                       "-o", f"APT::FTPArchive::Release::Codename={SUITE}",
+                       "-o", f"APT::FTPArchive::Release::Architectures={ARCHITECTURE}",
+                       "-o", "APT::FTPArchive::Release::Components=main", "release", f"dists/{SUITE}", cwd=self.root)
+        plain = self.root / "dists" / SUITE / "Release"
+        plain.write_bytes(release)
+        self._gpg("--clearsign", "--output", str(plain.with_name("InRelease")), str(plain))
+
+    def params(self, mirror: str = "", **more: Any) -> dict[str, Any]:
+        """What a distribution's recipe would say of it."""
+        return {"suites": [SUITE], "components": ["main"], "architecture": ARCHITECTURE, "keyring": str(self.keyring),
+                "mirror": mirror or f"file://{self.root}", **more}
+
+    def close(self) -> None:
+        """End the agent that gpg started."""
+        _run("gpgconf", "--homedir", str(self.home), "--kill", "all")
+
+    def _gpg(self, *words: str) -> None:
+        _run("gpg", "--homedir", str(self.home), "--batch", "--yes", "--quiet", "--passphrase", "", *words)
+
+
+@contextlib.contextmanager
+def served(root: Path) -> Iterator[str]:
+    """`root` over HTTP on the loopback; the base URL."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _run(*argv: str, cwd: Path | None = None) -> bytes:
+    return subprocess.run(argv, check=True, cwd=cwd, capture_output=True,
+                          env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout

@@ -1,0 +1,55 @@
+"""Run a part of a test where builders run: as (mapped) root in namespaces of its own.
+
+`python -m tests.namespaced MODULE:FUNCTION WORD...` is the inner side of `inside()`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import sandbox
+from pipeline.step import Input, Job, Step
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str] = ()) -> str:
+    """Run a module's function with these words (as text) inside; its output.  It must end with `status`.
+
+    A `prefix` that changes the user gets a user namespace, as that user would.
+    """
+    argv = [*prefix, *sandbox.namespace(network=False, user=bool(prefix) or None), sys.executable, "-m",
+            "tests.namespaced", f"{function.__module__}:{function.__qualname__}", *map(str, words)]
+    beside = Path(function.__code__.co_filename).parent
+    done = subprocess.run(argv, cwd=_ROOT, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=120,
+                          env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{_ROOT}:{beside}", "LC_ALL": "C.UTF-8"})
+    if "unshare failed" in done.stdout:
+        pytest.skip(f"no namespaces here: {done.stdout.strip()}")
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool: Path | None = None,
+        progress: Callable[[int, int, str], None] = lambda done, total, unit: None) -> Job:
+    """A job whose places are all below `folder`, but for a pool that several jobs share."""
+    places = {name: folder / name for name in ("out", "work", "recipes", "pool")}
+    places["pool"] = pool or places["pool"]
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    step = Step(kind="test", name="test", doc="", builder="", params=params or {})
+    return Job(step=step, inputs=inputs, log=folder / "log", progress=progress, **places)
+
+
+if __name__ == "__main__":
+    sandbox.settle()
+    module, _, name = sys.argv[1].partition(":")
+    getattr(importlib.import_module(module), name)(*sys.argv[2:])

@@ -1,0 +1,154 @@
+"""Foreign code in a root: what it sees, what it cannot do, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import sandbox
+from pipeline.errors import CommandError
+from pipeline.run import which
+from tests.namespaced import inside
+
+pytestmark = pytest.mark.skipif(which("busybox") is None, reason="needs busybox-static")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The smallest root file system: a static busybox."""
+    root = tmp_path / "root"
+    for name in ("bin", "dev", "proc", "run", "tmp", "etc"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(which("busybox") or "", root / "bin/busybox")
+    (root / "bin/sh").symlink_to("busybox")
+    return root
+
+
+def script(root: str, text: str, timeout: str = "30") -> None:
+    """Inner side: run a shell script in the root and print its output and status."""
+    log = Path(root).with_name("log")
+    applets = 'PATH=/bin; for t in $(busybox --list); do alias "$t=busybox $t"; done'
+    done = sandbox.chroot_run(Path(root), ["sh", "-c", f"{applets}; {text}"],
+                              log=log, timeout=float(timeout), check=False,
+                              binds=[sandbox.Bind(log.parent / "shown", "/run/shown")])
+    print(log.read_text().split("confine.py\n", 1)[1], f"status={done.status}", sep="")
+
+
+def run(root: Path, text: str) -> str:
+    (root.parent / "shown").mkdir(exist_ok=True)
+    (root.parent / "shown/file").write_text("shown")
+    return inside(script, root, text)
+
+
+def test_it_sees_a_machine_of_its_own(root: Path) -> None:
+    seen = run(root, "hostname; id -u; ls /dev; ls /sys; ps | grep -c .; cat /proc/net/route /proc/net/dev; "
+                     "cat /run/shown/file; exit 7")
+    assert seen.startswith("sandbox\n0\n")
+    assert "urandom" in seen
+    assert "vda" not in seen
+    assert "eth" not in seen
+    assert seen.endswith("shownstatus=7\n")
+
+
+def test_its_environment_is_the_same_everywhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAK", "leaked")
+    seen = run(root, "env")
+    assert "leak" not in seen.lower()
+    assert f"SOURCE_DATE_EPOCH={sandbox.SOURCE_DATE_EPOCH}\n" in seen
+    assert "XEN_OSCAR" not in seen
+
+
+@pytest.mark.parametrize("attempt", [
+    "mount -t tmpfs none /tmp",
+    "mknod /etc/disk b 254 0",
+    "echo x > /run/shown/file",
+    "mount -o remount,rw,bind /run/shown && echo x > /run/shown/file",
+    "hostname elsewhere",
+    "echo 0 > /proc/sys/kernel/panic",
+    "echo h > /proc/sysrq-trigger",
+    "nc -w 2 127.0.0.1 22",
+    "chroot /proc/1/root/../../.. ls /work /home/.",
+])
+def test_what_it_cannot_do(root: Path, attempt: str) -> None:
+    assert "status=77" in run(root, f"{attempt} || exit 77")
+
+
+def test_the_old_root_is_gone(root: Path) -> None:
+    seen = run(root, "mkdir /tmp/jail; cd /; chroot /tmp/jail ls 2>/dev/null; cat /proc/mounts; ls /; exit 0")
+    assert str(root.parent) not in seen
+    assert "usr" not in seen.split()
+
+
+def test_a_daemon_does_not_survive(root: Path) -> None:
+    mark = f"86{os.getpid()}"
+    started = time.monotonic()
+    assert "status=0" in run(root, f"(setsid sleep {mark} &) ; exit 0")
+    assert time.monotonic() - started < 20
+    assert f"sleep\0{mark}".encode() not in b"\n".join(_command_lines())
+
+
+def _command_lines() -> list[bytes]:
+    lines = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(process.read_bytes())
+        except OSError:
+            continue
+    return lines
+
+
+def late(root: str) -> None:
+    """Inner side: a script that takes too long."""
+    try:
+        sandbox.chroot_run(Path(root), ["/bin/busybox", "sleep", "1000"], log=Path(root).with_name("log"), timeout=0.5)
+    except CommandError as error:
+        print(error.message)
+
+
+def test_a_deadline_ends_it(root: Path) -> None:
+    started = time.monotonic()
+    assert "no end after 0.5 s" in inside(late, root)
+    assert time.monotonic() - started < 20
+
+
+def failing(root: str) -> None:
+    """Inner side: a script that fails."""
+    try:
+        sandbox.chroot_run(Path(root), ["sh", "-c", "echo the reason; exit 3"], log=Path(root).with_name("log"),
+                           timeout=30, input=b"")
+    except CommandError as error:
+        print(error.render())
+
+
+def test_a_failure_shows_the_command_and_its_last_lines(root: Path) -> None:
+    shown = inside(failing, root)
+    assert shown.startswith("exit status 3: sh -c 'echo the reason; exit 3'\n")
+    assert "| the reason" in shown
+    assert "busybox" not in shown
+
+
+def test_nothing_is_left_in_the_root(root: Path) -> None:
+    before = sorted(path.relative_to(root) for path in root.rglob("*"))
+    run(root, "echo x > /run/x; echo x > /tmp/x; echo x > /dev/shm/x")
+    assert sorted(path.relative_to(root) for path in root.rglob("*")) == before
+
+
+def test_all_of_a_worker_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    """Even when that is killed and cannot clean up."""
+    mark = f"87{os.getpid()}"
+    inner = [*sandbox.namespace(network=False), "sh", "-c", f"echo up; sleep {mark}"]
+    with subprocess.Popen(["sh", "-c", '"$@" & wait', "sh", *inner], stdout=subprocess.PIPE) as outer:
+        assert outer.stdout is not None
+        if outer.stdout.readline() != b"up\n":
+            pytest.skip("no namespaces here")
+        assert any(mark.encode() in line for line in _command_lines())
+        outer.kill()
+    deadline = time.monotonic() + 20
+    while any(mark.encode() in line for line in _command_lines()):
+        assert time.monotonic() < deadline, "still there"
+        time.sleep(0.02)
