@@ -126,7 +126,7 @@ class PlainView:
         self._stream.flush()
 
     def note(self, text: str) -> None:
-        self._write(f"note: {text}")
+        self._write(text if "\n" in text else f"note: {text}")
 
     def started(self, activity: Activity, summary: Summary) -> None:
         self._shown[activity.task] = time.monotonic()
@@ -231,7 +231,7 @@ class TerminalView:
             from rich.console import Console
             from rich.live import Live
 
-            self._console = Console(file=self._stream, force_terminal=True)
+            self._console = Console(file=self._stream, force_terminal=True, emoji=False)   # `:b:` is a name
             self._live = Live(console=self._console, get_renderable=self._picture, refresh_per_second=5,
                               transient=True, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
@@ -272,6 +272,7 @@ class TerminalView:
 
     def _picture(self) -> RenderableType:
         """What runs, one line a task and one a machine; called from rich's own thread."""
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
@@ -283,12 +284,10 @@ class TerminalView:
         for name, seconds, amount_, what in rows[:room]:
             grid.add_row(Text(name, "cyan" if name[:1] != " " else ""), Text(seconds, "dim"), Text(amount_),
                          Text(what, "dim"))
-        if len(rows) > room:
-            grid.add_row(Text(f"... {len(rows) - room} more", "dim"))
+        more = [f"{len(rows) - room} more lines"] if len(rows) > room else []
         if self._so_far is not None:
-            ended = len(self._so_far.finished) + self._so_far.reused
-            grid.add_row(Text(f"{ended} ended, {self._so_far.reused} of them reused", "dim"))
-        return grid
+            more += [f"{len(self._so_far.finished)} done, {self._so_far.reused} reused"]
+        return Group(grid, Text("; ".join(more), "dim"))
 
 
 def _rows(activity: Activity) -> Iterator[tuple[str, str, str, str]]:

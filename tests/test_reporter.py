@@ -238,6 +238,7 @@ def test_terminal_shows_what_runs_and_then_what_was_done(project: Path) -> None:
     assert "it does not run" in text
     assert "partitions" in text
     assert "of 50 MB" in text
+    assert "root:b: built in 12 s, 118 MB  (the lock changed)" in text
     assert "2 built, 1 done, 1 reused in" in text
 
 
