@@ -19,6 +19,7 @@ from pipeline.run import run, which
 
 _QEMU = "qemu-system-x86_64"
 _KVM = Path("/dev/kvm")
+_ACL = "as root: setfacl -m u:USER:rw /dev/kvm; rights through group kvm end at a user namespace"
 _PANIC = "Kernel panic - not syncing: VFS: Unable to mount root fs"
 
 
@@ -60,7 +61,10 @@ def _probe(kernel: Path) -> Found:
         obstacle = _boot(kernel, "kvm", within=20)
         if not obstacle:
             return Found("kvm", "KVM: a real kernel boots with it")
-        obstacle = f"KVM is present, but a real kernel does not boot with it ({obstacle})"
+        if "Permission denied" in obstacle:
+            obstacle = f"no KVM: /dev/kvm may not be opened in a namespace of this user ({_ACL})"
+        else:
+            obstacle = f"KVM is present, but a real kernel does not boot with it ({obstacle})"
     emulation = _boot(kernel, "tcg", within=120)
     if emulation:
         raise UserError(f"QEMU boots no kernel on this host: {emulation}", hint="doit doctor looks for the cause")
@@ -72,7 +76,7 @@ def _kvm_obstacle() -> str:
     if not _KVM.exists():
         return "no KVM: /dev/kvm does not exist"
     if not os.access(_KVM, os.R_OK | os.W_OK):
-        return "no KVM: /dev/kvm may not be opened by this user (as root: setfacl -m u:USER:rw /dev/kvm)"
+        return f"no KVM: /dev/kvm may not be opened by this user ({_ACL})"
     return ""
 
 

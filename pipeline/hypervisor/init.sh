@@ -35,7 +35,7 @@ mkdir -p /run/xen-oscar /run/lock /var/cache/libvirt/qemu
 mount --bind /proc/self/fd/4 /run/xen-oscar
 exec 4<&-
 if [ -d "$capabilities" ]; then
-    cp -r "$capabilities" /var/cache/libvirt/qemu/capabilities
+    cp -r "$capabilities" /var/cache/libvirt/qemu/capabilities || rm -rf /var/cache/libvirt/qemu/capabilities
 fi
 
 # QEMU's user is the one who started the cluster, and nothing may need extended attributes, cgroups or a /dev of its

@@ -35,12 +35,13 @@ _BRIDGE_NAME_LIMIT = 15
 #: What a cluster's run folder holds; the machines see it as `domain.RUN`.
 _FOLDERS = ("disks", "console", "report")
 
+_RANGES = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, with ids that are free"
 #: What tools say when something cannot be done here -> what to change.
 _HINTS = {
     "unshare failed": "namespaces are forbidden here: in a container, allow unshare and mount "
                       "(--security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add NET_ADMIN)",
-    "uidmap": "/etc/subuid and /etc/subgid must each have a range of 65536 free ids for this user: "
-              "usermod --add-subuids, --add-subgids",
+    "uidmap": _RANGES,
+    "/etc/sub": _RANGES,
     "Unknown device type": "the kernel has no bridges: as root, modprobe bridge",
     "Operation not supported": "the kernel has no bridges: as root, modprobe bridge",
     "mount:": "mounting is forbidden here: in a container, start it with --cap-add SYS_ADMIN",

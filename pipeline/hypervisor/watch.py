@@ -3,8 +3,10 @@
 One loop listens to everything that can happen to any machine of a cluster: lines on its report channel, lines on its
 console, libvirt's lifecycle events, the end of the cluster itself.  It ends at the first machine that got where it was
 expected, or at the first sign that one never will: FAIL from the installer, a panic, a power-off too early.  A machine
-that has reported READY is watched on, so a head node that dies while others wait for it is told as such.
+that has reported READY is watched on, and so is one that is only guarded: a head node that dies while others wait for
+it is told as such.
 
+    watch.guard("head")
     watch.expect("node1", "install", {"DONE", "STOPPED"}, within=600)
     start(...)
     for reached in watch:                # in the order in which they get there
@@ -117,18 +119,19 @@ class Watch:
 
     def expect(self, machine: str, phase: str, signals: Set[Signal], *, within: float) -> None:
         """From now on `machine` is in `phase`, which ends when all `signals` have come, in `within` seconds at most."""
-        now = time.time()
-        known = self._machines.get(machine)
-        if known is None:
-            known = self._machines[machine] = _Machine(
-                machine, Console(self._run_dir / "console" / f"{machine}.log"),
-                Growing(self._run_dir / "report" / machine))
+        known = self._machine(machine)
         if not known.up:
-            known.report.restart()
+            known.report.restart()  # what it says after this start, which makes the file anew
         known.console.begin()
         known.phase, known.wanted, known.seen = phase, frozenset(signals), set()
-        known.within, known.deadline, known.since = within, time.monotonic() + within, now
+        known.within, known.deadline, known.since = within, time.monotonic() + within, time.time()
         known.step, known.up = "", True
+
+    def guard(self, machine: str) -> None:
+        """Nothing is expected of this running machine but that it goes on running."""
+        known = self._machine(machine)
+        known.report.skip()
+        known.phase, known.wanted, known.up, known.since = "running", frozenset(), True, time.time()
 
     def __iter__(self) -> Iterator[Reached]:
         """Every machine as it gets where it is expected, until none is expected any more."""
@@ -144,6 +147,12 @@ class Watch:
         for _ in self:
             pass
 
+    def _machine(self, name: str) -> _Machine:
+        if name not in self._machines:
+            self._machines[name] = _Machine(name, Console(self._run_dir / "console" / f"{name}.log"),
+                                            Growing(self._run_dir / "report" / name))
+        return self._machines[name]
+
     def _look(self) -> None:
         """Wait until something happens, and take it in."""
         waiting = [machine for machine in self._machines.values() if machine.wanted]
@@ -154,11 +163,14 @@ class Watch:
         for machine in self._machines.values():
             for line in machine.report.lines():
                 self._report(machine, line)
-        for event in self._listener.take():
-            self._happened(event)
-        if self._end in ready:
+        happened = self._listener.take()
+        # the end of the cluster is the end of its libvirt and of each machine too, and may be seen a moment later
+        lost = any(event.what == "lost" for event in happened)
+        if self._end in ready or (lost and select.select([self._end], [], [], 2)[0]):
             raise ClusterError(f"cluster {self._cluster} was ended from outside",
                                hint=f"doit cluster:{self._cluster} starts it again")
+        for event in happened:
+            self._happened(event)
         for machine in self._machines.values():
             if machine.wanted and time.monotonic() >= machine.deadline:
                 raise self._error(machine, self._missing(machine))
@@ -214,7 +226,8 @@ class Watch:
                 machine.up = False
                 self._signal(machine, "STOPPED")
             elif event.what in ("stopped", "crashed") and machine.up:
-                raise self._error(machine, f"{event.detail} too early" if machine.wanted else event.detail)
+                early = " too early" if machine.wanted and event.what == "stopped" else ""
+                raise self._error(machine, event.detail + early)
             elif event.what == "rebooted" and machine.wanted:
                 raise self._error(machine, "it restarted by itself")
 
@@ -246,10 +259,9 @@ class Watch:
     def _error(self, machine: _Machine, reason: str) -> ClusterError:
         """`machine` will not get there: where it stood, why, its last lines, and how to go on."""
         machine.console.read()
-        if machine.wanted:
-            phase = f"{machine.phase}/{machine.step}" if machine.step else machine.phase
-        else:
-            phase = f"running, after {machine.phase}"
+        phase = machine.phase if machine.wanted else "running"
+        if machine.step:
+            phase = f"{phase}/{machine.step}"
         self._enter_step(machine, "")
         self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
         return ClusterError(

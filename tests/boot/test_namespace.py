@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
+from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
 from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, namespace
 from pipeline.hypervisor.connection import Connection, connect
@@ -27,6 +27,7 @@ from pipeline.hypervisor.domain import Domain, Kernel
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.watch import Progress, Signal, watch
 from tests.boot import tiny
+from tests.hypervisor.samples import cluster
 
 pytestmark = pytest.mark.boot
 
@@ -35,19 +36,8 @@ PATIENCE = 120
 KERNEL = accelerator.host_kernel()
 
 
-def machine(index: int) -> Machine:
-    head = index == 0
-    cards = [Interface("eth0", "private", f"52:54:00:00:00:{index:02x}", f"10.5.0.{index + 1}", 24)]
-    if head:
-        cards.insert(0, Interface("eth0", "public", "52:54:00:00:01:00", "10.4.0.2", 24))
-    return Machine("head" if head else f"node{index}", "head" if head else "compute", index, 160, 1, 64,
-                   (FileSystem("/", 0, "ext4"),), tuple(cards))
-
-
-def cluster(name: str) -> Cluster:
-    return Cluster(name, "debian12", "amd64", "test", "local",
-                   (Network("public", "10.4.0.0/24", "10.4.0.1"), Network("private", "10.5.0.0/24", "")),
-                   machine(0), (machine(1), machine(2)), ())
+#: Enough for a kernel and busybox.
+MEMORY_MIB = 160
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +76,7 @@ class Lab:
             disks.blank(self.folder / name, size)
 
     def domain(self, node: str, act: str) -> Domain:
-        description = cluster(self.running.cluster)
+        description = cluster(self.running.cluster, memory_mib=MEMORY_MIB)
         model = domain.of(description, description.machine(node))
         card = description.machine(node).interfaces[0]
         arguments = f"console=ttyS0 panic=0 net.ifnames=0 act={act} address={card.address}/{card.prefix}"
@@ -207,6 +197,25 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path, cache: P
     assert namespace.alive(run_dir) is None
     assert namespace.start(run_dir, (twice,), cache=cache)
     assert namespace.stop(run_dir)
+
+
+def test_a_start_that_nobody_waits_for_any_more_ends_itself(tmp_path: Path, cache: Path) -> None:
+    """As when the whole run is killed in the middle of it."""
+    run_dir = tmp_path / "run" / "one"
+    run_dir.mkdir(parents=True)
+    read, write = os.pipe()
+    os.close(read)
+    init = ["/bin/sh", str(namespace._INIT), str(run_dir), str(cache / "none"), "public"]
+    with (run_dir / "namespace.log").open("wb") as log:
+        subprocess.run([*namespace._unshare(), *init], stdout=write, stderr=log, stdin=subprocess.DEVNULL, check=True)
+    os.close(write)
+    deadline = time.monotonic() + 20
+    while not (run_dir / "init.pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    pid = int((run_dir / "init.pid").read_text().split()[0])
+    wait_gone({pid})
+    assert namespace.alive(run_dir) is None
 
 
 def test_machines_boot_talk_and_shut_down(lab: Lab) -> None:

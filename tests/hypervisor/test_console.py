@@ -1,0 +1,108 @@
+"""Consoles: what a person would have seen, and which lines mean the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.hypervisor.console import Console, Growing, find_fatal, strip
+
+
+@pytest.mark.parametrize(("data", "text"), [
+    (b"plain\r", "plain"),
+    (b"\x1b[0;1miPXE 1.0\x1b[0m -- \x1b[0;36mboot\r", "iPXE 1.0 -- boot"),
+    (b"\x1bc\x1b[?7l\x1b[2JSeaBIOS (version 1.16)", "SeaBIOS (version 1.16)"),
+    (b"\x1b]0;root@head: ~\x07root@head:~# ", "root@head:~#"),
+    (b"[  OK  ] Started\x1b(B\x1b[m", "[  OK  ] Started"),
+    (b" 10 %\r 50 %\r100 %\r", "100 %"),
+    (b"Press Ctrl-B\b \b\b \b\b\b\b\b\b\b\b\b\b\b\b\bNo bootable device.\r", "No bootable device."),
+    (b"\b\b\x00\x1b", ""),
+    ("grün \xff".encode("latin-1"), "gr\ufffdn \ufffd"),
+])
+def test_strip(data: bytes, text: str) -> None:
+    assert strip(data) == text
+
+
+@given(st.binary())
+def test_strip_takes_anything(data: bytes) -> None:
+    assert not set(strip(data)) & {chr(code) for code in (*range(9), *range(10, 32), 127)}
+
+
+@pytest.mark.parametrize(("line", "reason"), [
+    ("[    2.70] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+     "kernel panic: VFS: Unable to mount root fs on unknown-block(0,0)"),
+    ("[   80.1] Out of memory: Killed process 812 (rsync) total-vm:270000kB, anon-rss:1kB",
+     "out of memory: rsync was killed; give it more memory"),
+    ("[    1.9] VFS: Cannot open root device \"vda1\" or unknown-block(0,0): error -6",
+     'no root file system: "vda1" or unknown-block(0,0): error -6'),
+    ("ALERT!  UUID=0000-11 does not exist.  Dropping to a shell!", "no root file system: UUID=0000-11 does not exist"),
+    ("xen-oscar: FAIL no disk", "no disk"),
+    ("[    4.1] xen-oscar: FAIL no disk", "no disk"),
+    ("xen-oscar: FAIL", "xen-oscar: FAIL"),
+    ("You are in emergency mode. After logging in, type \"journalctl -xb\"", "systemd went into emergency mode"),
+    ("Cannot open access to console, the root account is locked.", "systemd went into emergency mode"),
+    ("grub rescue>", "the boot loader finds no system on the disk"),
+    ("error: unknown filesystem. Entering rescue mode...", "the boot loader finds no system on the disk"),
+    ("No bootable device.", "neither disk nor network gave it a system"),
+    ("Nothing to boot: No such file or directory", "network boot: nothing to boot: No such file or directory"),
+])
+def test_fatal(line: str, reason: str) -> None:
+    assert find_fatal(line) == reason
+
+
+@pytest.mark.parametrize("line", [
+    "Memory cgroup out of memory: Killed process 99 (job)",            # a batch job's own limit
+    "usr/share/doc/emergency mode.txt",
+    "systemd[1]: Reached target emergency.target - Emergency Mode.",   # said at shutdown too
+    "rsync: kernel panic.txt",
+    "panic=-1 root=/dev/vda1",
+    "echo xen-oscar: FAIL is what an installer says",
+    "Boot failed: not a bootable disk",                                # then comes the network
+])
+def test_not_fatal(line: str) -> None:
+    assert find_fatal(line) == ""
+
+
+def test_growing_follows_appends_truncation_and_replacement(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    growing = Growing(path)
+    assert growing.lines() == []
+    path.write_bytes(b"one\ntw")
+    assert growing.lines() == [b"one"]
+    assert growing.unfinished == b"tw"
+    with path.open("ab") as file:
+        file.write(b"o\nthree\n")
+    assert growing.lines() == [b"two", b"three"]
+    path.write_bytes(b"new\n")
+    assert growing.lines() == [b"new"]
+    (tmp_path / "other").write_bytes(b"a file that is longer\n")
+    (tmp_path / "other").rename(path)
+    assert growing.lines() == [b"a file that is longer"]
+    growing.restart()
+    assert growing.lines() == [b"a file that is longer"]
+    growing.skip()
+    assert growing.lines() == []
+
+
+def test_console_keeps_what_led_to_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"Kernel panic - not syncing: of an earlier start\n")
+    console = Console(path, keep=3)
+    assert console.read() == ""
+    with path.open("ab") as file:
+        file.write(b"a\nb\r\n\r\n\x1b[1mc\x1b[0m\nKernel panic - not syncing: now\n Call Trace:\n  f+0x1\n")
+    assert console.read() == "kernel panic: now"
+    assert console.tail == "b\nc\nKernel panic - not syncing: now"
+    console.begin()
+    assert (console.read(), console.tail) == ("", "")
+
+
+def test_console_sees_a_prompt_that_does_not_end_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    console = Console(path)
+    path.write_bytes(b"Loading...\r\ngrub rescue> ")
+    assert console.read() == "the boot loader finds no system on the disk"
+    assert console.tail == "Loading...\ngrub rescue>"

@@ -1,0 +1,47 @@
+"""Disks of a machine that starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.errors import ClusterError
+from pipeline.hypervisor import disks
+
+
+def test_an_overlay_is_small_and_knows_what_lies_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disks.blank(tmp_path / "base.img", 64)
+    assert (tmp_path / "base.img").stat().st_blocks == 0
+    (tmp_path / "link").symlink_to("base.img")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        disks.overlay(Path("link"), tmp_path / "top.qcow2")
+    told = json.loads(subprocess.run(["qemu-img", "info", "--output=json", tmp_path / "top.qcow2"],
+                                     capture_output=True, check=True).stdout)
+    assert told["virtual-size"] == 64 << 20
+    assert told["backing-filename"] == str(tmp_path / "base.img")
+    assert told["backing-filename-format"] == "raw"
+    assert told["actual-size"] < 1 << 20
+
+
+def test_attach_replaces(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        disks.attach(tmp_path / name, tmp_path / "disk")
+    assert (tmp_path / "disk").read_text() == "b"
+    with pytest.raises(FileNotFoundError):
+        disks.attach(tmp_path / "missing", tmp_path / "disk")
+
+
+def test_a_full_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=100 << 20))
+    disks.blank(tmp_path / "base.img", 1)
+    with pytest.raises(ClusterError, match="100 MiB free") as caught:
+        disks.overlay(tmp_path / "base.img", tmp_path / "top.qcow2")
+    assert "doit gc" in caught.value.hint
+    assert not (tmp_path / "top.qcow2").exists()

@@ -1,0 +1,186 @@
+"""Waiting: which event ends it, and what is said when it ends badly.  Files and events are real, machines are not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ClusterError
+from pipeline.hypervisor import namespace
+from pipeline.hypervisor.connection import Event, Listener
+from pipeline.hypervisor.namespace import Namespace
+from pipeline.hypervisor.watch import Progress, Reached, Signal, Watch
+
+
+class Stage:
+    """The files and events of a cluster `one`, moved by the test's hand."""
+
+    def __init__(self, run_dir: Path, process: int) -> None:
+        for folder in ("report", "console"):
+            (run_dir / folder).mkdir(parents=True)
+        start = namespace._start_time(process)
+        assert start is not None
+        self.run_dir = run_dir
+        self.listener = Listener()
+        self.progress: list[Progress] = []
+        self.watch = Watch(Namespace(run_dir, process, start), self.listener, self.progress.append)
+
+    def say(self, machine: str, text: str) -> None:
+        with (self.run_dir / "report" / machine).open("a") as file:
+            file.write(text)
+
+    def show(self, machine: str, text: str) -> None:
+        with (self.run_dir / "console" / f"{machine}.log").open("a") as file:
+            file.write(text)
+
+    def happens(self, machine: str, event: Event) -> None:
+        self.listener.put(Event(f"one-{machine}", event.what, event.detail))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path / "one", os.getpid())
+    yield made
+    with contextlib.suppress(OSError):
+        made.watch.close()
+    made.listener.close()
+
+
+POWERED_OFF = Event("", "stopped", "it powered off")
+INSTALLED: frozenset[Signal] = frozenset({"DONE", "STOPPED"})
+
+
+def test_machines_are_told_in_the_order_in_which_they_get_there(stage: Stage) -> None:
+    for node in ("node1", "node2"):
+        stage.watch.expect(node, "start", {"READY"}, within=10)
+    stage.say("node2", "STATUS network up\nREADY\n")
+    reached = iter(stage.watch)
+    assert next(reached) == Reached("node2", "start")
+    stage.say("node1", "READY\n")
+    assert list(reached) == [Reached("node1", "start")]
+    assert stage.progress == [Progress("node2", "start", "network", "up", None)]
+    assert [(span.machine, span.phase, span.step) for span in stage.watch.timeline] == [
+        ("node2", "start", "network"), ("node2", "start", ""), ("node1", "start", "")]
+
+
+def test_an_installation_is_done_only_when_the_machine_is_off_too(stage: Stage) -> None:
+    stage.watch.expect("node1", "install", INSTALLED, within=10)
+    stage.say("node1", "STATUS copy 12%\nSTATUS copy 250 % of it\nDONE\n")
+    later = threading.Timer(0.2, stage.happens, ["node1", POWERED_OFF])
+    later.start()
+    stage.watch.wait()
+    assert [progress.percent for progress in stage.progress] == [12, 100]
+    later.join()
+
+
+def test_done_and_off_at_the_same_moment(stage: Stage) -> None:
+    stage.watch.expect("node1", "install", INSTALLED, within=10)
+    stage.happens("node1", POWERED_OFF)
+    stage.say("node1", "DONE\n")
+    stage.watch.wait()
+
+
+def test_what_an_earlier_start_said_does_not_count(stage: Stage) -> None:
+    stage.say("node1", "DONE\nREADY\n")
+    stage.show("node1", "Kernel panic - not syncing: long ago\n")
+    stage.watch.expect("node1", "start", {"READY"}, within=0.5)
+    (stage.run_dir / "report/node1").unlink()   # as a start does
+    stage.say("node1", "STATUS boot\n")
+    with pytest.raises(ClusterError, match=r"node1 \(start/boot\): not ready after 0.5 s, last seen at: boot"):
+        stage.watch.wait()
+
+
+@pytest.mark.parametrize(("act", "message"), [
+    (lambda stage: stage.say("node1", "STATUS partition sfdisk\nFAIL disk too small\n"),
+     r"node1 \(install/partition\): disk too small"),
+    (lambda stage: stage.say("node1", "FAIL\n"), "it reported a failure without a reason"),
+    (lambda stage: stage.show("node1", "Kernel panic - not syncing: Attempted to kill init!\n"),
+     "kernel panic: Attempted to kill init!"),
+    (lambda stage: stage.happens("node1", POWERED_OFF), r"node1 \(install\): it powered off too early"),
+    (lambda stage: stage.happens("node1", Event("", "crashed", "its kernel panicked")), "its kernel panicked$"),
+    (lambda stage: stage.happens("node1", Event("", "rebooted", "it restarted")), "it restarted by itself"),
+    (lambda stage: stage.happens("head", POWERED_OFF), r"head \(running\): it powered off"),
+    (lambda stage: stage.show("head", "Out of memory: Killed process 3 (rsyncd)\n"), "rsyncd was killed"),
+    (lambda stage: stage.listener.put(Event("", "lost", "libvirt no longer answers")), "libvirt no longer answers"),
+])
+def test_what_ends_a_wait(stage: Stage, act: Callable[[Stage], None], message: str) -> None:
+    stage.watch.guard("head")
+    stage.watch.expect("node1", "install", INSTALLED, within=20)
+    act(stage)
+    with pytest.raises(ClusterError, match=message) as caught:
+        stage.watch.wait()
+    assert "doit" in caught.value.hint
+
+
+def test_what_is_no_failure(stage: Stage) -> None:
+    stage.watch.guard("head")
+    stage.watch.expect("node1", "install", INSTALLED, within=10)
+    stage.happens("node2", POWERED_OFF)                                  # nobody waits for it
+    stage.happens("head", Event("", "rebooted", "it restarted"))         # somebody wanted that
+    stage.say("node1", "a line that is no word of ours\nDONE\n")
+    stage.happens("node1", POWERED_OFF)
+    stage.watch.wait()
+
+
+def test_done_without_power_off_is_told_as_such(stage: Stage) -> None:
+    stage.watch.expect("node1", "install", INSTALLED, within=0.3)
+    stage.say("node1", "DONE\n")
+    with pytest.raises(ClusterError, match=r"done, but not powered off after 0.3 s"):
+        stage.watch.wait()
+
+
+def test_the_first_deadline_counts(stage: Stage) -> None:
+    stage.watch.expect("node1", "start", {"READY"}, within=30)
+    stage.watch.expect("node2", "start", {"READY"}, within=0.1)
+    with pytest.raises(ClusterError, match="node2"):
+        stage.watch.wait()
+
+
+def test_console_lines_are_shown_with_the_failure(stage: Stage) -> None:
+    stage.watch.expect("node1", "start", {"READY"}, within=5)
+    stage.show("node1", "\x1b[1mone\x1b[0m\r\ntwo\r\n")
+    stage.say("node1", "FAIL it\n")
+    with pytest.raises(ClusterError) as caught:
+        stage.watch.wait()
+    assert caught.value.tail == "one\ntwo"
+    assert caught.value.log == stage.run_dir / "console/node1.log"
+
+
+def test_the_end_of_the_cluster_ends_the_wait(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        stage = Stage(tmp_path / "one", process.pid)
+        stage.watch.expect("node1", "start", {"READY"}, within=20)
+        stage.listener.put(Event("", "lost", "libvirt no longer answers"))
+        process.kill()
+        with pytest.raises(ClusterError, match="cluster one was ended from outside"):
+            stage.watch.wait()
+        stage.watch.close()
+        stage.listener.close()
+
+
+def test_a_busy_console_does_not_keep_it_from_listening(stage: Stage) -> None:
+    """Reports are taken in at once, although consoles change all the time."""
+    stop = threading.Event()
+
+    def chatter() -> None:
+        while not stop.wait(0.001):
+            stage.show("node1", "x")
+
+    thread = threading.Thread(target=chatter)
+    thread.start()
+    try:
+        stage.watch.expect("node1", "start", {"READY"}, within=10)
+        timer = threading.Timer(0.3, stage.say, ["node1", "READY\n"])
+        timer.start()
+        stage.watch.wait()
+        span = stage.watch.timeline[-1]
+        assert span.end - span.start < 2
+    finally:
+        stop.set()
+        thread.join()
