@@ -32,11 +32,8 @@ from pipeline.manifests.mistakes import Faults, Key, did_you_mean, quoted, shown
 #: With less, the kernel's OOM killer ends services while the machine boots.
 LEAST_MEMORY_MIB = 320
 
-#: What the partition table and the boot loader need before the first partition.
-BEFORE_FIRST_PARTITION_MIB = 1
-
-#: A DOS partition table holds four primary partitions.
-MOST_FILE_SYSTEMS = 4
+#: Linux numbers partitions of virtual disks up to 15, and the extended one takes a number too.
+MOST_FILE_SYSTEMS = 14
 
 #: Half of the last three bytes of a MAC count machines.
 MOST_NODES = 65535
@@ -68,12 +65,19 @@ class MachineTable(Table):
     disk: Mebibytes | None = None
     """The size of the disk; without it, what the file systems add up to."""
     filesystems: Items[FileSystemTable]
-    """The partitions in the order in which they lie on the disk."""
+    """The partitions: the root file system, and usually swap."""
 
     @property
     def disk_mib(self) -> int:
         """The size of the disk, given or added up."""
-        return self.disk or BEFORE_FIRST_PARTITION_MIB + sum(item.size for item in self.filesystems)
+        return self.disk or self._needed_mib
+
+    @property
+    def _needed_mib(self) -> int:
+        """The file systems, and 1 MiB for each partition table: the disk's, and one for each logical partition."""
+        count = len(self.filesystems)
+        tables = 1 + (count - 3 if count > 4 else 0)
+        return tables + sum(item.size for item in self.filesystems)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -100,9 +104,7 @@ class MachineTable(Table):
             if 0 < item.size < _LEAST_PARTITION_MIB:
                 yield (*key, "size"), f'{item.size} MiB is too small; expected at least "{_LEAST_PARTITION_MIB}M"'
         if "/" not in seen:
-            yield ("filesystems",), 'no root file system; expected mount = "/" in the first entry'
-        elif self.filesystems[0].mount != "/":
-            yield ("filesystems", 0, "mount"), 'expected "/" first: the boot loader looks for it there'
+            yield ("filesystems",), 'no root file system; expected an entry with mount = "/"'
         if len(self.filesystems) > MOST_FILE_SYSTEMS:
             yield ("filesystems",), f"{len(self.filesystems)} partitions; expected at most {MOST_FILE_SYSTEMS}"
 
@@ -113,11 +115,10 @@ class MachineTable(Table):
         for index in filling[:1]:
             if self.disk is None:
                 yield ("filesystems", index, "size"), '"fill" needs to know the disk; expected disk = "..." beside it'
-        fixed = BEFORE_FIRST_PARTITION_MIB + sum(item.size for item in self.filesystems)
-        least = fixed + (_LEAST_PARTITION_MIB if filling else 0)
+        least = self._needed_mib + (_LEAST_PARTITION_MIB if filling else 0)
         if self.disk is not None and self.disk < least:
             yield ("disk",), f'{self.disk} MiB is too small for the file systems; expected at least "{least}M"'
-        if fixed > LARGEST_MIB:
+        if least > LARGEST_MIB:
             yield ("filesystems",), f'larger than a DOS partition table can say; expected at most "{LARGEST_MIB}M"'
 
 
@@ -130,7 +131,7 @@ def _wrong_mount(mount: str) -> str:
             f"; did you mean {quoted('/' + mount)}?" if re.fullmatch(r"[a-z0-9/]+", mount) else "")
     if not re.fullmatch(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", mount):
         return f"{quoted(mount)} is not a plain absolute path; expected names of letters, digits and . _ -"
-    if mount.split("/")[1] in ("proc", "sys", "dev", "run", "boot", "etc", "usr"):
+    if mount.split("/")[1] in ("proc", "sys", "dev", "run", "etc", "usr"):
         return f"{quoted(mount)} can't be on a partition of its own: a machine needs it to start"
     return ""
 

@@ -141,6 +141,8 @@ def _scripts(folder: Path, mistakes: list[Mistake]) -> Iterator[Script]:
             hint = did_you_mean(entry.name, [*PHASES, *_TODAY]) or f"; expected one of {listing(PHASES)}"
             mistakes.append(Mistake(shown(entry), 1, "", f"no phase has that name and no script calls it{hint}"))
             continue
+        if phase in seen and phase not in (entry.name, seen[phase]):
+            continue  # two old names, of which the first was run
         if phase in seen:
             mistakes.append(Mistake(shown(entry), 1, "", f"the same phase as {quoted(seen[phase])}; expected one"))
         seen[phase] = entry.name

@@ -107,6 +107,10 @@ class Recipes:
         assert manifest is not None  # finish() raises otherwise
         collector.attempt(lambda: self.host(manifest.host))
         distro = collector.attempt(lambda: self.distro(manifest.distro))
+        if distro is not None:
+            installer = distro.architecture
+            collector.attempt(lambda: self._refer(document, [(("distro",), "netboot", installer)]))
+            collector.attempt(lambda: self.netboot(installer) if installer in self.names("netboot") else None)
         opkgs = {one: found for one in self.names("opkgs")
                  if (found := collector.attempt(functools.partial(self.opkg, one))) is not None}
         collector.finish()

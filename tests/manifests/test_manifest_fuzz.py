@@ -14,6 +14,7 @@ from conftest import opkg_text, target, write_recipes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.build import layout
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgxml
 from pipeline.manifests.opkg import packages
@@ -80,7 +81,7 @@ def survives(folder: Path, raw: bytes) -> None:
     else:
         cluster = recipes.describe("c")
         assert len(cluster.nodes) == manifest.compute.count
-        assert all(machine.disk_mib > 0 and machine.filesystems[0].mount == "/" for machine in cluster.machines)
+        assert all(layout.of(cluster.name, machine).mounts for machine in cluster.machines)
 
 
 @given(st.binary(max_size=80))

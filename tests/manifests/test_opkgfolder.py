@@ -44,6 +44,11 @@ def test_scripts_and_tests(tmp_path: Path) -> None:
     assert found.tests == ("test_root",)
 
 
+def test_of_two_old_names_of_a_phase_the_first_counts(tmp_path: Path) -> None:
+    found = opkgfolder.load(folder(tmp_path, "scripts/post_rpm_install", "scripts/post_client_rpm_install"))
+    assert found.scripts == (Script("client-post-install", "post_client_rpm_install"),)
+
+
 def test_mistakes(tmp_path: Path) -> None:
     home = folder(tmp_path, "scripts/server-post-instal", "scripts/nonsense", "scripts/post_install",
                   "scripts/api-post-deploy", "testing/test-root", "files/severs/etc/x", "script/x")

@@ -37,11 +37,16 @@ def test_a_mistake_elsewhere_does_not_hinder(recipes: Writer) -> None:
 
 
 def test_mistakes_of_what_a_cluster_refers_to(recipes: Writer) -> None:
-    folder = recipes({"clusters/a.toml": 'distro = "d"', "distros/d.toml": "", "hosts/local.toml": ""})
-    with pytest.raises(ManifestError) as caught:
-        load(folder).cluster("a")
-    files = {line.split(":")[0] for line in caught.value.message.splitlines()}
-    assert files == {"distros/d.toml", "hosts/local.toml"}
+    folder = recipes({"clusters/a.toml": 'distro = "d"', "distros/d.toml": "", "hosts/local.toml": "",
+                      "clusters/b.toml": 'distro = "debian12"', "netboot/amd64.toml": ""})
+    for cluster, wanted in (("a", {"distros/d.toml", "hosts/local.toml"}),
+                            ("b", {"hosts/local.toml", "netboot/amd64.toml"})):
+        with pytest.raises(ManifestError) as caught:
+            load(folder).cluster(cluster)
+        assert {line.split(":")[0] for line in caught.value.message.splitlines()} == wanted
+    (folder / "netboot" / "amd64.toml").unlink()
+    with pytest.raises(ManifestError, match=r'clusters/b.toml:1: distro: "amd64" is not in netboot; expected one of'):
+        load(folder).cluster("b")
 
 
 def test_no_recipes(tmp_path: Path) -> None:
