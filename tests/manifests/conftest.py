@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("manifests", deadline=None)  # a busy machine is no mistake of ours
+settings.load_profile("manifests")
 
 DISTRO = """\
 family = "deb"

@@ -6,10 +6,10 @@ import ipaddress
 import tomllib
 from typing import Any
 
-from conftest import DISTRO
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifests.conftest import DISTRO
 from pipeline import description
 from pipeline.manifests.allocation import describe
 from pipeline.manifests.cluster import MOST_NODES, Cluster

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Writer
 
+from manifests.conftest import Writer
 from pipeline.build import layout as disk_layout
 from pipeline.errors import ManifestError
 from pipeline.manifests.cluster import Cluster

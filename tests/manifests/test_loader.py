@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import DISTRO, Writer
 
+from manifests.conftest import DISTRO, Writer
 from pipeline.errors import ManifestError
 from pipeline.manifests.recipes import load
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import opkg_text, target, write_recipes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifests.conftest import opkg_text, target, write_recipes
 from pipeline.build import layout
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgxml

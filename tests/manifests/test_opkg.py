@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Target, opkg_text, target
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manifests.conftest import Target, opkg_text, target
 from pipeline.manifests import opkgxml
 from pipeline.manifests.opkg import Opkg, Versioned, packages, resolve
 

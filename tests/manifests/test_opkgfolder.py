@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import opkg_text
 
+from manifests.conftest import opkg_text
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgfolder
 from pipeline.manifests.opkg import Script, Side

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import opkg_text
 
+from manifests.conftest import opkg_text
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgxml
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Writer, opkg_text
 
+from manifests.conftest import Writer, opkg_text
 from pipeline.errors import ManifestError
 from pipeline.manifests.recipes import load
 
