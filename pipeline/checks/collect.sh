@@ -1,11 +1,19 @@
-# The facts about one machine, in one go: a clock reading, then sections.  POSIX sh and what every small system has.
+# The facts about one machine, in one go and in sections.  POSIX sh and what every small system has.
 #
-# Given: mark (what starts a section line), mounts (the mount points to list; empty: don't compare files).
-# With mounts, standard input is the image's checksums.
+# Given: mark (what starts a section line), mounts (the mount points of a compute node; empty: this is the head node).
+# On a compute node standard input is the head node's answer to the clock reading, and then the image's checksums.
 
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 
-date +%s.%N
+if [ -n "$mounts" ]; then
+    # The head node answers with its own reading.  It was taken between these two, however slow the way is.
+    before=$(date +%s.%N)
+    echo "$before"
+    read -r head
+    after=$(date +%s.%N)
+    section clock
+    echo "$before $head $after"
+fi
 section hostname
 cat /proc/sys/kernel/hostname
 section kernel

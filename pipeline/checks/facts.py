@@ -90,9 +90,9 @@ class Facts:
 
     @property
     def clock(self) -> tuple[float, float]:
-        """This machine's clock, and the head node's when that reading arrived there."""
-        mine, head = self._match("clock", r"^([\d.]+ [\d.]+)$").split()
-        return float(mine), float(head)
+        """The least and the most seconds that this machine's clock can be ahead of the head node's."""
+        before, head, after = self._match("clock", r"^([\d.]+ [\d.]+ [\d.]+)$").split()
+        return float(before) - float(head), float(after) - float(head)
 
     @property
     def elapsed(self) -> float:

@@ -13,14 +13,17 @@ gather() {
         LC_ALL=C ping -c 1 -W 10 "$1" 2>&1
         echo "status $?"
     } > "$work/$1.ping" &
+    mkfifo "$work/$1.in"
     {
         ssh -o BatchMode=yes -o ConnectTimeout=30 -o LogLevel=ERROR "$1" "$2
-$collector" < "$sums" 2> "$work/$1.err"
+$collector" < "$work/$1.in" 2> "$work/$1.err"
         echo "$?" > "$work/$1.status"
     } | {
-        # The first line is the node's clock: it is compared with ours at the moment it arrives.
-        IFS= read -r clock
-        printf '%s %s\n' "$clock" "$(date +%s.%N)" > "$work/$1.clock"
+        exec 9> "$work/$1.in"
+        # The first line is the node's clock; it is answered with ours at once.
+        read -r clock
+        { date +%s.%N; cat "$sums"; } >&9 2> /dev/null &
+        exec 9>&-
         cat
     } > "$work/$1.out" &
     gathered="$gathered $1"
@@ -30,14 +33,13 @@ section() { printf '\n%s %s\n' "$mark" "$1"; }
 
 finish() {
     section "machine $1"
-    section clock
     (mounts=; eval "$collector") < /dev/null
     wait
     section tree
     cat "$image.tree"
     for node in $gathered; do
         section "machine $node"
-        for fact in ping status err clock; do
+        for fact in ping status err; do
             section "$fact"
             cat "$work/$node.$fact"
         done

@@ -110,7 +110,8 @@ def hardware(subject: Subject) -> Finding:
         problems.append(f"{facts.cpus} processors, not {machine.cpus}")
     if not machine.memory_mib * 0.9 - _KERNEL_MIB <= facts.memory_mib <= machine.memory_mib:
         problems.append(f"{facts.memory_mib} MiB of memory, not {machine.memory_mib}")
-    return Finding(tuple(problems), f"{facts.cpus} processors, {facts.memory_mib} MiB")
+    plural = "" if facts.cpus == 1 else "s"
+    return Finding(tuple(problems), f"{facts.cpus} processor{plural}, {facts.memory_mib} MiB of memory")
 
 
 def network(subject: Subject) -> Finding:
@@ -244,11 +245,11 @@ def units(subject: Subject) -> Finding:
 
 
 def clock(subject: Subject) -> Finding:
-    """The clock agrees with the head node's."""
-    mine, head = subject.facts.clock
-    off = mine - head
-    problem = f"{abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} the head node"
-    return Finding((problem,) if abs(off) > _CLOCK_TOLERANCE else (), f"{abs(off):.2f} s from the head node's")
+    """The clock agrees with the head node's, as exactly as that can be known over a slow connection."""
+    least, most = subject.facts.clock
+    middle = (least + most) / 2
+    told = f"{abs(middle):.2f} s {'ahead of' if middle > 0 else 'behind'} the head node, known to {most - middle:.2f} s"
+    return Finding((told,) if least > _CLOCK_TOLERANCE or most < -_CLOCK_TOLERANCE else (), told)
 
 
 def kernel(subject: Subject) -> Finding:

@@ -23,6 +23,7 @@ _KEPT = 64 * 1024
 _SCRIPT = r"""
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 cd "$folder" || exit 1
+export OSCAR_PACKAGE_HOME="$folder"
 work=$(mktemp) || exit 1
 trap 'rm -f "$work"' EXIT
 attempt() {

@@ -38,12 +38,13 @@ def picture(phases: Sequence[Phase], machines: Sequence[str]) -> Markup:
         height = len(rows) * _ROW
         bars.append(element("text", machine, x=4, y=y + 16, class_="machine"))
         for number, row in enumerate(rows):
-            edges = [begin, *(edge for phase in row for edge in (phase.start, phase.end)), begin + span]
-            for index, phase in enumerate(row):
+            taken = float(_LABELS)
+            for phase, following in zip(row, [*row[1:], None], strict=True):
                 colour = numbers[phase.name] if machine in machines else _PLAIN
-                free = (phase.start - edges[2 * index], edges[2 * index + 3] - phase.end)
-                x = _LABELS + (phase.start - begin) * scale
-                bars.append(_bar(phase, x, y + number * _ROW, scale, free, colour))
+                x, end = (_LABELS + (when - begin) * scale for when in (phase.start, phase.end))
+                limit = _LABELS + (following.start - begin) * scale if following else _WIDTH - _RIGHT
+                bar, taken = _bar(phase, x, max(end - x, 1.5), y + number * _ROW, (taken, limit), colour)
+                bars.append(bar)
         y += height + 8
         bars.append(element("path", class_="rule", d=f"M0 {y - 4:g}H{_WIDTH}"))
     step = next((step for step in _STEPS if span / step <= 12), _STEPS[-1])
@@ -75,25 +76,29 @@ def _rows(phases: list[Phase], scale: float) -> list[list[Phase]]:
     return rows
 
 
-def _bar(phase: Phase, x: float, y: float, scale: float, free: tuple[float, float], colour: int) -> Markup:
-    """A bar with its name inside, or else beside it where there are enough `free` seconds before or after it."""
-    width = max((phase.end - phase.start) * scale, 1.5)
+def _bar(phase: Phase, x: float, width: float, y: float, free: tuple[float, float],
+         colour: int) -> tuple[Markup, float]:
+    """A bar, and where on its right the next free place begins.
+
+    Its name stands inside, or else beside it: between the two ends of what is `free`.
+    """
     took = duration(phase.end - phase.start)
     title = element("title", f"{phase.machine}: {phase.name}, {took}{' FAILED' if phase.failed else ''} {phase.detail}")
     shape = element("rect", x=x, y=y, width=width, height=_ROW - 4, rx=3,
                     class_="bar failed" if phase.failed else f"bar c{colour}")
-    label = None
+    end = x + width
     for words in (f"{phase.name} {took}", phase.name):
-        if len(words) * _LETTER + 10 <= width:
-            label = element("text", words, x=x + 5, y=y + 13, class_="inside")
-            break
-        if len(words) * _LETTER + 8 <= free[1] * scale:
-            label = element("text", words, x=x + width + 4, y=y + 13, class_="outside")
-            break
-        if len(words) * _LETTER + 8 <= free[0] * scale:
-            label = element("text", words, x=x - 4, y=y + 13, class_="outside before")
-            break
-    return element("g", title, shape, label)
+        room = len(words) * _LETTER + 10
+        place, style, used = x + 5, "inside", end
+        if room > width:
+            place, style, used = end + 4, "outside", end + room
+            if room > free[1] - end:
+                place, style, used = x - 4, "outside before", end
+                if room > x - free[0]:
+                    continue
+        label = element("text", words, x=place, y=y + 13, class_=style)
+        return element("g", title, shape, label), used
+    return element("g", title, shape), end
 
 
 def _tick(seconds: float) -> str:

@@ -51,7 +51,6 @@ def sections(machine: Machine) -> dict[str, str]:
     label[446 + 4], label[446 + 16 + 4], label[510:] = 0x83, 0x82, b"\x55\xaa"
     root, swap = 895 * MIB, 128 * MIB
     found = {
-        "clock": "1763700000.250000000 1763700000.500000000\n",
         "hostname": f"{machine.name}\n",
         "kernel": f"{RELEASE}\n",
         "hardware": f"1\nMemTotal:         {(machine.memory_mib - 40) * 1024} kB\n",
@@ -80,8 +79,9 @@ def sections(machine: Machine) -> dict[str, str]:
     tree = TREE.replace(" ./", "\t./").replace("1:3", "0").replace("s 0666", "c 666")
     address = machine.interfaces[0].address
     return {**found, "ping": f"{address}  {machine.name}.cluster.oscar\n64 bytes: ttl=64 time=2.1 ms\nstatus 0\n",
-            "status": "0\n", "err": "", "tree": tree.replace("./", "/"), "sums": "./etc/hostname: FAILED\n",
-            "elapsed": "9\n"}
+            "status": "0\n", "err": "",
+            "clock": "1763700000.250000000 1763700000.300000000 1763700000.350000000\n",
+            "tree": tree.replace("./", "/"), "sums": "./etc/hostname: FAILED\n", "elapsed": "9\n"}
 
 
 def all_facts() -> dict[str, Facts]:

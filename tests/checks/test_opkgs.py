@@ -44,12 +44,13 @@ def opkg(shell: LocalShell, **tests: str) -> None:
 
 
 def test_both_kinds(shell: LocalShell) -> None:
-    opkg(shell, test_root="echo as root; echo two nodes", test_user="echo $USER in $PWD; exit 3")
+    opkg(shell, test_root="echo as root; echo two nodes",
+         test_user="echo $USER in $PWD for ${OSCAR_PACKAGE_HOME##*/}; exit 3")
     root, user = opkgs.run_tests("c3", "head", shell)
     assert (root.name, root.machine, root.outcome, root.message) == ("opkg c3 test_root", "head", "passed", "two nodes")
     assert root.output == "as root\ntwo nodes\n"
     assert (user.name, user.outcome) == ("opkg c3 test_user", "failed")
-    assert user.message == f"exit status 3: oscartst in {shell.folder}"
+    assert user.message == f"exit status 3: oscartst in {shell.folder} for c3"
     assert user.started >= root.started and root.seconds >= 0
 
 

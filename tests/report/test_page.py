@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -122,6 +123,21 @@ def test_overlapping_phases_have_rows_of_their_own() -> None:
     assert len(rows) == 2
     bars = list(svg.iter("rect"))
     assert bars[0].get("y") == bars[1].get("y") != bars[2].get("y")
+
+
+def test_names_beside_bars_do_not_meet() -> None:
+    phases = [Phase("checks", f"step {number}", number * 100, number * 100 + 25 * (number % 4))
+              for number in range(12)]
+    svg = parsed(gantt.picture(phases, []))
+    taken = []
+    for text in svg.iter("text"):
+        style, x = str(text.get("class")), float(str(text.get("x")))
+        if style.startswith(("inside", "outside")):
+            width = len(text.text or "") * 6.1
+            taken.append((x - width, x) if "before" in style else (x, x + width))
+    taken.sort()
+    assert taken
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(taken))
 
 
 @pytest.mark.parametrize("end", [0.0, 0.01, 3.0, 100.0, 86400.0 * 3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.report.markup import element, text
@@ -27,6 +27,7 @@ def test_clean(raw: str, shown: str) -> None:
     assert clean(raw) == shown
 
 
+@settings(deadline=None)     # a busy machine is no mistake
 @given(st.text())
 def test_clean_text_can_stand_anywhere(raw: str) -> None:
     shown = clean(raw)
@@ -34,6 +35,7 @@ def test_clean_text_can_stand_anywhere(raw: str) -> None:
     assert not any(ord(letter) < 32 and letter not in "\n\t" for letter in shown)
 
 
+@settings(deadline=None)     # a busy machine is no mistake
 @given(st.text())
 def test_markup_cannot_be_broken(raw: str) -> None:
     made = element("td", raw, title=raw)
