@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,9 @@ _APT = "/run/locked"
 _DEADLINE = 900
 
 
-def packages_index(packages: Sequence[dict[str, Any]], folder: str) -> str:
-    """The archive's own stanzas of these packages, with the files in `folder`.
-
-    An index made from the files would lack what only the archive says (which packages are essential or required).
-    """
-    stanzas = []
-    for package in packages:
-        name = Path(package["path"]).name
-        stanzas.append(package["stanza"].replace(f"Filename: {package['path']}\n", f"Filename: {folder}{name}\n"))
-    return "\n".join(stanzas)
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -43,15 +38,16 @@ def no_daemons(root: Path) -> Iterator[None]:
         policy.unlink()
 
 
-def install(root: Path, index: str, packages: Path, words: Sequence[str], *, work: Path, log: Path) -> None:
-    """Install `words` in `root` by its own apt, from the files in `packages` that `index` describes.
+def install(root: Path, packages: Sequence[dict[str, Any]], folder: Path, words: Sequence[str], *,
+            work: Path, log: Path) -> None:
+    """Install `words` in `root` by its own apt, from the files of these locked packages in `folder`.
 
     Everything that apt itself keeps (lists, caches, logs) is outside of the root.
     """
     state = work / "apt"
     for name in ("state/lists/partial", "cache/archives/partial", "log"):
         (state / name).mkdir(parents=True, exist_ok=True)
-    (state / "Packages").write_text(index)
+    (state / "Packages").write_text(_index(packages, folder))
     (state / "sources.list").write_text(f"deb [trusted=yes] file:{_APT} ./\n")
     (state / "apt.conf").write_text(f"""
 Dir::State "{_APT}/state";
@@ -70,7 +66,7 @@ DPkg::Use-Pty "false";
 DPkg::Options:: "--force-unsafe-io";
 DPkg::Options:: "--force-confnew";
 """)
-    binds = [Bind(state, _APT, writable=True), Bind(packages, PACKAGES)]
+    binds = [Bind(state, _APT, writable=True), Bind(folder, PACKAGES)]
     env = {**QUIET, "APT_CONFIG": f"{_APT}/apt.conf"}
     with no_daemons(root):
         try:
@@ -92,6 +88,16 @@ def _explained(error: CommandError, words: Sequence[str]) -> BuildError:
                       hint="the last lines name the package whose script failed")
 
 
-def installed_index(packages: Sequence[dict[str, Any]]) -> str:
-    """`packages_index` for files that are seen where `install` shows them."""
-    return packages_index(packages, f"..{PACKAGES.removeprefix('/run')}/")
+def _index(packages: Sequence[dict[str, Any]], folder: Path) -> str:
+    """The archive's own stanzas of these packages, for the files in `folder`.
+
+    An index made from the files would lack what only the archive says (which packages are essential or required).
+    The files were checked when they were fetched; decompressed since then, they have other checksums.
+    """
+    stanzas = []
+    for package in packages:
+        name = Path(package["path"]).name
+        kept = re.sub(r"^(Filename|Size|SHA256):.*\n", "", package["stanza"], flags=re.MULTILINE)
+        stanzas.append(f"{kept}Filename: ..{PACKAGES.removeprefix('/run')}/{name}\n"
+                       f"Size: {(folder / name).stat().st_size}\nSHA256: {_sha256(folder / name)}\n")
+    return "\n".join(stanzas)

@@ -22,4 +22,4 @@ def build(job: Job) -> None:
         shutil.copyfile(source, folder / source.name)
         names.append(f"{PACKAGES}/{source.name}")
     with layers.changed(job) as root:
-        install(root, "", folder, ["--allow-downgrades", "--reinstall", *names], work=job.work, log=job.log)
+        install(root, [], folder, ["--allow-downgrades", "--reinstall", *names], work=job.work, log=job.log)

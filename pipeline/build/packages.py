@@ -6,8 +6,11 @@ package database and give the same user id twice.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.build import layers
-from pipeline.build.debian import install, installed_index
+from pipeline.build.debian import install
+from pipeline.build.debs import unpacked
 from pipeline.families.deb import locked
 from pipeline.step import Job
 
@@ -17,5 +20,7 @@ def build(job: Job) -> None:
     packages = locked(job.input("lock").file("lock.json"))
     with layers.changed(job) as root:
         if packages:
-            install(root, installed_index(packages), job.input("fetch").file("packages"),
-                    [f"{package['name']}={package['version']}" for package in packages], work=job.work, log=job.log)
+            ready = job.work / "ready"
+            unpacked([job.input("fetch").file("packages") / Path(package["path"]).name for package in packages], ready)
+            install(root, packages, ready, [f"{package['name']}={package['version']}" for package in packages],
+                    work=job.work, log=job.log)

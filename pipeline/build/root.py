@@ -1,63 +1,111 @@
 """The base root of a distribution, kernel included: the locked packages, installed into nothing, as one layer.
 
-mmdebstrap does it in memory from the locked files.  It makes no ramdisk, then or ever: that is an artifact of its
-own.  Nothing of the machine that builds it, and nothing that must differ between machines, stays in it.
+This is what debootstrap and mmdebstrap do, from a lock: unpack the essential packages, have dpkg install them
+properly inside, then let apt install the rest.  Done here it is confined like all foreign code, gives the same bytes
+whatever tools the host has, and takes its time from the packages alone.  No ramdisk is made, then or ever: that is
+an artifact of its own.  Nothing of the machine that builds, and nothing that must differ between machines, stays.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.build import layers
-from pipeline.build.debian import QUIET, packages_index
+from pipeline.build.debian import PACKAGES, QUIET, install, no_daemons
+from pipeline.build.debs import extract, unpacked
+from pipeline.errors import BuildError, CommandError
 from pipeline.families.deb import locked
-from pipeline.run import run
+from pipeline.families.deb_index import Stanza
+from pipeline.sandbox import Bind, chroot_run
 from pipeline.step import Job
 
-#: What belongs to one machine, to the building one, or to the bootstrap itself.
-_NOT_OURS = (
-    "etc/hostname", "etc/resolv.conf", "etc/hosts", "etc/apt/sources.list", "etc/apt/apt.conf.d/99mmdebstrap",
-    "etc/dpkg/dpkg.cfg.d/99mmdebstrap", "var/lib/systemd/random-seed",
-)
+#: Architectures whose loader lies in /lib64.
+_LIB64 = ("amd64", "loong64", "ppc64el")
+_DEADLINE = 900
+_NAME = re.compile(r"\s*([a-z0-9][a-z0-9+.-]*)")
 
 
 def build(job: Job) -> None:
     """Builder: all packages of the distribution's lock as `layer.tar.zst`."""
     packages = locked(job.input("lock").file("lock.json"))
-    suite = str(job.params["suite"])
-    pool = _repository(job, packages, suite)
+    fetched = job.input("fetch").file("packages")
+    first = essential(packages)
     with layers.changed(job) as root:
-        run(["mmdebstrap", "--mode=root", "--variant=minbase", f"--architectures={job.params['architecture']}",
-             "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--dpkgopt=force-unsafe-io", "--format=directory",
-             f"--include={','.join(package['name'] for package in packages)}",
-             suite, root, f"deb [trusted=yes] copy:{pool} {suite} main"],
-            env={**QUIET, "TMPDIR": str(job.work)}, log=job.log, timeout=1200)
-        make_neutral(root)
+        if any(package["name"] in ("usr-is-merged", "usrmerge") for package in packages):
+            _merge_usr(root, str(job.params["architecture"]))
+        ready = _ready(job, first, fetched, "essential")
+        extract(ready, root)
+        _install_essential(job, root, ready)
+        shutil.rmtree(ready[0].parent)
+        rest = [package for package in packages if package not in first]
+        if rest:
+            ready = _ready(job, rest, fetched, "rest")
+            install(root, rest, ready[0].parent, [package["name"] for package in rest], work=job.work, log=job.log)
+        _make_neutral(root)
 
 
-def _repository(job: Job, packages: list[dict[str, Any]], suite: str) -> Path:
-    """The locked packages as an archive that mmdebstrap takes."""
-    archive = job.work / "archive"
-    binary = archive / "dists" / suite / "main" / f"binary-{job.params['architecture']}"
-    binary.mkdir(parents=True)
-    (archive / "pool").symlink_to(job.input("fetch").path / "packages")
-    (binary / "Packages").write_text(packages_index(packages, "pool/"))
-    (archive / "dists" / suite / "Release").write_text(
-        f"Suite: {suite}\nCodename: {suite}\nArchitectures: {job.params['architecture']}\nComponents: main\n")
-    return archive
+def _ready(job: Job, packages: Sequence[dict[str, Any]], fetched: Path, name: str) -> list[Path]:
+    """The packages' files, decompressed in scratch space."""
+    names = [Path(package["path"]).name for package in packages]
+    unpacked([fetched / name for name in names], job.work / name)
+    return [job.work / name / file for file in names]
 
 
-def make_neutral(root: Path) -> None:
-    """Take out what belongs to a machine, and keep later layers from making ramdisks."""
-    for name in _NOT_OURS:
+def essential(packages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What must be there before a package can be installed properly: essential packages, apt, and what they need."""
+    by_name = {package["name"]: package for package in packages}
+    stanzas = {name: Stanza(package["stanza"]) for name, package in by_name.items()}
+    providers: dict[str, str] = {}
+    for name, stanza in stanzas.items():
+        for provided in stanza.get("Provides").split(","):
+            if match := _NAME.match(provided):
+                providers.setdefault(match[1], name)
+    todo = ["apt", *(name for name, stanza in stanzas.items() if stanza.get("Essential") == "yes")]
+    chosen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in chosen or name not in by_name:
+            continue
+        chosen.add(name)
+        wanted = ",".join(stanzas[name].get(field) for field in ("Pre-Depends", "Depends"))
+        for alternatives in wanted.split(","):
+            names = [match[1] for match in map(_NAME.match, alternatives.split("|")) if match]
+            there = [other if other in by_name else providers.get(other, "") for other in names]
+            todo += [other for other in there if other][:1]
+    return [package for package in packages if package["name"] in chosen]
+
+
+def _merge_usr(root: Path, architecture: str) -> None:
+    """/bin and its kin are links to /usr, before the first package brings files for them."""
+    for name in ("bin", "sbin", "lib", *(["lib64"] if architecture in _LIB64 else [])):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def _install_essential(job: Job, root: Path, files: Sequence[Path]) -> None:
+    """Have dpkg install what `extract` has only unpacked; each needs others of them, hence the force."""
+    (root / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
+    for name in ("status", "available"):
+        (root / "var/lib/dpkg" / name).touch()
+    argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--install", *(f"{PACKAGES}/{file.name}" for file in files)]
+    with no_daemons(root):
+        try:
+            chroot_run(root, argv, binds=[Bind(files[0].parent, PACKAGES)], env=QUIET, log=job.log, timeout=_DEADLINE)
+        except CommandError as error:
+            raise BuildError("the essential packages of the distribution cannot be installed", tail=error.tail,
+                             log=job.log, hint="the last lines name the package whose script failed") from None
+
+
+def _make_neutral(root: Path) -> None:
+    """Take out what belongs to one machine, and keep later layers from making ramdisks."""
+    for name in ("etc/hostname", "etc/resolv.conf"):
         (root / name).unlink(missing_ok=True)
     # Empty and not "uninitialized": systemd then takes no start for the first one, and leaves presets as they are
     (root / "etc/machine-id").write_text("")
     initramfs = root / "etc/initramfs-tools/update-initramfs.conf"
     if initramfs.exists():
         initramfs.write_text("# The ramdisk is an artifact of its own.\nupdate_initramfs=no\nbackup_initramfs=no\n")
-    for name in ("var/lib/apt/lists", "var/cache/apt"):
-        shutil.rmtree(root / name, ignore_errors=True)
-        (root / name).mkdir(parents=True)
