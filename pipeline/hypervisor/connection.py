@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ from typing import Any, Literal, Self
 import libvirt
 
 from pipeline.errors import ClusterError
+
+#: What libvirt puts before the words that matter.
+_PREAMBLE = re.compile(
+    r"^(?:internal error: )?"
+    r"(?:(?:qemu unexpectedly closed the|process exited while connecting to) monitor: \S+ qemu-system-\w+: )?")
 
 Happening = Literal["started", "stopped", "crashed", "rebooted", "lost"]
 
@@ -74,7 +80,8 @@ class Connection:
         self.raw = raw
         self._listeners: tuple[Listener, ...] = ()
         with plain_words("cannot receive events"):
-            raw.setKeepAlive(*_KEEP_ALIVE)
+            with contextlib.suppress(libvirt.libvirtError):  # a driver within this process has nobody to ask
+                raw.setKeepAlive(*_KEEP_ALIVE)
             raw.registerCloseCallback(self._on_close, None)
             self._callbacks = [
                 raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None),
@@ -175,7 +182,7 @@ def plain_words(what: str, *, hint: str = "") -> Iterator[None]:
 
 def _words(error: libvirt.libvirtError) -> str:
     text: str = error.get_error_message() or str(error)
-    return text.removeprefix("internal error: ").strip()
+    return _PREAMBLE.sub("", text).strip()
 
 
 def _run_event_loop() -> None:

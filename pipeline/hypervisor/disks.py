@@ -30,7 +30,8 @@ def attach(source: Path, path: Path) -> None:
 
 
 def blank(path: Path, size_mib: int) -> None:
-    """An empty sparse disk."""
+    """A new, empty sparse disk at `path`; what lay there is thrown away."""
+    path.unlink(missing_ok=True)
     with path.open("xb") as file:
         file.truncate(size_mib << 20)
 

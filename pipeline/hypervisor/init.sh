@@ -26,6 +26,8 @@ read -r boot < /proc/sys/kernel/random/boot_id
 
 mount --make-rprivate /
 mount -t proc proc /proc
+# shows this namespace's network cards; where that is forbidden, libvirtd complains about the host's, and works
+mount -t sysfs sysfs /sys 2> /dev/null || :
 
 exec 4< "$run_dir"
 for place in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do

@@ -11,6 +11,7 @@ from typing import Literal
 
 import libvirt
 
+from pipeline.errors import ClusterError
 from pipeline.hypervisor import libvirt_xml
 from pipeline.hypervisor.connection import Connection, plain_words
 from pipeline.hypervisor.libvirt_xml import Metadata
@@ -24,6 +25,15 @@ _STATES: dict[int, State] = {
     libvirt.VIR_DOMAIN_PAUSED: "paused",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
+}
+
+
+_LOG = "more is in libvirtd.log in the cluster's run folder"
+#: What libvirt and QEMU say when a machine does not start -> what to do.
+_HINTS = {
+    "Cannot allocate memory": "the host's memory is full: stop another cluster, or give machines less in the manifest",
+    "Cannot access storage file": "a disk is missing or may not be read: doit stop:CLUSTER, then start it again",
+    "No space left on device": "the file system is full: doit gc frees what no cluster needs",
 }
 
 
@@ -43,8 +53,12 @@ def start(connection: Connection, definition: str, *, report: Path) -> None:
     """
     report.unlink(missing_ok=True)
     name = libvirt_xml.name_in(definition)
-    with plain_words(f"{name} cannot be started", hint="more is in libvirtd.log in the cluster's run folder"):
-        connection.raw.defineXML(definition).create()
+    try:
+        with plain_words(f"{name} cannot be started"):
+            connection.raw.defineXML(definition).create()
+    except ClusterError as error:
+        error.hint = next((hint for words, hint in _HINTS.items() if words in error.message), _LOG)
+        raise
 
 
 def machines(connection: Connection) -> list[Running]:
@@ -75,7 +89,7 @@ def shut_down(connection: Connection, names: Iterable[str], *, within: float = 3
             with plain_words(f"{name} cannot be shut down"):
                 if domain.isActive():
                     left.add(name)
-                    domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+                    domain.shutdown()
         deadline = time.monotonic() + within
         while left and select.select([listener], [], [], max(0.0, deadline - time.monotonic()))[0]:
             for event in listener.take():

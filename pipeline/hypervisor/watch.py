@@ -157,12 +157,12 @@ class Watch:
         """Wait until something happens, and take it in."""
         waiting = [machine for machine in self._machines.values() if machine.wanted]
         ready = self._wait(min(machine.deadline for machine in waiting))
-        # files first: what a machine said before it stopped explains why it did
+        # files before events, and its own words first: what a machine said before it stopped explains why it did
         self._reports.read(timeout=0)
-        self._read_consoles()
         for machine in self._machines.values():
             for line in machine.report.lines():
                 self._report(machine, line)
+        self._read_consoles()
         happened = self._listener.take()
         # the end of the cluster is the end of its libvirt and of each machine too, and may be seen a moment later
         lost = any(event.what == "lost" for event in happened)

@@ -289,7 +289,7 @@ def attach_to_console(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("act", "signals", "message"), [
-    ("panic", {"READY"}, r"head \(boot/boot\): kernel panic: sysrq triggered crash"),
+    ("panic", {"READY"}, r"head \(boot.*\): kernel panic: sysrq triggered crash"),
     ("fail", {"DONE", "STOPPED"}, r"head \(boot/partition\): the disk is too small"),
     ("off", {"READY"}, r"head \(boot/boot\): it powered off too early"),
     ("reboot", {"READY"}, r"head \(boot/boot\): it restarted by itself"),

@@ -152,6 +152,15 @@ def test_console_lines_are_shown_with_the_failure(stage: Stage) -> None:
     assert caught.value.log == stage.run_dir / "console/node1.log"
 
 
+def test_a_machines_own_words_come_before_its_console(stage: Stage) -> None:
+    stage.watch.expect("node1", "install", INSTALLED, within=5)
+    stage.show("node1", "Kernel panic - not syncing: Attempted to kill init!\n")
+    stage.happens("node1", POWERED_OFF)
+    stage.say("node1", "STATUS partition\nFAIL no disk\n")
+    with pytest.raises(ClusterError, match=r"node1 \(install/partition\): no disk"):
+        stage.watch.wait()
+
+
 def test_the_end_of_the_cluster_ends_the_wait(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         stage = Stage(tmp_path / "one", process.pid)
