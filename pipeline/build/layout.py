@@ -1,0 +1,138 @@
+"""Where the file systems of a machine lie on its disk: pure arithmetic, shared by head-node disks and the installer.
+
+A DOS label, because every BIOS, GRUB and pygrub reads it: up to four primary partitions, with more of them three
+primary ones and the rest inside an extended one.  Everything is aligned to 1 MiB.  Identifiers are derived from
+names, so that the same machine gets the same disk wherever it is made.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.description import FileSystem, Machine
+from pipeline.errors import UserError
+
+SECTOR = 512
+#: Sectors in a MiB; the first partition starts there, and each logical one leaves as much to its own table.
+MIB = (1 << 20) // SECTOR
+
+_NAMESPACE = uuid.UUID("5f2d6b0c-7f0e-5d43-9c1b-0a5ca4c1a57e")
+_LINUX, _SWAP, _EXTENDED = "83", "82", "5"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One entry of the partition table, in sectors; `filesystem` is None for the extended partition."""
+
+    number: int
+    start: int
+    sectors: int
+    type: str
+    filesystem: FileSystem | None
+    uuid: str
+
+    @property
+    def offset(self) -> int:
+        """Where it starts, in bytes."""
+        return self.start * SECTOR
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.sectors * SECTOR
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A machine's disk: its identifier, size, and partitions by number."""
+
+    label_id: str
+    sectors: int
+    partitions: tuple[Partition, ...]
+
+    @property
+    def size(self) -> int:
+        return self.sectors * SECTOR
+
+    @property
+    def mounts(self) -> tuple[Partition, ...]:
+        """The partitions with a file system in the order to mount them, then swap."""
+        filled = [partition for partition in self.partitions if partition.filesystem]
+        return tuple(sorted(filled, key=_mount_order))
+
+    def uuid_of(self, mount: str) -> str:
+        """The UUID of the file system that is mounted there."""
+        return next(item.uuid for item in self.partitions if item.filesystem and item.filesystem.mount == mount)
+
+    def sfdisk_script(self) -> str:
+        """The partition table as sfdisk reads it."""
+        lines = ["label: dos", f"label-id: {self.label_id}", "unit: sectors", ""]
+        for partition in self.partitions:
+            bootable = ", bootable" if partition.number == 1 else ""
+            lines.append(f"disk{partition.number} : start={partition.start}, size={partition.sectors}, "
+                         f"type={partition.type}{bootable}")
+        return "\n".join(lines) + "\n"
+
+    def table(self) -> str:
+        """What the installer makes and mounts, in order: `number type mount uuid` lines."""
+        rows = [(item.number, item.filesystem.type, item.filesystem.mount, item.uuid)
+                for item in self.mounts if item.filesystem]
+        return "".join(" ".join(map(str, row)) + "\n" for row in rows)
+
+
+def identifier(*names: str) -> uuid.UUID:
+    """The identifier of what these names say, the same on every machine."""
+    return uuid.uuid5(_NAMESPACE, "/".join(names))
+
+
+def of(cluster: str, machine: Machine) -> Layout:
+    """The layout of a machine's disk.  Raises UserError when its file systems do not fit."""
+    ordered = sorted(machine.filesystems, key=_disk_order)
+    if not any(item.mount == "/" for item in ordered):
+        raise UserError(f"{machine.name}: no file system is mounted at /", hint="add one with mount = \"/\"")
+    sizes = _sizes(machine, ordered)
+    partitions: list[Partition] = []
+    start, end = MIB, machine.disk_mib * MIB
+    number = 1
+    for position, (item, size) in enumerate(zip(ordered, sizes, strict=True)):
+        if position == 3 and len(ordered) > 4:
+            partitions.append(Partition(4, start, end - start, _EXTENDED, None, ""))
+            number = 5
+        if number > 4:
+            start += MIB
+        kind = _SWAP if item.type == "swap" else _LINUX
+        name = str(identifier(cluster, machine.name, item.mount, "" if item.mount != "swap" else str(number)))
+        partitions.append(Partition(number, start, size * MIB, kind, item, name))
+        start += size * MIB
+        number += 1
+    label = identifier(cluster, machine.name).int & 0xFFFF_FFFF
+    return Layout(f"0x{label:08x}", end, tuple(partitions))
+
+
+def _sizes(machine: Machine, ordered: Sequence[FileSystem]) -> list[int]:
+    """The size of each file system in MiB; at most one takes what the others leave."""
+    tables = 1 + (len(ordered) - 3 if len(ordered) > 4 else 0)
+    wanted = sum(item.size_mib for item in ordered)
+    left = machine.disk_mib - tables - wanted
+    open_ended = [item.mount for item in ordered if item.size_mib == 0]
+    if len(open_ended) > 1:
+        raise UserError(f"{machine.name}: {' and '.join(open_ended)} both take the rest of the disk",
+                        hint="give all file systems but one a size")
+    if left < (16 if open_ended else 0):
+        raise UserError(
+            f"{machine.name}: its file systems need {wanted + tables + (16 if open_ended else 0)} MiB, "
+            f"its disk has {machine.disk_mib} MiB",
+            hint="make the disk larger, or a file system smaller")
+    return [item.size_mib or left for item in ordered]
+
+
+def _disk_order(item: FileSystem) -> tuple[int, str]:
+    """The boot loader looks for its files on the first partition: /boot, or the root that holds it."""
+    return {"/boot": 0, "/": 1, "swap": 2}.get(item.mount, 3), item.mount
+
+
+def _mount_order(partition: Partition) -> tuple[bool, str]:
+    assert partition.filesystem is not None
+    return partition.filesystem.mount == "swap", partition.filesystem.mount
