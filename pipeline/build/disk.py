@@ -60,7 +60,8 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
     place = partition.filesystem.mount
     if partition.filesystem.type == "swap":
         tool.run(["mkswap", "--quiet", "--pagesize", "4096", "--uuid", partition.uuid,
-                  "--offset", str(partition.offset), "/tmp/image", str(partition.size // 1024)], Bind(image, "/tmp/image", writable=True))
+                  "--offset", str(partition.offset), "/tmp/image", str(partition.size // 1024)],
+                 Bind(image, "/tmp/image", writable=True))
         return
     source = tree / place.lstrip("/")
     source.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,8 @@ def build(job: Job) -> None:
 def _ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
     busybox = next((path for path in (root / "usr/bin/busybox", root / "bin/busybox") if path.exists()), None)
     if busybox is None:
-        raise BuildError("the root file system has no busybox", hint="add busybox-static to the distribution's manifest")
+        raise BuildError("the root file system has no busybox",
+                         hint="add busybox-static to the distribution's manifest")
     ramdisk = Ramdisk()
     for folder in ("dev", "proc", "sys", "root"):
         ramdisk.folder(folder)
