@@ -27,16 +27,17 @@ LAYER = "layer.tar.zst"
 TOOLS = ("tar", "zstd")
 
 _CAPABILITY = "security.capability"
-#: Never part of a layer: kernel file systems, scratch, and what differs from one run to the next and is made anew.
+#: Never part of a layer: kernel file systems and scratch.
+_SCRATCH = re.compile(r"(dev|proc|sys|run|tmp|var/tmp)/.*")
+#: Files that differ from one run to the next and are made anew, and what is secret.
 _LEFT_OUT = re.compile(
-    r"(dev|proc|sys|run|tmp|var/tmp|var/cache/apt|var/lib/apt/lists|var/log/apt)/.*"
-    r"|var/cache/ldconfig/.*|var/cache/debconf/.*-old|var/cache/man/.*"
-    r"|var/lib/apt/(extended_states|periodic/.*)"
+    r"var/(cache/apt|lib/apt/lists|lib/apt/periodic|log/apt)/.*|var/lib/apt/extended_states"
+    r"|var/cache/(ldconfig|man)/.*|var/cache/debconf/.*-old"
     r"|var/lib/dpkg/(lock|lock-frontend|available|.*-old|triggers/Lock)"
-    r"|var/lib/systemd/(random-seed|credential\.secret|catalog/database)|var/lib/dbus/machine-id"
+    r"|var/lib/systemd/(random-seed|credential\.secret)|var/lib/dbus/machine-id"
     r"|etc/(passwd|shadow|group|gshadow|subuid|subgid)-|etc/\.pwd\.lock"
     r"|etc/ssh/ssh_host_.*|etc/munge/munge\.key|etc/ssl/private/ssl-cert-snakeoil\.key"
-    r"|root/\.(bash_history|wget-hsts|cache/.*)"
+    r"|root/(\.bash_history|\.wget-hsts|\.cache/.*)"
 )
 _LOG = re.compile(r"var/log/.*")
 
@@ -178,11 +179,13 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
 
 
 def _left_out(path: str, entry: os.DirEntry[str]) -> bool:
-    if _LEFT_OUT.fullmatch(path):
+    if _SCRATCH.fullmatch(path):
         return True
-    if _LOG.fullmatch(path) and entry.is_file(follow_symlinks=False):
-        return entry.stat(follow_symlinks=False).st_size > 0
-    return False
+    if entry.is_dir(follow_symlinks=False):
+        return False
+    if _LOG.fullmatch(path) and entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > 0:
+        return True
+    return _LEFT_OUT.fullmatch(path) is not None
 
 
 def _lstat(path: Path) -> os.stat_result | None:

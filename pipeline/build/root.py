@@ -106,6 +106,9 @@ def _make_neutral(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
     # Empty and not "uninitialized": systemd then takes no start for the first one, and leaves presets as they are
     (root / "etc/machine-id").write_text("")
+    # All that systemd brings up to date at a start was made by the packages' scripts: the first start need not do it
+    for name in ("etc/.updated", "var/.updated"):
+        (root / name).touch()
     initramfs = root / "etc/initramfs-tools/update-initramfs.conf"
     if initramfs.exists():
         initramfs.write_text("# The ramdisk is an artifact of its own.\nupdate_initramfs=no\nbackup_initramfs=no\n")
