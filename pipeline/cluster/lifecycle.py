@@ -9,12 +9,12 @@ seen, ended and booted afresh.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import doit
 
@@ -139,22 +139,21 @@ class Lifecycle:
 
     def boot(self) -> None:
         """Start the head node from a throwaway overlay; returns when its provisioning services serve."""
-        digests = self._digests()
-        if digests is None:
+        if self._digests() is None:
             raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
-        self.stop()
-        self._prepare()
-        started = time.time()
-        kind = accelerator.find(self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel",
-                                cache=self.engine.artifacts / "cache")
-        events.note(f"{self.cluster.name}: {kind.why}")
-        with self._ends_on_failure("boot"):
+        with self._alone():
+            self.stop()
+            self._prepare()
+            started = time.time()
+            kind = self._accelerator()
+            events.note(f"{self.cluster.name}: {kind.why}")
             home = namespace.start(self.run_dir, self.cluster.networks, cache=self.engine.artifacts / "cache")
-            self.record(Phase("", "namespace and libvirt", started, time.time(), kind.why))
-            with connect(home.libvirt_uri) as connection, self._watch(home, connection, "boot") as watching:
-                self._start_machine(connection, watching, self.cluster.head.name, "boot", {"READY"}, _BOOT)
-                watching.wait()
-            self._opkg_phase(_HEAD_UP)
+            with self._held(home), connect(home.libvirt_uri) as connection:
+                self.record(Phase("", "namespace and libvirt", started, time.time(), kind.why))
+                with self._watch(home, connection, "boot") as watching:
+                    self._start_machine(connection, watching, self.cluster.head.name, "boot", {"READY"}, _BOOT)
+                    watching.wait()
+                self._opkg_phase(_HEAD_UP)
 
     def install(self) -> None:
         """Install all compute nodes at once over the network; returns when each has said DONE and is off."""
@@ -163,30 +162,36 @@ class Lifecycle:
     def start(self) -> None:
         """Start all compute nodes from their own disks; returns when each has said READY."""
         self._nodes("start", {"READY"}, _START)
-        with self._ends_on_failure("start"):
-            self._opkg_phase(_NODES_UP)
 
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
         namespace.stop(self.run_dir)
 
     def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
-        home = self._home()
-        with self._ends_on_failure(phase), connect(home.libvirt_uri) as connection, \
-                self._watch(home, connection, phase) as watching:
-            for node in self.cluster.nodes:
-                self._start_machine(connection, watching, node.name, phase, signals, within)
-            watching.wait()
+        with self._alone():
+            home = self._home()
+            with self._held(home), connect(home.libvirt_uri) as connection:
+                with self._watch(home, connection, phase) as watching:
+                    watching.guard(self.cluster.head.name)
+                    for node in self.cluster.nodes:
+                        self._start_machine(connection, watching, node.name, phase, signals, within)
+                    watching.wait()
+                if phase == "start":
+                    self._opkg_phase(_NODES_UP)
 
     def _start_machine(self, connection: Connection, watching: Watch, name: str, phase: str, signals: set[Signal],
                        within: float) -> None:
         """Start one machine as its definition says, marked with what it is made of."""
-        kind = accelerator.find(self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel",
-                                cache=self.engine.artifacts / "cache")
         definition = (self.engine.entry(self._step_task("vmconfig")).path / f"{name}.xml").read_text()
+        marks = sorted((self._digests() or {}).items())
         watching.expect(name, phase, signals, within=within)
-        machines.start(connection, libvirt_xml.for_start(definition, kind.accelerator, sorted((self._digests() or {}).items())),
+        machines.start(connection, libvirt_xml.for_start(definition, self._accelerator().accelerator, marks),
                        report=self.run_dir / "report" / name)
+
+    def _accelerator(self) -> accelerator.Found:
+        """What machines run with on this host; found out once by booting the installer's kernel."""
+        kernel = self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel"
+        return accelerator.find(kernel, cache=self.engine.artifacts / "cache")
 
     @contextlib.contextmanager
     def _watch(self, home: Namespace, connection: Connection, phase: str) -> Iterator[Watch]:
@@ -203,10 +208,24 @@ class Lifecycle:
                                      span.start, span.end) for span in watching.timeline))
 
     @contextlib.contextmanager
-    def _ends_on_failure(self, phase: str) -> Iterator[None]:
-        """A cluster that did not get through a phase is ended; its disks and consoles stay for a look."""
-        try:
+    def _alone(self) -> Iterator[None]:
+        """No other run brings this cluster up meanwhile."""
+        self.run_dir.parent.mkdir(parents=True, exist_ok=True)
+        with (self.run_dir.parent / f".{self.cluster.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ClusterError(f"another run is bringing {self.cluster.name} up",
+                                   hint=f"wait for it, or end it all: doit stop:{self.cluster.name}") from None
             yield
+
+    @contextlib.contextmanager
+    def _held(self, home: Namespace) -> Iterator[None]:
+        """A cluster that does not get through a phase is ended, even if this run is killed; its disks and consoles
+        stay for a look."""
+        try:
+            with home.lease():
+                yield
         except BaseException:
             namespace.stop(self.run_dir)
             raise

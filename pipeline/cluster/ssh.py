@@ -48,8 +48,9 @@ class ClusterShell:
             run(["ssh", *self._options, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
                 log=self._log, timeout=2 * _CONNECT)
         except CommandError as error:
-            raise ClusterError(f"{self.cluster.head.name}: no ssh connection to the head node", tail=error.tail,
-                               log=error.log, hint=f"doit console {self.cluster.name} {self.cluster.head.name}") from None
+            head = self.cluster.head.name
+            raise ClusterError(f"{head}: no ssh connection to the head node", tail=error.tail, log=error.log,
+                               hint=f"doit console {self.cluster.name} {head}") from None
         try:
             yield
         finally:

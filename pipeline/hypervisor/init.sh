@@ -82,6 +82,20 @@ if [ ! -d "$capabilities" ]; then
     } > /dev/null 2>&1 &
 fi
 
+# Whoever brings the cluster up holds the lease meanwhile (namespace.py).  Ended without `kept`, it leaves half a cluster
+# behind, which ends with it.
+rm -f /run/xen-oscar/lease
+mkfifo -m 0600 /run/xen-oscar/lease
+trap 'exit 1' TERM
+(
+    last=kept
+    while [ "$last" = kept ]; do
+        last=
+        while read -r word; do last=$word; done < /run/xen-oscar/lease
+    done
+    kill -TERM 1
+) > /dev/null &
+
 echo "$pid $start $boot" > /run/xen-oscar/init.pid.new
 mv /run/xen-oscar/init.pid.new /run/xen-oscar/init.pid
 echo ready

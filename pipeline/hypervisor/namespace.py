@@ -81,6 +81,17 @@ class Namespace:
         user = ["--user", "--preserve-credentials"] if foreign else []
         return ["nsenter", "--target", str(self.pid), *user, "--net", *argv]
 
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Within the block the cluster lives no longer than this process; leaving it normally lets the cluster stay."""
+        # read and write: then opening never waits, even if nobody is left to read
+        descriptor = os.open(self.run_dir / "lease", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield
+            os.write(descriptor, b"kept\n")
+        finally:
+            os.close(descriptor)
+
     def pidfd(self) -> int:
         """A descriptor that becomes readable when the cluster ends; raises ProcessLookupError if it has."""
         descriptor = os.pidfd_open(self.pid)
