@@ -9,6 +9,7 @@ import http.server
 import os
 import subprocess
 import threading
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,9 @@ def served(root: Path) -> Iterator[str]:
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def translate_path(self, path: str) -> str:
+            return super().translate_path(urllib.parse.urlsplit(path).path)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

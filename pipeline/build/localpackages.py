@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from pipeline.build import layers
 from pipeline.build.debian import PACKAGES, install
@@ -15,8 +16,9 @@ def build(job: Job) -> None:
     folder = job.work / "given"
     folder.mkdir()
     names = []
-    for text in job.params["packages"]:
-        source = job.recipes / str(text)
+    given = {Path(path).name: path for path, _ in job.step.files}
+    for name in job.params["packages"]:
+        source = job.recipes / given.get(name, name)
         if not source.is_file():
             raise BuildError(f"{source}: no such package file", hint="correct `packages` in the cluster's recipe")
         shutil.copyfile(source, folder / source.name)

@@ -7,6 +7,7 @@ same index, base and request give the same lock.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from pipeline.errors import BuildError
-from pipeline.families.deb_apt import Apt, complaint, network_options
+from pipeline.families.deb_apt import Apt, complaint, network_options, proxies
 from pipeline.families.deb_index import Index, Stanza, trimmed
 from pipeline.families.deb_mirrors import Mirrors, archive_of, mirrors_for
 from pipeline.families.download import Advice, Wanted, into_pool, out_of_pool
@@ -229,6 +230,8 @@ def fetch(job: Job) -> None:
                      name=Path(package["path"]).name, size=package["size"], sha256=package["sha256"])
               for package in packages]
     job.pool.mkdir(parents=True, exist_ok=True)
+    for name, value in proxies().items():
+        os.environ.setdefault(name, value)
     into_pool(wanted, job.pool, Advice(
         gone=f"the archive has moved on since this was locked: `doit update` refreshes the index (of {job.step.name})",
         unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,13 +58,22 @@ class Apt:
 
     def get(self, *words: str, timeout: float) -> Completed:
         """Run apt-get to its end, whatever its exit status."""
-        return run(["apt-get", "-q", *words], env={"APT_CONFIG": str(self._config)}, timeout=timeout, check=False)
+        proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+        return run(["apt-get", "-q", *words], env={"APT_CONFIG": str(self._config), **proxies}, timeout=timeout,
+                   check=False)
 
 
 def network_options() -> dict[str, str]:
     """Options for an apt that reaches mirrors as the host's own does (through its proxy, for example)."""
     dump = run(["apt-config", "dump"], check=False).stdout
     return {**dict(_HOST_WAYS.findall(dump)), **_PATIENCE}
+
+
+def proxies() -> dict[str, str]:
+    """The proxies that the host's apt uses, as environment variables."""
+    options = network_options()
+    found = {f"{scheme}_proxy": options.get(f"Acquire::{scheme}::Proxy", "") for scheme in ("http", "https")}
+    return {name: value for name, value in found.items() if value not in ("", "DIRECT", "false")}
 
 
 def complaint(output: str) -> str:

@@ -233,6 +233,16 @@ def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         mirrors_for({**params, "mirror": "three.example"}, tmp_path)
 
 
+def test_a_proxy_is_used(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request through a proxy names the whole URL; the tiny server takes the path of it, as a proxy would."""
+    monkeypatch.setenv("no_proxy", "")
+    locked = lock(tmp_path / "lock", [], index(tmp_path / "index", archive))
+    with served(archive.root) as url:
+        monkeypatch.setenv("http_proxy", url)
+        deb.fetch(job(tmp_path / "fetch", archive.params("http://mirror.invalid"), locked))
+        deb.index(job(tmp_path / "again", archive.params("http://mirror.invalid")))
+
+
 def test_a_trimmed_index_keeps_what_counts(tmp_path: Path) -> None:
     (tmp_path / "x_Packages").write_bytes(trimmed(
         b"Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\nDescription: long\n text\nMD5sum: 0\n\n"
