@@ -1,0 +1,209 @@
+"""A whole cluster, for real: built, booted, installed over the network, verified, used, and ended without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.boot import checkout
+from tests.boot.checkout import Checkout
+
+pytestmark = pytest.mark.boot
+
+#: Extends the cluster that people begin with; everything that it is made of is what they get.
+CLUSTER = 'extends = "debian12"\n'
+
+
+def processes_of(run_dir: Path) -> list[str]:
+    """Command lines that name the run folder, or a path inside a cluster's namespace below it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(run_dir) in words:
+            found.append(words)
+    return found
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
+    """A verified cluster `ci` that the tests of this module look at."""
+    project = checkout.copy(tmp_path_factory.mktemp("cluster") / "project", artifacts)
+    project.write_cluster("ci", CLUSTER)
+    project.doit("stop:ci")
+    try:
+        run = project.doit("cluster:ci", "--fresh")
+        assert run.status == 0, run.output
+        yield project
+    finally:
+        assert project.doit("stop:ci").status == 0
+        assert processes_of(artifacts / "run" / "ci") == []
+
+
+def test_the_verdict_is_told_in_every_form(running: Checkout) -> None:
+    reports = running.artifacts / "reports" / "ci"
+    verdict = json.loads((reports / "verdict.json").read_text())
+    assert verdict["outcome"] == "passed"
+    names = {result["name"] for result in verdict["results"]}
+    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "image files", "units", "clock"} <= names
+    for opkg in ("slurm", "openmpi", "ganglia", "c3", "munge", "ntpconfig"):
+        assert any(name.startswith(f"opkg {opkg} test_") for name in names), opkg
+    suite = ET.parse(reports / "junit.xml").getroot()
+    assert int(suite.get("tests", 0)) == len(verdict["results"])
+    assert "<svg" in (reports / "report.html").read_text()
+
+
+def test_a_second_run_has_nothing_to_do(running: Checkout) -> None:
+    again = running.doit("cluster:ci")
+    assert again.status == 0, again.output
+    assert set(again.results().values()) == {"reused"}, again.results()
+
+
+def test_machines_carry_what_they_were_made_from(running: Checkout) -> None:
+    namespace = (running.artifacts / "run/ci/init.pid").read_text().split()[0]
+    uri = f"qemu+unix:///system?socket=/proc/{namespace}/root/run/libvirt/libvirt-sock"
+    dumped = running.run(["virsh", "--connect", uri, "dumpxml", "ci-node2"]).stdout
+    marks = {mark.get("role"): mark.get("digest")
+             for mark in ET.fromstring(dumped).iter("{urn:xen-oscar:domain:1}artifact")}
+    manifest = json.loads((running.artifacts / "ci/image/manifest.json").read_text())
+    assert marks["image"] == manifest["digest"]
+
+
+def test_people_reach_the_machines(running: Checkout) -> None:
+    head = running.run(running.command("ssh", "ci", "--", "hostname"))
+    assert head.stdout.strip() == "head", head.stderr
+    node = running.run(running.command("ssh", "ci", "node2", "--", "uname", "-n"))
+    assert node.stdout.strip() == "node2", node.stderr
+    status = running.run(running.command("status"))
+    assert "ci: running; artifacts ready; passed" in status.stdout
+    wrong = running.run(running.command("ssh", "ci", "nod2"))
+    assert wrong.returncode == 1 and "did you mean node2" in wrong.stderr
+
+
+def test_a_console_answers_and_is_kept(running: Checkout) -> None:
+    typed = shlex.join(running.command("console", "ci", "node1"))
+    with subprocess.Popen(["script", "--quiet", "--command", typed, "/dev/null"], cwd=running.folder, env=running.env(),
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as console:
+        assert console.stdin and console.stdout
+        timer = subprocess.Popen(["sleep", "120"])
+        console.stdin.write(b"\necho seen-$((6*7))\n")
+        console.stdin.flush()
+        seen = b""
+        while b"seen-42" not in seen and timer.poll() is None:
+            seen += os.read(console.stdout.fileno(), 4096)
+        console.stdin.write(b"\x1d")
+        console.stdin.flush()
+        console.terminate()
+        timer.terminate()
+        timer.wait()
+    assert b"seen-42" in seen
+    assert "seen-42" in (running.artifacts / "run/ci/console/node1.log").read_text(errors="replace")
+
+
+def test_a_disk_can_be_inspected_while_its_machine_runs(running: Checkout) -> None:
+    seen = running.run(running.command("inspect", "ci", "node1"), timeout=900)
+    assert seen.returncode == 0, seen.stderr
+    assert "/dev/sda1" in seen.stdout and "swap" in seen.stdout
+    assert "host name node1" in seen.stdout
+    assert "--- /etc/fstab" in seen.stdout
+
+
+def test_no_artifact_log_or_report_holds_a_secret(running: Checkout) -> None:
+    identity = running.artifacts / "identity" / "ci"
+    keys = [identity / "person/id_ed25519", identity / "machines/node1/etc/ssh/ssh_host_ed25519_key"]
+    # the first line of a key is the same in all of them, the second one is not all secret yet
+    needles = [(identity / "munge.key").read_bytes()[:24], *(path.read_bytes().splitlines()[3] for path in keys)]
+    for name in ("image", "disk-head", "headnode", "opkgs-head"):
+        for file in (running.artifacts / "ci" / name / "files").iterdir():
+            assert not any(needle in file.read_bytes() for needle in needles), file
+    for folder in ("reports/ci", "logs"):
+        for file in (running.artifacts / folder).rglob("*"):
+            assert not (file.is_file() and any(needle in file.read_bytes() for needle in needles)), file
+
+
+def test_a_changed_file_of_an_opkg_rebuilds_only_what_depends_on_it(running: Checkout) -> None:
+    script = running.folder / "recipes/opkgs/ganglia/files/server/etc/oscar-test"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text("changed\n")
+    why = running.run(running.command("why", "cluster:ci"))
+    assert "opkgs:ci/head: opkgs/ganglia/files/server/etc/oscar-test is new" in why.stdout
+    try:
+        run = running.doit("disk:ci/head", "headnode:ci", "image:ci")
+        assert run.status == 0, run.output
+        assert run.built == {"opkgs:ci/head", "disk:ci/head", "headnode:ci"}
+    finally:
+        script.unlink()
+    back = running.doit("disk:ci/head", "headnode:ci", "image:ci")
+    assert set(back.results().values()) == {"reused"}
+
+
+def test_a_comment_in_a_script_stops_where_the_output_is_the_same(running: Checkout) -> None:
+    script = running.folder / "recipes/opkgs/ntpconfig/scripts/client-post-install"
+    before = script.read_text()
+    script.write_text(before + "# the same in the end\n")
+    try:
+        run = running.doit("image:ci")
+        assert run.status == 0, run.output
+        assert run.built == {"opkgs:ci/compute"}
+    finally:
+        script.write_text(before)
+
+
+def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
+    """The engine compares: a forced rebuild that comes out different fails."""
+    tasks = ["root:debian12", "initrd:debian12", "packages:ci/head", "packages:ci/compute", "opkgs:ci/head",
+             "opkgs:ci/compute", "toolroot:amd64", "netboot:amd64", "bootloader:amd64", "headnode:ci", "image:ci",
+             "disk:ci/head"]
+    run = running.doit("--always-execute", "--single", *tasks)
+    assert run.status == 0, run.output
+    assert run.built == set(tasks)
+
+
+def test_a_node_whose_disk_is_too_small_fails_with_reason_and_leaves_nothing(project: Checkout) -> None:
+    project.write_cluster("small", CLUSTER + '[compute]\ncount = 1\nfilesystems = [{ mount = "/", size = "150M" }]\n')
+    run = project.doit("start:small")
+    assert run.status == 1
+    assert "node1 (install/image)" in run.output
+    assert "No space left" in run.output
+    assert "doit inspect small node1" in run.output
+    assert "Traceback" not in run.output
+    assert processes_of(project.artifacts / "run" / "small") == []
+    seen = project.run(project.command("inspect", "small", "node1"), timeout=900)
+    assert "/dev/sda1" in seen.stdout, seen.stderr
+
+
+def test_kill_9_while_a_cluster_comes_up_leaves_nothing_and_the_next_run_goes_on(project: Checkout) -> None:
+    project.write_cluster("killed", CLUSTER + "[compute]\ncount = 1\n")
+    assert project.doit("disk:killed/head", "disk:killed/node1", "image:killed", "vmconfig:killed").status == 0
+    with subprocess.Popen(project.command("--json", "boot:killed"), cwd=project.folder, env=project.env(),
+                          stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        for line in run.stdout:
+            if ('"boot:killed"' in line and "running" in line) or "accelerat" in line or "emulated" in line:
+                break
+        namespace = None
+        while namespace is None and run.poll() is None:
+            try:
+                namespace = int((project.artifacts / "run/killed/init.pid").read_text().split()[0])
+            except (FileNotFoundError, IndexError):
+                continue
+        assert namespace is not None
+        ended = os.pidfd_open(namespace)
+        run.send_signal(signal.SIGKILL)
+    assert select.select([ended], [], [], 60)[0], "the namespace outlived the run"
+    os.close(ended)
+    assert processes_of(project.artifacts / "run" / "killed") == []
+    after = project.doit("boot:killed")
+    assert after.status == 0, after.output
+    assert project.doit("stop:killed").status == 0

@@ -1,0 +1,52 @@
+"""Everything as an ordinary user, at the same time as root's cluster with the same addresses: the same artifacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.boot.checkout import Checkout
+
+pytestmark = pytest.mark.boot
+
+#: One node, so that three machines run at once together with root's head node.
+CLUSTER = 'extends = "debian12"\n[compute]\ncount = 1\n'
+ARTIFACTS = ("root:debian12", "initrd:debian12", "netboot:amd64", "bootloader:amd64", "headnode:both", "image:both",
+             "disk:both/head", "vmconfig:both")
+
+
+def digest(project: Checkout, task: str) -> str:
+    kind, _, name = task.partition(":")
+    first, *rest = name.split("/")
+    entry = project.artifacts / first / "-".join([kind, *rest])
+    return str(json.loads((entry / "manifest.json").read_text())["digest"])
+
+
+def test_a_user_builds_the_same_and_runs_it_beside_roots(users_project: Checkout, project: Checkout) -> None:
+    for one in (users_project, project):
+        one.write_cluster("both", CLUSTER)
+    # the same index, as two minutes later the mirror may have newer packages
+    try:
+        roots = project.doit("boot:both", "headnode:both")
+        assert roots.status == 0, roots.output
+        bootstrapped = users_project.run(["./bootstrap", "true"])
+        assert bootstrapped.returncode == 0, bootstrapped.stderr
+        users = users_project.doit("cluster:both", "headnode:both")
+        assert users.status == 0, users.output
+        for task in ARTIFACTS:
+            assert digest(users_project, task) == digest(project, task), task
+        verdict = json.loads((users_project.artifacts / "reports/both/verdict.json").read_text())
+        assert verdict["outcome"] == "passed"
+        status = project.run(project.command("status")).stdout
+        assert "both: running" in status, "root's cluster has suffered"
+        namespace = Path("/proc", (users_project.artifacts / "run/both/init.pid").read_text().split()[0])
+        assert namespace.stat().st_uid != 0
+    finally:
+        for one in (users_project, project):
+            stopped = one.doit("stop:both")
+            assert stopped.status == 0, stopped.output
+            assert not (one.artifacts / "run/both/init.pid").exists()
+
+
