@@ -1,0 +1,179 @@
+"""The top layer of a machine: what the cluster is called, and the files and scripts of its OPKGs, in manifest order.
+
+An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}/PATH-BELOW-/`, `testing/`.  The head
+node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because later phases and the tests run there; a
+compute node has it only while its script runs.  What scripts need to know of the cluster stands in /etc/oscar.
+
+Scripts that name their phase as OSCAR 4 and 5 did are installed under the present name, so nobody else has to know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pipeline.build import layers
+from pipeline.description import Cluster
+from pipeline.errors import BuildError, CommandError
+from pipeline.sandbox import chroot_run
+from pipeline.step import Job
+
+Side = Literal["head", "compute"]
+
+#: Where an OPKG lies on the head node.
+PACKAGES = "/usr/lib/oscar/packages"
+
+#: The phase that runs while the root of a side is built, and the folders of files that go there.
+_PHASE: dict[Side, str] = {"head": "server-post-install", "compute": "client-post-install"}
+_FILES: dict[Side, tuple[str, ...]] = {"head": ("common", "server"), "compute": ("common", "client")}
+
+#: Phases, and what they were called in generations 1 and 2; of several names the first that exists counts.
+_OLDER_NAMES = {
+    "server-post-install": ("post_server_install", "post_server_rpm_install"),
+    "client-post-install": ("post_client_rpm_install", "post_rpm_install"),
+    "api-post-clientdef": ("post_clients",),
+    "api-post-deploy": ("post_install",),
+}
+
+#: A script that takes longer waits for something it will not get in a sandbox.  Seconds.
+_DEADLINE = 300.0
+
+
+def build(job: Job) -> None:
+    """Builder: one layer with /etc/oscar, /etc/hosts and everything the OPKGs bring to this side."""
+    cluster = Cluster.from_json(job.params["cluster"])
+    side: Side = job.params["side"]
+    opkgs: list[str] = job.params["opkgs"]
+    files = [path for path, _ in job.step.files]
+    with layers.changed(job) as root:
+        describe(root, cluster)
+        for done, name in enumerate(opkgs):
+            job.progress(done, len(opkgs), "OPKGs")
+            apply(root, name, job.recipes, files, side, job.log)
+
+
+def describe(root: Path, cluster: Cluster) -> None:
+    """Write /etc/oscar and /etc/hosts: all that scripts, services and people may know of the cluster."""
+    head = cluster.head
+    variables = {
+        "OSCAR_CLUSTER": cluster.name,
+        "OSCAR_DOMAIN": cluster.domain,
+        "OSCAR_HEAD": head.name,
+        "OSCAR_HEAD_ADDRESS": head.address_on("private"),
+        "OSCAR_HEAD_PUBLIC_ADDRESS": head.address_on("public"),
+        "OSCAR_NODES": " ".join(node.name for node in cluster.nodes),
+        "OSCAR_PRIVATE_CIDR": cluster.network("private").cidr,
+    }
+    nodes = [(node.name, node.address_on("private"), node.interfaces[0].mac, node.cpus, node.memory_mib)
+             for node in cluster.nodes]
+    hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    hosts += [f"{machine.address_on('private')} {machine.name}.{cluster.domain} {machine.name}"
+              for machine in cluster.machines]
+    _write(root, "/etc/oscar/cluster.json", json.dumps(cluster.to_json(), indent=1, sort_keys=True) + "\n")
+    _write(root, "/etc/oscar/cluster.sh", "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items()))
+    _write(root, "/etc/oscar/nodes", "".join(" ".join(map(str, node)) + "\n" for node in nodes))
+    _write(root, "/etc/hosts", "\n".join(hosts) + "\n")
+
+
+def apply(root: Path, name: str, recipes: Path, files: list[str], side: Side, log: Path) -> None:
+    """Bring one OPKG to `root`: its files for this side, then its script.  `files` are paths below `recipes`."""
+    folder = f"opkgs/{name}/"
+    home = f"{PACKAGES}/{name}"
+    phase = _PHASE[side]
+    own = [path.removeprefix(folder) for path in files if path.startswith(folder)]
+    for path in own:
+        _copy(recipes / folder / path, inside(root, f"{home}/{path}"), executable=_is_program(path))
+    _name_phases(inside(root, f"{home}/scripts"))
+    for part in _FILES[side]:
+        prefix = f"files/{part}/"
+        for path in own:
+            if path.startswith(prefix):
+                _copy(recipes / folder / path, inside(root, "/" + path.removeprefix(prefix)))
+    try:
+        if (inside(root, home) / "scripts" / phase).exists():
+            _run(root, name, phase, log)
+    finally:
+        if side == "compute":
+            _remove(inside(root, home))
+
+
+def _run(root: Path, name: str, phase: str, log: Path) -> None:
+    home = f"{PACKAGES}/{name}"
+    try:
+        chroot_run(root, [f"{home}/scripts/{phase}"], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
+                   timeout=_DEADLINE)
+    except CommandError as error:
+        raise BuildError(f"OPKG {name}: script {phase} failed: {error.message}",
+                         hint=f"correct recipes/opkgs/{name}/scripts/{phase}; `set -x` in it shows its steps", log=log,
+                         tail=error.tail) from None
+
+
+def inside(root: Path, path: str) -> Path:
+    """`path` as it is meant inside `root`: symbolic links on the way lead to places in `root`, never out of it."""
+    found = Path("/")
+    parts = [part for part in path.split("/") if part]
+    links = 0
+    while parts:
+        part = parts.pop(0)
+        if part == "..":
+            found = found.parent
+            continue
+        here = root / found.relative_to("/") / part
+        if part != "." and parts and here.is_symlink():
+            links += 1
+            if links > 40:
+                raise BuildError(f"{path}: too many symbolic links on the way")
+            target = os.readlink(here)
+            parts = [piece for piece in target.split("/") if piece] + parts
+            if target.startswith("/"):
+                found = Path("/")
+            continue
+        found = found if part == "." else found / part
+    return root / found.relative_to("/")
+
+
+def _name_phases(folder: Path) -> None:
+    for phase, older in _OLDER_NAMES.items():
+        scripts = [folder / name for name in (phase, *older)]
+        script = next((script for script in scripts if script.exists()), None)
+        if script is not None and script.name != phase:
+            shutil.copy(script, scripts[0])
+
+
+def _is_program(path: str) -> bool:
+    """Scripts and tests are run, whatever mode a checkout or an archive left them with."""
+    return path.startswith(("scripts/", "testing/"))
+
+
+def _copy(source: Path, target: Path, *, executable: bool = False) -> None:
+    """Owner root; a program stays one, and nothing else of the source's mode or time counts."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink() or target.exists():
+        target.unlink()
+    if source.is_symlink():
+        target.symlink_to(os.readlink(source))
+        return
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if executable or os.access(source, os.X_OK) else 0o644)
+
+
+def _remove(home: Path) -> None:
+    """Take an OPKG's folder away again, and the folders above it that held nothing else."""
+    shutil.rmtree(home, ignore_errors=True)
+    for folder in (home.parent, home.parent.parent):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _write(root: Path, path: str, text: str) -> None:
+    target = inside(root, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink():
+        target.unlink()
+    target.write_text(text, encoding="utf-8")
+    target.chmod(0o644)
