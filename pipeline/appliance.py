@@ -42,7 +42,8 @@ class Inspection:
 
 #: Files of an installed system that tell most about why it does not boot.
 _CONFIGURATION = ("/etc/fstab", "/etc/hostname", "/boot/grub/grub.cfg", "/etc/oscar/nodes")
-_LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slurm/slurmd.log", "/var/log/slurm/slurmctld.log")
+_LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slurm/slurmd.log",
+         "/var/log/slurm/slurmctld.log")
 
 
 @contextlib.contextmanager
@@ -86,11 +87,12 @@ def inspect(disk: Path, format: str) -> Inspection:
         for place, source in mounts:
             with contextlib.suppress(RuntimeError):  # a broken file system: show what the others hold
                 handle.mount_ro(source, place)
-        packages = [(item["app2_name"], item["app2_version"] + (f"-{item['app2_release']}" if item["app2_release"] else ""))
+        packages = [(item["app2_name"], "-".join(filter(None, (item["app2_version"], item["app2_release"]))))
                     for item in handle.inspect_list_applications2(root)]
         return Inspection(
-            table, tuple(volumes), tuple(mounts), handle.inspect_get_product_name(root), handle.inspect_get_hostname(root),
-            tuple(sorted(packages)), (*_journal(handle), *_texts(handle, _LOGS)), _texts(handle, _CONFIGURATION))
+            table, tuple(volumes), tuple(mounts), handle.inspect_get_product_name(root),
+            handle.inspect_get_hostname(root), tuple(sorted(packages)),
+            (*_journal(handle), *_texts(handle, _LOGS)), _texts(handle, _CONFIGURATION))
 
 
 def _texts(handle: Any, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

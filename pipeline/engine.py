@@ -28,6 +28,9 @@ from pipeline.store import Entry, Store, remove
 #: Seconds after which a builder is ended; the longest measured takes under a minute, a slow mirror some more.
 DEADLINE = 3600
 
+#: Bytes that the store may take before little-used entries are removed.
+STORE_LIMIT = 20 << 30
+
 
 class Engine:
     """Builds the steps of one plan into one store."""
@@ -78,11 +81,18 @@ class Engine:
             self._run(step, folder)
             entry = self.store.publish(key, folder, {
                 "task": task, "kind": step.kind, "name": step.name, "ingredients": ingredients,
-                "started": datetime.fromtimestamp(started, UTC).isoformat(), "seconds": round(time.time() - started, 2)})
+                "started": datetime.fromtimestamp(started, UTC).isoformat(),
+                "seconds": round(time.time() - started, 2)})
             if before is not None and before.digest != entry.digest:
                 raise BuildError(f"{task}: built again from the same inputs, it came out different",
                                  hint="something reaches the output that the key does not cover; this is a bug")
             self._done(task, entry, "built", started)
+
+    def collect(self, limit: int = STORE_LIMIT) -> list[Entry]:
+        """Bound the store: what no recipe asks for now and no cluster runs on goes, least recently used first."""
+        wanted = {entry.key for task in self.steps if (entry := self.keys.entry(task))}
+        in_use = {key for uses in (self.artifacts / "run").glob("*/uses") for key in uses.read_text().split()}
+        return self.store.collect(limit, wanted | in_use)
 
     def forget(self, task: str) -> None:
         """Remove what a task made last, and its link; what is made from it is left alone."""

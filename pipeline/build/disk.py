@@ -36,7 +36,8 @@ def head(job: Job) -> None:
     ):
         tree = _writable(job, stack)
         settings.of(cluster, machine, plan).write(tree)
-        (tree / "var/lib/systemimager").mkdir(parents=True, exist_ok=True)
+        for mount_point in (*(item.filesystem.mount for item in plan.mounts if item.filesystem), settings.SIS):
+            (tree / mount_point.lstrip("/")).mkdir(parents=True, exist_ok=True)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
         for done, partition in enumerate(plan.mounts):
@@ -64,11 +65,9 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
                  Bind(image, "/tmp/image", writable=True))
         return
     source = tree / place.lstrip("/")
-    source.mkdir(parents=True, exist_ok=True)
     inner = _mounted_below(place, plan)
-    binds = [Bind(_empty_like(job, source / path.lstrip("/")), f"/tmp/tree{path}") for path in inner]
     try:
-        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, binds=binds)
+        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner)
     except CommandError as error:
         if not ext4.is_full(error):
             raise
@@ -85,15 +84,6 @@ def _mounted_below(place: str, plan: layout.Layout) -> Sequence[str]:
     prefix = place.rstrip("/") + "/"
     mounts = [item.filesystem.mount for item in plan.mounts if item.filesystem and item.filesystem.type != "swap"]
     return [mount.removeprefix(prefix.rstrip("/")) for mount in mounts if mount != place and mount.startswith(prefix)]
-
-
-def _empty_like(job: Job, folder: Path) -> Path:
-    """An empty folder with the mode of `folder`: what a mount point looks like on the file system below."""
-    folder.mkdir(parents=True, exist_ok=True)
-    place = job.work / "mountpoints" / folder.relative_to(job.work)
-    place.mkdir(parents=True, exist_ok=True)
-    place.chmod(folder.stat().st_mode & 0o7777)
-    return place
 
 
 def _install_bootloader(bootloader: Input, image: Path) -> None:

@@ -1,9 +1,14 @@
-"""ext4 file systems filled from a tree in one go, without mounting, the same bytes for the same tree."""
+"""ext4 file systems filled from a tree in one go, without mounting, the same bytes for the same tree.
+
+mke2fs takes files as they come.  The order in which a folder lists its names depends on the file system that it lies
+on, so mke2fs gets the tree through tar, which sorts.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,21 +68,28 @@ def make(
     label: str = "",
     features: str = "",
     inodes: int = 0,
+    without: Sequence[str] = (),
     binds: Sequence[Bind] = (),
 ) -> None:
     """Make a file system of `size` bytes at `offset` of `image`, filled with `tree`.
 
-    `binds` are laid over parts of the tree, at paths below /tmp/tree.  Raises CommandError when it does not fit.
+    `without` are folders (absolute, as inside the tree) that stay empty; `binds` are laid over parts of the tree, at
+    paths below /tmp/tree.  Raises CommandError when it does not fit.
     """
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-U", uuid, "-m", "1",
-            "-O", ",".join(part for part in (_FEATURES, features) if part),
-            "-E", f"offset={offset},hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0",
-            "-d", "/tmp/tree"]
+    tar = ["tar", "--create", "--directory=/tmp/tree", "--sort=name", "--format=posix", "--numeric-owner",
+           f"--mtime=@{SOURCE_DATE_EPOCH}", "--clamp-mtime", "--xattrs", "--xattrs-include=security.capability",
+           "--pax-option=delete=atime,delete=ctime", "--anchored",
+           *(f"--exclude=.{path}/*" for path in without), "."]
+    mke2fs = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-U", uuid, "-m", "1",
+              "-O", ",".join(part for part in (_FEATURES, features) if part),
+              "-E", f"offset={offset},hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0",
+              "-d", "-"]
     if label:
-        argv += ["-L", label]
+        mke2fs += ["-L", label]
     if inodes:
-        argv += ["-N", str(inodes)]
-    tools.run([*argv, "/tmp/image", str(size // _BLOCK)],
+        mke2fs += ["-N", str(inodes)]
+    script = f"{{ {shlex.join(tar)} || : > /tmp/failed; }} | {shlex.join(mke2fs)} /tmp/image {size // _BLOCK} &&"
+    tools.run(["sh", "-c", f"{script} [ ! -e /tmp/failed ]"],
               Bind(tree, "/tmp/tree"), *binds, Bind(image, "/tmp/image", writable=True))
 
 

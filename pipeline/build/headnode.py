@@ -21,8 +21,9 @@ def build(job: Job) -> None:
     """Builder: the layers as one `head.tar.zst`; entries sorted, times clamped, owners as numbers."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS, write_checksum=True)
     with layers.stacked(job) as root, job.log.open("ab") as errors:
-        argv = ["tar", "--create", "--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-                "--sort=name", "--numeric-owner", f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", "--xattrs",
+        argv = ["tar", "--create", "--format=posix", "--sort=name", "--numeric-owner",
+                "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+                f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", "--xattrs",
                 "--xattrs-include=security.capability", f"--directory={root}", "."]
         with spawn(argv, stdout=subprocess.PIPE, stderr=errors) as tar, (job.out / "head.tar.zst").open("wb") as target:
             assert tar.stdout is not None

@@ -21,6 +21,10 @@ KERNEL_OPTIONS = ("console=hvc0 console=ttyS0,115200 net.ifnames=0 mitigations=o
                   "random.trust_cpu=on quiet")
 
 
+#: Where the head node mounts the SIS image.
+SIS = "/var/lib/systemimager"
+
+
 @dataclass(frozen=True)
 class Settings:
     """Text files by absolute path, and symbolic links (path -> target)."""
@@ -76,7 +80,7 @@ def fstab(machine: Machine, layout: Layout) -> str:
         else:
             lines.append(f"UUID={partition.uuid} {mount} {kind} defaults,noatime 0 0")
     if machine.role == "head":
-        lines.append("LABEL=sis /var/lib/systemimager ext4 ro,noatime 0 0")
+        lines.append(f"LABEL=sis {SIS} ext4 ro,noatime 0 0")
     return "\n".join(lines) + "\n"
 
 

@@ -143,6 +143,7 @@ class Lifecycle:
             raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
         with self._alone():
             self.stop()
+            self.engine.collect()
             self._prepare()
             started = time.time()
             kind = self._accelerator()
@@ -296,6 +297,8 @@ class Lifecycle:
         for machine in self.cluster.machines:
             disks.overlay(self.engine.entry(self._step_task(machine.name)).path / "disk.img",
                           folder / f"{machine.name}.qcow2")
+        tasks = self.plan.artifacts_of(self.cluster.name).values()
+        (self.run_dir / "uses").write_text("\n".join(self.engine.entry(task).key for task in tasks))  # for `collect`
         disks.attach(self.engine.entry(self._step_task("image")).path / "sis.img", folder / "sis.img")
         self.identity().write_archive(folder / "identity.img")
 

@@ -30,7 +30,7 @@ class Console(GraphCommand):
         if machine not in names:
             raise nearest(machine, names, "machine")
         argv = lifecycle.console_argv(machine)
-        if argv is None:  # not running: what it wrote last is all there is
-            sys.stdout.write(lifecycle.console_text(machine))
-            return 0
-        os.execvp(argv[0], argv)
+        if argv is not None:
+            os.execvp(argv[0], argv)
+        sys.stdout.write(lifecycle.console_text(machine))  # not running: what it wrote last is all there is
+        return 0

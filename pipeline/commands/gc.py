@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pipeline.commands.base import GraphCommand
+from pipeline.engine import STORE_LIMIT
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -20,19 +21,19 @@ class Gc(GraphCommand):
     doc_description = None
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--limit", type=float, default=20, metavar="GIB", help="size to come down to (default: 20)")
+        parser.add_argument("--limit", type=float, default=STORE_LIMIT / _GIB, metavar="GIB",
+                            help="size to come down to (default: %(default)g)")
         parser.add_argument("--check", action="store_true", help="hash every entry; damaged ones are set aside")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        store, keys = graph.engine.store, graph.engine.keys
+        store = graph.engine.store
         if args.check:
             for entry in list(store.entries()):
                 damage = store.damage(entry)
                 if damage:
                     store.set_aside(entry.key)
                     print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
-        keep = [found.key for task in graph.plan.steps if (found := keys.entry(task))]
-        gone = store.collect(int(args.limit * _GIB), keep)
+        gone = graph.engine.collect(int(args.limit * _GIB))
         left = list(store.entries())
         print(f"removed {len(gone)} artifacts ({sum(entry.size for entry in gone) / _GIB:.2f} GiB); "
               f"{len(left)} are left ({sum(entry.size for entry in left) / _GIB:.2f} GiB)")

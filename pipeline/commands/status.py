@@ -26,7 +26,8 @@ class Status(GraphCommand):
                      if graph.engine.keys.entry(task) is None]
             states, verdict = lifecycle.states(), lifecycle.verdict()
             built = "artifacts ready" if not stale else f"{len(stale)} artifacts to build"
-            print(f"{name}: {'running' if states else 'not running'}; {built}; {verdict_line(verdict) if verdict else 'no verdict'}")
+            judged = verdict_line(verdict) if verdict else "no verdict"
+            print(f"{name}: {'running' if states else 'not running'}; {built}; {judged}")
             for machine in lifecycle.cluster.machines if states else ():
                 cards = ", ".join(f"{card.name} {card.address}" for card in machine.interfaces)
                 print(f"  {machine.name:<10} {states.get(machine.name, 'not defined'):<10} "
