@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 
-def make(folder: Path, name: str, version: str = "1.0", *, depends: str = "", files: dict[str, str] | None = None) -> Path:
+def make(folder: Path, name: str, version: str = "1.0", *, depends: str = "",
+         files: dict[str, str] | None = None) -> Path:
     """Build NAME_VERSION_all.deb in `folder` with dpkg-deb and return its path."""
     with tempfile.TemporaryDirectory() as work:
         root = Path(work) / "root"

@@ -20,6 +20,7 @@ from typing import Literal
 from pipeline.build import layers
 from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
+from pipeline.manifests.opkg import PHASES
 from pipeline.sandbox import chroot_run
 from pipeline.step import Job
 
@@ -31,14 +32,6 @@ PACKAGES = "/usr/lib/oscar/packages"
 #: The phase that runs while the root of a side is built, and the folders of files that go there.
 _PHASE: dict[Side, str] = {"head": "server-post-install", "compute": "client-post-install"}
 _FILES: dict[Side, tuple[str, ...]] = {"head": ("common", "server"), "compute": ("common", "client")}
-
-#: Phases, and what they were called in generations 1 and 2; of several names the first that exists counts.
-_OLDER_NAMES = {
-    "server-post-install": ("post_server_install", "post_server_rpm_install"),
-    "client-post-install": ("post_client_rpm_install", "post_rpm_install"),
-    "api-post-clientdef": ("post_clients",),
-    "api-post-deploy": ("post_install",),
-}
 
 #: A script that takes longer waits for something it will not get in a sandbox.  Seconds.
 _DEADLINE = 300.0
@@ -138,7 +131,7 @@ def inside(root: Path, path: str) -> Path:
 
 
 def _name_phases(folder: Path) -> None:
-    for phase, older in _OLDER_NAMES.items():
+    for phase, older in PHASES.items():
         scripts = [folder / name for name in (phase, *older)]
         script = next((script for script in scripts if script.exists()), None)
         if script is not None and script.name != phase:

@@ -184,7 +184,8 @@ class Watch:
                 until = deadline
             else:
                 until = min(deadline, self._console_due)
-            ready = {descriptor for descriptor, _ in self._poll.poll(max(0.0, until - now) * 1000 + 1)}
+            # not longer than a second: an interrupted run tells its threads so, and they heed it between two waits
+            ready = {descriptor for descriptor, _ in self._poll.poll(min(1.0, max(0.0, until - now)) * 1000 + 1)}
             if ready or time.monotonic() >= deadline:
                 return ready
 

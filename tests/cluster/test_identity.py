@@ -14,7 +14,8 @@ from pipeline.description import Cluster, Interface, Machine, Network
 
 
 def machine(name: str, index: int) -> Machine:
-    card = Interface("eth0", "public" if index == 0 else "private", f"00:16:3e:00:00:{index:02x}", f"10.0.{index}.1", 24)
+    network = "private" if index else "public"
+    card = Interface("eth0", network, f"00:16:3e:00:00:{index:02x}", f"10.0.{index}.1", 24)
     return Machine(name, "compute" if index else "head", index, 384, 1, 2305, (), (card,))
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.conftest import DISTRO
 from pipeline import description
 from pipeline.manifests.allocation import describe
 from pipeline.manifests.cluster import MOST_NODES, Cluster
 from pipeline.manifests.distro import Distro
+from tests.manifests.conftest import DISTRO
 
 distro = Distro.model_validate({"name": "debian12", **tomllib.loads(DISTRO)})
 

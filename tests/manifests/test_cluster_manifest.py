@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from manifests.conftest import Writer
 from pipeline.build import layout as disk_layout
 from pipeline.errors import ManifestError
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.recipes import load
+from tests.manifests.conftest import Writer
 
 
 def cluster(recipes: Writer, text: str) -> Cluster:

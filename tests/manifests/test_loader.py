@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from manifests.conftest import DISTRO, Writer
 from pipeline.errors import ManifestError
 from pipeline.manifests.recipes import load
+from tests.manifests.conftest import DISTRO, Writer
 
 
 def message(folder: Path, cluster: str = "c") -> str:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.conftest import opkg_text, target, write_recipes
 from pipeline.build import layout
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgxml
 from pipeline.manifests.opkg import packages
 from pipeline.manifests.recipes import load
+from tests.manifests.conftest import opkg_text, target, write_recipes
 
 DISTRO = target("fc", "4", "i386")
 LINE = re.compile(r"[^\n]+:\d+: [^\n]+")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.conftest import Target, opkg_text, target
 from pipeline.manifests import opkgxml
 from pipeline.manifests.opkg import Opkg, Versioned, packages, resolve
+from tests.manifests.conftest import Target, opkg_text, target
 
 DEBIAN = target("debian", "12")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from manifests.conftest import opkg_text
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgfolder
 from pipeline.manifests.opkg import Script, Side
+from tests.manifests.conftest import opkg_text
 
 
 def folder(tmp_path: Path, *scripts: str, **texts: str) -> Path:

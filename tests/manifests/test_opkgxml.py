@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from manifests.conftest import opkg_text
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgxml
+from tests.manifests.conftest import opkg_text
 
 #: Real files of the OSCAR project, which are not ours to copy: GENERATION/NAME/config.xml.
 CORPUS = Path(os.environ.get("XEN_OSCAR_OPKGS") or Path(__file__).parents[3] / "shared" / "opkgs")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from manifests.conftest import Writer, opkg_text
 from pipeline.errors import ManifestError
 from pipeline.manifests.recipes import load
+from tests.manifests.conftest import Writer, opkg_text
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
