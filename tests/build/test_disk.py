@@ -1,0 +1,268 @@
+"""Layouts of disks, each machine's own files, and file systems made without mounting."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import sandbox
+from pipeline.build import disk, ext4, layout, settings
+from pipeline.build.layers import LAYER
+from pipeline.build.tools import tools
+from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
+from pipeline.errors import CommandError, UserError
+from pipeline.step import Input
+from tests.namespaced import inside, job
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLROOT = ROOT / "artifacts/amd64/toolroot/files"
+needs_toolroot = pytest.mark.skipif(not TOOLROOT.exists(), reason="doit toolroot:amd64 makes it")
+
+#: cap_net_raw+ep, as setcap writes it.
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
+SWAP = FileSystem("swap", 256, "swap")
+
+
+def machine(*filesystems: FileSystem, disk_mib: int = 2048, role: str = "compute") -> Machine:
+    card = Interface("eth0", "private", "52:54:00:00:00:01", "10.8.0.11", 24)
+    if role == "head":
+        cards = (Interface("eth0", "public", "52:54:00:00:01:00", "10.9.0.1", 24),
+                 Interface("eth1", "private", "52:54:00:00:00:00", "10.8.0.1", 24))
+        return Machine("head", "head", 0, 512, 1, disk_mib, filesystems, cards)
+    return Machine("node1", "compute", 1, 384, 1, disk_mib, filesystems, (card,))
+
+
+def cluster(head: Machine, *nodes: Machine) -> Cluster:
+    networks = (Network("public", "10.9.0.0/24", "10.9.0.254"), Network("private", "10.8.0.0/24", ""))
+    return Cluster("demo", "debian12", "amd64", "demo.test", "local", networks, head, nodes, ())
+
+
+# --- layouts
+
+
+def test_root_takes_what_swap_leaves() -> None:
+    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP))
+    assert [(item.number, item.start, item.sectors) for item in plan.partitions] == [
+        (1, 2048, 1791 * 2048), (2, 1792 * 2048, 256 * 2048)]
+    assert plan.size == 2048 << 20
+
+
+def test_boot_comes_first_on_the_disk_and_after_root_when_mounting() -> None:
+    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/boot", 128, "ext4")))
+    assert plan.partitions[0].filesystem == FileSystem("/boot", 128, "ext4")
+    assert [item.filesystem.mount for item in plan.mounts if item.filesystem] == ["/", "/boot", "swap"]
+
+
+def test_more_than_four_file_systems_share_an_extended_partition() -> None:
+    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4"),
+                                     FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 100, "ext4")))
+    assert [item.number for item in plan.partitions] == [1, 2, 3, 4, 5, 6]
+    assert plan.partitions[3].filesystem is None
+    mounts = [item.filesystem.mount for item in plan.mounts if item.filesystem]
+    assert mounts.index("/var") < mounts.index("/var/log")
+
+
+def test_the_same_machine_gets_the_same_disk_and_others_another() -> None:
+    node = machine(FileSystem("/", 0, "ext4"), SWAP)
+    other = dataclasses.replace(node, name="node2")
+    assert layout.of("demo", node) == layout.of("demo", node)
+    assert layout.of("demo", node).label_id != layout.of("demo", other).label_id
+    assert layout.of("demo", node).uuid_of("/") != layout.of("other", node).uuid_of("/")
+
+
+@pytest.mark.parametrize(("filesystems", "words"), [
+    ((FileSystem("/", 3000, "ext4"),), ["node1", "3001 MiB", "2048 MiB"]),
+    ((FileSystem("/", 0, "ext4"), FileSystem("/home", 0, "ext4")), ["/", "/home", "rest"]),
+    ((SWAP,), ["mounted at /"]),
+    ((FileSystem("/", 0, "ext4"), FileSystem("swap", 2046, "swap")), ["2048 MiB"]),
+])
+def test_file_systems_that_do_not_fit_are_an_error(filesystems: tuple[FileSystem, ...], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        layout.of("demo", machine(*filesystems))
+    assert all(word in error.value.message for word in words)
+    assert error.value.hint
+
+
+@given(st.lists(st.integers(16, 300), min_size=0, max_size=12), st.booleans())
+def test_partitions_never_overlap_and_never_leave_the_disk(sizes: list[int], rest: bool) -> None:
+    filesystems = [FileSystem("/", 0 if rest else 100, "ext4")]
+    filesystems += [FileSystem(f"/data{number}", size, "ext4") for number, size in enumerate(sizes)]
+    plan = layout.of("demo", machine(*filesystems, disk_mib=5000))
+    end = layout.MIB
+    for partition in plan.partitions:
+        assert partition.start % layout.MIB == 0
+        if partition.filesystem:
+            assert partition.start >= end
+            end = partition.start + partition.sectors
+            assert partition.sectors == (partition.filesystem.size_mib * layout.MIB or partition.sectors)
+        assert partition.start + partition.sectors <= plan.sectors
+    assert len({item.uuid for item in plan.mounts}) == len(plan.mounts)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 9])
+def test_sfdisk_makes_what_was_planned(tmp_path: Path, count: int) -> None:
+    extra = [FileSystem(f"/d{number}", 50, "ext4") for number in range(count - 1)]
+    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), *extra))
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(plan.size)
+    subprocess.run(["/usr/sbin/sfdisk", "--quiet", image], input=plan.sfdisk_script().encode(), check=True, timeout=20)
+    table = json.loads(subprocess.run(["/usr/sbin/sfdisk", "--json", image], capture_output=True, check=True,
+                                      timeout=20).stdout)["partitiontable"]
+    assert table["id"] == plan.label_id
+    assert [(item["start"], item["size"], item["type"]) for item in table["partitions"]] == [
+        (item.start, item.sectors, item.type) for item in plan.partitions]
+
+
+def test_the_installers_table_lists_mounts_in_order() -> None:
+    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4")))
+    rows = [line.split() for line in plan.table().splitlines()]
+    assert [(row[0], row[1], row[2]) for row in rows] == [("1", "ext4", "/"), ("3", "ext4", "/home"),
+                                                         ("2", "swap", "swap")]
+
+
+# --- each machine's own files
+
+
+def test_fstab_and_boot_menu_name_file_systems_by_uuid() -> None:
+    head = machine(FileSystem("/", 0, "ext4"), SWAP, role="head")
+    plan = layout.of("demo", head)
+    files = settings.of(cluster(head), head, plan).files
+    assert files["/etc/hostname"] == "head\n"
+    assert f"UUID={plan.uuid_of('/')} / ext4 defaults,noatime 0 0" in files["/etc/fstab"]
+    assert f"UUID={plan.uuid_of('swap')} none swap sw 0 0" in files["/etc/fstab"]
+    assert "LABEL=sis /var/lib/systemimager ext4 ro" in files["/etc/fstab"]
+    assert f"linux /boot/vmlinuz root=UUID={plan.uuid_of('/')} rw" in files["/boot/grub/grub.cfg"]
+    assert "Address=10.8.0.1/24" in files["/etc/systemd/network/10-eth1.network"]
+
+
+def test_a_node_mounts_no_sis_image() -> None:
+    node = machine(FileSystem("/", 0, "ext4"), SWAP)
+    files = settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node)).files
+    assert "sis" not in files["/etc/fstab"]
+    assert "/etc/systemd/network/10-eth1.network" not in files
+
+
+def test_a_boot_of_its_own_has_the_paths_that_boot_loaders_know(tmp_path: Path) -> None:
+    node = machine(FileSystem("/", 0, "ext4"), FileSystem("/boot", 100, "ext4"))
+    settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node)).write(tmp_path)
+    # as the boot loader sees it: /boot is the root of the first partition
+    assert (tmp_path / "boot/boot/grub/grub.cfg").read_text().startswith("set default")
+
+
+def test_overrides_keep_the_modes_of_the_image(tmp_path: Path) -> None:
+    image, target = tmp_path / "image", tmp_path / "overrides"
+    (image / "etc/private").mkdir(parents=True)
+    (image / "etc/private").chmod(0o750)
+    target.mkdir()
+    settings.Settings({"/etc/private/a/b": "text"}, {}).write(target, like=image)
+    assert (target / "etc/private").stat().st_mode & 0o7777 == 0o750
+    assert (target / "etc/private/a/b").read_text() == "text"
+
+
+def test_settings_replace_links_and_do_not_follow_them(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / "etc/hostname").symlink_to(tmp_path / "elsewhere")
+    settings.Settings({"/etc/hostname": "node1\n"}, {}).write(tmp_path)
+    assert (tmp_path / "elsewhere").read_text() == "kept"
+    assert (tmp_path / "etc/hostname").read_text() == "node1\n"
+
+
+# --- file systems
+
+
+def test_measuring_counts_hard_links_once_and_leaves_out_what_lies_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 5000)
+    os.link(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/c").write_bytes(b"x" * 100_000)
+    assert ext4.measure(tmp_path, ["/home"]) == ext4.Tree(2, 8192 + 4096)
+    assert ext4.measure(tmp_path).size > 100_000
+
+
+def test_an_empty_disk_is_nothing_but_its_size(tmp_path: Path) -> None:
+    work = job(tmp_path, {"size_mib": 100})
+    disk.empty(work)
+    status = (work.out / "disk.img").stat()
+    assert status.st_size == 100 << 20
+    assert status.st_blocks == 0
+
+
+def _toolroot() -> Input:
+    return Input("toolroot", "toolroot:amd64", TOOLROOT, hashlib.sha256((TOOLROOT / LAYER).read_bytes()).hexdigest())
+
+
+def fill(folder: Path, tree: Path, size: int) -> str:
+    """Inner side: the digest of a file system that holds `tree`."""
+    work = job(folder, None, _toolroot(), pool=ROOT / "artifacts/pool")
+    with tools(work) as tool, ext4.blank(work.out / "disk.img", size + (1 << 20)) as image:
+        ext4.make(tool, image, tree, uuid=str(layout.identifier("test")), size=size, offset=1 << 20, without=["/home"])
+        return hashlib.sha256(image.read_bytes()).hexdigest()
+
+
+def same_twice(folder: str) -> None:
+    """Inner side: two trees with the same content, made in opposite order, on two kinds of file system."""
+    base = Path(folder)
+    memory = base / "memory"
+    memory.mkdir()
+    sandbox.scratch(memory)
+    digests = []
+    for place, names in ((base / "one", range(60)), (memory / "two", range(59, -1, -1))):
+        (place / "home").mkdir(parents=True)
+        (place / "home/kept-out").write_bytes(b"x" * (9 << 20))
+        for number in names:
+            (place / f"file{number}").write_bytes(b"%d" % number * 1000)
+        os.link(place / "file7", place / "link")
+        (place / "tool").write_bytes(b"tool")
+        if os.geteuid() == 0:
+            os.setxattr(place / "tool", "security.capability", CAPABILITY)
+        for path in place.rglob("*"):
+            os.utime(path, (1, 1), follow_symlinks=False)
+        os.utime(place, (1, 1))
+        digests.append(fill(base / f"work-{place.name}", place, 16 << 20))
+    assert digests[0] == digests[1]
+    print(base / "work-one/out/disk.img")
+
+
+@needs_toolroot
+def test_a_file_system_depends_on_nothing_but_its_tree(tmp_path: Path) -> None:
+    image = inside(same_twice, tmp_path).split()[-1]
+    data = Path(image).read_bytes()[1 << 20:]
+    (tmp_path / "fs").write_bytes(data)
+    subprocess.run(["/usr/sbin/e2fsck", "-fn", tmp_path / "fs"], check=True, capture_output=True, timeout=60)
+    listing = subprocess.run(["/usr/sbin/debugfs", "-R", "ls -p /", tmp_path / "fs"], capture_output=True, text=True,
+                             check=True, timeout=60).stdout
+    assert "file59" in listing and "home" in listing
+    inner = subprocess.run(["/usr/sbin/debugfs", "-R", "ls -p /home", tmp_path / "fs"], capture_output=True, text=True,
+                           check=True, timeout=60).stdout
+    assert "kept-out" not in inner
+    attributes = subprocess.run(["/usr/sbin/debugfs", "-R", "ea_list /tool", tmp_path / "fs"], capture_output=True,
+                                text=True, check=True, timeout=60).stdout
+    assert "security.capability" in attributes
+
+
+def overfull(folder: str) -> None:
+    """Inner side: more than there is room for."""
+    base = Path(folder)
+    (base / "tree").mkdir()
+    (base / "tree/large").write_bytes(os.urandom(12 << 20))
+    try:
+        fill(base / "work", base / "tree", 8 << 20)
+    except CommandError as error:
+        assert ext4.is_full(error), error.render()
+        assert not (base / "work/out/disk.img").exists()
+        print("full")
+
+
+@needs_toolroot
+def test_a_tree_that_does_not_fit_is_recognised(tmp_path: Path) -> None:
+    assert "full" in inside(overfull, tmp_path)
