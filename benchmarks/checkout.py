@@ -1,0 +1,156 @@
+"""A copy of this checkout to change and to break, with an artifacts folder of its own.
+
+Recipes and code are copied as they lie in the working tree.  The copy's store starts with hard links to the entries of
+the real one, which are never written to again: it is as warm as the real one, costs nothing, and what a benchmark
+adds goes away with it.  The copy has one cluster more, `bench`: what is measured and booted has its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ARTIFACTS, DOIT, TOP, say, timed
+from pipeline.engine import remove_tree
+from pipeline.errors import CommandError
+from pipeline.run import run, spawn
+from pipeline.sandbox import namespace
+from pipeline.store import Store
+
+CLUSTER = "bench"
+#: Everything that depends on the OPKGs and packages of the cluster.
+OUTPUTS = (f"headnode:{CLUSTER}", f"disk:{CLUSTER}/head", f"image:{CLUSTER}")
+#: Everything that its machines are made of.
+MACHINES = (f"image:{CLUSTER}", f"vmconfig:{CLUSTER}",
+            *(f"disk:{CLUSTER}/{name}" for name in ("head", "node1", "node2")))
+#: What to find out again would measure something else: how this host's QEMU behaves.
+_HOST_FACTS = ("accelerator.json", "libvirt-*")
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of doit, as it told it itself."""
+
+    seconds: float
+    events: tuple[Event, ...]
+
+    @property
+    def built(self) -> dict[str, float]:
+        """The tasks that ran, in the order in which they ended, and their seconds."""
+        return {event["task"]: float(event["seconds"]) for event in self.events
+                if event["event"] == "finished" and event["result"] in ("built", "done")}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why tasks ran: what was told last about each."""
+        return {event["task"]: str(event["text"]) for event in self.events if event["event"] == "reason"}
+
+    def detail(self) -> str:
+        return ", ".join(f"{task.replace(f':{CLUSTER}', '')} {seconds:.1f}" for task, seconds in self.built.items())
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout and the artifacts folder that it works with."""
+
+    top: Path
+    artifacts: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.top), "XEN_OSCAR_ARTIFACTS": str(self.artifacts)}
+
+    def doit(self, *words: str, hear: Callable[[Event], None] | None = None) -> Run:
+        """Run doit to its end; it must succeed.  `hear` gets each event as it comes."""
+        events: list[Event] = []
+        log = self.artifacts / "doit.log"
+        started = time.monotonic()
+        with log.open("wb") as errors, spawn([DOIT, "--json", *words], env=self.env, cwd=self.top,
+                                             stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                with contextlib.suppress(ValueError):   # anything else that is printed
+                    events.append(json.loads(line))
+                    if hear:
+                        hear(events[-1])
+            status = process.wait()
+        seconds = time.monotonic() - started
+        if status != 0:
+            tail = [f"{item.get('task', '')}: {item['message']}\n{item['tail']}" for item in events
+                    if item["event"] in ("failed", "error")]
+            raise CommandError(f"doit {' '.join(words)} ended with status {status}",
+                               tail="\n".join(tail) or log.read_text(errors="replace")[-2000:])
+        return Run(seconds, tuple(events))
+
+
+@contextlib.contextmanager
+def copy(manifest: str = "", *, kinds: Collection[str] = ()) -> Iterator[Checkout]:
+    """A copy whose cluster is like debian12 but for `manifest`; `kinds`: only these of the store's entries."""
+    with folder() as work:
+        made = Checkout(work / "checkout", work / "artifacts")
+        _copy_tree(made.top)
+        (made.top / "recipes" / "clusters" / f"{CLUSTER}.toml").write_text(f'extends = "debian12"\n{manifest}')
+        _link_store(made.artifacts, kinds)
+        try:
+            yield made
+        finally:
+            if (made.artifacts / "run" / CLUSTER / "init.pid").exists():
+                run([DOIT, f"stop:{CLUSTER}"], env=made.env, cwd=made.top, check=False)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A temporary folder where files of the store can be linked to."""
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".benchmark-", dir=ARTIFACTS))
+    try:
+        yield work
+    finally:
+        remove_tree(work)
+
+
+def forget_layers() -> None:
+    """Take all layers that are extracted in memory and not in use: they are found by content, whoever made them."""
+    program = ("import pathlib, sys; from pipeline import sandbox; from pipeline.build import lowers; "
+               "sandbox.settle(); lowers.clear(pathlib.Path(sys.argv[1]))")
+    argv: list[str | Path] = [*namespace(network=False), sys.executable, "-c", program, ARTIFACTS]
+    run(argv, env={"PYTHONPATH": str(TOP)}, cwd=TOP)
+
+
+def _copy_tree(target: Path) -> None:
+    names = timed(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])[1].stdout
+    for name in filter(None, names.split("\0")):
+        if (TOP / name).exists():   # not one that is being removed
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, target / name, follow_symlinks=False)
+
+
+def _link_store(artifacts: Path, kinds: Collection[str]) -> None:
+    """Hard links to the store's entries and the pool of packages."""
+    pool = artifacts / "pool"
+    pool.mkdir(parents=True)
+    for file in (ARTIFACTS / "pool").glob("*.deb"):
+        os.link(file, pool / file.name)
+    for entry in Store(ARTIFACTS).entries():
+        if not kinds or entry.manifest.get("kind") in kinds:
+            shutil.copytree(entry.folder, artifacts / "store" / entry.key, copy_function=os.link, symlinks=True)
+    (artifacts / "cache").mkdir()
+    for pattern in _HOST_FACTS:
+        for found in (ARTIFACTS / "cache").glob(pattern):
+            if found.is_dir():
+                shutil.copytree(found, artifacts / "cache" / found.name)
+            else:
+                shutil.copy2(found, artifacts / "cache")
+    say(f"copied the checkout, {len(list((artifacts / 'store').glob('*')))} store entries linked")

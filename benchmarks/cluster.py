@@ -1,0 +1,73 @@
+"""From warm artifacts to a verified cluster of a head node and two compute nodes, phase by phase.
+
+`--first-run` measures instead what somebody sees who has just cloned the project: a clean clone of what is committed,
+nothing cached, `./bootstrap doit cluster:debian12`.  System packages that are installed already stay so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+
+from benchmarks.checkout import CLUSTER, MACHINES, copy, folder, forget_layers
+from benchmarks.measure import TOP, Row, machine, report, say, start, timed
+from pipeline.cluster import records
+from pipeline.run import run
+
+_GOAL, _FIRST_GOAL = 120.0, 480.0
+#: Phases shorter than this are not worth a line, in seconds.
+_NOTICEABLE = 0.5
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--first-run", action="store_true", help="from a clean clone instead of warm artifacts")
+    if options.parse_args().first_run:
+        _first_run()
+    else:
+        _warm()
+
+
+def _warm() -> None:
+    before = machine()
+    with copy() as made:
+        say("making all artifacts")
+        made.doit(*MACHINES)
+        say("booting, installing, verifying")
+        made.doit(f"stop:{CLUSTER}")
+        done = made.doit("--fresh", f"cluster:{CLUSTER}")
+        phases = records.read(made.artifacts / "run" / CLUSTER / "timeline.jsonl")
+    first = min(phase.start for phase in phases)
+    rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=_GOAL, detail=done.detail())]
+    rows += [Row(f"  {phase.machine or 'host'}: {phase.name}", phase.end - phase.start,
+                 detail=f"from {phase.start - first:.1f} to {phase.end - first:.1f}")
+             for phase in sorted(phases, key=lambda item: item.start) if phase.end - phase.start >= _NOTICEABLE]
+    report("cluster", "Warm artifacts to a verified cluster: head node and two compute nodes", rows, before)
+
+
+def _first_run() -> None:
+    before = machine()
+    changed = timed(["git", "status", "--porcelain"])[1].stdout.splitlines()
+    env = {name: value for name, value in os.environ.items() if name not in ("XEN_OSCAR_ARTIFACTS", "VIRTUAL_ENV")}
+    with folder() as work:
+        clone = work / "xen-oscar"
+        cloning = timed(["git", "clone", "--quiet", TOP, clone])[0]
+        forget_layers()
+        env |= {"XEN_OSCAR_ARTIFACTS": "", "PIP_NO_CACHE_DIR": "1"}
+        say("./bootstrap doit cluster:debian12 in a clean clone")
+        try:
+            whole, done = timed(["./bootstrap", "doit", "cluster:debian12"], env=env, cwd=clone)
+        finally:
+            if (clone / "artifacts" / "run" / "debian12" / "init.pid").exists():
+                run(["./bootstrap", "doit", "stop:debian12"], env=env, cwd=clone, check=False, timeout=120)
+    rows = [Row("./bootstrap doit cluster:debian12, clean clone", whole, goal=_FIRST_GOAL,
+                detail=f"after {cloning:.1f} s of cloning")]
+    rows += [Row(f"  {match[1]}", 60 * float(match[2] or 0) + float(match[3])) for match in
+             re.finditer(r"^(\S+:\S+)\s+(?:built|done)\s+(?:(\d+) min )?([\d.]+) s", done.stdout, re.MULTILINE)]
+    notes = [f"{len(changed)} files differ from what is committed, and were not measured"] if changed else []
+    report("first-run", "The first run ever", rows, before, notes, output=done.stdout.splitlines())
+
+
+if __name__ == "__main__":
+    start(main)
