@@ -85,7 +85,7 @@ def _distro_steps(distro: Distro) -> list[Step]:
         Step("root", name, f"base root file system of {name}", "pipeline.build.root:build",
              params={"suite": distro.suite, "architecture": distro.architecture},
              parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("mmdebstrap", "apt-get", "dpkg", *_LAYER_TOOLS)),
+             tools=("dpkg-deb", *_LAYER_TOOLS)),
         Step("initrd", name, f"small ramdisk with which machines of {name} find their root",
              "pipeline.build.initrd:build", parents=(Parent("layer", f"root:{name}"),), ships=("netboot",),
              tools=_LAYER_TOOLS),

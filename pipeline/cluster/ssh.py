@@ -58,18 +58,17 @@ class ClusterShell:
             with contextlib.suppress(OSError):
                 self._sockets.rmdir()
 
-    def argv(self, machine: str, command: list[str], *, tty: bool) -> list[str]:
-        """The ssh command line that runs `command` (or a login shell) on a machine, for a person."""
+    def argv(self, machine: str, command: str, *, tty: bool) -> list[str]:
+        """The ssh command line that runs `command`, which is shell text as ssh has it, or a login shell if empty."""
         words = ["ssh", *self._options, *(["-t"] if tty else []), self._target]
-        remote = shlex.join(command)
         if machine != self.cluster.head.name:
             hop = ["ssh", "-o", "LogLevel=ERROR", *(["-t"] if tty else []), machine]
-            remote = shlex.join([*hop, *([remote] if remote else [])])
-        return [*words, *([remote] if remote else [])]
+            command = shlex.join([*hop, *([command] if command else [])])
+        return [*words, *([command] if command else [])]
 
     def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
         """Run POSIX sh text on a machine: (exit status, standard output, standard error)."""
-        command = ["sh", "-s"] if user == "root" else ["runuser", "-l", user, "-c", "sh -s"]
+        command = "sh -s" if user == "root" else f"runuser -l {shlex.quote(user)} -c 'sh -s'"
         try:
             done = run(self.argv(machine, command, tty=False), input=script.encode(), timeout=timeout, check=False)
         except CommandError as error:

@@ -33,5 +33,5 @@ class Ssh(GraphCommand):
             if not after_dashes:
                 raise nearest(machine, names, "machine")
             machine, command = lifecycle.cluster.head.name, [machine, *command]
-        argv = lifecycle.shell().argv(machine, command, tty=sys.stdin.isatty())
+        argv = lifecycle.shell().argv(machine, " ".join(command), tty=sys.stdin.isatty())
         os.execvp(argv[0], argv)

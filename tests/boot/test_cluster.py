@@ -8,6 +8,7 @@ import select
 import shlex
 import signal
 import subprocess
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,8 @@ def test_people_reach_the_machines(running: Checkout) -> None:
     assert node.stdout.strip() == "node2", node.stderr
     status = running.run(running.command("status"))
     assert "ci: running; artifacts ready; passed" in status.stdout
+    text = running.run(running.command("ssh", "ci", "node1", "--", "echo one; echo two | tr a-z A-Z"))
+    assert text.stdout == "one\nTWO\n"
     wrong = running.run(running.command("ssh", "ci", "nod2"))
     assert wrong.returncode == 1 and "did you mean node2" in wrong.stderr
 
@@ -96,17 +99,16 @@ def test_a_console_answers_and_is_kept(running: Checkout) -> None:
     with subprocess.Popen(["script", "--quiet", "--command", typed, "/dev/null"], cwd=running.folder, env=running.env(),
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as console:
         assert console.stdin and console.stdout
-        timer = subprocess.Popen(["sleep", "120"])
-        console.stdin.write(b"\necho seen-$((6*7))\n")
-        console.stdin.flush()
-        seen = b""
-        while b"seen-42" not in seen and timer.poll() is None:
-            seen += os.read(console.stdout.fileno(), 4096)
+        seen, deadline = b"", time.monotonic() + 120
+        while b"seen-42" not in seen and time.monotonic() < deadline:
+            # what is typed before virsh has the terminal is lost, so type until there is an answer
+            console.stdin.write(b"echo seen-$((6*7))\n")
+            console.stdin.flush()
+            if select.select([console.stdout], [], [], 5)[0]:
+                seen += os.read(console.stdout.fileno(), 4096)
         console.stdin.write(b"\x1d")
-        console.stdin.flush()
+        console.stdin.close()
         console.terminate()
-        timer.terminate()
-        timer.wait()
     assert b"seen-42" in seen
     assert "seen-42" in (running.artifacts / "run/ci/console/node1.log").read_text(errors="replace")
 
