@@ -114,7 +114,7 @@ class Mkosi:
     def build(self, packages: Sequence[str], *, again: bool) -> float:
         """Build the disk image; `again`: the cached image no longer serves, as packages have changed.  Seconds."""
         argv = ["mkosi", "--distribution=debian", f"--release={self.source.suite}", "--format=gpt_ext4",
-                f"--local-mirror=file://{self.source.folder}", "--repository-key-check=no",
+                f"--local-mirror=file://{self.source.folder}", "--repository-key-check=no", "--with-docs=yes",
                 f"--cache={self.folder / 'cache'}", f"--output-dir={self.folder / 'out'}",
                 f"--workspace-dir={self.folder / 'work'}", f"--extra-tree={self.folder / 'extra'}", "--root-size=3G",
                 "--incremental", "--force", *(["--force"] if again else []),
