@@ -109,7 +109,7 @@ class Keys:
         name = " ".join([module, *step.ships])
         if name not in self._sources:
             self._sources[name] = self._remembered(
-                f"source {name}",
+                f"source {_PACKAGE} {name}",  # checkouts that share a store have sources of their own
                 lambda: sorted(_closure(module) | _shipped(step)),
                 lambda files: hashlib.sha256(
                     canonical([[str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()]
