@@ -19,7 +19,7 @@ _BOOTSTRAP = "run ./bootstrap: it installs what is missing"
 _GIB = 1 << 30
 
 #: The programs whose versions matter to a person who reads the report.
-_PROGRAMS = ("qemu-system-x86_64", "libvirtd", "mmdebstrap", "apt-get", "dpkg")
+_PROGRAMS = ("qemu-system-x86_64", "libvirtd", "apt-get", "dpkg")
 #: What must be importable; the last two come from the distribution.
 _MODULES = ("doit", "pydantic", "rich", "zstandard", "libvirt", "guestfs")
 
