@@ -87,8 +87,10 @@ def inspect(disk: Path, format: str) -> Inspection:
         for place, source in mounts:
             with contextlib.suppress(RuntimeError):  # a broken file system: show what the others hold
                 handle.mount_ro(source, place)
-        packages = [(item["app2_name"], "-".join(filter(None, (item["app2_version"], item["app2_release"]))))
-                    for item in handle.inspect_list_applications2(root)]
+        packages = []
+        with contextlib.suppress(RuntimeError):  # an installation that broke off has no package database
+            packages = [(item["app2_name"], "-".join(filter(None, (item["app2_version"], item["app2_release"]))))
+                        for item in handle.inspect_list_applications2(root)]
         return Inspection(
             table, tuple(volumes), tuple(mounts), handle.inspect_get_product_name(root),
             handle.inspect_get_hostname(root), tuple(sorted(packages)),

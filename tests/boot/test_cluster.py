@@ -44,7 +44,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
     project.write_cluster("ci", CLUSTER)
     project.doit("stop:ci")
     try:
-        run = project.doit("cluster:ci", "--fresh")
+        run = project.doit("cluster:ci", "headnode:ci", "--fresh")
         assert run.status == 0, run.output
         yield project
     finally:
@@ -167,9 +167,10 @@ def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
     tasks = ["root:debian12", "initrd:debian12", "packages:ci/head", "packages:ci/compute", "opkgs:ci/head",
              "opkgs:ci/compute", "toolroot:amd64", "netboot:amd64", "bootloader:amd64", "headnode:ci", "image:ci",
              "disk:ci/head"]
-    run = running.doit("--always-execute", "--single", *tasks)
-    assert run.status == 0, run.output
-    assert run.built == set(tasks)
+    for task in tasks:
+        run = running.doit("--always-execute", "--single", task)
+        assert run.status == 0, run.output
+        assert run.built == {task}
 
 
 def test_a_node_whose_disk_is_too_small_fails_with_reason_and_leaves_nothing(project: Checkout) -> None:
