@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ARTIFACTS, DOIT, TOP, say, timed
-from pipeline.engine import remove_tree
 from pipeline.errors import CommandError
 from pipeline.run import run, spawn
 from pipeline.sandbox import namespace
-from pipeline.store import Store
+from pipeline.store import Store, remove
 
 CLUSTER = "bench"
 #: Everything that depends on the OPKGs and packages of the cluster.
@@ -118,7 +117,7 @@ def folder() -> Iterator[Path]:
     try:
         yield work
     finally:
-        remove_tree(work)
+        remove(work)
 
 
 def forget_layers() -> None:

@@ -6,7 +6,6 @@ The engine is what doit's tasks call.  It decides nothing about order (doit does
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -16,12 +15,12 @@ from base64 import b64decode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pipeline import events, sandbox
 from pipeline.errors import BuildError, UserError
 from pipeline.keys import Keys
-from pipeline.run import run, spawn
+from pipeline.run import spawn
 from pipeline.step import Input, Step
 from pipeline.store import Entry, Store, remove
 
@@ -79,13 +78,11 @@ class Engine:
                 self._done(task, before, "reused", started)
                 return
             self._run(step, folder)
+            self._require_unchanged(step, ingredients)
             entry = self.store.publish(key, folder, {
                 "task": task, "kind": step.kind, "name": step.name, "ingredients": ingredients,
                 "started": datetime.fromtimestamp(started, UTC).isoformat(),
                 "seconds": round(time.time() - started, 2)})
-            if before is not None and before.digest != entry.digest:
-                raise BuildError(f"{task}: built again from the same inputs, it came out different",
-                                 hint="something reaches the output that the key does not cover; this is a bug")
             self._done(task, entry, "built", started)
 
     def collect(self, limit: int = STORE_LIMIT) -> list[Entry]:
@@ -106,6 +103,17 @@ class Engine:
         self.store.link(task, entry)
         self.keys.save()
         events.outcome(task, how, time.time() - started, entry.size)
+
+    def _require_unchanged(self, step: Step, ingredients: Mapping[str, Any]) -> None:
+        """Raise if somebody edited what the builder reads, or the builder, while it ran: the key is not for that."""
+        from pipeline.manifests import opkgfolder
+
+        changed = [name for name, digest in step.files if opkgfolder.digest(self.recipes / name) != digest]
+        now = Keys(self.steps, self.store).ingredients(step)
+        if now is None or now["source"] != ingredients["source"]:
+            changed.append("the builder")
+        if changed:
+            raise BuildError(f"{step.task}: {', '.join(changed)} changed while it was built", hint="run again")
 
     def _run(self, step: Step, folder: Path) -> None:
         """Run the builder in a worker; its output is then in `folder/files`."""
@@ -128,20 +136,25 @@ class Engine:
         except UserError:
             self._keep(step, folder)
             raise
-        remove_tree(folder / "work")
+        remove(folder / "work")
         job.unlink()
 
     def _worker(self, step: Step, job: Path, errors: IO[bytes], log: Path) -> None:
         env = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]),
                "XEN_OSCAR_CACHE": str(self.artifacts / "cache")}
         if step.network:
-            env |= {name: value for name, value in os.environ.items()
-                    if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")}
+            env |= sandbox.network_environment()
         argv = [*sandbox.namespace(network=step.network), sys.executable, "-m", "pipeline.worker", str(job)]
         finished = False
         failure: UserError | None = None
         with spawn(argv, env=env, stdout=subprocess.PIPE, stderr=errors) as process:
-            timer = threading.Timer(DEADLINE, process.kill)
+            late = threading.Event()
+
+            def end() -> None:
+                late.set()
+                process.kill()
+
+            timer = threading.Timer(DEADLINE, end)
             timer.start()
             try:
                 assert process.stdout is not None
@@ -162,19 +175,12 @@ class Engine:
             raise failure
         if not finished or process.returncode != 0:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise BuildError(f"{step.task}: its builder ended with status {process.returncode}", log=log, tail=tail)
+            how = f"no result after {DEADLINE} s" if late.is_set() else f"status {process.returncode}"
+            raise BuildError(f"{step.task}: its builder ended with {how}", log=log, tail=tail)
 
     def _keep(self, step: Step, folder: Path) -> None:
         """Keep what a failed build left, for a look; the next failure of the same task replaces it."""
         kept = self.artifacts / "failed" / step.task.replace(":", "-").replace("/", "-")
         kept.parent.mkdir(parents=True, exist_ok=True)
-        remove_tree(kept)
+        remove(kept)
         folder.rename(kept)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove what a build left; an ordinary user needs a namespace for files that belong to mapped users."""
-    try:
-        remove(path)
-    except PermissionError:
-        run([*sandbox.namespace(network=False), "rm", "-rf", "--one-file-system", path])

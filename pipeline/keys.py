@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import sandbox
 from pipeline.errors import CommandError
 from pipeline.run import run, which
 from pipeline.step import Step
@@ -72,6 +73,7 @@ class Keys:
             parents.append([parent.role, parent.task.partition(":")[0], digest])
         return {
             "kind": step.kind,
+            "builder": step.builder,
             "params": dict(step.params),
             # where a package under test lies makes no difference
             "files": {Path(name).name if name.startswith("/") else name: digest for name, digest in step.files},
@@ -121,7 +123,7 @@ class Keys:
         if tool.startswith("python:"):
             return self._remembered(f"tool {tool}", lambda: [Path(sysconfig.get_path("purelib"))],
                                     lambda _: _package_version(tool.removeprefix("python:")))
-        path = which(tool)
+        path = which(tool, sandbox.PATH)  # what the builder will run, not what the caller would
         if path is None:
             raise CommandError(f"{tool}: command not found", hint="run ./bootstrap: it installs what is missing")
 
@@ -129,7 +131,7 @@ class Keys:
             lines = run([path, "--version"], timeout=30, check=False)
             return (lines.stdout or lines.stderr).partition("\n")[0].strip()
 
-        return self._remembered(f"tool {tool}", lambda: [Path(path)], ask)
+        return self._remembered(f"tool {path}", lambda: [Path(path)], ask)
 
     def _remembered(self, name: str, find: Any, compute: Any) -> str:
         """`compute(find())`, remembered for as long as those files keep their sizes and times."""

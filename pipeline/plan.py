@@ -164,7 +164,8 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
     ]
     stack.append(Parent("layer", f"packages:{name}"))
     under_test = recipes.cluster(cluster.name).packages
-    local = under_test.head if side == "head" else under_test.compute
+    given = under_test.head if side == "head" else under_test.compute
+    local = [str(Path(path).resolve()) for path in given]  # a link stands for what it points at
     if local:
         steps.append(Step(
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",

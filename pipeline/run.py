@@ -49,9 +49,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return env
 
 
-def which(tool: str) -> str | None:
-    """The full path of `tool` on the path that commands get (`/usr/sbin` included), or None."""
-    return shutil.which(tool, path=environment()["PATH"])
+def which(tool: str, path: str = "") -> str | None:
+    """The full path of `tool` on `path`, by default the one that commands get (`/usr/sbin` included), or None."""
+    return shutil.which(tool, path=path or environment()["PATH"])
 
 
 def run(

@@ -28,19 +28,26 @@ SOURCE_DATE_EPOCH = 1_704_067_200
 
 #: Memory that must be available for scratch space in RAM.
 _TMPFS_NEEDS = 3 << 30
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Where builders and foreign code find programs.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment that builders and foreign code get: the same on every machine."""
     return {
-        "PATH": _PATH,
+        "PATH": PATH,
         "HOME": "/tmp",
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
         **(extra or {}),
     }
+
+
+def network_environment() -> dict[str, str]:
+    """What steps that fetch get of the caller's environment as well: where the mirror is, and the proxies."""
+    return {name: value for name, value in os.environ.items()
+            if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")}
 
 
 def namespace(*, network: bool, user: bool | None = None) -> list[str]:

@@ -28,7 +28,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline import sandbox
 from pipeline.errors import BuildError, UserError
+from pipeline.run import run
 
 _CHUNK = 1 << 20
 _ZERO = bytes(_CHUNK)
@@ -180,11 +182,15 @@ class Store:
         if not files:
             raise BuildError(f"{facts.get('task', key)}: the builder made no file")
         digest = hashlib.sha256(canonical([[item["path"], item["digest"]] for item in files])).hexdigest()
+        before = self.get(key)
+        if before is not None and before.digest != digest:
+            raise BuildError(f"{facts.get('task', key)}: built again from the same inputs, it came out different",
+                             hint="something reaches the output that the key does not cover; this is a bug")
         manifest = {**facts, "key": key, "digest": digest, "files": files}
         target = self.root / key
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
         _sync(folder / "manifest.json")
-        remove(target)
+        self.remove(key)
         folder.rename(target)
         _sync(self.root)
         return Entry(key, target, manifest)
@@ -265,12 +271,15 @@ class Store:
 
 def remove(path: Path) -> None:
     """Remove a file or a tree, whatever the modes of its folders."""
-    if not path.is_symlink() and path.is_dir():
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    try:
         for folder, _, _ in os.walk(path):
             os.chmod(folder, 0o700)
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    except PermissionError:  # what a build left may belong to a user's subordinate ids
+        run([*sandbox.namespace(network=False), "rm", "-rf", "--one-file-system", path])
 
 
 def _content(path: Path) -> str:

@@ -117,7 +117,10 @@ def load_plan(recipes: Path, cache: Path) -> Plan:
     from pipeline import plan as planning
     from pipeline.manifests.recipes import load
 
+    before = _signature(recipes, Plan())
     plan = planning.make(load(recipes))
+    if before != _signature(recipes, Plan()):  # edited meanwhile: not worth remembering
+        return plan
     cache.parent.mkdir(parents=True, exist_ok=True)
     temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
     temporary.write_bytes(pickle.dumps((_signature(recipes, plan), plan)))

@@ -1,8 +1,8 @@
-"""The process that runs one builder, inside namespaces: `python -m pipeline.worker JOB.json`.
+"""The process that runs one builder, inside namespaces: `python -m pipeline.worker JOB`.
 
 It is started by `engine.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
 step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
-parent: progress, and at the end `done` or `error`.  Standard error goes to the step's log.
+parent: progress, and at the end `finished` or `error`.  Standard error goes to the step's log.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from pipeline.errors import UserError
 from pipeline.step import Builder, Job
 from pipeline.store import remove
 
-#: What network steps need besides: where the mirror is, and the way through a proxy.
-_NETWORK = ("XEN_OSCAR_MIRROR", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE")
-
 
 def _say(**message: Any) -> None:
     print(json.dumps(message), flush=True)
@@ -38,7 +35,7 @@ def _job(path: Path) -> Job:
 def main(path: Path) -> int:
     """Run the builder that the job file names; 0 when it filled its output folder."""
     job = _job(path)
-    kept = {name: os.environ[name] for name in _NETWORK if name in os.environ} if job.step.network else {}
+    kept = sandbox.network_environment() if job.step.network else {}
     os.environ.clear()
     os.environ.update(sandbox.environment(kept))
     try:

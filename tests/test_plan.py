@@ -23,7 +23,7 @@ def plan() -> Plan:
 
 @pytest.fixture
 def recipes(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(RECIPES, tmp_path / "recipes"))
+    return Path(shutil.copytree(RECIPES, tmp_path / "recipes", symlinks=True))
 
 
 def changed(before: Plan, after: Plan) -> set[str]:

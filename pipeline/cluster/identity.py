@@ -15,6 +15,7 @@ import io
 import os
 import secrets
 import tarfile
+import tempfile
 from pathlib import Path
 
 from pipeline.description import Cluster, Machine
@@ -110,16 +111,23 @@ class Identity:
 
 
 def _ssh_key(path: Path, comment: str) -> None:
-    if path.with_suffix(".pub").exists() or path.with_name(path.name + ".pub").exists():
+    if path.with_name(path.name + ".pub").exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", made])
+        made.rename(path)
+        made.with_name(path.name + ".pub").rename(path.with_name(path.name + ".pub"))
 
 
 def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all, and only if it differs."""
+    if path.exists() and path.read_bytes() == data:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         os.fchmod(file.fileno(), mode)
+        file.write(data)
+    temporary.rename(path)

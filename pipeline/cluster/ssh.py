@@ -7,8 +7,6 @@ shared, because under emulation a new one costs seconds of processor time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -29,38 +27,38 @@ class ClusterShell:
     def __init__(self, cluster: Cluster, identity: Identity, proxy_command: str, log: Path) -> None:
         self.cluster = cluster
         self._log = log
-        name = hashlib.sha256(str(identity.folder).encode()).hexdigest()[:12]
-        # a socket's path may have 107 characters at most, which an artifacts folder can exceed
-        self._sockets = Path(tempfile.gettempdir()) / f"xen-oscar-{os.getuid()}-{name}"
         self._options = [
             "-F", "none", "-i", str(identity.person_key), "-o", "IdentitiesOnly=yes",
             "-o", f"UserKnownHostsFile={identity.known_hosts}", "-o", "GlobalKnownHostsFile=none",
             "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", "LogLevel=ERROR",
-            "-o", f"ControlPath={self._sockets}/%h", "-o", f"ProxyCommand={proxy_command}",
+            "-o", f"ProxyCommand={proxy_command}",
         ]
+        self._shared: list[str] = []
         self._target = f"root@{cluster.head.address_on('public')}"
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
         """Keep one connection to the head node open within the block."""
-        self._sockets.mkdir(mode=0o700, exist_ok=True)
-        try:
-            run(["ssh", *self._options, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
-                log=self._log, timeout=2 * _CONNECT)
-        except CommandError as error:
-            head = self.cluster.head.name
-            raise ClusterError(f"{head}: no ssh connection to the head node", tail=error.tail, log=error.log,
-                               hint=f"doit console {self.cluster.name} {head}") from None
-        try:
-            yield
-        finally:
-            run(["ssh", *self._options, "-O", "exit", self._target], check=False, timeout=30)
-            with contextlib.suppress(OSError):
-                self._sockets.rmdir()
+        # a folder that nobody else can prepare, and near the root: a socket's path may have 107 characters at most
+        with tempfile.TemporaryDirectory(prefix="xen-oscar-") as folder:
+            shared = ["-o", f"ControlPath={folder}/head"]
+            try:
+                run(["ssh", *self._options, *shared, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
+                    log=self._log, timeout=2 * _CONNECT)
+            except CommandError as error:
+                head = self.cluster.head.name
+                raise ClusterError(f"{head}: no ssh connection to the head node", tail=error.tail, log=error.log,
+                                   hint=f"doit console {self.cluster.name} {head}") from None
+            self._shared = shared
+            try:
+                yield
+            finally:
+                self._shared = []
+                run(["ssh", *self._options, *shared, "-O", "exit", self._target], check=False, timeout=30)
 
     def argv(self, machine: str, command: str, *, tty: bool) -> list[str]:
         """The ssh command line that runs `command`, which is shell text as ssh has it, or a login shell if empty."""
-        words = ["ssh", *self._options, *(["-t"] if tty else []), self._target]
+        words = ["ssh", *self._options, *self._shared, *(["-t"] if tty else []), self._target]
         if machine != self.cluster.head.name:
             hop = ["ssh", "-o", "LogLevel=ERROR", *(["-t"] if tty else []), machine]
             command = shlex.join([*hop, *([command] if command else [])])

@@ -16,6 +16,7 @@ from pipeline.cluster.records import Phase
 from pipeline.description import Role
 from pipeline.errors import ClusterError
 from pipeline.report.model import Artifact, Task, Timeline
+from pipeline.run import run
 from pipeline.step import Step
 from pipeline.store import Store
 
@@ -44,6 +45,7 @@ def verify(life: Lifecycle, step: Step) -> None:
     report.show(verdict, told)
     events.note(told.getvalue().rstrip())
     if not verdict.passed:
+        life.forget_verdict()  # an earlier one on the same artifacts is worth nothing now
         raise ClusterError(
             f"{cluster.name}: {len(verdict.bad)} of {len(verdict.results)} checks did not pass",
             tail="\n".join(f"{item.machine}: {item.name}: {item.message}" for item in verdict.bad[:12]),
@@ -69,6 +71,10 @@ def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
     for task in (f"lock:{life.cluster.distro}", f"lock:{life.cluster.name}/{role}"):
         lock = json.loads((life.engine.entry(task).path / "lock.json").read_bytes())
         found.update({item["name"]: item["version"] for item in lock["packages"]})
+    under_test = life.plan.steps.get(f"localpackages:{life.cluster.name}/{role}")
+    for path, _ in under_test.files if under_test else ():
+        fields = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", path]).stdout.split()
+        found[fields[0]] = fields[1]
     return found
 
 

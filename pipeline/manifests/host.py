@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -12,10 +11,10 @@ from pipeline.manifests.mistakes import did_you_mean, quoted
 
 
 def _connection(value: str) -> str:
-    if value == "private" or re.fullmatch(r"qemu(?:\+[a-z]+)?://[^\s]*/(?:system|session)(?:\?[^\s]*)?", value):
+    if value == "private":
         return value
-    raise ValueError(f'{quoted(value)} is no connection to QEMU; expected "private" or a libvirt address like '
-                     f'"qemu:///system"{did_you_mean(value, ["private", "qemu:///system", "qemu:///session"])}')
+    raise ValueError(f'{quoted(value)} is no connection that clusters can use yet; expected "private"'
+                     f"{did_you_mean(value, ['private'])}")
 
 
 class Host(Manifest):
@@ -24,4 +23,4 @@ class Host(Manifest):
     kind: Literal["qemu"]
     """The hypervisor that runs there: "qemu"."""
     connection: Annotated[str, AfterValidator(_connection)] = "private"
-    """Either "private", a libvirt of its own for each cluster, or the address of a running libvirt."""
+    """How its libvirt is reached: "private" is a libvirt of its own for each cluster."""

@@ -11,9 +11,9 @@ from tests.boot.checkout import Checkout
 
 pytestmark = pytest.mark.boot
 
-#: One node, so that three machines run at once together with root's head node.
-CLUSTER = 'extends = "debian12"\n[compute]\ncount = 1\n'
-ARTIFACTS = ("root:debian12", "initrd:debian12", "netboot:amd64", "bootloader:amd64", "headnode:both", "image:both",
+#: One node, so that three machines run at once together with root's head node; Debian 13, as all else is Debian 12.
+CLUSTER = 'extends = "debian13"\n[compute]\ncount = 1\n'
+ARTIFACTS = ("root:debian13", "initrd:debian13", "netboot:amd64", "bootloader:amd64", "headnode:both", "image:both",
              "disk:both/head", "vmconfig:both")
 
 
