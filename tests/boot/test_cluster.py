@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import debpackages
 from tests.boot import checkout
 from tests.boot.checkout import Checkout
 
@@ -22,6 +23,13 @@ pytestmark = pytest.mark.boot
 
 #: Extends the cluster that people begin with; everything that it is made of is what they get.
 CLUSTER = 'extends = "debian12"\n'
+
+
+def write_ci(project: Checkout, version: str) -> None:
+    """The cluster `ci`, with a package under test on both sides."""
+    folder = project.folder / "recipes/clusters"
+    package = debpackages.make(folder, "probe", version, files={"/usr/share/probe": version})
+    project.write_cluster("ci", f'{CLUSTER}[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n')
 
 
 def processes_of(run_dir: Path) -> list[str]:
@@ -41,7 +49,7 @@ def processes_of(run_dir: Path) -> list[str]:
 def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
     """A verified cluster `ci` that the tests of this module look at."""
     project = checkout.copy(tmp_path_factory.mktemp("cluster") / "project", artifacts)
-    project.write_cluster("ci", CLUSTER)
+    write_ci(project, "1.0")
     project.doit("stop:ci")
     try:
         run = project.doit("cluster:ci", "headnode:ci", "--fresh")
@@ -92,6 +100,12 @@ def test_people_reach_the_machines(running: Checkout) -> None:
     assert text.stdout == "one\nTWO\n"
     wrong = running.run(running.command("ssh", "ci", "nod2"))
     assert wrong.returncode == 1 and "did you mean node2" in wrong.stderr
+
+
+def test_a_package_under_test_is_on_every_machine(running: Checkout) -> None:
+    for machine in ("head", "node1"):
+        seen = running.run(running.command("ssh", "ci", machine, "--", "dpkg-query --show probe; cat /usr/share/probe"))
+        assert seen.stdout.split() == ["probe", "1.0", "1.0"], seen.stderr
 
 
 def test_a_console_answers_and_is_kept(running: Checkout) -> None:
@@ -162,11 +176,22 @@ def test_a_comment_in_a_script_stops_where_the_output_is_the_same(running: Check
         script.write_text(before)
 
 
+def test_a_new_version_of_a_package_under_test_rebuilds_no_distribution_package(running: Checkout) -> None:
+    write_ci(running, "1.1")
+    try:
+        run = running.doit("disk:ci/head", "headnode:ci", "image:ci")
+        assert run.status == 0, run.output
+        assert run.built == {"localpackages:ci/head", "localpackages:ci/compute", "opkgs:ci/head", "opkgs:ci/compute",
+                             "disk:ci/head", "headnode:ci", "image:ci"}
+    finally:
+        write_ci(running, "1.0")
+
+
 def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
     """The engine compares: a forced rebuild that comes out different fails."""
-    tasks = ["root:debian12", "initrd:debian12", "packages:ci/head", "packages:ci/compute", "opkgs:ci/head",
-             "opkgs:ci/compute", "toolroot:amd64", "netboot:amd64", "bootloader:amd64", "headnode:ci", "image:ci",
-             "disk:ci/head"]
+    tasks = ["root:debian12", "initrd:debian12", "packages:ci/head", "packages:ci/compute", "localpackages:ci/head",
+             "opkgs:ci/head", "opkgs:ci/compute", "toolroot:amd64", "netboot:amd64", "bootloader:amd64", "headnode:ci",
+             "image:ci", "disk:ci/head"]
     for task in tasks:
         run = running.doit("--always-execute", "--single", task)
         assert run.status == 0, run.output
