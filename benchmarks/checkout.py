@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ARTIFACTS, DOIT, TOP, say, timed
+from pipeline.engine import Engine
 from pipeline.errors import CommandError
 from pipeline.run import run, spawn
-from pipeline.sandbox import namespace
 from pipeline.store import Store, remove
 
 CLUSTER = "bench"
@@ -122,10 +121,7 @@ def folder() -> Iterator[Path]:
 
 def forget_layers() -> None:
     """Take all layers that are extracted in memory and not in use: they are found by content, whoever made them."""
-    program = ("import pathlib, sys; from pipeline import sandbox; from pipeline.build import lowers; "
-               "sandbox.settle(); lowers.clear(pathlib.Path(sys.argv[1]))")
-    argv: list[str | Path] = [*namespace(network=False), sys.executable, "-c", program, ARTIFACTS]
-    run(argv, env={"PYTHONPATH": str(TOP)}, cwd=TOP)
+    Engine({}, ARTIFACTS, TOP / "recipes").clear_layers()
 
 
 def _copy_tree(target: Path) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from pipeline import events, sandbox
 from pipeline.errors import BuildError, UserError
 from pipeline.keys import Keys
-from pipeline.run import spawn
+from pipeline.run import run, spawn
 from pipeline.step import Input, Step
 from pipeline.store import Entry, Store, remove
 
@@ -90,6 +90,11 @@ class Engine:
         wanted = {entry.key for task in self.steps if (entry := self.keys.entry(task))}
         in_use = {key for uses in (self.artifacts / "run").glob("*/uses") for key in uses.read_text().split()}
         return self.store.collect(limit, wanted | in_use)
+
+    def clear_layers(self) -> None:
+        """Remove the extracted layers that lie in memory to make builds quick, but those in use."""
+        run([*sandbox.namespace(network=False), sys.executable, "-m", "pipeline.build.lowers", self.artifacts],
+            env={"PYTHONPATH": str(Path(__file__).resolve().parents[1])})
 
     def forget(self, task: str) -> None:
         """Remove what a task made last, and its link; what is made from it is left alone."""

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,3 +163,8 @@ def _extract(layer: Path, tree: Path) -> int:
     os.utime(part, (sandbox.SOURCE_DATE_EPOCH, sandbox.SOURCE_DATE_EPOCH))
     part.rename(tree)
     return size
+
+
+if __name__ == "__main__":  # behind `sandbox.namespace()`: files of an ordinary user's layers belong to mapped users
+    sandbox.settle()
+    clear(Path(sys.argv[1]))

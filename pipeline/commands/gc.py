@@ -1,4 +1,7 @@
-"""`doit gc`: bound the size of the store; `--check` hashes every entry and sets damaged ones aside."""
+"""`doit gc`: bound the size of the store, and free the memory that extracted layers take.
+
+`--check` hashes every entry and sets damaged ones aside.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ class Gc(GraphCommand):
                 if damage:
                     store.set_aside(entry.key)
                     print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
+        graph.engine.clear_layers()
         gone = graph.engine.collect(int(args.limit * _GIB))
         left = list(store.entries())
         print(f"removed {len(gone)} artifacts ({sum(entry.size for entry in gone) / _GIB:.2f} GiB); "

@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 class Update(GraphCommand):
     name = "update"
     doc_purpose = "take newer package versions at the next run"
-    doc_usage = "DISTRO ..."
+    doc_usage = "[DISTRO ...]"
     doc_description = None
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("distro", nargs="+", help="name of a distribution (recipes/distros/NAME.toml)")
+        parser.add_argument("distro", nargs="*",
+                            help="name of a distribution (recipes/distros/NAME.toml); without it, all")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         known = {step.name for step in graph.plan.steps.values() if step.kind == "index"}
         for name in args.distro:
             if name not in known:
                 raise nearest(name, known, "distribution")
-        for name in args.distro:
+        for name in args.distro or sorted(known):
             graph.engine.forget(f"index:{name}")
             print(f"{name}: the next run takes a new snapshot of its package index")
         return 0
