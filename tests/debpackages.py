@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -24,5 +25,5 @@ def make(folder: Path, name: str, version: str = "1.0", *, depends: str = "",
             target.write_text(text)
         package = folder / f"{name}_{version}_all.deb"
         subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, package], check=True,
-                       stdout=subprocess.DEVNULL)
+                       stdout=subprocess.DEVNULL, env={**os.environ, "SOURCE_DATE_EPOCH": "1"})  # the same each time
     return package
