@@ -82,7 +82,7 @@ def _others(file: float, package: float) -> tuple[list[Row], list[str]]:
             return rows + _mkosi(other, file, package), []
         except CommandError as error:
             last = error.tail.strip().splitlines()[-1:] or [error.message]
-            return rows, [f"mkosi does not work here: left out ({last[0]})"]
+            return rows, [f"mkosi does not work here: left out ({last[0][:160]})"]
 
 
 def _mkosi(other: baseline.Mkosi, file: float, package: float) -> list[Row]:
