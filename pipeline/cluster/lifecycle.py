@@ -22,7 +22,6 @@ from pipeline import events
 from pipeline.checks.result import Verdict
 from pipeline.cluster import records
 from pipeline.cluster.identity import Identity
-from pipeline.cluster.records import Phase
 from pipeline.cluster.ssh import ClusterShell
 from pipeline.description import Cluster
 from pipeline.engine import Engine
@@ -32,6 +31,7 @@ from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.watch import Progress, Signal, Watch, watch
+from pipeline.report.model import Phase
 from pipeline.step import Plan
 
 #: Deadlines in seconds: three to five times what was measured for two nodes on two emulated processors.

@@ -7,19 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase of one machine, or of the build (machine ""): start and end in seconds since the epoch."""
-
-    machine: str
-    name: str
-    start: float
-    end: float
-    detail: str = ""
+from pipeline.report.model import Phase
 
 
 def append(path: Path, *phases: Phase) -> None:

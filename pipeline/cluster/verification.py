@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from pipeline import checks, events, report
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Expected
-from pipeline.cluster.records import Phase
 from pipeline.description import Role
 from pipeline.errors import ClusterError
-from pipeline.report.model import Artifact, Task, Timeline
+from pipeline.report.model import Artifact, Phase, Task, Timeline
 from pipeline.run import run
 from pipeline.step import Step
 from pipeline.store import Store
@@ -80,13 +79,12 @@ def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
 
 def _timeline(life: Lifecycle) -> Timeline:
     """What the machines did when, and how long the artifacts took to build, whenever that was."""
-    phases = tuple(report.Phase(item.machine, item.name, item.start, item.end, item.detail) for item in life.timeline())
     tasks = []
     for task in life.plan.below(life.plan.artifacts_of(life.cluster.name).values()):
         entry = life.engine.entry(task)
         started = datetime.fromisoformat(entry.manifest["started"]).timestamp()
         tasks.append(Task(task, "built", "", float(entry.manifest["seconds"]), started, entry.size))
-    return Timeline(phases, tuple(tasks))
+    return Timeline(tuple(life.timeline()), tuple(tasks))
 
 
 def _artifacts(life: Lifecycle) -> tuple[Artifact, ...]:

@@ -24,7 +24,7 @@ from tests.namespaced import inside, job
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLROOT = ROOT / "artifacts/amd64/toolroot/files"
-needs_toolroot = pytest.mark.skipif(not TOOLROOT.exists(), reason="doit toolroot:amd64 makes it")
+needs_toolroot = pytest.mark.usefixtures("toolroot")
 
 #: cap_net_raw+ep, as setcap writes it.
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
