@@ -148,8 +148,9 @@ class Lifecycle:
             started = time.time()
             kind = self._accelerator()
             events.note(f"{self.cluster.name}: {kind.why}")
-            home = namespace.start(self.run_dir, self.cluster.networks, cache=self.engine.artifacts / "cache")
-            with self._held(home), connect(home.libvirt_uri) as connection:
+            with self._held(), contextlib.ExitStack() as stack:
+                home = namespace.start(self.run_dir, self.cluster.networks, cache=self.engine.artifacts / "cache")
+                connection = stack.enter_context(connect(home.libvirt_uri))
                 self.record(Phase("", "namespace and libvirt", started, time.time(), kind.why))
                 with self._watch(home, connection, "boot") as watching:
                     self._start_machine(connection, watching, self.cluster.head.name, "boot", {"READY"}, _BOOT)
@@ -171,7 +172,7 @@ class Lifecycle:
     def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
         with self._alone():
             home = self._home()
-            with self._held(home), connect(home.libvirt_uri) as connection:
+            with self._held(), connect(home.libvirt_uri) as connection:
                 with self._watch(home, connection, phase) as watching:
                     watching.guard(self.cluster.head.name)
                     for node in self.cluster.nodes:
@@ -221,11 +222,11 @@ class Lifecycle:
             yield
 
     @contextlib.contextmanager
-    def _held(self, home: Namespace) -> Iterator[None]:
+    def _held(self) -> Iterator[None]:
         """A cluster that does not get through a phase is ended, even if this run is killed; its disks and consoles
         stay for a look."""
         try:
-            with home.lease():
+            with namespace.lease(self.run_dir):
                 yield
         except BaseException:
             namespace.stop(self.run_dir)

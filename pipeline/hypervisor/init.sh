@@ -82,19 +82,27 @@ if [ ! -d "$capabilities" ]; then
     } > /dev/null 2>&1 &
 fi
 
-# Whoever brings the cluster up holds the lease meanwhile (namespace.py).  Ended without `kept`, it leaves half a cluster
-# behind, which ends with it.
-rm -f /run/xen-oscar/lease
-mkfifo -m 0600 /run/xen-oscar/lease
+# Whoever brings the cluster up holds the lease meanwhile (namespace.py made it and says `held`).  A holder that ends
+# without having said `kept` leaves half a cluster behind, which ends with it.  Opened for both first, because opening
+# it to read waits for a holder, and the one who started this may be dead by now: that then shows as the file's end.
+exec 6<> /run/xen-oscar/lease 5< /run/xen-oscar/lease 6>&-
 trap 'exit 1' TERM
 (
-    last=kept
-    while [ "$last" = kept ]; do
-        last=
-        while read -r word; do last=$word; done < /run/xen-oscar/lease
+    exec 0<&5 5<&-
+    while :; do
+        held=0
+        while read -r word; do
+            case $word in
+                held) held=$((held + 1)) ;;
+                kept) held=$((held - 1)) ;;
+            esac
+        done
+        [ "$held" = 0 ] || break
+        exec 0< /run/xen-oscar/lease
     done
     kill -TERM 1
 ) > /dev/null &
+exec 5<&-
 
 echo "$pid $start $boot" > /run/xen-oscar/init.pid.new
 mv /run/xen-oscar/init.pid.new /run/xen-oscar/init.pid

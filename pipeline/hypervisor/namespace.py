@@ -81,17 +81,6 @@ class Namespace:
         user = ["--user", "--preserve-credentials"] if foreign else []
         return ["nsenter", "--target", str(self.pid), *user, "--net", *argv]
 
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[None]:
-        """Within the block the cluster lives no longer than this process; leaving it normally lets the cluster stay."""
-        # read and write: then opening never waits, even if nobody is left to read
-        descriptor = os.open(self.run_dir / "lease", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            yield
-            os.write(descriptor, b"kept\n")
-        finally:
-            os.close(descriptor)
-
     def pidfd(self) -> int:
         """A descriptor that becomes readable when the cluster ends; raises ProcessLookupError if it has."""
         descriptor = os.pidfd_open(self.pid)
@@ -110,6 +99,26 @@ def alive(run_dir: Path) -> Namespace | None:
     except (FileNotFoundError, ValueError):
         pass
     return None
+
+
+@contextlib.contextmanager
+def lease(run_dir: Path) -> Iterator[None]:
+    """Within the block the cluster lives no longer than this process; leaving it normally lets the cluster stay.
+
+    May be taken before the cluster is started, so that there is no moment at which a killed run leaves half a cluster.
+    """
+    path = run_dir / "lease"
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(path, 0o600)
+    # read and write: then opening never waits, and what was written waits for whoever reads
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b"held\n")
+        yield
+        os.write(descriptor, b"kept\n")
+    finally:
+        os.close(descriptor)
 
 
 def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: float = 60) -> Namespace:
@@ -131,7 +140,8 @@ def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: fl
         log = run_dir / "namespace.log"
         try:
             init = ["/bin/sh", str(_INIT), str(run_dir), str(_capabilities(cache)), *bridges]
-            _launch([*_unshare(), *init], log, within)
+            with lease(run_dir):
+                _launch([*_unshare(), *init], log, within)
         except BaseException:
             _end(run_dir, within=10)
             raise

@@ -5,6 +5,7 @@ Runs the same as root and as an ordinary user with ranges in /etc/subuid; nothin
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pty
@@ -12,6 +13,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -115,6 +117,35 @@ def wait_gone(pids: set[int], within: float = 20) -> None:
             continue
         assert select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0], f"{pid} still runs"
         os.close(descriptor)
+
+
+@pytest.mark.parametrize("killed", ["holding", "later"])
+def test_lease_ends_the_cluster_of_a_run_that_is_killed(tmp_path: Path, cache: Path, killed: str) -> None:
+    run_dir = tmp_path / "run" / "one"
+    script = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.hypervisor import namespace
+
+run_dir, cache, killed = sys.argv[1:]
+with namespace.lease(Path(run_dir)):
+    namespace.start(Path(run_dir), (), cache=Path(cache))
+    if killed == "holding":
+        os.kill(os.getpid(), signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script, run_dir, cache, killed], timeout=60, check=False)
+    running = namespace.alive(run_dir)
+    try:
+        if killed == "later":
+            assert running, "the run had brought the cluster up, and it should have stayed"
+        elif running:
+            with contextlib.suppress(ProcessLookupError):
+                ended = running.pidfd()
+                assert select.select([ended], [], [], 30)[0], "the cluster outlived the run"
+                os.close(ended)
+    finally:
+        namespace.stop(run_dir)
 
 
 def test_starts_in_no_time_and_ends_without_a_trace(tmp_path: Path, cache: Path) -> None:
