@@ -92,6 +92,11 @@ def task_disk():
     yield from graph.steps("disk")
 
 
+def task_dom0():
+    """disk, hypervisor and kernel of a testbed for Xen"""
+    yield from graph.steps("dom0")
+
+
 def task_vmconfig():
     """domain definitions"""
     yield from graph.steps("vmconfig")

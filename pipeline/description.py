@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 Role = Literal["head", "compute"]
+#: How a Xen domain sees its hardware: paravirtualised, paravirtualised in a hardware container, fully virtualised.
+Virtualization = Literal["pv", "pvh", "hvm"]
+#: Where a Xen domain's kernel comes from: its own disk, read by pygrub, or a file on the VM container.
+Boot = Literal["pygrub", "kernel"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,25 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Host:
+    """A VM container.  `connection` is "private" (a libvirt for each cluster), "testbed" (an emulated machine with
+    `distro`, `memory_mib` and `cpus`, which otherwise are empty) or a libvirt URI."""
+
+    name: str
+    hypervisor: Literal["qemu", "xen"]
+    connection: str
+    distro: str = ""
+    memory_mib: int = 0
+    cpus: int = 0
+
+
+@dataclass(frozen=True)
 class Machine:
-    """A head or compute node.  `index` is 0 for the head node, 1.. for compute nodes.  Disk size in MiB."""
+    """A head or compute node.  `index` is 0 for the head node, 1.. for compute nodes.  Disk size in MiB.
+
+    The rest counts on Xen: `device` is a block device of the VM container that is this machine's disk ("" = a disk
+    file of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
+    """
 
     name: str
     role: Role
@@ -54,6 +75,10 @@ class Machine:
     disk_mib: int
     filesystems: tuple[FileSystem, ...]
     interfaces: tuple[Interface, ...]
+    virtualization: Virtualization = "pv"
+    boot: Boot = "pygrub"
+    device: str = ""
+    pci: tuple[str, ...] = ()
 
     def address_on(self, network: str) -> str:
         """This machine's address on `network`; KeyError where it has none."""
@@ -95,7 +120,8 @@ class Cluster:
         def machine(raw: dict[str, Any]) -> Machine:
             return Machine(**{**raw,
                               "filesystems": tuple(FileSystem(**item) for item in raw["filesystems"]),
-                              "interfaces": tuple(Interface(**item) for item in raw["interfaces"])})
+                              "interfaces": tuple(Interface(**item) for item in raw["interfaces"]),
+                              "pci": tuple(raw["pci"])})
 
         return cls(**{**data,
                       "networks": tuple(Network(**item) for item in data["networks"]),

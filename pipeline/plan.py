@@ -40,6 +40,8 @@ def make(recipes: Recipes) -> Plan:
         _add(plan, _netboot_steps(recipes, name))
     for name in recipes.names("distros"):
         _add(plan, _distro_steps(recipes.distro(name)))
+    for name in recipes.names("hosts"):
+        plan.hosts[name] = recipes.host(name).describe()
     for name in recipes.names("clusters"):
         description = recipes.describe(name)
         plan.clusters[name] = description
@@ -79,6 +81,7 @@ def _fetch(name: str, what: str, distro: Distro) -> Step:
 def _distro_steps(distro: Distro) -> list[Step]:
     name = distro.name
     return [
+        *(_dom0_steps(distro) if distro.packages.dom0 else ()),
         _index(distro),
         _lock(name, f"the base packages of {name}", distro, [*distro.packages.base, distro.kernel]),
         _fetch(name, f"base packages of {name}", distro),
@@ -89,6 +92,24 @@ def _distro_steps(distro: Distro) -> list[Step]:
         Step("initrd", name, f"small ramdisk with which machines of {name} find their root",
              "pipeline.build.initrd:build", parents=(Parent("layer", f"root:{name}"),), ships=("netboot",),
              tools=_LAYER_TOOLS),
+    ]
+
+
+def _dom0_steps(distro: Distro) -> list[Step]:
+    name = f"dom0-{distro.name}"
+    stack = (Parent("layer", f"root:{distro.name}"),)
+    return [
+        _lock(name, f"what makes a Xen host of {distro.name}", distro, list(distro.packages.dom0),
+              f"lock:{distro.name}"),
+        _fetch(name, f"packages that make a Xen host of {distro.name}", distro),
+        Step("packages", name, f"layer: hypervisor, dom0 kernel and libvirt for {distro.name}",
+             "pipeline.build.packages:build",
+             parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
+             tools=_LAYER_TOOLS),
+        Step("dom0", distro.name, f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
+             "pipeline.build.dom0:build",
+             parents=(*stack, Parent("layer", f"packages:{name}"),
+                      Parent("toolroot", f"toolroot:{distro.architecture}")), ships=("dom0", "netboot")),
     ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Host
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps by task name, and every cluster as it will be."""
+    """All steps by task name, every cluster as it will be, and the VM containers."""
 
     steps: dict[str, Step] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
 
     def artifacts_of(self, cluster: str) -> dict[str, str]:
         """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""

@@ -24,26 +24,27 @@ def build(job: Job) -> None:
     with layers.changed(job) as root:
         found = kernel.find(root)
         boot = root / "boot"
-        (boot / f"initrd.img-{found.version}").write_bytes(_ramdisk(root, found).compressed())
+        (boot / f"initrd.img-{found.version}").write_bytes(ramdisk(root, found).compressed())
         for name in ("vmlinuz", "initrd.img"):
             link = boot / name
             link.unlink(missing_ok=True)
             link.symlink_to(f"{name}-{found.version}")
 
 
-def _ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
+def ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
+    """The ramdisk with which a machine with this root file system and kernel finds its root."""
     busybox = next((path for path in (root / "usr/bin/busybox", root / "bin/busybox") if path.exists()), None)
     if busybox is None:
         raise BuildError("the root file system has no busybox",
                          hint="add busybox-static to the distribution's manifest")
-    ramdisk = Ramdisk()
+    made = Ramdisk()
     for folder in ("dev", "proc", "sys", "root"):
-        ramdisk.folder(folder)
-    ramdisk.device("dev/console", 5, 1)
-    ramdisk.link("bin", "usr/bin")
-    ramdisk.copy("usr/bin/busybox", busybox)
-    ramdisk.link("usr/bin/sh", "busybox")
+        made.folder(folder)
+    made.device("dev/console", 5, 1)
+    made.link("bin", "usr/bin")
+    made.copy("usr/bin/busybox", busybox)
+    made.link("usr/bin/sh", "busybox")
     for number, module in enumerate(found.modules(MODULES)):
-        ramdisk.file(f"modules/{number:02}-{module.name}.ko", module.data)
-    ramdisk.copy("init", _SHIPPED / "find-root")
-    return ramdisk
+        made.file(f"modules/{number:02}-{module.name}.ko", module.data)
+    made.copy("init", _SHIPPED / "find-root")
+    return made

@@ -65,10 +65,19 @@ class Kernel:
 
 def find(root: Path) -> Kernel:
     """The newest kernel below `root`/boot that has modules.  Raises BuildError when there is none."""
-    kernels = [Kernel(version, image, folder) for version, image, folder in _candidates(root)]
+    kernels = all_below(root)
     if not kernels:
         raise BuildError("the root file system has no kernel with modules in /boot and /lib/modules",
                          hint="add the distribution's kernel package to its list of packages")
+    return newest(kernels)
+
+
+def all_below(root: Path) -> list[Kernel]:
+    """Every kernel below `root`/boot that has modules."""
+    return [Kernel(version, image, folder) for version, image, folder in _candidates(root)]
+
+
+def newest(kernels: Iterable[Kernel]) -> Kernel:
     return max(kernels, key=lambda kernel: [int(part) for part in re.findall(r"\d+", kernel.version)])
 
 

@@ -43,6 +43,8 @@ class DistroPackages(Table):
     """The packages that only the head node has."""
     compute: Items[PackageName] = ()
     """The packages that only compute nodes have."""
+    dom0: Items[PackageName] = ()
+    """The packages that make a Xen host of it: hypervisor, dom0 kernel, tools, libvirt; none = it is no testbed."""
 
 
 class Distro(Manifest):

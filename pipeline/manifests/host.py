@@ -2,25 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import urllib.parse
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, model_validator
 
+from pipeline import description
+from pipeline.manifests.fields import Mebibytes
 from pipeline.manifests.loader import Manifest
-from pipeline.manifests.mistakes import did_you_mean, quoted
+from pipeline.manifests.mistakes import Faults, Key, did_you_mean, quoted
+
+_WORDS = ("private", "testbed")
+_XEN_SCHEMES = ("xen", "xen+ssh")
+
+#: dom0 and a head node with two compute nodes need about this much.
+LEAST_TESTBED_MIB = 2048
 
 
 def _connection(value: str) -> str:
-    if value == "private":
+    if value in _WORDS:
         return value
-    raise ValueError(f'{quoted(value)} is no connection that clusters can use yet; expected "private"'
-                     f"{did_you_mean(value, ['private'])}")
+    scheme, _, rest = value.partition("://")
+    if not rest:
+        raise ValueError(f'{quoted(value)} is no connection; expected "private", "testbed", "xen:///system" or '
+                         f'"xen+ssh://root@MACHINE/system"{did_you_mean(value, _WORDS)}')
+    if scheme not in _XEN_SCHEMES:
+        raise ValueError(f'{quoted(scheme)} cannot be used; expected xen:///system or xen+ssh://root@MACHINE/system')
+    if scheme == "xen+ssh" and not urllib.parse.urlsplit(value).hostname:
+        raise ValueError(f"{quoted(value)} names no machine; expected xen+ssh://root@MACHINE/system")
+    return value
 
 
 class Host(Manifest):
     """A VM container: `recipes/hosts/NAME.toml`."""
 
-    kind: Literal["qemu"]
-    """The hypervisor that runs there: "qemu"."""
+    kind: Literal["qemu", "xen"]
+    """The hypervisor that runs there: "qemu" or "xen"."""
     connection: Annotated[str, AfterValidator(_connection)] = "private"
-    """How its libvirt is reached: "private" is a libvirt of its own for each cluster."""
+    """How its libvirt is reached: "private" is a libvirt of its own for each cluster (QEMU), "testbed" an emulated
+    machine that runs Xen, else a libvirt URI: xen:///system for this machine, xen+ssh://root@MACHINE/system."""
+    distro: str | None = None
+    """The distribution of the testbed's dom0 (a file in recipes/distros)."""
+    memory: Mebibytes | None = None
+    """The memory of the testbed, like "5G": for dom0 and all machines of the clusters that run on it."""
+    cpus: Annotated[int, Field(ge=1, le=64)] | None = None
+    """The number of processors of the testbed."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults = list(self._faults())
+        if faults:
+            raise Faults(faults)
+        return self
+
+    def _faults(self) -> Iterator[tuple[Key, str]]:
+        if (self.kind == "qemu") != (self.connection == "private"):
+            expected = '"private"' if self.kind == "qemu" else '"testbed" or a xen URI'
+            yield ("connection",), f"{quoted(self.connection)} is not for {self.kind}; expected {expected}"
+        if self.connection == "testbed":
+            for field in ("distro", "memory", "cpus"):
+                if getattr(self, field) is None:
+                    yield (field,), "missing; a testbed is made from it"
+            if self.memory is not None and self.memory < LEAST_TESTBED_MIB:
+                yield ("memory",), f'{self.memory} MiB is too little; expected at least "{LEAST_TESTBED_MIB}M"'
+        else:
+            for field in ("distro", "memory", "cpus"):
+                if getattr(self, field) is not None:
+                    yield (field,), 'only a testbed has it; expected connection = "testbed", or not this'
+
+    def describe(self) -> description.Host:
+        """As plain data."""
+        return description.Host(self.name, self.kind, self.connection, self.distro or "", self.memory or 0,
+                                self.cpus or 0)
