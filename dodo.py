@@ -44,6 +44,11 @@ def task_initrd():
     yield from graph.steps("initrd")
 
 
+def task_kernel():
+    """kernel and ramdisk as files, for hypervisors that load them themselves"""
+    yield from graph.steps("kernel")
+
+
 def task_packages():
     """layer: distribution packages of the head or compute side"""
     yield from graph.steps("packages")

@@ -12,6 +12,7 @@ built, run or asked of the network here.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -92,6 +93,9 @@ def _distro_steps(distro: Distro) -> list[Step]:
         Step("initrd", name, f"small ramdisk with which machines of {name} find their root",
              "pipeline.build.initrd:build", parents=(Parent("layer", f"root:{name}"),), ships=("netboot",),
              tools=_LAYER_TOOLS),
+        Step("kernel", name, f"kernel and ramdisk of {name} as files, for hypervisors that load them themselves",
+             "pipeline.build.kernelfiles:build",
+             parents=(Parent("layer", f"root:{name}"), Parent("layer", f"initrd:{name}"))),
     ]
 
 
@@ -134,6 +138,7 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
 
 def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
     distro = recipes.distro(cluster.distro)
+    host = recipes.host(cluster.host).describe()
     tools = (Parent("toolroot", f"toolroot:{distro.architecture}"),
              Parent("bootloader", f"bootloader:{distro.architecture}"))
     steps: list[Step] = []
@@ -150,7 +155,7 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
         Step("disk", f"{name}/{cluster.head.name}", f"disk of the head node of {name}", "pipeline.build.disk:head",
              params={"cluster": cluster.to_json()}, parents=(*stacks["head"], *tools)),
         Step("vmconfig", name, f"domain definitions of {name}", "pipeline.build.vmconfig:build",
-             params={"cluster": cluster.to_json()}),
+             params={"cluster": cluster.to_json(), "host": dataclasses.asdict(host)}),
     ]
     steps += [
         Step("disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",

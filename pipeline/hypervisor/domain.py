@@ -6,16 +6,20 @@ what a machine is made of is decided once, and a second rendering can be held ag
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import uuid
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.description import Cluster, Machine, Role
+from pipeline.description import Cluster, Host, Machine, Role, Virtualization
 
 Accelerator = Literal["tcg", "kvm"]
 
 #: Where a machine finds the run folder of its cluster: the same path in every cluster's namespace.
 RUN = "/run/xen-oscar"
+#: Where a Xen host keeps what belongs to its clusters; several may share it, so each has a folder of its own there.
+XEN_FOLDER = "/var/lib/xen-oscar"
 
 _UUIDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:xen-oscar:domain:1")
 
@@ -54,6 +58,9 @@ class Kernel:
 class Domain:
     """One virtual machine.
 
+    `bootloader` takes the kernel from the machine's disk while the domain is made; with neither it nor `kernel`, the
+    firmware boots the disk.  `pci` are devices of the VM container (DDDD:BB:SS.F) that only this domain has.
+
     `console` is where all that it writes to its serial console is kept, `report` where the lines of its report
     channel arrive.  `accelerator` and `artifacts` (what it was made from: role and digest) are known when it starts.
     """
@@ -73,6 +80,11 @@ class Domain:
     kernel: Kernel | None = None
     accelerator: Accelerator = "tcg"
     artifacts: tuple[tuple[str, str], ...] = ()
+    hypervisor: Literal["qemu", "xen"] = "qemu"
+    virtualization: Virtualization = "hvm"
+    bootloader: Literal["", "pygrub"] = ""
+    pci: tuple[str, ...] = ()
+    on_reboot: Literal["restart", "destroy"] = "restart"
 
 
 def name_of(cluster: str, node: str) -> str:
@@ -80,8 +92,77 @@ def name_of(cluster: str, node: str) -> str:
     return f"{cluster}-{node}"
 
 
-def of(cluster: Cluster, machine: Machine) -> Domain:
-    """The domain that `machine` of `cluster` runs as.
+def uuid_of(cluster: str, node: str) -> str:
+    """The domain's identifier, the same wherever and whenever it is defined."""
+    return str(uuid.uuid5(_UUIDS, f"{cluster}/{node}"))
+
+
+def bridge_of(cluster: str, network: str) -> str:
+    """The bridge of a cluster's network on a Xen host, where clusters share one space of names of 15 characters."""
+    return f"xo{hashlib.sha256(cluster.encode()).hexdigest()[:5]}-{network}"[:15]
+
+
+def folder_of(cluster: str) -> str:
+    """Where a Xen host keeps the disks (`disks/`) and kernels (`boot/`) of a cluster."""
+    return f"{XEN_FOLDER}/{cluster}"
+
+
+def of(cluster: Cluster, machine: Machine, host: Host | None = None, arguments: str = "") -> Domain:
+    """The domain that `machine` of `cluster` runs as on `host` (QEMU without one).
+
+    `arguments` is the command line of the kernel where that comes from outside, which a Xen domain may want.
+    """
+    if host is not None and host.hypervisor == "xen":
+        return _on_xen(cluster, machine, arguments)
+    return _on_qemu(cluster, machine)
+
+
+def netboot(cluster: Cluster, node: Machine, host: Host, arguments: str) -> Domain:
+    """The domain that installs a compute node on a Xen host: the node itself but for its kernel.
+
+    It has the node's name and identifier, so the two never run at once, and it never runs twice in a row.  It gets
+    none of the node's PCI devices: the installer has no drivers for them.
+    """
+    folder = f"{folder_of(cluster.name)}/boot"
+    kernel = Kernel(f"{folder}/netboot-kernel", f"{folder}/netboot-initrd.img", arguments)
+    return dataclasses.replace(of(cluster, node, host, arguments), kernel=kernel, bootloader="", pci=(),
+                               on_reboot="destroy")
+
+
+def _on_xen(cluster: Cluster, machine: Machine, arguments: str) -> Domain:
+    """On Xen nothing boots from the network by itself: that is what netboot domains are for."""
+    folder = folder_of(cluster.name)
+    disks = [Disk(machine.device or f"{folder}/disks/{machine.name}", "raw", "xvda", serial="root", boot=1)]
+    if machine.role == "head":
+        disks += [Disk(f"{folder}/disks/sis", "raw", "xvdb", serial="sis", readonly=True),
+                  Disk(f"{folder}/disks/identity", "raw", "xvdc", serial="identity", readonly=True)]
+    paravirtualised = machine.virtualization != "hvm"
+    kernel = None
+    if paravirtualised and machine.boot == "kernel":
+        kernel = Kernel(f"{folder}/boot/kernel", f"{folder}/boot/initrd.img", arguments)
+    return Domain(
+        name=name_of(cluster.name, machine.name),
+        uuid=uuid_of(cluster.name, machine.name),
+        cluster=cluster.name,
+        node=machine.name,
+        role=machine.role,
+        architecture=cluster.architecture,
+        memory_mib=machine.memory_mib,
+        vcpus=machine.cpus,
+        disks=tuple(disks),
+        interfaces=tuple(Interface(bridge_of(cluster.name, card.network), card.mac) for card in machine.interfaces),
+        console="",  # xenconsoled keeps it, where the VM container's settings say
+        report="",
+        kernel=kernel,
+        hypervisor="xen",
+        virtualization=machine.virtualization,
+        bootloader="pygrub" if paravirtualised and machine.boot == "pygrub" else "",
+        pci=machine.pci,
+    )
+
+
+def _on_qemu(cluster: Cluster, machine: Machine) -> Domain:
+    """The domain for QEMU.
 
     The head node boots from its disk only.  A compute node tries its disk and then the network, so an empty disk
     leads to the installer by itself.
@@ -92,7 +173,7 @@ def of(cluster: Cluster, machine: Machine) -> Domain:
                   Disk(f"{RUN}/disks/identity.img", "raw", "vdc", serial="identity", readonly=True)]
     return Domain(
         name=name_of(cluster.name, machine.name),
-        uuid=str(uuid.uuid5(_UUIDS, f"{cluster.name}/{machine.name}")),
+        uuid=uuid_of(cluster.name, machine.name),
         cluster=cluster.name,
         node=machine.name,
         role=machine.role,

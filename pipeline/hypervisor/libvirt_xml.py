@@ -1,4 +1,4 @@
-"""The domain model as libvirt XML for QEMU.
+"""The domain model as libvirt XML: for QEMU here, for Xen in `xen_xml`.
 
 Elements are written in one fixed order, so equal domains give equal bytes.  What depends on the host that a machine
 starts on (accelerator, artifacts) is set by one function, which also adjusts a definition made earlier: the artifact
@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.description import Role
+from pipeline.hypervisor import xen_xml
 from pipeline.hypervisor.domain import Accelerator, Disk, Domain, Interface
+from pipeline.hypervisor.elements import text as _text
 
 #: The XML namespace of what we keep in a domain's metadata.
 NAMESPACE = "urn:xen-oscar:domain:1"
@@ -37,7 +39,7 @@ class Metadata:
 
 
 def render(domain: Domain) -> str:
-    """The definition of `domain`."""
+    """The definition of `domain`, for whichever hypervisor it is."""
     root = ET.Element("domain")
     _text(root, "name", domain.name)
     _text(root, "uuid", domain.uuid)
@@ -45,32 +47,17 @@ def render(domain: Domain) -> str:
     ET.SubElement(metadata, f"{{{NAMESPACE}}}machine", cluster=domain.cluster, node=domain.node, role=domain.role)
     _text(root, "memory", str(domain.memory_mib), unit="MiB")
     _text(root, "vcpu", str(domain.vcpus))
-    _operating_system(root, domain)
-    features = ET.SubElement(root, "features")
-    ET.SubElement(features, "acpi")
-    ET.SubElement(features, "apic")
-    ET.SubElement(root, "cpu")
-    ET.SubElement(root, "clock", offset="utc")
-    _text(root, "on_poweroff", "destroy")
-    _text(root, "on_reboot", "restart")
-    _text(root, "on_crash", "destroy")
-    devices = ET.SubElement(root, "devices")
-    for disk in domain.disks:
-        _disk(devices, disk)
-    ET.SubElement(devices, "controller", type="usb", model="none")
-    for interface in domain.interfaces:
-        _interface(devices, interface)
-    _console(devices, domain)
-    ET.SubElement(devices, "memballoon", model="none")
-    rng = ET.SubElement(devices, "rng", model="virtio")
-    _text(rng, "backend", "/dev/urandom", model="random")
-    ET.SubElement(devices, "panic", model="isa")
+    if domain.hypervisor == "xen":
+        xen_xml.fill(root, domain, _ARCHITECTURES.get(domain.architecture, domain.architecture))
+    else:
+        _fill(root, domain)
     _set_start(root, domain.accelerator, domain.artifacts)
     return _write(root)
 
 
 def for_start(definition: str, accelerator: Accelerator, artifacts: Iterable[tuple[str, str]]) -> str:
-    """`definition` as it is started on this host: with its accelerator, and with the digests it is made from."""
+    """`definition` as it is started on this host: with its accelerator (QEMU's), and with the digests it is made from.
+    """
     root = ET.fromstring(definition)
     _set_start(root, accelerator, artifacts)
     return _write(root)
@@ -94,6 +81,30 @@ def read_metadata(text: str) -> Metadata:
         accelerator="kvm" if machine.attrib.get("accelerator") == "kvm" else "tcg",
         artifacts=tuple((child.attrib["role"], child.attrib["digest"]) for child in artifacts),
     )
+
+
+def _fill(root: ET.Element, domain: Domain) -> None:
+    """Add how `domain` boots under QEMU and which devices it has."""
+    _operating_system(root, domain)
+    features = ET.SubElement(root, "features")
+    ET.SubElement(features, "acpi")
+    ET.SubElement(features, "apic")
+    ET.SubElement(root, "cpu")
+    ET.SubElement(root, "clock", offset="utc")
+    _text(root, "on_poweroff", "destroy")
+    _text(root, "on_reboot", "restart")
+    _text(root, "on_crash", "destroy")
+    devices = ET.SubElement(root, "devices")
+    for disk in domain.disks:
+        _disk(devices, disk)
+    ET.SubElement(devices, "controller", type="usb", model="none")
+    for interface in domain.interfaces:
+        _interface(devices, interface)
+    _console(devices, domain)
+    ET.SubElement(devices, "memballoon", model="none")
+    rng = ET.SubElement(devices, "rng", model="virtio")
+    _text(rng, "backend", "/dev/urandom", model="random")
+    ET.SubElement(devices, "panic", model="isa")
 
 
 def _operating_system(root: ET.Element, domain: Domain) -> None:
@@ -142,13 +153,15 @@ def _console(devices: ET.Element, domain: Domain) -> None:
 
 def _set_start(root: ET.Element, accelerator: Accelerator, artifacts: Iterable[tuple[str, str]]) -> None:
     """Set all that depends on where the machine starts, whatever stood there before."""
-    root.set("type", "kvm" if accelerator == "kvm" else "qemu")
     machine = _machine(root)
-    machine.set("accelerator", accelerator)
     for child in list(machine):
         machine.remove(child)
     for role, digest in artifacts:
         ET.SubElement(machine, f"{{{NAMESPACE}}}artifact", role=role, digest=digest)
+    if root.get("type") == "xen":
+        return
+    root.set("type", "kvm" if accelerator == "kvm" else "qemu")
+    machine.set("accelerator", accelerator)
     features = _child(root, "features")
     for element in features.findall("tcg"):
         features.remove(element)
@@ -177,10 +190,6 @@ def _child(root: ET.Element, path: str) -> ET.Element:
     if element is None:
         raise ValueError(f"no domain definition of ours: {path} is missing")
     return element
-
-
-def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
-    ET.SubElement(parent, tag, attributes).text = text
 
 
 def _boot(parent: ET.Element, order: int) -> None:

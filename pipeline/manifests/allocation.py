@@ -21,12 +21,12 @@ def describe(cluster: Cluster, distro: Distro) -> description.Cluster:
     public, private = cluster.networks.public, cluster.networks.private
     first = ipaddress.IPv4Address(private.first_node_address)
     head = _machine(
-        cluster.head.name, 0, cluster.head,
+        cluster, cluster.head.name, 0, cluster.head,
         _interface("eth0", "public", public, 0, public.head_address),
         _interface("eth1", "private", private, 0, private.head_address),
     )
     nodes = tuple(
-        _machine(f"{cluster.compute.prefix}{index}", index, cluster.compute,
+        _machine(cluster, f"{cluster.compute.prefix}{index}", index, cluster.compute,
                  _interface("eth0", "private", private, index, str(first + index - 1)))
         for index in range(1, cluster.compute.count + 1)
     )
@@ -44,7 +44,9 @@ def describe(cluster: Cluster, distro: Distro) -> description.Cluster:
     )
 
 
-def _machine(name: str, index: int, table: MachineTable, *interfaces: description.Interface) -> description.Machine:
+def _machine(cluster: Cluster, name: str, index: int, table: MachineTable,
+             *interfaces: description.Interface) -> description.Machine:
+    virtualization, boot, device, pci = cluster.xen.of(name)
     return description.Machine(
         name=name,
         role="compute" if index else "head",
@@ -57,6 +59,10 @@ def _machine(name: str, index: int, table: MachineTable, *interfaces: descriptio
             for item in table.filesystems
         ),
         interfaces=interfaces,
+        virtualization=virtualization,
+        boot=boot,
+        device=device,
+        pci=pci,
     )
 
 

@@ -28,6 +28,7 @@ from pipeline.manifests.fields import (
 )
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.mistakes import Faults, Key, did_you_mean, quoted, shown
+from pipeline.manifests.xen import XenTable
 
 #: With less, the kernel's OOM killer ends services while the machine boots.
 LEAST_MEMORY_MIB = 320
@@ -300,16 +301,20 @@ class Cluster(Manifest):
     """The networks."""
     packages: LocalPackages = LocalPackages()
     """Package files under test."""
+    xen: XenTable = XenTable()
+    """How the machines are run on a Xen host; nothing of it counts elsewhere."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [*self._name_faults(), *self._room_faults(), *self._opkg_faults()]
+        faults = [*self._name_faults(), *self._room_faults(), *self._opkg_faults(), *self._xen_faults()]
         if faults:
             raise Faults(faults)
         return self
 
     def _name_faults(self) -> Iterator[tuple[Key, str]]:
         prefix, name = self.compute.prefix, self.head.name
+        if name in ("sis", "identity"):
+            yield ("head", "name"), f"{quoted(name)} is the name of a disk of the head node; expected another name"
         if name == "localhost":
             yield ("head", "name"), '"localhost" means each machine itself; expected another name'
         if re.fullmatch(re.escape(prefix) + "[0-9]+", name):
@@ -329,6 +334,10 @@ class Cluster(Manifest):
         for index, name in enumerate(self.opkgs):
             if name in self.opkgs[:index]:
                 yield ("opkgs", index), f"{quoted(name)} is there twice; expected each OPKG once"
+
+    def _xen_faults(self) -> Iterator[tuple[Key, str]]:
+        for key, text in self.xen.faults(self.head.name, self.compute.prefix, self.compute.count):
+            yield ("xen", *key), text
 
 
 def _wrong_package_file(path: str) -> str:

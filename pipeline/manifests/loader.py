@@ -239,6 +239,8 @@ def _table(model: type[BaseModel], key: Key) -> type[BaseModel] | None:
     for part in key:
         if isinstance(part, int):
             current = next((item for item in get_args(current) if item is not Ellipsis), None)
+        elif get_origin(current) is dict:
+            current = get_args(current)[1]
         elif isinstance(current, type) and issubclass(current, BaseModel) and part in current.model_fields:
             current = current.model_fields[part].annotation
         else:

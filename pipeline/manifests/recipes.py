@@ -77,7 +77,10 @@ class Recipes:
         return loader.validate(self._document("distros", name), Distro)
 
     def _host(self, name: str) -> Host:
-        return loader.validate(self._document("hosts", name), Host)
+        document = self._document("hosts", name)
+        manifest = loader.validate(document, Host)
+        self._refer(document, [(("distro",), "distros", manifest.distro)])
+        return manifest
 
     def _netboot(self, name: str) -> Netboot:
         document = self._document("netboot", name)
