@@ -72,6 +72,11 @@ def task_toolroot():
     yield from graph.steps("toolroot")
 
 
+def task_xltools():
+    """Xen's xl, to check configurations with"""
+    yield from graph.steps("xltools")
+
+
 def task_bootloader():
     """boot loader for disks"""
     yield from graph.steps("bootloader")
@@ -100,6 +105,11 @@ def task_disk():
 def task_dom0():
     """disk, hypervisor and kernel of a testbed for Xen"""
     yield from graph.steps("dom0")
+
+
+def task_xenconfig():
+    """configurations for Xen's xl, accepted by libxl"""
+    yield from graph.steps("xenconfig")
 
 
 def task_vmconfig():

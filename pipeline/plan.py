@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Host
 from pipeline.manifests import opkg, opkgfolder
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
@@ -83,6 +83,7 @@ def _distro_steps(distro: Distro) -> list[Step]:
     name = distro.name
     return [
         *(_dom0_steps(distro) if distro.packages.dom0 else ()),
+        *(_xltools_steps(distro) if distro.packages.xl else ()),
         _index(distro),
         _lock(name, f"the base packages of {name}", distro, [*distro.packages.base, distro.kernel]),
         _fetch(name, f"base packages of {name}", distro),
@@ -114,6 +115,18 @@ def _dom0_steps(distro: Distro) -> list[Step]:
              "pipeline.build.dom0:build",
              parents=(*stack, Parent("layer", f"packages:{name}"),
                       Parent("toolroot", f"toolroot:{distro.architecture}")), ships=("dom0", "netboot")),
+    ]
+
+
+def _xltools_steps(distro: Distro) -> list[Step]:
+    name = f"xltools-{distro.name}"
+    return [
+        _lock(name, f"Xen's xl of {distro.name}", distro, list(distro.packages.xl)),
+        _fetch(name, f"packages of Xen's xl of {distro.name}", distro),
+        Step("xltools", distro.name, f"Xen's xl of {distro.name}, to check configurations with",
+             "pipeline.build.toolroot:build",
+             parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
+             tools=("dpkg-deb", *_LAYER_TOOLS)),
     ]
 
 
@@ -156,6 +169,9 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
              params={"cluster": cluster.to_json()}, parents=(*stacks["head"], *tools)),
         Step("vmconfig", name, f"domain definitions of {name}", "pipeline.build.vmconfig:build",
              params={"cluster": cluster.to_json(), "host": dataclasses.asdict(host)}),
+        Step("xenconfig", name, f"configurations of the machines of {name} for xl, accepted by libxl",
+             "pipeline.build.xenconfig:build", params={"cluster": cluster.to_json()},
+             parents=_xltools(recipes, distro, host), ships=("build/libxl_shim.c",)),
     ]
     steps += [
         Step("disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",
@@ -169,6 +185,14 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
                  *(Parent(machine.name, f"disk:{name}/{machine.name}") for machine in cluster.machines)),
         ships=("checks",)))
     return steps
+
+
+def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]:
+    """The xl that a cluster's configurations are checked with: its own distribution's, its host's, or any."""
+    others = [host.distro, *recipes.names("distros")]
+    candidates = [distro, *(recipes.distro(name) for name in others if name)]
+    found = next((one.name for one in candidates if one.packages.xl), "")
+    return (Parent("toolroot", f"xltools:{found}"),) if found else ()
 
 
 def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,

@@ -45,6 +45,8 @@ class DistroPackages(Table):
     """The packages that only compute nodes have."""
     dom0: Items[PackageName] = ()
     """The packages that make a Xen host of it: hypervisor, dom0 kernel, tools, libvirt; none = it is no testbed."""
+    xl: Items[PackageName] = ()
+    """The packages with which Xen configurations are checked: Xen's xl and the C compiler tcc; none = others' are."""
 
 
 class Distro(Manifest):
