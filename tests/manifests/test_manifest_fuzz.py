@@ -33,15 +33,19 @@ filesystems = [{ mount = "/", size = "3G" }, { mount = "swap", size = "fill" }]
 [networks.private]
 cidr = "10.1.0.0/24"
 first_node = "10.1.0.9"
+[xen.machines.node1]
+type = "pv"
+device = "/dev/vg0/node1"
+pci = ["03:00.0"]
 """
 
 words = st.sampled_from([
     "distro", "extends", "opkgs", "head", "compute", "networks", "private", "public", "packages", "name", "memory",
     "cpus", "disk", "filesystems", "mount", "size", "prefix", "count", "cidr", "host", "first_node", "mac_prefix",
-    "domain", "x y", ""])
+    "domain", "xen", "machines", "node1", "type", "boot", "device", "pci", "x y", ""])
 texts = st.one_of(
     st.sampled_from(["debian12", "c", "local", "slurm", "512M", "2G", "fill", "/", "swap", "10.1.0.0/24", "10.1.0.1",
-                     "node", "00:16:3e", "../x.deb"]),
+                     "node", "00:16:3e", "../x.deb", "pv", "hvm", "kernel", "/dev/sdb", "03:00.0"]),
     st.text(max_size=12),
 )
 scalars = st.one_of(texts, st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.dates(), st.times())
