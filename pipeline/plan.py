@@ -8,6 +8,7 @@ built, run or asked of the network here.
                                               └─ packages/compute ── opkgs/compute ── image (SIS)
     index ── lock ── fetch ── toolroot ─┬─ bootloader       (host-independent build tools)
                                         └─ netboot          (installer kernel and ramdisk)
+    index ── lock ── fetch ── xltools ── xenconfig          (configurations for Xen, read by libxl)
 """
 
 from __future__ import annotations

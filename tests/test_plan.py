@@ -40,6 +40,7 @@ def test_every_input_is_a_step_and_there_is_no_circle(plan: Plan) -> None:
 @pytest.mark.parametrize("task", [
     "lock:debian12", "fetch:debian12", "root:debian12", "headnode:debian12", "image:debian12", "netboot:amd64",
     "disk:debian12/head", "disk:debian12/node1", "vmconfig:debian12", "verify:debian12", "headnode:debian13",
+    "xltools:debian12", "xenconfig:debian12", "kernel:debian12", "vmconfig:debian12-xen",
 ])
 def test_artifacts_have_the_names_that_people_use(plan: Plan, task: str) -> None:
     assert task in plan.steps
@@ -47,6 +48,18 @@ def test_artifacts_have_the_names_that_people_use(plan: Plan, task: str) -> None
 
 def test_planning_twice_gives_the_same_plan(plan: Plan) -> None:
     assert planning.make(load(RECIPES)) == plan
+
+
+def test_configurations_are_checked_with_the_xl_that_is_nearest(recipes: Path) -> None:
+    def tools(cluster: str) -> list[str]:
+        return [parent.task for parent in planning.make(load(recipes)).steps[f"xenconfig:{cluster}"].parents]
+
+    assert (tools("debian12"), tools("debian13")) == (["xltools:debian12"], ["xltools:debian13"])
+    for distro, left in (("debian13", ["xltools:debian12"]), ("debian12", [])):
+        manifest = recipes / "distros" / f"{distro}.toml"
+        text = manifest.read_text()
+        manifest.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith("xl = ")))
+        assert tools("debian13") == left
 
 
 def test_netboot_does_not_depend_on_the_distribution_of_a_cluster(plan: Plan) -> None:
