@@ -120,6 +120,11 @@ def task_vmconfig():
 # --- running machines
 
 
+def task_xenhost():
+    """VM containers that run Xen: the testbed, started, or another one, asked"""
+    yield from graph.xenhosts()
+
+
 def task_boot():
     """start the head node from a throwaway overlay; its DHCP, TFTP, HTTP and rsync serve"""
     yield from graph.machines("boot", "start the head node of {}")

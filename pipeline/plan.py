@@ -183,9 +183,22 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
     steps.append(Step(
         "verify", name, f"verdict on the running cluster {name}", "pipeline.checks.verify:verify",
         parents=(Parent("image", f"image:{name}"), Parent("vmconfig", f"vmconfig:{name}"),
-                 *(Parent(machine.name, f"disk:{name}/{machine.name}") for machine in cluster.machines)),
+                 *(Parent(machine.name, f"disk:{name}/{machine.name}") for machine in cluster.machines),
+                 *_on_xen(cluster, host)),
         ships=("checks",)))
     return steps
+
+
+def _on_xen(cluster: Cluster, host: Host) -> list[Parent]:
+    """What a cluster on Xen is made of besides: checked configurations, the hypervisor, a kernel from outside."""
+    if host.hypervisor != "xen":
+        return []
+    parents = [Parent("xenconfig", f"xenconfig:{cluster.name}")]
+    if host.connection == "testbed":
+        parents.append(Parent("dom0", f"dom0:{host.distro}"))
+    if any(machine.boot == "kernel" for machine in cluster.machines):
+        parents.append(Parent("kernel", f"kernel:{cluster.distro}"))
+    return parents
 
 
 def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]:

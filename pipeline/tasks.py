@@ -59,8 +59,27 @@ class Graph:
                 "doc": doc.format(name),
                 "actions": [(_call, [self, name, phase])],
                 "uptodate": [(_has_reached, [self, name, phase])],
-                "task_dep": [f"{after}:{name}"] if after else list(self.plan.artifacts_of(name).values()),
+                "task_dep": [f"{after}:{name}"] if after else [*self.plan.artifacts_of(name).values(),
+                                                               *self._container(name)],
             }
+
+    def xenhosts(self) -> Iterator[Task]:
+        """VM containers that run Xen: the testbed is started, others are asked whether they can take machines."""
+        for name, host in self.plan.hosts.items():
+            if host.hypervisor == "xen":
+                testbed = host.connection == "testbed"
+                yield {
+                    "name": name,
+                    "doc": f"the VM container {name}: " + ("an emulated machine that runs Xen; leaves it running"
+                                                           if testbed else f"whether Xen answers at {host.connection}"),
+                    "actions": [(_xenhost, [self, name, "start"])],
+                    "uptodate": [(_xenhost, [self, name, "is_ready"])],
+                    "task_dep": [f"dom0:{host.distro}", "netboot:amd64"] if testbed else [],
+                }
+
+    def _container(self, cluster: str) -> list[str]:
+        host = self.plan.hosts[self.plan.clusters[cluster].host]
+        return [f"xenhost:{host.name}"] if host.hypervisor == "xen" else []
 
     def verdicts(self) -> Iterator[Task]:
         """Verification; `setup` starts the machines only when no verdict for these artifacts is in the store."""
@@ -93,6 +112,13 @@ class Graph:
                 "doc": f"end the cluster {name}: machines, networks, daemons",
                 "actions": [(_call, [self, name, "stop"])],
             }
+        for name, host in self.plan.hosts.items():
+            if host.connection == "testbed":
+                yield {
+                    "name": f"xenhost-{name}",
+                    "doc": f"end the testbed {name}, and all clusters on it",
+                    "actions": [(_xenhost, [self, name, "stop"])],
+                }
 
     def lifecycle(self, name: str) -> Lifecycle:
         """The running side of one cluster."""
@@ -154,3 +180,10 @@ def _has_verdict(graph: Graph, cluster: str, *_: object) -> bool:
 
 def _call(graph: Graph, cluster: str, what: str) -> None:
     getattr(graph.lifecycle(cluster), what)()
+
+
+def _xenhost(graph: Graph, host: str, what: str, *_: object) -> bool | None:
+    from pipeline.xenhost import host as xenhost
+
+    answer: bool | None = getattr(xenhost.of(graph.plan.hosts[host], graph.engine), what)()
+    return answer if what == "is_ready" else None

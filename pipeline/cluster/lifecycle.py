@@ -15,22 +15,22 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import doit
 
 from pipeline import events
 from pipeline.checks.result import Verdict
-from pipeline.cluster import records
+from pipeline.cluster import containers, records
 from pipeline.cluster.identity import Identity
 from pipeline.cluster.ssh import ClusterShell
 from pipeline.description import Cluster
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, namespace
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.namespace import Namespace
-from pipeline.hypervisor.watch import Progress, Signal, Watch, watch
+from pipeline.hypervisor.watch import Home, Progress, Signal, Watch, watch
 from pipeline.report.model import Phase
 from pipeline.step import Plan
 
@@ -56,6 +56,8 @@ class Lifecycle:
         self.engine = engine
         self.run_dir = engine.artifacts / "run" / name
         self.report_dir = engine.artifacts / "reports" / name
+        self._host = plan.hosts[self.cluster.host]
+        self._container = containers.of(plan, self.cluster, self.run_dir, engine)
         self._step = plan.steps[f"verify:{name}"]
 
     # --- questions
@@ -65,13 +67,14 @@ class Lifecycle:
         expected = self._digests()
         if expected is None:
             return False
-        home = namespace.alive(self.run_dir)
+        home = self._container.find()
         if home is None:
             self._because(phase, f"{self.cluster.name} does not run")
             return False
         try:
             with connect(home.libvirt_uri) as connection:
-                running = {item.metadata.node: item for item in machines.machines(connection)}
+                running = {item.metadata.node: item for item in machines.machines(connection)
+                           if item.metadata.cluster == self.cluster.name}
         except ClusterError as error:
             self._because(phase, error.message)
             return False
@@ -110,11 +113,12 @@ class Lifecycle:
 
     def states(self) -> dict[str, str]:
         """What each machine does now, by name; empty where the cluster does not run."""
-        home = namespace.alive(self.run_dir)
+        home = self._container.find()
         if home is None:
             return {}
         with connect(home.libvirt_uri) as connection:
-            return {item.metadata.node: item.state for item in machines.machines(connection)}
+            return {item.metadata.node: item.state for item in machines.machines(connection)
+                    if item.metadata.cluster == self.cluster.name}
 
     def shell(self) -> ClusterShell:
         """Ssh into the running cluster."""
@@ -144,14 +148,14 @@ class Lifecycle:
         with self._alone():
             self.stop()
             self.engine.collect()
-            self._prepare()
+            given = self._prepare()
             started = time.time()
             kind = self._accelerator()
             events.note(f"{self.cluster.name}: {kind.why}")
             with self._held(), contextlib.ExitStack() as stack:
-                home = namespace.start(self.run_dir, self.cluster.networks, cache=self.engine.artifacts / "cache")
+                home = self._container.start(given, self._kernels())
                 connection = stack.enter_context(connect(home.libvirt_uri))
-                self.record(Phase("", "namespace and libvirt", started, time.time(), kind.why))
+                self.record(Phase("", "networks and disks", started, time.time(), kind.why))
                 with self._watch(home, connection, "boot") as watching:
                     self._start_machine(connection, watching, self.cluster.head.name, "boot", {"READY"}, _BOOT)
                     watching.wait()
@@ -167,7 +171,7 @@ class Lifecycle:
 
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
-        namespace.stop(self.run_dir)
+        self._container.stop()
 
     def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
         with self._alone():
@@ -184,7 +188,9 @@ class Lifecycle:
     def _start_machine(self, connection: Connection, watching: Watch, name: str, phase: str, signals: set[Signal],
                        within: float) -> None:
         """Start one machine as its definition says, marked with what it is made of."""
-        definition = (self.engine.entry(self._step_task("vmconfig")).path / f"{name}.xml").read_text()
+        installing = phase == "install" and self._host.hypervisor == "xen"  # no firmware there to boot by network
+        file = f"{name}-netboot.xml" if installing else f"{name}.xml"
+        definition = (self.engine.entry(self._step_task("vmconfig")).path / file).read_text()
         marks = sorted((self._digests() or {}).items())
         watching.expect(name, phase, signals, within=within)
         machines.start(connection, libvirt_xml.for_start(definition, self._accelerator().accelerator, marks),
@@ -196,13 +202,14 @@ class Lifecycle:
         return accelerator.find(kernel, cache=self.engine.artifacts / "cache")
 
     @contextlib.contextmanager
-    def _watch(self, home: Namespace, connection: Connection, phase: str) -> Iterator[Watch]:
+    def _watch(self, home: Home, connection: Connection, phase: str) -> Iterator[Watch]:
         """Watch the machines, show their progress, and write down when what happened."""
 
         def show(progress: Progress) -> None:
             events.phase(f"{phase}:{self.cluster.name}", progress.machine, progress.step, progress.detail)
 
-        with watch(home, connection, show) as watching:
+        names = [machine.name for machine in self.cluster.machines]
+        with watch(home, connection, show) as watching, self._container.consoles(home, names):
             try:
                 yield watching
             finally:
@@ -226,10 +233,10 @@ class Lifecycle:
         """A cluster that does not get through a phase is ended, even if this run is killed; its disks and consoles
         stay for a look."""
         try:
-            with namespace.lease(self.run_dir):
+            with self._container.lease():
                 yield
         except BaseException:
-            namespace.stop(self.run_dir)
+            self._container.stop()
             raise
 
     def _opkg_phase(self, phase: str) -> None:
@@ -279,29 +286,44 @@ class Lifecycle:
             found[role] = entry.digest
         return found
 
-    def _home(self) -> Namespace:
-        home = namespace.alive(self.run_dir)
-        if home is None:
-            raise ClusterError(f"{self.cluster.name} does not run", hint=f"doit cluster:{self.cluster.name}")
-        return home
+    def _home(self) -> Home:
+        return containers.required(self._container.find(), self.cluster.name)
 
     def identity(self) -> Identity:
         """The cluster's secrets and keys; made on first use."""
         return Identity(self.engine.artifacts / "identity" / self.cluster.name, self.cluster)
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> list[disks.Given]:
         """A fresh run folder: overlays over the artifacts, the SIS image, the identity disk."""
         shutil.rmtree(self.run_dir, ignore_errors=True)
         folder = self.run_dir / "disks"
         folder.mkdir(parents=True)
         self.run_dir.chmod(0o700)
+        given = []
         for machine in self.cluster.machines:
-            disks.overlay(self.engine.entry(self._step_task(machine.name)).path / "disk.img",
-                          folder / f"{machine.name}.qcow2")
+            entry = self.engine.entry(self._step_task(machine.name))
+            base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
+            disks.overlay(base, overlay)
+            given.append(disks.Given(machine.name, overlay, base, entry.digest, device=machine.device))
         tasks = self.plan.artifacts_of(self.cluster.name).values()
         (self.run_dir / "uses").write_text("\n".join(self.engine.entry(task).key for task in tasks))  # for `collect`
-        disks.attach(self.engine.entry(self._step_task("image")).path / "sis.img", folder / "sis.img")
+        image = self.engine.entry(self._step_task("image"))
+        disks.attach(image.path / "sis.img", folder / "sis.img")
         self.identity().write_archive(folder / "identity.img")
+        given.append(disks.Given("sis", folder / "sis.img", image.path / "sis.img", image.digest, readonly=True))
+        given.append(disks.Given("identity", folder / "identity.img", folder / "identity.img", "", readonly=True))
+        return given
+
+    def _kernels(self) -> dict[str, Path]:
+        """What a hypervisor loads itself, by the name that definitions know; QEMU's machines boot by firmware."""
+        if self._host.hypervisor != "xen":
+            return {}
+        netboot = self.engine.entry(f"netboot:{self.cluster.architecture}").path
+        found = {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
+        if "kernel" in self.plan.artifacts_of(self.cluster.name):
+            own = self.engine.entry(self._step_task("kernel")).path
+            found |= {"kernel": own / "kernel", "initrd.img": own / "initrd.img"}
+        return found
 
     def timeline(self) -> list[Phase]:
         """What the machines did when, since they were booted."""

@@ -56,6 +56,11 @@ class ClusterShell:
                 self._shared = []
                 run(["ssh", *self._options, *shared, "-O", "exit", self._target], check=False, timeout=30)
 
+    @property
+    def command(self) -> list[str]:
+        """ssh with all that it needs to know to enter the head node, but for the address."""
+        return ["ssh", *self._options]
+
     def argv(self, machine: str, command: str, *, tty: bool) -> list[str]:
         """The ssh command line that runs `command`, which is shell text as ssh has it, or a login shell if empty."""
         words = ["ssh", *self._options, *self._shared, *(["-t"] if tty else []), self._target]

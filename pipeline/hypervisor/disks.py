@@ -7,6 +7,7 @@ what lies below it is absolute and the same inside a cluster's namespace as outs
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ClusterError
@@ -14,6 +15,22 @@ from pipeline.run import run
 
 #: An overlay grows as its machine writes; below this a cluster is not worth starting.
 _LEAST_FREE_MIB = 512
+
+
+@dataclass(frozen=True)
+class Given:
+    """A disk that a machine gets for one start: its name, its file, and the artifact that lies below it.
+
+    `digest` is the artifact's ("" = there is none: the file is this start's own), `device` a block device of the VM
+    container that takes the place of a file ("" = none).
+    """
+
+    name: str
+    file: Path
+    artifact: Path
+    digest: str
+    readonly: bool = False
+    device: str = ""
 
 
 def overlay(base: Path, path: Path) -> None:

@@ -62,7 +62,8 @@ class Domain:
     firmware boots the disk.  `pci` are devices of the VM container (DDDD:BB:SS.F) that only this domain has.
 
     `console` is where all that it writes to its serial console is kept, `report` where the lines of its report
-    channel arrive.  `accelerator` and `artifacts` (what it was made from: role and digest) are known when it starts.
+    channel arrive.  `nested`: it runs a hypervisor of its own, to which disks are handed while it
+    runs.  `accelerator` and `artifacts` (what it was made from: role and digest) are known when it starts.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Domain:
     console: str
     report: str
     kernel: Kernel | None = None
+    nested: bool = False
     accelerator: Accelerator = "tcg"
     artifacts: tuple[tuple[str, str], ...] = ()
     hypervisor: Literal["qemu", "xen"] = "qemu"

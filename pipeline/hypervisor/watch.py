@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from inotify_simple import INotify
 from inotify_simple import flags as inotify
@@ -34,7 +34,6 @@ from pipeline.errors import ClusterError
 from pipeline.hypervisor.connection import Connection, Event, Listener
 from pipeline.hypervisor.console import Console, Growing
 from pipeline.hypervisor.domain import name_of
-from pipeline.hypervisor.namespace import Namespace
 
 #: What can be expected of a machine: its services are up, its installation is done, it has powered off.
 Signal = Literal["READY", "DONE", "STOPPED"]
@@ -93,13 +92,31 @@ class _Machine:
     up: bool = False
 
 
+class Home(Protocol):
+    """Where a running cluster lives, as seen from here: a folder with its consoles and reports, a libvirt, ssh."""
+
+    @property
+    def cluster(self) -> str: ...
+
+    @property
+    def run_dir(self) -> Path: ...
+
+    @property
+    def libvirt_uri(self) -> str: ...
+
+    @property
+    def ssh_proxy_command(self) -> str: ...
+
+    def pidfd(self) -> int: ...
+
+
 class Watch:
     """Watches the machines of one cluster; `timeline` is what happened when."""
 
-    def __init__(self, namespace: Namespace, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(self, home: Home, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
         self.timeline: list[Span] = []
-        self._cluster = namespace.cluster
-        self._run_dir = namespace.run_dir
+        self._cluster = home.cluster
+        self._run_dir = home.run_dir
         self._listener = listener
         self._on_progress = on_progress
         self._machines: dict[str, _Machine] = {}
@@ -108,7 +125,7 @@ class Watch:
         self._poll = select.poll()
         self._reports = _changes_below(self._run_dir / "report")
         self._consoles = _changes_below(self._run_dir / "console")
-        self._end = namespace.pidfd()
+        self._end = home.pidfd()
         for descriptor in (self._reports, listener, self._end):
             self._poll.register(descriptor, select.POLLIN)
 
@@ -273,14 +290,14 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watch(namespace: Namespace, connection: Connection,
+def watch(home: Home, connection: Connection,
           on_progress: Callable[[Progress], None] = lambda _progress: None) -> Iterator[Watch]:
     """Watch the machines of a cluster for as long as the block lasts."""
     with connection.listen() as listener:
         try:
-            watching = Watch(namespace, listener, on_progress)
+            watching = Watch(home, listener, on_progress)
         except ProcessLookupError:
-            raise ClusterError(f"cluster {namespace.cluster} has ended") from None
+            raise ClusterError(f"cluster {home.cluster} has ended") from None
         with contextlib.closing(watching):
             yield watching
 

@@ -120,8 +120,8 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
 
 def test_the_small_ramdisk_needs_a_busybox(root: Path) -> None:
     with pytest.raises(BuildError, match="busybox"):
-        initrd._ramdisk(root, kernel.find(root))
+        initrd.ramdisk(root, kernel.find(root))
     (root / "bin").mkdir()
     (root / "bin/busybox").write_bytes(b"busybox")
-    names = listing(initrd._ramdisk(root, kernel.find(root)).archive())
+    names = listing(initrd.ramdisk(root, kernel.find(root)).archive())
     assert {"init", "usr/bin/sh", "modules/00-xen_blkfront.ko"} <= set(names)

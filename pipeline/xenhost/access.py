@@ -1,0 +1,104 @@
+"""A VM container that runs Xen, as the programs of this machine reach it: its libvirt's URI says how.
+
+`xen:///system` is this machine, `xen+ssh://root@MACHINE/system` another one, with libvirt's own parameters: `keyfile`,
+`no_verify`, `command` (a program instead of ssh).  Commands and files go the way that libvirt goes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ClusterError, CommandError
+from pipeline.run import Completed, run, spawn
+
+#: Seconds for a connection; an emulated machine takes one to five.
+_CONNECT = 60
+#: Seconds without a byte after which an upload is given up.
+_STALLED = 120
+
+
+@dataclass(frozen=True)
+class Access:
+    """The way to a VM container: its URI, and the ssh command line that ends with its address (() = this machine)."""
+
+    uri: str
+    ssh: tuple[str, ...]
+
+    @property
+    def proxy_command(self) -> str:
+        """For ssh's ProxyCommand: how machines on the container's bridges are reached ("" = directly)."""
+        return shlex.join([*self.ssh[:-1], "-W", "[%h]:%p", self.ssh[-1]]) if self.ssh else ""
+
+    def argv(self, script: str) -> list[str]:
+        """The command line that runs POSIX sh text there."""
+        return [*self.ssh, shlex.join(["sh", "-c", script])] if self.ssh else ["sh", "-c", script]
+
+    def run(self, script: str, *, within: float = 120) -> Completed:
+        """Run POSIX sh text there as root; raises ClusterError with the last lines when it fails."""
+        try:
+            done = run(self.argv(script), timeout=within + _CONNECT, check=False)
+        except CommandError as error:
+            raise ClusterError(f"{self}: no answer", tail=error.tail, hint=self._hint()) from None
+        if done.status:
+            broken = self.ssh and done.status == 255
+            words = (done.stderr or done.stdout).strip().splitlines()
+            raise ClusterError(f"{self}: {'cannot be reached' if broken else words[-1] if words else 'failed'}",
+                               tail="\n".join(words[-12:]), hint=self._hint() if broken else "")
+        return done
+
+    def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None) -> None:
+        """Bring a file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
+
+        rsync compares a checksum of the whole file when it has come, and moves it to its name only then.
+        """
+        partial = f"{target}.part"
+        words = ["rsync", "--times", "--sparse", "--partial", "--inplace", "--no-whole-file", "--compress",
+                 "--info=progress2", f"--timeout={_STALLED}", "--chmod=F600"]
+        where = partial
+        if self.ssh:
+            words += ["--rsh", shlex.join(self.ssh[:-1])]
+            where = f"{self.ssh[-1]}:{partial}"
+        with spawn([*words, source.resolve(strict=True), where], stdout=subprocess.PIPE,
+                   stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            said = ""
+            while data := os.read(process.stdout.fileno(), 4096):
+                said = (said + data.decode("utf-8", "replace"))[-2000:]
+                for percent in re.findall(r"\b(\d{1,3}%)", said.rpartition("\r")[2])[-1:]:
+                    on_progress(percent)
+            status = process.wait()
+        if status:
+            raise ClusterError(f"{self}: {source.name} could not be brought there",
+                               tail="\n".join(said.replace("\r", "\n").strip().splitlines()[-12:]),
+                               hint="run again: it goes on where it ended")
+        self.run(f"mv {shlex.quote(partial)} {shlex.quote(target)}")
+
+    def __str__(self) -> str:
+        return self.ssh[-1] if self.ssh else "this machine"
+
+    def _hint(self) -> str:
+        return f"is it on, and does this work: {shlex.join([*self.ssh, 'true'])}" if self.ssh else ""
+
+
+def of(uri: str) -> Access:
+    """The way that a libvirt URI names."""
+    parts = urllib.parse.urlsplit(uri)
+    if not parts.hostname:
+        return Access(uri, ())
+    given = dict(urllib.parse.parse_qsl(parts.query))
+    words = [given.get("command", "ssh"), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT}",
+             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", "LogLevel=ERROR"]
+    if parts.port:
+        words += ["-p", str(parts.port)]
+    if "keyfile" in given:
+        words += ["-i", given["keyfile"]]
+    if given.get("no_verify") == "1":
+        words += ["-o", "StrictHostKeyChecking=no"]
+    return Access(uri, (*words, f"{parts.username or 'root'}@{parts.hostname}"))
