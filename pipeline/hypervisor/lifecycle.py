@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
+import threading
 import time
-from collections.abc import Iterable
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import libvirt
 
@@ -16,7 +19,7 @@ from pipeline.hypervisor import libvirt_xml
 from pipeline.hypervisor.connection import Connection, plain_words
 from pipeline.hypervisor.libvirt_xml import Metadata
 
-State = Literal["running", "paused", "off", "crashed"]
+State = Literal["running", "paused", "off", "crashed", "saved"]
 
 _STATES: dict[int, State] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -27,6 +30,12 @@ _STATES: dict[int, State] = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
 }
 
+#: A mark in the definition of a machine that is off: its memory lies in that file.  Whoever defines the machine anew,
+#: to start it from its disk, takes the mark away, and with it the memory that would no longer fit the disk.
+_SAVED = "urn:xen-oscar:saved:1"
+
+#: What libvirt does at once, but for a hypervisor that hangs: seconds.
+_AT_ONCE = 60
 
 _LOG = "more is in libvirtd.log in the cluster's run folder"
 #: What libvirt and QEMU say when a machine does not start -> what to do.
@@ -44,6 +53,8 @@ class Running:
     name: str
     state: State
     metadata: Metadata
+    memory_mib: int
+    cpus: int
 
 
 def start(connection: Connection, definition: str, *, report: Path) -> None:
@@ -68,13 +79,73 @@ def machines(connection: Connection) -> list[Running]:
         for domain in connection.raw.listAllDomains():
             try:
                 text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt_xml.NAMESPACE)
-                state = _STATES.get(domain.state()[0], "off")
-                found.append(Running(domain.name(), state, libvirt_xml.read_metadata(text)))
+                number, memory_kib, _, cpus, _ = domain.info()
+                state = _STATES.get(number) or ("saved" if _saved_in(domain) else "off")
+                found.append(Running(domain.name(), state, libvirt_xml.read_metadata(text), memory_kib // 1024, cpus))
             except libvirt.libvirtError as error:
                 # not ours, or gone since the list was made
                 if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
                     raise
     return sorted(found, key=lambda machine: machine.name)
+
+
+def start_again(connection: Connection, name: str, *, report: Path) -> None:
+    """Start a machine from its disk, as it is defined; `report` as in `start`."""
+    domain = connection.domain(name)
+    report.unlink(missing_ok=True)
+    with plain_words(f"{name} cannot be started", hint=_LOG):
+        _bounded(domain.create, f"{name}: its start", _AT_ONCE)
+
+
+def pause(connection: Connection, name: str) -> None:
+    """Hold a machine; it keeps its memory, and time stands still for it."""
+    with plain_words(f"{name} cannot be paused"):
+        _bounded(connection.domain(name).suspend, f"{name}: its pause", _AT_ONCE)
+
+
+def resume(connection: Connection, name: str) -> None:
+    """Let a paused machine go on."""
+    with plain_words(f"{name} cannot go on"):
+        _bounded(connection.domain(name).resume, f"{name}: its going on", _AT_ONCE)
+
+
+def save(connection: Connection, name: str, file: str, *, within: float) -> None:
+    """Write a machine's memory to a file where libvirt runs, and end the machine.  If that fails, it runs on."""
+    domain = connection.domain(name)
+    # marked before: a run that is killed meanwhile must not leave a saved machine that nobody knows to be one
+    _mark_saved(domain, file)
+    try:
+        with plain_words(f"{name} cannot be saved", hint="is there space for its memory?"):
+            _bounded(lambda: domain.save(file), f"{name}: its memory is not saved", within, domain.abortJob)
+    except BaseException:
+        if domain.isActive():
+            _mark_saved(domain, "")
+        raise
+
+
+def restore(connection: Connection, name: str, *, within: float) -> None:
+    """Bring a saved machine back; it goes on where it was.  The file has served, and is the caller's to remove."""
+    domain = connection.domain(name)
+    file = _saved_in(domain)
+    if not file:
+        raise ClusterError(f"{name} is not saved")
+    # the mark goes first: memory that has come to life once must never do so again, over a disk that went on
+    _mark_saved(domain, "")
+    try:
+        with plain_words(f"{name} cannot be restored"):
+            definition = _definition_in(connection, file)
+            restore_it = (lambda: connection.raw.restoreFlags(file, definition)) if definition else (
+                lambda: connection.raw.restore(file))
+            _bounded(restore_it, f"{name}: its memory is not back", within, domain.abortJob)
+    except BaseException:
+        if not domain.isActive():
+            _mark_saved(domain, file)
+        raise
+
+
+def forget_saved(connection: Connection, name: str) -> None:
+    """A saved machine's memory is given up: it is off, and will start from its disk."""
+    _mark_saved(connection.domain(name), "")
 
 
 def shut_down(connection: Connection, names: Iterable[str], *, within: float = 30) -> list[str]:
@@ -114,3 +185,60 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
 def console_command(uri: str, name: str) -> list[str]:
     """The command that attaches this terminal to a machine's console; Ctrl-] leaves it."""
     return ["virsh", "--quiet", "--connect", uri, "console", "--force", name]
+
+
+def _saved_in(domain: Any) -> str:
+    """The file that holds the memory of a machine that is off, "" if it was not saved."""
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, _SAVED, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            return ""
+        raise
+    return ET.fromstring(text).get("file", "")
+
+
+def _mark_saved(domain: Any, file: str) -> None:
+    """Mark a machine as saved in `file`; "" takes the mark away."""
+    text = ET.tostring(ET.Element("saved", file=file), encoding="unicode") if file else None
+    with plain_words(f"{domain.name()} cannot be marked as saved"):
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, "saved" if file else None, _SAVED,
+                           libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+
+
+def _definition_in(connection: Connection, file: str) -> str:
+    """The definition in a file of memory, so that what the machine has reported stays: QEMU would begin a new file.
+
+    "" where there is nothing to be changed.
+    """
+    if connection.raw.getType() != "QEMU":
+        return ""
+    root = ET.fromstring(connection.raw.saveImageGetXMLDesc(file))
+    for source in root.iterfind("devices/channel[@type='file']/source"):
+        source.set("append", "on")
+    return ET.tostring(root, encoding="unicode")
+
+
+def _bounded(call: Callable[[], object], what: str, within: float, give_up: Callable[[], object] | None = None) -> None:
+    """Make a call to libvirt that itself knows no deadline, in a thread; late or interrupted, it is given up."""
+    failed: list[libvirt.libvirtError] = []
+
+    def make_it() -> None:
+        try:
+            call()
+        except libvirt.libvirtError as error:
+            failed.append(error)
+
+    calling = threading.Thread(target=make_it, name="libvirt-call", daemon=True)
+    calling.start()
+    try:
+        calling.join(within)
+    finally:
+        if calling.is_alive() and give_up is not None:
+            with contextlib.suppress(libvirt.libvirtError):  # it has just ended
+                give_up()
+            calling.join(_AT_ONCE)
+    if calling.is_alive() or (failed and failed[0].get_error_code() == libvirt.VIR_ERR_OPERATION_ABORTED):
+        raise ClusterError(f"{what} after {within:g} s")
+    if failed:
+        raise failed[0]
