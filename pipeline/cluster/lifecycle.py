@@ -23,6 +23,7 @@ from pipeline import events
 from pipeline.checks.result import Verdict
 from pipeline.cluster import containers, records
 from pipeline.cluster.identity import Identity
+from pipeline.cluster.machines import Machines
 from pipeline.cluster.ssh import ClusterShell
 from pipeline.description import Cluster
 from pipeline.engine import Engine
@@ -125,6 +126,10 @@ class Lifecycle:
         home = self._home()
         return ClusterShell(self.cluster, self.identity(), home.ssh_proxy_command, self.run_dir / "ssh.log")
 
+    def machines(self) -> Machines:
+        """Its machines one by one, to be started, stopped, saved."""
+        return Machines(self.cluster, self._container, self.run_dir, self._alone, self._watch)
+
     def console_argv(self, machine: str) -> list[str] | None:
         """The command that attaches to a machine's console; None where it does not run."""
         if self.states().get(machine) != "running":
@@ -172,6 +177,7 @@ class Lifecycle:
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
         self._container.stop()
+        shutil.rmtree(self.run_dir / "saved", ignore_errors=True)  # no machine is left that this could be restored to
 
     def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
         with self._alone():

@@ -1,0 +1,113 @@
+"""What is done to machines one by one, and how one sees that they took it; for any hypervisor and any guest.
+
+A guest is what answers shell text: `ask` runs it there and returns what it prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.machines import Machines
+from pipeline.hypervisor.connection import Connection
+
+Ask = Callable[[str], str]
+
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+class Silent(AssertionError):
+    """The guest does not answer."""
+
+
+class Terminal:
+    """A guest's shell on its serial console: it must be logged in there by itself, as all of ours are."""
+
+    def __init__(self, connection: Connection, domain: str, log: Path, *, patience: float) -> None:
+        self._connection = connection
+        self._domain = domain
+        self._log = log
+        self._patience = patience
+        self._count = 0
+
+    def ask(self, command: str, *, within: float = 0) -> str:
+        self._count += 1
+        mark = f"{self._count}x{time.monotonic_ns()}"
+        # the mark is put together there, so that the echo of what is typed is not taken for the answer
+        typed = f"echo @$(( 0 ))@{mark}@$( {command} )@\r"
+        pattern = re.compile(rf"@0@{mark}@(.*?)@", re.DOTALL)
+        deadline = time.monotonic() + (within or self._patience)
+        while time.monotonic() < deadline:
+            asked = time.monotonic()
+            with self._stream() as stream:
+                stream.send(typed.encode())
+                while time.monotonic() < min(deadline, asked + 10):
+                    found = pattern.search(self._log.read_text(errors="replace"))
+                    if found:
+                        return found[1].strip()
+                    time.sleep(0.1)
+        raise Silent(f"{command}; the console ends with: {self._log.read_text(errors='replace')[-500:]!r}")
+
+    @contextlib.contextmanager
+    def _stream(self) -> Iterator[Any]:
+        import libvirt
+
+        stream = self._connection.raw.newStream(libvirt.VIR_STREAM_NONBLOCK)
+        self._connection.domain(self._domain).openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        try:
+            yield stream
+        finally:
+            with contextlib.suppress(libvirt.libvirtError):
+                stream.abort()
+
+
+def state(machines: Machines, name: str) -> str:
+    return next(line.state for line in machines.lines() if line.machine == name)
+
+
+def pause_and_resume(machines: Machines, name: str, ask: Ask) -> None:
+    """A paused machine answers nothing; when it goes on, it answers what it was asked meanwhile."""
+    boot_id = ask(BOOT_ID)
+    with ThreadPoolExecutor(1) as pool:
+        machines.act("pause", [name])
+        try:
+            assert state(machines, name) == "paused"
+            answer = pool.submit(ask, BOOT_ID)
+            assert not wait([answer], timeout=10).done, "it answers while it is held"
+        finally:
+            machines.act("resume", [name])
+        assert state(machines, name) == "running"
+        assert answer.result() == boot_id
+
+
+def save_and_restore(machines: Machines, name: str, ask: Ask) -> tuple[float, float]:
+    """A saved machine is off, and a restored one goes on where it was; the seconds that both took."""
+    process = ask("(while :; do sleep 1; done) > /dev/null 2>&1 & echo $!")
+    boot_id = ask(BOOT_ID)
+    begin = time.monotonic()
+    machines.act("save", [name])
+    saved = time.monotonic()
+    assert state(machines, name) == "saved"
+    machines.act("restore", [name])
+    restored = time.monotonic()
+    assert state(machines, name) == "running"
+    assert ask(BOOT_ID) == boot_id
+    assert ask(f"kill {process} && echo lived") == "lived"
+    return saved - begin, restored - saved
+
+
+def stop_and_start(machines: Machines, name: str, ask: Ask, *, within: float = 120) -> list[str]:
+    """A machine that was stopped and started again is ready, with another boot id; what was told meanwhile."""
+    told: list[str] = []
+    boot_id = ask(BOOT_ID)
+    machines.act("stop", [name], lambda _machine, words: told.append(words), off_within=within)
+    assert state(machines, name) == "off"
+    machines.act("start", [name], lambda _machine, words: told.append(words))
+    assert state(machines, name) == "running"
+    assert ask(BOOT_ID) != boot_id
+    return told
