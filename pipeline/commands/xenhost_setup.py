@@ -1,0 +1,54 @@
+"""`doit xenhost-setup HOST [--yes]`: make a Xen host of a Debian machine, or say what that would take.
+
+All that is done there is in `pipeline/xenhost/setup.sh`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.commands.base import GraphCommand, nearest
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Graph
+
+#: Seconds: looking at a machine, and installing on a slow one behind a slow mirror.
+_LOOK, _INSTALL = 120, 3600
+
+
+class XenhostSetup(GraphCommand):
+    name = "xenhost-setup"
+    doc_purpose = "make a Xen host of a Debian machine; without --yes, say what that would change"
+    doc_usage = "HOST [--yes]"
+    doc_description = None
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("host", help="name of a VM container with a xen URI (recipes/hosts/NAME.toml)")
+        parser.add_argument("--yes", action="store_true", help="do it; the reboot that must follow is left to you")
+
+    def main(self, graph: Graph, args: argparse.Namespace) -> int:
+        from pipeline.xenhost import access
+
+        hosts = graph.plan.hosts
+        if args.host not in hosts:
+            raise nearest(args.host, hosts, "VM container")
+        connection = hosts[args.host].connection
+        if "://" not in connection:
+            raise UserError(f"{args.host} is no machine of yours: connection = \"{connection}\"",
+                            hint="describe the machine in recipes/hosts/NAME.toml: kind = \"xen\", connection = "
+                                 "\"xen+ssh://root@MACHINE/system\", or \"xen:///system\" for this one")
+        way = access.of(connection)
+        print(f"{args.host}: {way}" + (", which takes some minutes" if args.yes else ""), flush=True)
+        print(way.run(script(go=args.yes), within=_INSTALL if args.yes else _LOOK).stdout, end="")
+        return 0
+
+
+def script(*, go: bool) -> str:
+    """What runs on the machine."""
+    import pipeline.xenhost
+
+    text = Path(pipeline.xenhost.__file__).with_name("setup.sh").read_text()
+    return f"go={'yes' if go else ''}\n{text}"
