@@ -26,6 +26,8 @@ from pipeline.run import run, spawn
 from pipeline.store import Store, remove
 
 CLUSTER = "bench"
+#: The Xen host of clusters that a benchmark puts there.
+TESTBED = "xenhost-debian12"
 #: Everything that depends on the OPKGs and packages of the cluster.
 OUTPUTS = (f"headnode:{CLUSTER}", f"disk:{CLUSTER}/head", f"image:{CLUSTER}")
 #: Everything that its machines are made of.
@@ -104,8 +106,9 @@ def copy(manifest: str = "", *, kinds: Collection[str] = ()) -> Iterator[Checkou
         try:
             yield made
         finally:
-            if (made.artifacts / "run" / CLUSTER / "init.pid").exists():
-                run([DOIT, f"stop:{CLUSTER}"], env=made.env, cwd=made.top, check=False)
+            for name in (CLUSTER, TESTBED):
+                if (made.artifacts / "run" / name / "init.pid").exists():
+                    run([DOIT, f"stop:{name}"], env=made.env, cwd=made.top, check=False)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """From warm artifacts to a verified cluster of a head node and two compute nodes, phase by phase.
 
-`--first-run` measures instead what somebody sees who has just cloned the project: a clean clone of what is committed,
+`--xen` measures the same on nested Xen.  `--first-run` measures instead what somebody sees who has just cloned the project: a clean clone of what is committed,
 nothing cached, `./bootstrap doit cluster:debian12`.  System packages that are installed already stay so.
 """
 
@@ -15,7 +15,9 @@ from benchmarks.measure import TOP, Row, machine, report, say, start, timed
 from pipeline.cluster import records
 from pipeline.run import run
 
-_GOAL, _FIRST_GOAL = 120.0, 480.0
+_GOAL, _XEN_GOAL, _FIRST_GOAL = 120.0, 360.0, 480.0
+#: What makes of it a cluster on the testbed, as debian12-xen is.
+_ON_XEN = 'host = "debian12"\n[xen.machines.node1]\nboot = "kernel"\n'
 #: Phases shorter than this are not worth a line, in seconds.
 _NOTICEABLE = 0.5
 
@@ -23,27 +25,31 @@ _NOTICEABLE = 0.5
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--first-run", action="store_true", help="from a clean clone instead of warm artifacts")
-    if options.parse_args().first_run:
+    options.add_argument("--xen", action="store_true", help="on Xen, in the testbed, whose start is counted")
+    given = options.parse_args()
+    if given.first_run:
         _first_run()
     else:
-        _warm()
+        _warm(given.xen)
 
 
-def _warm() -> None:
+def _warm(xen: bool) -> None:
     before = machine()
-    with copy() as made:
+    with copy(_ON_XEN if xen else "") as made:
         say("making all artifacts")
-        made.doit(*MACHINES)
+        made.doit(*MACHINES, *((f"xenconfig:{CLUSTER}", "dom0:debian12", "kernel:debian12") if xen else ()))
         say("booting, installing, verifying")
         made.doit(f"stop:{CLUSTER}")
         done = made.doit("--fresh", f"cluster:{CLUSTER}")
         phases = records.read(made.artifacts / "run" / CLUSTER / "timeline.jsonl")
     first = min(phase.start for phase in phases)
-    rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=_GOAL, detail=done.detail())]
+    rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=_XEN_GOAL if xen else _GOAL, detail=done.detail())]
     rows += [Row(f"  {phase.machine or 'host'}: {phase.name}", phase.end - phase.start,
                  detail=f"from {phase.start - first:.1f} to {phase.end - first:.1f}")
              for phase in sorted(phases, key=lambda item: item.start) if phase.end - phase.start >= _NOTICEABLE]
-    report("cluster", "Warm artifacts to a verified cluster: head node and two compute nodes", rows, before)
+    where = " on nested Xen" if xen else ""
+    report("cluster-xen" if xen else "cluster",
+           f"Warm artifacts to a verified cluster{where}: head node and two compute nodes", rows, before)
 
 
 def _first_run() -> None:

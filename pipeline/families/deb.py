@@ -237,3 +237,5 @@ def fetch(job: Job) -> None:
         unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "
                     "what was fetched is kept, the next run goes on"), job.progress)
     out_of_pool(wanted, job.pool, job.out / "packages")
+    # as `sha256sum -c` takes it; and where nothing is wanted there is still an artifact that says so
+    (job.out / "SHA256SUMS").write_text("".join(f"{item.sha256}  packages/{item.name}\n" for item in wanted))

@@ -54,19 +54,27 @@ class Access:
         return done
 
     def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None) -> None:
-        """Bring a file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
+        """Bring a large file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
 
-        rsync compares a checksum of the whole file when it has come, and moves it to its name only then.
+        rsync compares a checksum of the whole file when it has come, and it gets its name only then.
         """
         partial = f"{target}.part"
-        words = ["rsync", "--times", "--sparse", "--partial", "--inplace", "--no-whole-file", "--compress",
-                 "--info=progress2", f"--timeout={_STALLED}", "--chmod=F600"]
-        where = partial
+        self._rsync(["--sparse", "--partial", "--inplace", "--no-whole-file", "--compress", "--info=progress2",
+                     "--copy-links", "--chmod=F600", str(source)], partial, on_progress)
+        self.run(f"mv {shlex.quote(partial)} {shlex.quote(target)}")
+
+    def upload_folder(self, source: Path, target: str) -> None:
+        """Bring the few files of a folder into the folder `target` there."""
+        self._rsync(["--recursive", "--copy-links", "--whole-file", "--chmod=F600", f"{source}/"], f"{target}/",
+                    lambda _percent: None)
+
+    def _rsync(self, words: list[str], target: str, on_progress: Callable[[str], None]) -> None:
+        where = target
+        command = ["rsync", "--times", f"--timeout={_STALLED}", *words]
         if self.ssh:
-            words += ["--rsh", shlex.join(self.ssh[:-1])]
-            where = f"{self.ssh[-1]}:{partial}"
-        with spawn([*words, source.resolve(strict=True), where], stdout=subprocess.PIPE,
-                   stderr=subprocess.STDOUT) as process:
+            command[1:1] = ["--rsh", shlex.join(self.ssh[:-1])]
+            where = f"{self.ssh[-1]}:{target}"
+        with spawn([*command, where], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             assert process.stdout is not None
             said = ""
             while data := os.read(process.stdout.fileno(), 4096):
@@ -75,10 +83,9 @@ class Access:
                     on_progress(percent)
             status = process.wait()
         if status:
-            raise ClusterError(f"{self}: {source.name} could not be brought there",
+            raise ClusterError(f"{self}: {words[-1]} could not be brought there",
                                tail="\n".join(said.replace("\r", "\n").strip().splitlines()[-12:]),
                                hint="run again: it goes on where it ended")
-        self.run(f"mv {shlex.quote(partial)} {shlex.quote(target)}")
 
     def __str__(self) -> str:
         return self.ssh[-1] if self.ssh else "this machine"

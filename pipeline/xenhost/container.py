@@ -48,6 +48,21 @@ REQUIRE_XEN = """\
 """
 
 
+#: libvirt would only say that the domain could not be created.  Where dom0's memory is not fixed, it is made smaller.
+_MEMORY = """\
+free=$(xl info free_memory)
+case $(xl info xen_commandline) in
+    *dom0_mem=*) ;;
+    *) free=$((free + $(xl list 0 | awk 'NR == 2 {{print $3}}') - 1024)) ;;
+esac
+[ "$free" -ge {needed} ] || {{
+    echo "{needed} MiB of memory are needed, $free MiB are free there: end other clusters, give the machines less, \
+or the container more" >&2
+    exit 1
+}}
+"""
+
+
 @dataclass(frozen=True)
 class XenHome:
     """A cluster that lives on a Xen host.  `testbed` is its namespace, if it is one of ours."""
@@ -136,8 +151,11 @@ class XenContainer:
             (self._run_dir / folder).mkdir(exist_ok=True)
         (self._run_dir / "container").write_text(self._mark(alive))
         self._access.run(REQUIRE_XEN + self._prepare_script())
+        boot = self._run_dir / "boot"
+        boot.mkdir()
         for name, path in kernels.items():
-            self._access.upload(path, f"{self._folder}/boot/{name}")
+            (boot / name).symlink_to(path)
+        self._access.upload_folder(boot, f"{self._folder}/boot")
         if self._testbed:
             self._attach(self._testbed, disks)
         else:
@@ -196,7 +214,9 @@ class XenContainer:
                     f'[ -z "$taken" ] || {{ echo "{taken}" >&2; exit 1; }}',
                     f"ip address replace {network.host_address}/{network.cidr.partition('/')[2]} dev {bridge}"]
             lines.append(f"ip link set {bridge} up")
-        return "\n".join(lines)
+        # page tables and rings of each take a few MiB besides
+        needed = sum(machine.memory_mib + 16 for machine in self._cluster.machines)
+        return _MEMORY.format(needed=needed) + "\n".join(lines)
 
     def _attach(self, testbed: Testbed, disks: Sequence[Given]) -> None:
         lines = ["set -e"]
@@ -213,6 +233,10 @@ class XenContainer:
             place = f"{self._folder}/disks/{disk.name}"
             if not disk.digest:  # secret, and this start's own
                 self._access.upload(disk.file, place)
+                continue
+            if disk.artifact.stat().st_blocks == 0:  # nothing but its size, which need not be brought
+                if not disk.device:
+                    self._access.run(f"truncate -s {disk.artifact.stat().st_size} {place}")
                 continue
             if self._access.run(f"[ -e {kept} ] && echo there || :").stdout.strip() != "there":
                 def show(percent: str, name: str = disk.name) -> None:
