@@ -222,19 +222,20 @@ class Machines:
         for name in names:
             if name not in known:
                 raise ClusterError(f"{name} is not installed yet", hint=f"doit cluster:{self.cluster.name}")
-            if known[name].state not in states:
-                raise ClusterError(f"{name} is {known[name].state}: {words}", hint=self._hint(known[name]))
+            state = known[name].state
+            if state not in states:
+                raise ClusterError(f"{name} is {state}: {words}", hint=self._hint({state}, f" {name}"))
         chosen = [line.machine for line in known.values()
                   if line.state in states and (not names or line.machine in names)]
         if not chosen:
             told = ", ".join(f"{line.machine} is {line.state}" for line in known.values())
-            raise ClusterError(f"{told}: {words}")
+            raise ClusterError(f"{told}: {words}", hint=self._hint({line.state for line in known.values()}))
         return chosen
 
-    def _hint(self, line: Line) -> str:
-        """What makes sense instead."""
-        return " or ".join(f"doit vm {action} {self.cluster.name} {line.machine}"
-                           for action in _FOLLOWS.get(line.state, ()))
+    def _hint(self, states: set[State], machine: str = "") -> str:
+        """What makes sense instead, where all are in one state."""
+        follows = _FOLLOWS.get(next(iter(states)), ()) if len(states) == 1 else ()
+        return " or ".join(f"doit vm {action} {self.cluster.name}{machine}" for action in follows)
 
     def _known(self, connection: Connection) -> dict[str, Line]:
         found = {item.metadata.node: Line(item.metadata.node, item.state, item.memory_mib, item.cpus)

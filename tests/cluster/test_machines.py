@@ -124,6 +124,10 @@ def test_memory_that_is_given_up(machines: Machines, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="node1 is saved: only one that is off can be started") as caught:
         machines.act("start", ["node1"])
     assert caught.value.hint == "doit vm restore one node1 or doit vm stop one node1"
+    machines.act("save", [])
+    with pytest.raises(ClusterError, match="head is saved, node1 is saved") as caught:
+        machines.act("start", [])
+    assert caught.value.hint == "doit vm restore one or doit vm stop one"
     told: list[str] = []
     machines.act("stop", ["node1"], lambda _machine, words: told.append(words))
     assert told == ["off; its saved memory is given up"]
