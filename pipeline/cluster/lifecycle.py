@@ -88,7 +88,8 @@ class Lifecycle:
             state = running[machine.name].state if machine.name in running else "not defined"
             said = self._said(machine.name)
             ready = state == "running" and "READY" in said
-            installed = phase == "install" and state == "off" and "DONE" in said
+            # what was ready once has been installed, whatever became of it since (`doit vm`)
+            installed = phase == "install" and ("READY" in said or (state == "off" and "DONE" in said))
             if not (ready or installed):
                 self._because(phase, f"{machine.name} is {state}, and not yet through with it")
                 return False
@@ -181,12 +182,18 @@ class Lifecycle:
 
     def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
         with self._alone():
-            home = self._home()
+            home, states = self._home(), self.states()
+            there = {name for name, state in states.items()
+                     if phase == "start" and state == "running" and "READY" in self._said(name)}
             with self._held(), connect(home.libvirt_uri) as connection:
+                wanted = [node.name for node in self.cluster.nodes if node.name not in there]
+                machines.destroy(connection, [domain.name_of(self.cluster.name, name) for name in wanted
+                                              if states.get(name, "off") != "off"])
                 with self._watch(home, connection, phase) as watching:
-                    watching.guard(self.cluster.head.name)
-                    for node in self.cluster.nodes:
-                        self._start_machine(connection, watching, node.name, phase, signals, within)
+                    for name in {self.cluster.head.name, *there}:
+                        watching.guard(name)
+                    for name in wanted:
+                        self._start_machine(connection, watching, name, phase, signals, within)
                     watching.wait()
                 if phase == "start":
                     self._opkg_phase(_NODES_UP)
