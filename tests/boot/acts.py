@@ -13,8 +13,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from pipeline import plan as planning
+from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Machines
+from pipeline.engine import Engine
 from pipeline.hypervisor.connection import Connection
+from pipeline.manifests.recipes import load
+from tests.boot.checkout import Checkout
 
 Ask = Callable[[str], str]
 
@@ -64,6 +69,23 @@ class Terminal:
         finally:
             with contextlib.suppress(libvirt.libvirtError):
                 stream.abort()
+
+
+def lifecycle_of(project: Checkout, cluster: str) -> Lifecycle:
+    """The running side of a cluster of a checkout."""
+    recipes = project.folder / "recipes"
+    plan = planning.make(load(recipes))
+    return Lifecycle(plan, cluster, Engine(plan.steps, project.artifacts, recipes))
+
+
+def by_ssh(lifecycle: Lifecycle, machine: str, *, patience: float = 300) -> Ask:
+    """Ask a machine of a whole cluster."""
+    def ask(command: str) -> str:
+        status, out, errors = lifecycle.shell().run(machine, f"{command}\n", timeout=patience)
+        assert status == 0, errors
+        return out.strip()
+
+    return ask
 
 
 def state(machines: Machines, name: str) -> str:
