@@ -1,7 +1,8 @@
 """From warm artifacts to a verified cluster of a head node and two compute nodes, phase by phase.
 
-`--xen` measures the same on nested Xen.  `--first-run` measures instead what somebody sees who has just cloned the project: a clean clone of what is committed,
-nothing cached, `./bootstrap doit cluster:debian12`.  System packages that are installed already stay so.
+`--xen` measures the same on nested Xen.  `--first-run` measures instead what somebody sees who has just cloned the
+project: a clean clone of what is committed, nothing cached, `./bootstrap doit cluster:debian12`.  System packages that
+are installed already stay so.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def _warm(xen: bool) -> None:
         done = made.doit("--fresh", f"cluster:{CLUSTER}")
         phases = records.read(made.artifacts / "run" / CLUSTER / "timeline.jsonl")
     first = min(phase.start for phase in phases)
-    rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=_XEN_GOAL if xen else _GOAL, detail=done.detail())]
+    goal = _XEN_GOAL if xen else _GOAL
+    rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=goal, detail=done.detail())]
     rows += [Row(f"  {phase.machine or 'host'}: {phase.name}", phase.end - phase.start,
                  detail=f"from {phase.start - first:.1f} to {phase.end - first:.1f}")
              for phase in sorted(phases, key=lambda item: item.start) if phase.end - phase.start >= _NOTICEABLE]

@@ -35,10 +35,11 @@ class Given:
     def start(self) -> None:
         """Raise ClusterError unless its libvirt and Xen answer."""
         way = access.of(self._host.connection)
-        facts = way.run(REQUIRE_XEN + "xl info | awk -F ' *: ' '/^(xen_version|free_memory)/ {print $2}'").stdout
+        facts = way.run(REQUIRE_XEN + "xl info | awk -F ' *: ' '/^(xen_version|free_memory)/ {print $1, $2}'").stdout
         with connect(way.uri):
-            version, free = (*facts.split(), "?", "?")[:2]
-            events.note(f"{self._host.name}: Xen {version}, {free} MiB free, libvirt at {way.uri}")
+            known = dict(line.split() for line in facts.splitlines())
+            events.note(f"{self._host.name}: Xen {known['xen_version']}, {known['free_memory']} MiB free, "
+                        f"libvirt at {way.uri}")
 
     def stop(self) -> bool:
         return False

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot import checkout
+from tests.boot import acts, checkout
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.boot
 TESTBED = 'kind = "xen"\nconnection = "testbed"\ndistro = "debian12"\nmemory = "3G"\ncpus = 2\n'
 #: As little as can be installed.
 SMALL = 'distro = "debian12"\nopkgs = ["sis", "base"]\n'
+DISK = 'filesystems = [{ mount = "/", size = "1G" }, { mount = "swap", size = "64M" }]\n'
 URI = "xen+ssh://root@10.76.0.1/system?command={}&no_tty=1"
 
 
@@ -85,6 +86,14 @@ def test_it_is_xen_that_they_run_on(running: Checkout) -> None:
     assert "ci-xen: running; artifacts ready; passed" in console
 
 
+def test_machines_are_paused_saved_and_brought_back(running: Checkout) -> None:
+    lifecycle = acts.lifecycle_of(running, "ci-xen")
+    machines, ask = lifecycle.machines(), acts.by_ssh(lifecycle, "node2")
+    acts.pause_and_resume(machines, "node2", ask)
+    acts.save_and_restore(machines, "node2", ask)
+    assert acts.stop_and_start(machines, "node2", ask)[-1] == "ready"
+
+
 def test_stopping_leaves_nothing_on_the_container(running: Checkout) -> None:
     assert running.doit("stop:ci-xen").status == 0
     assert "ci-xen" not in dom0(running, "xl list; ls /var/lib/xen-oscar; ls /var/log/xen/console")
@@ -103,7 +112,7 @@ def test_a_machine_that_does_not_fit_is_told(testbed: Checkout) -> None:
 def test_a_remote_host_gets_its_disks_by_upload_and_a_netboot_domain_that_ends_early_is_told(
         testbed: Checkout) -> None:
     (testbed.folder / "recipes/hosts/remote.toml").write_text(f'kind = "xen"\nconnection = "{uri(testbed)}"\n')
-    testbed.write_cluster("remote-xen", f'{SMALL}host = "remote"\n[compute]\ncount = 1\n')
+    testbed.write_cluster("remote-xen", f'{SMALL}host = "remote"\n[head]\n{DISK}[compute]\n{DISK}count = 1\n')
     run = testbed.doit("boot:remote-xen")
     assert run.status == 0, run.output
     assert "upload" in run.output
