@@ -49,9 +49,12 @@ class Vm(GraphCommand):
         for name in args.machines:
             if name not in names:
                 raise nearest(name, names, "machine")
-        events.subscribe(_tell)
-        lifecycle.machines().act(args.action, args.machines, lambda machine, words: print(f"{machine}: {words}"),
-                                 wait=not getattr(args, "no_wait", False))
+        unsubscribe = events.subscribe(_tell)
+        try:
+            lifecycle.machines().act(args.action, args.machines, lambda machine, words: print(f"{machine}: {words}"),
+                                     wait=not getattr(args, "no_wait", False))
+        finally:
+            unsubscribe()
         return 0
 
     def _list(self, graph: Graph, cluster: str | None) -> int:
