@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import checks, events, report
 from pipeline.checks.result import Result, Verdict
@@ -43,19 +43,20 @@ def verify(life: Lifecycle, step: Step) -> None:
     told = io.StringIO()
     report.show(verdict, told)
     events.note(told.getvalue().rstrip())
+    key = engine.keys.key(step)
+    assert key is not None  # the cluster runs, so all that it is made of is built
+    # an earlier one on the same artifacts: worth nothing if this one is bad, and it tells of other times if it is good
+    engine.store.remove(key)
     if not verdict.passed:
-        life.forget_verdict()  # an earlier one on the same artifacts is worth nothing now
         raise ClusterError(
             f"{cluster.name}: {len(verdict.bad)} of {len(verdict.results)} checks did not pass",
             tail="\n".join(f"{item.machine}: {item.name}: {item.message}" for item in verdict.bad[:12]),
             hint=f"the cluster is left running: doit ssh {cluster.name}", log=page)
-    _keep(engine.store, life, step, verdict)
+    _keep(engine.store, key, step, verdict, engine.keys.ingredients(step))
 
 
-def _keep(store: Store, life: Lifecycle, step: Step, verdict: Verdict) -> None:
+def _keep(store: Store, key: str, step: Step, verdict: Verdict, ingredients: Mapping[str, Any] | None) -> None:
     """Publish the verdict under the key of what it was given for."""
-    key, ingredients = life.engine.keys.key(step), life.engine.keys.ingredients(step)
-    assert key is not None  # the cluster runs, so all that it is made of is built
     with store.building(key) as folder:
         (folder / "files").mkdir()
         (folder / "files" / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
