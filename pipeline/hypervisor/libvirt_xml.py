@@ -24,9 +24,10 @@ REPORT_CHANNEL = "org.xen-oscar.report"
 _TB_CACHE_MIB = 64
 #: The code of several machines goes through the processors of one that runs a hypervisor.
 _NESTED_TB_CACHE_MIB = 1024
-#: A hypervisor wants the fullest model that is emulated, but for what does harm there: with SMAP Xen's dom0 dies at
-#: once, with AVX or XSAVE memory was seen to be silently corrupted (Xen 4.17 in QEMU 7.2).
-_NESTED_WITHOUT = ("smap", "smep", "xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku", "la57")
+#: A hypervisor wants the fullest model that is emulated, but for what does harm there (Xen 4.17 in QEMU 7.2): with
+#: SMAP Xen's dom0 dies at once, with AVX or XSAVE memory was seen to be silently corrupted, RDTSCP ends hardware
+#: virtualised machines, and with ERMS everybody copies memory byte by byte, of which each is emulated by itself.
+_NESTED_WITHOUT = ("smap", "smep", "xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku", "la57", "rdtscp", "erms")
 _ARCHITECTURES = {"amd64": "x86_64", "i386": "i686"}
 
 ET.register_namespace("xo", NAMESPACE)
