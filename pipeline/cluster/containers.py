@@ -28,11 +28,14 @@ class Container(Protocol):
     def start(self, disks: Sequence[Given], kernels: Mapping[str, Path]) -> Home:
         """Make the cluster's networks and bring its disks; machines can be started then."""
 
+    def check(self, home: Home) -> None:
+        """Raise ClusterError where machines can't be started because what the cluster needs has gone meanwhile."""
+
     def stop(self) -> None:
         """End the cluster's machines and networks."""
 
     def lease(self) -> AbstractContextManager[None]:
-        """Within the block half a cluster does not outlive this run where the container can see to that."""
+        """Within the block half a cluster does not outlive this run."""
 
     def consoles(self, home: Home, names: Sequence[str]) -> AbstractContextManager[None]:
         """Within the block what machines write arrives in the run folder."""
@@ -51,6 +54,9 @@ class Private:
 
     def start(self, disks: Sequence[Given], kernels: Mapping[str, Path]) -> Home:
         return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache)
+
+    def check(self, home: Home) -> None:
+        pass  # what a cluster has is its own, and goes with it
 
     def stop(self) -> None:
         namespace.stop(self._run_dir)

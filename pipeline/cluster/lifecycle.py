@@ -9,7 +9,6 @@ seen, ended and booted afresh.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import time
@@ -22,17 +21,18 @@ import doit
 from pipeline import events
 from pipeline.checks.result import Verdict
 from pipeline.cluster import containers, records
-from pipeline.cluster.identity import Identity
 from pipeline.cluster.machines import Machines
-from pipeline.cluster.ssh import ClusterShell
 from pipeline.description import Cluster
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, UserError
+from pipeline.exclusive import exclusive
 from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.watch import Home, Progress, Signal, Watch, watch
+from pipeline.identity import Identity
 from pipeline.report.model import Phase
+from pipeline.ssh import ClusterShell
 from pipeline.step import Plan
 
 #: Deadlines in seconds: three to five times what was measured for two nodes on two emulated processors.
@@ -163,7 +163,8 @@ class Lifecycle:
                 connection = stack.enter_context(connect(home.libvirt_uri))
                 self.record(Phase("", "networks and disks", started, time.time(), kind.why))
                 with self._watch(home, connection, "boot") as watching:
-                    self._start_machine(connection, watching, self.cluster.head.name, "boot", {"READY"}, _BOOT)
+                    watching.expect(self.cluster.head.name, "boot", {"READY"}, within=_BOOT)
+                    self._start_machine(connection, self.cluster.head.name, "boot")
                     watching.wait()
                 self._opkg_phase(_HEAD_UP)
 
@@ -187,25 +188,25 @@ class Lifecycle:
                      if phase == "start" and state == "running" and "READY" in self._said(name)}
             with self._held(), connect(home.libvirt_uri) as connection:
                 wanted = [node.name for node in self.cluster.nodes if node.name not in there]
+                self._container.check(home)
                 machines.destroy(connection, [domain.name_of(self.cluster.name, name) for name in wanted
                                               if states.get(name, "off") != "off"])
                 with self._watch(home, connection, phase) as watching:
                     for name in {self.cluster.head.name, *there}:
                         watching.guard(name)
                     for name in wanted:
-                        self._start_machine(connection, watching, name, phase, signals, within)
+                        watching.expect(name, phase, signals, within=within)
+                        self._start_machine(connection, name, phase)
                     watching.wait()
                 if phase == "start":
                     self._opkg_phase(_NODES_UP)
 
-    def _start_machine(self, connection: Connection, watching: Watch, name: str, phase: str, signals: set[Signal],
-                       within: float) -> None:
+    def _start_machine(self, connection: Connection, name: str, phase: str) -> None:
         """Start one machine as its definition says, marked with what it is made of."""
         installing = phase == "install" and self._host.hypervisor == "xen"  # no firmware there to boot by network
         file = f"{name}-netboot.xml" if installing else f"{name}.xml"
         definition = (self.engine.entry(self._step_task("vmconfig")).path / file).read_text()
         marks = sorted((self._digests() or {}).items())
-        watching.expect(name, phase, signals, within=within)
         machines.start(connection, libvirt_xml.for_start(definition, self._accelerator().accelerator, marks),
                        report=self.run_dir / "report" / name)
 
@@ -229,17 +230,11 @@ class Lifecycle:
                 self.record(*(Phase(span.machine, f"{span.phase}/{span.step}" if span.step else span.phase,
                                      span.start, span.end) for span in watching.timeline))
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
         """No other run brings this cluster up meanwhile."""
-        self.run_dir.parent.mkdir(parents=True, exist_ok=True)
-        with (self.run_dir.parent / f".{self.cluster.name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ClusterError(f"another run is bringing {self.cluster.name} up",
-                                   hint=f"wait for it, or end it all: doit stop:{self.cluster.name}") from None
-            yield
+        name = self.cluster.name
+        return exclusive(self.run_dir.parent / f".{name}.lock", f"another run is bringing {name} up",
+                         hint=f"wait for it, or end it all: doit stop:{name}")
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:

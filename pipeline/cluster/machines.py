@@ -166,6 +166,7 @@ class Machines:
     def _start(self, home: Home, connection: Connection, chosen: Sequence[str], known: Mapping[str, Line], show: Show,
                wait: bool) -> None:
         """The head node first: others may want its services to become ready."""
+        self._container.check(home)
         head = self.cluster.head.name
         for group in ([name for name in chosen if name == head], [name for name in chosen if name != head]):
             if not group:
@@ -249,7 +250,7 @@ class Machines:
         return domain.name_of(self.cluster.name, name)
 
     def _shelf(self, home: Home) -> Shelf:
-        from pipeline.xenhost.container import XenHome
+        from pipeline.xenhost.home import XenHome
 
         return RemoteShelf(self.cluster.name, home.access.run) if isinstance(home, XenHome) else LocalShelf(
             self._run_dir)

@@ -32,6 +32,10 @@ class Inspect(GraphCommand):
         name = args.machine or cluster.head.name
         if name not in [machine.name for machine in cluster.machines]:
             raise nearest(name, [machine.name for machine in cluster.machines], "machine")
+        host = graph.plan.hosts[cluster.host]
+        if "://" in host.connection:
+            raise UserError(f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
+                            hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
         disk, format = graph.artifacts / "run" / cluster.name / "disks" / f"{name}.qcow2", "qcow2"
         if not disk.exists():
             entry = graph.engine.store.linked(f"disk:{cluster.name}/{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 #: Terminal control: CSI sequences, OSC strings, charset and keypad switches, and control characters.
@@ -12,22 +13,40 @@ _CONTROL = re.compile(
     rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x07\x0a-\x1f\x7f]")
 _ERASED = re.compile(rb"[^\x08]\x08")
 
+#: Patterns and how to say what they mean.
+_Signs = Sequence[tuple[re.Pattern[str], str]]
+
+
+def _signs(*signs: tuple[str, str]) -> _Signs:
+    return tuple((re.compile(pattern), words) for pattern, words in signs)
+
+
 #: What a machine does not recover from, and how to say it.  The kernel's and programs' own full phrases, so that a
 #: file name or a log line that speaks of such a thing is not taken for it.
-_FATAL: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), words) for pattern, words in (
-        (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
-        (r"Out of memory: Killed process \d+ \(([^)]*)\)", "out of memory: {0} was killed; give it more memory"),
-        (r"^(?:\[[ \d.]+\] )?xen-oscar: FAIL ?(.*)", "{0}"),
-        (r"VFS: (?:Unable to mount root fs|Cannot open root device) (.*)", "no root file system: {0}"),
-        (r"ALERT!\s+(\S+) does not exist\.", "no root file system: {0} does not exist"),
-        (r"^You are in (emergency|rescue) mode\b", "systemd went into {0} mode"),
-        (r"Cannot open access to console, the root account is locked", "systemd went into emergency mode"),
-        (r"^(?:error: .*)?Entering rescue mode|^grub rescue>", "the boot loader finds no system on the disk"),
-        (r"^No bootable device", "neither disk nor network gave it a system"),
-        (r"^Nothing to boot\b(.*)", "network boot: nothing to boot{0}"),
-        (r"^BUG: unable to handle (.*)", "kernel fault: {0}"),
-    )
+_FATAL = _signs(
+    (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
+    (r"Out of memory: Killed process \d+ \(([^)]*)\)", "out of memory: {0} was killed; give it more memory"),
+    (r"^(?:\[[ \d.]+\] )?xen-oscar: FAIL ?(.*)", "{0}"),
+    (r"VFS: (?:Unable to mount root fs|Cannot open root device) (.*)", "no root file system: {0}"),
+    (r"ALERT!\s+(\S+) does not exist\.", "no root file system: {0} does not exist"),
+    (r"^You are in (emergency|rescue) mode\b", "systemd went into {0} mode"),
+    (r"Cannot open access to console, the root account is locked", "systemd went into emergency mode"),
+    (r"^(?:error: .*)?Entering rescue mode|^grub rescue>", "the boot loader finds no system on the disk"),
+    (r"^No bootable device", "neither disk nor network gave it a system"),
+    (r"^Nothing to boot\b(.*)", "network boot: nothing to boot{0}"),
+    (r"^(?:\[[ \d.]+\] )?BUG: unable to handle (.*)", "kernel fault: {0}"),
+    (r"^(?:\[[ \d.]+\] )?general protection fault\b.*: \d+ \[#\d+\]", "kernel fault: general protection"),
+)
+
+#: What the kernel of a VM container says when all of its machines are in doubt.  On Xen in QEMU 7.2, general
+#: protection faults of its programs were the first sign of a processor that computes wrongly.
+FATAL_TO_ALL = _signs(
+    (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
+    (r"Out of memory: Killed process \d+ \(([^)]*)\)", "out of memory: {0} was killed"),
+    (r"\bBUG: unable to handle (.*)", "kernel fault: {0}"),
+    (r"\bgeneral protection fault\b.*: \d+ \[#\d+\]", "kernel fault: general protection"),
+    (r"\btraps: (\S+)\[\d+\] general protection fault", "general protection fault in {0}"),
+    (r"\bI/O error, dev (?!fd|sr)([^\s,]+)", "I/O error on {0}"),
 )
 
 
@@ -40,9 +59,9 @@ def strip(data: bytes) -> str:
     return data.decode("utf-8", "replace").rstrip()
 
 
-def find_fatal(line: str) -> str:
+def find_fatal(line: str, fatal: _Signs = _FATAL) -> str:
     """Why this line means that the machine is lost, "" if it does not."""
-    for pattern, words in _FATAL:
+    for pattern, words in fatal:
         found = pattern.search(line)
         if found:
             return words.format(*(group or "" for group in found.groups())).strip() or line
@@ -91,8 +110,9 @@ class Growing:
 class Console:
     """A machine's console as it grows: its last lines, and why the machine is lost once it is."""
 
-    def __init__(self, path: Path, *, keep: int = 15) -> None:
+    def __init__(self, path: Path, *, keep: int = 15, fatal: _Signs = _FATAL) -> None:
         self._file = Growing(path)
+        self._fatal = fatal
         self._file.skip()
         self._last: deque[str] = deque(maxlen=keep)
         self._lost = ""
@@ -106,13 +126,13 @@ class Console:
         """Take in what is new; the reason why the machine is lost, "" if nothing has said so yet."""
         for data in self._file.lines():
             self._take(strip(data))
-        return self._lost or find_fatal(strip(self._file.unfinished))
+        return self._lost or find_fatal(strip(self._file.unfinished), self._fatal)
 
     def _take(self, line: str) -> None:
         # the lines that led to the end tell more than the register dump after it
         if line and not self._lost:
             self._last.append(line)
-            self._lost = find_fatal(line)
+            self._lost = find_fatal(line, self._fatal)
 
     @property
     def tail(self) -> str:

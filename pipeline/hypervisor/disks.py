@@ -32,6 +32,11 @@ class Given:
     readonly: bool = False
     device: str = ""
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether the artifact is nothing but a size."""
+        return self.artifact.stat().st_blocks == 0
+
 
 def overlay(base: Path, path: Path) -> None:
     """A new, empty qcow2 overlay at `path` over the raw disk `base`; what lay at `path` is thrown away."""

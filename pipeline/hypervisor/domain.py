@@ -114,9 +114,23 @@ def of(cluster: Cluster, machine: Machine, host: Host | None = None, arguments: 
 
     `arguments` is the command line of the kernel where that comes from outside, which a Xen domain may want.
     """
+    domain = Domain(
+        name=name_of(cluster.name, machine.name),
+        uuid=uuid_of(cluster.name, machine.name),
+        cluster=cluster.name,
+        node=machine.name,
+        role=machine.role,
+        architecture=cluster.architecture,
+        memory_mib=machine.memory_mib,
+        vcpus=machine.cpus,
+        disks=(),
+        interfaces=(),
+        console="",
+        report="",
+    )
     if host is not None and host.hypervisor == "xen":
-        return _on_xen(cluster, machine, arguments)
-    return _on_qemu(cluster, machine)
+        return _on_xen(domain, machine, arguments)
+    return _on_qemu(domain, machine)
 
 
 def netboot(cluster: Cluster, node: Machine, host: Host, arguments: str) -> Domain:
@@ -131,30 +145,22 @@ def netboot(cluster: Cluster, node: Machine, host: Host, arguments: str) -> Doma
                                on_reboot="destroy")
 
 
-def _on_xen(cluster: Cluster, machine: Machine, arguments: str) -> Domain:
-    """On Xen nothing boots from the network by itself: that is what netboot domains are for."""
-    folder = folder_of(cluster.name)
-    disks = [Disk(machine.device or f"{folder}/disks/{machine.name}", "raw", "xvda", serial="root", boot=1)]
-    if machine.role == "head":
-        disks += [Disk(f"{folder}/disks/sis", "raw", "xvdb", serial="sis", readonly=True),
-                  Disk(f"{folder}/disks/identity", "raw", "xvdc", serial="identity", readonly=True)]
+def _on_xen(domain: Domain, machine: Machine, arguments: str) -> Domain:
+    """Nothing boots from the network by itself there: that is what netboot domains are for.
+
+    xenconsoled keeps what it writes to its console, and that is its report channel as well.
+    """
+    folder = folder_of(domain.cluster)
     paravirtualised = machine.virtualization != "hvm"
     kernel = None
     if paravirtualised and machine.boot == "kernel":
         kernel = Kernel(f"{folder}/boot/kernel", f"{folder}/boot/initrd.img", arguments)
-    return Domain(
-        name=name_of(cluster.name, machine.name),
-        uuid=uuid_of(cluster.name, machine.name),
-        cluster=cluster.name,
-        node=machine.name,
-        role=machine.role,
-        architecture=cluster.architecture,
-        memory_mib=machine.memory_mib,
-        vcpus=machine.cpus,
-        disks=tuple(disks),
-        interfaces=tuple(Interface(bridge_of(cluster.name, card.network), card.mac) for card in machine.interfaces),
-        console="",  # xenconsoled keeps it, where the VM container's settings say
-        report="",
+    return dataclasses.replace(
+        domain,
+        disks=_disks(machine.role, Disk(machine.device or f"{folder}/disks/{machine.name}", "raw", "xvda",
+                                        serial="root", boot=1),
+                     f"{folder}/disks/{{}}"),
+        interfaces=tuple(Interface(bridge_of(domain.cluster, card.network), card.mac) for card in machine.interfaces),
         kernel=kernel,
         hypervisor="xen",
         virtualization=machine.virtualization,
@@ -163,28 +169,23 @@ def _on_xen(cluster: Cluster, machine: Machine, arguments: str) -> Domain:
     )
 
 
-def _on_qemu(cluster: Cluster, machine: Machine) -> Domain:
-    """The domain for QEMU.
-
-    The head node boots from its disk only.  A compute node tries its disk and then the network, so an empty disk
+def _on_qemu(domain: Domain, machine: Machine) -> Domain:
+    """The head node boots from its disk only.  A compute node tries its disk and then the network, so an empty disk
     leads to the installer by itself.
     """
-    disks = [Disk(f"{RUN}/disks/{machine.name}.qcow2", "qcow2", "vda", serial="root", boot=1)]
-    if machine.role == "head":
-        disks += [Disk(f"{RUN}/disks/sis.img", "raw", "vdb", serial="sis", readonly=True),
-                  Disk(f"{RUN}/disks/identity.img", "raw", "vdc", serial="identity", readonly=True)]
-    return Domain(
-        name=name_of(cluster.name, machine.name),
-        uuid=uuid_of(cluster.name, machine.name),
-        cluster=cluster.name,
-        node=machine.name,
-        role=machine.role,
-        architecture=cluster.architecture,
-        memory_mib=machine.memory_mib,
-        vcpus=machine.cpus,
-        disks=tuple(disks),
+    return dataclasses.replace(
+        domain,
+        disks=_disks(machine.role, Disk(f"{RUN}/disks/{machine.name}.qcow2", "qcow2", "vda", serial="root", boot=1),
+                     f"{RUN}/disks/{{}}.img"),
         interfaces=tuple(Interface(card.network, card.mac, boot=2 if machine.role == "compute" and number == 0 else 0)
                          for number, card in enumerate(machine.interfaces)),
         console=f"{RUN}/console/{machine.name}.log",
         report=f"{RUN}/report/{machine.name}",
     )
+
+
+def _disks(role: Role, root: Disk, place: str) -> tuple[Disk, ...]:
+    """The machine's own disk; for a head node the SIS image and its identity as well, whose files are at `place`."""
+    given = ("sis", "identity") if role == "head" else ()
+    return (root, *(Disk(place.format(name), "raw", f"{root.target[:-1]}{letter}", serial=name, readonly=True)
+                    for name, letter in zip(given, "bc", strict=False)))

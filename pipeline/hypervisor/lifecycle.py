@@ -37,6 +37,7 @@ _SAVED = "urn:xen-oscar:saved:1"
 #: What libvirt does at once, but for a hypervisor that hangs: seconds.
 _AT_ONCE = 60
 
+#: Of a libvirt of the cluster's own; a Xen host's logs are fetched.
 _LOG = "more is in libvirtd.log in the cluster's run folder"
 #: What libvirt and QEMU say when a machine does not start -> what to do.
 _HINTS = {
@@ -68,7 +69,7 @@ def start(connection: Connection, definition: str, *, report: Path) -> None:
         with plain_words(f"{name} cannot be started"):
             connection.raw.defineXML(definition).create()
     except ClusterError as error:
-        error.hint = next((hint for words, hint in _HINTS.items() if words in error.message), _LOG)
+        error.hint = next((hint for words, hint in _HINTS.items() if words in error.message), _log_of(connection))
         raise
 
 
@@ -93,7 +94,7 @@ def start_again(connection: Connection, name: str, *, report: Path) -> None:
     """Start a machine from its disk, as it is defined; `report` as in `start`."""
     domain = connection.domain(name)
     report.unlink(missing_ok=True)
-    with plain_words(f"{name} cannot be started", hint=_LOG):
+    with plain_words(f"{name} cannot be started", hint=_log_of(connection)):
         _bounded(domain.create, f"{name}: its start", _AT_ONCE)
 
 
@@ -185,6 +186,10 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
 def console_command(uri: str, name: str) -> list[str]:
     """The command that attaches this terminal to a machine's console; Ctrl-] leaves it."""
     return ["virsh", "--quiet", "--connect", uri, "console", "--force", name]
+
+
+def _log_of(connection: Connection) -> str:
+    return "" if connection.raw.getType() == "Xen" else _LOG
 
 
 def _saved_in(domain: Any) -> str:

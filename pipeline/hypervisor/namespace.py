@@ -9,7 +9,6 @@ has to be cleaned up, two clusters may use the same addresses, and the whole sta
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import hashlib
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
+from pipeline.exclusive import exclusive
 from pipeline.run import spawn, which
 
 _INIT = Path(__file__).with_name("init.sh")
@@ -69,6 +69,23 @@ class Namespace:
     def ssh_proxy_command(self) -> str:
         """For ssh's ProxyCommand: ssh, its keys and known hosts stay outside, only the connection is made inside."""
         return shlex.join(self.command(["socat", "-", "TCP:%h:%p,nodelay"]))
+
+    @property
+    def kernel_log(self) -> None:
+        """This machine's kernel is everybody's: what it says concerns others too."""
+        return None
+
+    @property
+    def disks_are_here(self) -> bool:
+        return True
+
+    def lost(self) -> ClusterError:
+        """The error for a cluster that has ended, or whose libvirt has."""
+        if _start_time(self.pid) == self.start:
+            return ClusterError(f"cluster {self.cluster}: its libvirt no longer answers",
+                                hint=f"doit stop:{self.cluster}, then doit cluster:{self.cluster}")
+        return ClusterError(f"cluster {self.cluster} was ended from outside",
+                            hint=f"doit cluster:{self.cluster} starts it again")
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """`argv` as it runs on the cluster's network, on the host's file systems."""
@@ -251,17 +268,10 @@ def _end(run_dir: Path, within: float) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _exclusive(run_dir: Path) -> Iterator[None]:
+def _exclusive(run_dir: Path) -> contextlib.AbstractContextManager[None]:
     """Nobody else starts or stops this cluster meanwhile.  The folder is its owner's only: it holds secrets."""
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (run_dir / "lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClusterError(f"cluster {run_dir.name} is being started or stopped by another run",
-                               hint="wait for that to end, then try again") from None
-        yield
+    return exclusive(run_dir / "lock", f"cluster {run_dir.name} is being started or stopped by another run",
+                     hint="wait for that to end, then try again")
 
 
 def _bridge(network: Network) -> str:

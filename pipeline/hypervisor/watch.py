@@ -32,7 +32,7 @@ from inotify_simple import flags as inotify
 
 from pipeline.errors import ClusterError
 from pipeline.hypervisor.connection import Connection, Event, Listener
-from pipeline.hypervisor.console import Console, Growing
+from pipeline.hypervisor.console import FATAL_TO_ALL, Console, Growing
 from pipeline.hypervisor.domain import name_of
 
 #: What can be expected of a machine: its services are up, its installation is done, it has powered off.
@@ -107,7 +107,18 @@ class Home(Protocol):
     @property
     def ssh_proxy_command(self) -> str: ...
 
+    @property
+    def kernel_log(self) -> Path | None:
+        """What the kernel of its VM container says; None where that is not looked at."""
+
+    @property
+    def disks_are_here(self) -> bool:
+        """Whether this machine has the disks of the cluster's machines."""
+
     def pidfd(self) -> int: ...
+
+    def lost(self) -> ClusterError:
+        """The error for a cluster that has ended, or whose libvirt no longer answers."""
 
 
 class Watch:
@@ -115,6 +126,7 @@ class Watch:
 
     def __init__(self, home: Home, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
         self.timeline: list[Span] = []
+        self._home = home
         self._cluster = home.cluster
         self._run_dir = home.run_dir
         self._listener = listener
@@ -125,6 +137,7 @@ class Watch:
         self._poll = select.poll()
         self._reports = _changes_below(self._run_dir / "report")
         self._consoles = _changes_below(self._run_dir / "console")
+        self._kernel = Console(home.kernel_log, fatal=FATAL_TO_ALL) if home.kernel_log else None
         self._end = home.pidfd()
         for descriptor in (self._reports, listener, self._end):
             self._poll.register(descriptor, select.POLLIN)
@@ -184,8 +197,7 @@ class Watch:
         # the end of the cluster is the end of its libvirt and of each machine too, and may be seen a moment later
         lost = any(event.what == "lost" for event in happened)
         if self._end in ready or (lost and select.select([self._end], [], [], 2)[0]):
-            raise ClusterError(f"cluster {self._cluster} was ended from outside",
-                               hint=f"doit cluster:{self._cluster} starts it again")
+            raise self._home.lost()
         for event in happened:
             self._happened(event)
         for machine in self._machines.values():
@@ -211,6 +223,11 @@ class Watch:
         with contextlib.suppress(KeyError):
             self._poll.unregister(self._consoles)
         self._console_due = time.monotonic() + _CONSOLE_INTERVAL
+        reason = self._kernel.read() if self._kernel else ""
+        if reason and self._kernel:
+            raise ClusterError(f"the VM container of {self._cluster}: {reason}", tail=self._kernel.tail,
+                               log=self._home.kernel_log,
+                               hint="nothing that was made there meanwhile can be trusted: start it anew")
         for machine in self._machines.values():
             reason = machine.console.read()
             if reason and machine.up:
@@ -235,12 +252,13 @@ class Watch:
     def _happened(self, event: Event) -> None:
         """One event of libvirt."""
         if event.what == "lost":
-            raise ClusterError(f"cluster {self._cluster}: {event.detail}",
-                               hint=f"doit stop:{self._cluster}, then doit cluster:{self._cluster}")
+            raise self._home.lost()
         for machine in self._machines.values():
             if event.domain != name_of(self._cluster, machine.name):
                 continue
-            if event.what == "stopped" and machine.wanted == machine.seen | {"STOPPED"}:
+            if event.what == "started" and machine.wanted:
+                self._on_progress(Progress(machine.name, machine.phase, "started", "", None))
+            elif event.what == "stopped" and machine.wanted == machine.seen | {"STOPPED"}:
                 machine.up = False
                 self._signal(machine, "STOPPED")
             elif event.what in ("stopped", "crashed") and machine.up:
@@ -282,11 +300,11 @@ class Watch:
             phase = f"{phase}/{machine.step}"
         self._enter_step(machine, "")
         self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+        look = f"doit inspect {self._cluster} {machine.name} looks into its disk; " if self._home.disks_are_here else ""
         return ClusterError(
             f"{machine.name} ({phase}): {reason}", tail=machine.console.tail,
             log=self._run_dir / "console" / f"{machine.name}.log",
-            hint=f"doit inspect {self._cluster} {machine.name} looks into its disk; "
-                 f"doit cluster:{self._cluster} tries again")
+            hint=f"{look}doit cluster:{self._cluster} tries again")
 
 
 @contextlib.contextmanager

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
+import tempfile
 import urllib.parse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pipeline import ssh
 from pipeline.errors import ClusterError, CommandError
 from pipeline.run import Completed, run, spawn
 
@@ -24,12 +26,13 @@ _CONNECT = 60
 _STALLED = 120
 
 
-@dataclass(frozen=True)
 class Access:
     """The way to a VM container: its URI, and the ssh command line that ends with its address (() = this machine)."""
 
-    uri: str
-    ssh: tuple[str, ...]
+    def __init__(self, uri: str, ssh: tuple[str, ...]) -> None:
+        self.uri = uri
+        self.ssh = ssh
+        self._shared: tuple[str, ...] = ()
 
     @property
     def proxy_command(self) -> str:
@@ -38,7 +41,33 @@ class Access:
 
     def argv(self, script: str) -> list[str]:
         """The command line that runs POSIX sh text there."""
-        return [*self.ssh, shlex.join(["sh", "-c", script])] if self.ssh else ["sh", "-c", script]
+        shell = ["sh", "-c", script]
+        return [*self.ssh[:-1], *self._shared, self.ssh[-1], shlex.join(shell)] if self.ssh else shell
+
+    @contextlib.contextmanager
+    def lease(self, otherwise: str) -> Iterator[None]:
+        """Within the block POSIX sh text waits there, to be run if this process ends without leaving the block.
+
+        All else that is done there meanwhile shares its connection, for a new one costs an emulated machine a second.
+        """
+        argv = self.argv(f'read -r word\n[ "$word" = kept ] && exit 0\n{otherwise}')
+        shared: tuple[str, ...] = ()
+        with contextlib.ExitStack() as stack:
+            if self.ssh:
+                # a folder that nobody else can prepare, and near the root: a socket's path may have 107 characters
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="xen-oscar-"))
+                shared = ("-S", f"{folder}/way")
+                argv[-2:-2] = ["-M", *shared]
+            holder = stack.enter_context(spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.DEVNULL))
+            assert holder.stdin is not None
+            self._shared = shared
+            try:
+                yield
+            finally:
+                self._shared = ()
+                with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                    holder.communicate(b"kept\n", timeout=_CONNECT)
 
     def run(self, script: str, *, within: float = 120) -> Completed:
         """Run POSIX sh text there as root; raises ClusterError with the last lines when it fails."""
@@ -49,8 +78,9 @@ class Access:
         if done.status:
             broken = self.ssh and done.status == 255
             words = (done.stderr or done.stdout).strip().splitlines()
-            raise ClusterError(f"{self}: {'cannot be reached' if broken else words[-1] if words else 'failed'}",
-                               tail="\n".join(words[-12:]), hint=self._hint() if broken else "")
+            if broken:
+                raise ssh.broken(str(self), "cannot be reached", done.stderr, hint=self._hint())
+            raise ClusterError(f"{self}: {words[-1] if words else 'failed'}", tail="\n".join(words[-12:]))
         return done
 
     def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None) -> None:
@@ -72,7 +102,7 @@ class Access:
         where = target
         command = ["rsync", "--times", f"--timeout={_STALLED}", *words]
         if self.ssh:
-            command[1:1] = ["--rsh", shlex.join(self.ssh[:-1])]
+            command[1:1] = ["--rsh", shlex.join([*self.ssh[:-1], *self._shared])]
             where = f"{self.ssh[-1]}:{target}"
         with spawn([*command, where], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
             assert process.stdout is not None
@@ -83,9 +113,11 @@ class Access:
                     on_progress(percent)
             status = process.wait()
         if status:
+            full = "No space left on device" in said
             raise ClusterError(f"{self}: {words[-1]} could not be brought there",
                                tail="\n".join(said.replace("\r", "\n").strip().splitlines()[-12:]),
-                               hint="run again: it goes on where it ended")
+                               hint="make room in /var/lib/xen-oscar there" if full else
+                                    "run again: it goes on where it ended")
 
     def __str__(self) -> str:
         return self.ssh[-1] if self.ssh else "this machine"
@@ -101,7 +133,7 @@ def of(uri: str) -> Access:
         return Access(uri, ())
     given = dict(urllib.parse.parse_qsl(parts.query))
     words = [given.get("command", "ssh"), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT}",
-             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", "LogLevel=ERROR"]
+             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", ssh.LOG_LEVEL]
     if parts.port:
         words += ["-p", str(parts.port)]
     if "keyfile" in given:

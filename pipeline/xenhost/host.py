@@ -9,7 +9,7 @@ from pipeline.description import Host
 from pipeline.engine import Engine
 from pipeline.hypervisor.connection import connect
 from pipeline.xenhost import access
-from pipeline.xenhost.container import REQUIRE_XEN
+from pipeline.xenhost.script import FUNCTIONS
 from pipeline.xenhost.testbed import Testbed
 
 
@@ -35,7 +35,8 @@ class Given:
     def start(self) -> None:
         """Raise ClusterError unless its libvirt and Xen answer."""
         way = access.of(self._host.connection)
-        facts = way.run(REQUIRE_XEN + "xl info | awk -F ' *: ' '/^(xen_version|free_memory)/ {print $1, $2}'").stdout
+        facts = way.run(f"{FUNCTIONS}\nrequire_xen\n"
+                        "xl info | awk -F ' *: ' '/^(xen_version|free_memory)/ {print $1, $2}'").stdout
         with connect(way.uri):
             known = dict(line.split() for line in facts.splitlines())
             events.note(f"{self._host.name}: Xen {known['xen_version']}, {known['free_memory']} MiB free, "

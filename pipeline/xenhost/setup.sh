@@ -67,7 +67,7 @@ installed() {
 }
 
 missing=''
-for package in xen-system-amd64 libvirt-daemon-system libvirt-daemon-driver-xen rsync iproute2; do
+for package in xen-system-amd64 libvirt-daemon-system libvirt-daemon-driver-xen libvirt-clients rsync iproute2; do
     installed $package || missing="$missing $package"
 done
 # a kernel for virtual machines ("cloud") cannot be dom0's

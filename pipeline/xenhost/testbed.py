@@ -7,8 +7,6 @@ while it runs, as they are, without copying.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import shlex
 import shutil
@@ -18,16 +16,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline import events
-from pipeline.cluster.identity import Identity
-from pipeline.cluster.ssh import ClusterShell
 from pipeline.description import Cluster, Host, Interface, Machine, Network
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
+from pipeline.exclusive import exclusive
 from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, namespace
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import connect, plain_words
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.watch import Progress, watch
+from pipeline.identity import Identity
+from pipeline.ssh import ClusterShell
 
 #: Five times what was measured on two processors that other machines used as well.
 _BOOT = 350
@@ -86,7 +85,8 @@ class Testbed:
         marks = self._marks()
         if marks is None:
             raise ClusterError(f"{self.name} is not built", hint=f"doit xenhost:{self.host.name}")
-        with self._alone():
+        with exclusive(self.run_dir.parent / f".{self.name}.lock", f"another run is starting {self.name}",
+                       hint="wait for it"):
             self.stop()
             self._prepare()
             kernel = self.engine.entry("netboot:amd64").path / "kernel"
@@ -107,9 +107,9 @@ class Testbed:
         """End it, and with it everything that runs there."""
         return namespace.stop(self.run_dir)
 
-    def attach(self, name: str, path: Path, format: str, *, readonly: bool) -> str:
-        """Hand a disk to dom0; returns its path there.  Handing it in again is no mistake."""
-        serial = hashlib.sha256(name.encode()).hexdigest()[:16]
+    def attach(self, cluster: str, name: str, path: Path, format: str, *, readonly: bool) -> str:
+        """Hand a disk of a cluster to dom0; returns its path there.  Handing it in again is no mistake."""
+        serial = _serial(cluster) + _serial(name)
         home = self.alive()
         if home is None:
             raise ClusterError(f"{self.name} does not run", hint=f"doit xenhost:{self.host.name}")
@@ -123,9 +123,8 @@ class Testbed:
                     dom0.attachDevice(_disk(path, format, target, serial, readonly))
         return f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial}"
 
-    def detach(self, name: str) -> None:
-        """Take a disk away again, if it is there."""
-        serial = hashlib.sha256(name.encode()).hexdigest()[:16]
+    def detach(self, cluster: str) -> None:
+        """Take the disks of a cluster away again, those that are there."""
         home = self.alive()
         if home is None:
             return
@@ -133,7 +132,7 @@ class Testbed:
             dom0 = connection.domain(domain.name_of(self.name, _DOM0))
             with plain_words(f"{self.name}: a disk cannot be taken away"):
                 for element in ET.fromstring(dom0.XMLDesc()).iterfind("devices/disk"):
-                    if element.findtext("serial") == serial:
+                    if element.findtext("serial", "").startswith(_serial(cluster)):
                         dom0.detachDevice(ET.tostring(element, encoding="unicode"))
 
     # --- starting
@@ -192,16 +191,10 @@ class Testbed:
         script.write_text(f'#!/bin/sh\nexec {shlex.join(shell.command)} "$@"\n')
         script.chmod(0o700)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other run starts this testbed meanwhile."""
-        self.run_dir.parent.mkdir(parents=True, exist_ok=True)
-        with (self.run_dir.parent / f".{self.name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ClusterError(f"another run is starting {self.name}", hint="wait for it") from None
-            yield
+
+def _serial(name: str) -> str:
+    """Half of a disk's serial number, of which QEMU's SCSI disks have room for 36 characters and udev for fewer."""
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _serials(definition: str) -> Mapping[str, str]:

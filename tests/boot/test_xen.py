@@ -1,17 +1,31 @@
-"""Clusters on real Xen, in the testbed: installed by netboot domains, verified, failing; and as on a remote host."""
+"""Clusters on real Xen, in the testbed: installed by netboot domains, verified, failing; and as on a remote host.
+
+A test of what goes wrong ends with what must be left then: a message, the container's logs, and nothing there.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import select
+import shlex
 import signal
 import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import ClusterError
+from pipeline.hypervisor import disks, namespace
+from pipeline.hypervisor.domain import bridge_of
+from pipeline.xenhost import access
+from pipeline.xenhost import testbed as testbeds
 from tests.boot import acts, checkout
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
@@ -24,6 +38,19 @@ TESTBED = 'kind = "xen"\nconnection = "testbed"\ndistro = "debian12"\nmemory = "
 SMALL = 'distro = "debian12"\nopkgs = ["sis", "base"]\n'
 DISK = 'filesystems = [{ mount = "/", size = "1G" }, { mount = "swap", size = "64M" }]\n'
 URI = "xen+ssh://root@10.76.0.1/system?command={}&no_tty=1"
+#: Passes on what it reads, but for one bit after the keys have been exchanged.
+FLIP = """
+import os
+seen = 0
+while data := bytearray(os.read(0, 65536)):
+    if seen < 20000 <= seen + len(data):
+        data[20000 - seen - 1] ^= 1
+    seen += len(data)
+    try:
+        os.write(1, data)
+    except BrokenPipeError:
+        break
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +59,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
     project = checkout.copy(tmp_path_factory.mktemp("xen") / "project", artifacts)
     (project.folder / "recipes/hosts/ci.toml").write_text(TESTBED)
     project.write_cluster("ci-xen", 'extends = "debian12-xen"\nhost = "ci"\n')
+    project.write_cluster("small-xen", f'{SMALL}host = "ci"\n[compute]\ncount = 1\n')
     try:
         run = project.doit("xenhost:ci")
         assert run.status == 0, run.output
@@ -55,6 +83,44 @@ def dom0(project: Checkout, script: str) -> str:
     done = project.run([project.artifacts / "run/xenhost-ci/ssh", "root@10.76.0.1", script], timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextlib.contextmanager
+def following(project: Checkout, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A doit that runs, and whose events are read from its output."""
+    with subprocess.Popen(project.command("--json", *words), cwd=project.folder, env=project.env(), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                run.send_signal(signal.SIGINT)
+
+
+def until(run: subprocess.Popen[str], sign: str) -> None:
+    """Read events until one holds `sign`."""
+    assert run.stdout
+    for line in run.stdout:
+        if sign in line:
+            return
+    raise AssertionError(f"it ended without {sign}")
+
+
+def rest(run: subprocess.Popen[str]) -> str:
+    """What it says until it fails, as it must."""
+    assert run.stdout
+    said = run.stdout.read()
+    assert run.wait(timeout=120) != 0
+    assert '"failed"' in said and "Traceback" not in said, said
+    return said
+
+
+def nothing_is_left(project: Checkout, cluster: str, *, own_disks: int = 0) -> None:
+    """Nothing of the cluster is on the testbed, which has as many disks that were handed to it as it has of its own."""
+    left = dom0(project, "xl list; ls /var/lib/xen-oscar; ls /var/log/xen/console; ip -brief link")
+    assert cluster not in left and bridge_of(cluster, "private") not in left, left
+    names = dom0(project, "lsblk --noheadings --nodeps --output NAME").split()
+    assert len([name for name in names if name.startswith("sd")]) == own_disks, names
 
 
 def uri(project: Checkout) -> str:
@@ -86,6 +152,24 @@ def test_it_is_xen_that_they_run_on(running: Checkout) -> None:
     assert "ci-xen: running; artifacts ready; passed" in console
 
 
+def test_a_person_gets_at_a_console(running: Checkout) -> None:
+    mine, theirs = pty.openpty()
+    with subprocess.Popen(running.command("console", "ci-xen", "node1"), cwd=running.folder, env=running.env(),
+                          stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        said, asked, deadline = b"", 0.0, time.monotonic() + 120
+        while b"it is node1" not in said and time.monotonic() < deadline:
+            if time.monotonic() > asked + 10:  # what is typed before the console is attached is lost
+                asked = time.monotonic()
+                os.write(mine, b"\rprintf 'it is %s\\n' \"$(uname -n)\"\r")
+            if select.select([mine], [], [], 1)[0]:
+                said += os.read(mine, 4096)
+        os.write(mine, b"\x1d")
+        process.wait(timeout=30)
+    os.close(mine)
+    assert b"it is node1" in said, said
+
+
 def test_machines_are_paused_saved_and_brought_back(running: Checkout) -> None:
     lifecycle = acts.lifecycle_of(running, "ci-xen")
     machines, ask = lifecycle.machines(), acts.by_ssh(lifecycle, "node2")
@@ -96,29 +180,75 @@ def test_machines_are_paused_saved_and_brought_back(running: Checkout) -> None:
 
 def test_stopping_leaves_nothing_on_the_container(running: Checkout) -> None:
     assert running.doit("stop:ci-xen").status == 0
-    assert "ci-xen" not in dom0(running, "xl list; ls /var/lib/xen-oscar; ls /var/log/xen/console")
-    left = dom0(running, "ip -brief link; lsblk --noheadings --nodeps --output NAME")
-    assert "xo" not in left and "sd" not in left, left
+    nothing_is_left(running, "ci-xen")
+
+
+@pytest.fixture
+def remote(testbed: Checkout) -> Iterator[Checkout]:
+    """The testbed taken as another machine that ssh leads to, and a cluster `remote-xen` for two of its partitions."""
+    (testbed.folder / "recipes/hosts/remote.toml").write_text(f'kind = "xen"\nconnection = "{uri(testbed)}"\n')
+    found = acts.lifecycle_of(testbed, "small-xen")
+    container = testbeds.Testbed(found.plan.hosts["ci"], found.engine)
+    disk = testbed.folder / "spare.img"
+    disks.blank(disk, 3072)
+    subprocess.run(["sfdisk", "--quiet", disk], input="label: gpt\nsize=1400M\nsize=1400M\n", text=True, check=True)
+    try:
+        path = container.attach("spare", "spare", disk, "raw", readonly=False)
+        dom0(testbed, f"udevadm wait --timeout=60 {path}-part1 {path}-part2")
+        testbed.write_cluster("remote-xen", f'''{SMALL}host = "remote"
+[head]
+{DISK}
+[compute]
+count = 1
+{DISK}
+[xen.machines.head]
+device = "{path}-part1"
+[xen.machines.node1]
+device = "{path}-part2"
+''')
+        yield testbed
+    finally:
+        assert testbed.doit("stop:remote-xen").status == 0
+        container.detach("spare")
+
+
+def test_a_remote_host_runs_a_whole_cluster_on_its_own_partitions(remote: Checkout) -> None:
+    """What it lacks is uploaded, kept by digest, and copied."""
+    run = remote.doit("cluster:remote-xen", "--fresh")
+    assert run.status == 0, run.output
+    assert "upload" in run.output
+    assert json.loads((remote.artifacts / "reports/remote-xen/verdict.json").read_text())["outcome"] == "passed"
+    assert dom0(remote, "ls /var/lib/xen-oscar/remote-xen/disks").split() == ["identity", "sis"]
+    kept = dom0(remote, "ls /var/lib/xen-oscar/.store").split()
+    assert len(kept) == 2, "the head node's disk and the SIS image"
+    assert "only disks on this machine" in remote.run(remote.command("inspect", "remote-xen", "node1")).stderr
+
+    # what has gone there meanwhile is told, before anything is started
+    assert remote.run(remote.command("vm", "stop", "remote-xen", "node1"), timeout=300).returncode == 0
+    bridge = bridge_of("remote-xen", "private")
+    dom0(remote, f"ip link delete {bridge}")
+    again = remote.doit("start:remote-xen")
+    assert again.status != 0 and "Traceback" not in again.output
+    assert f"the bridge {bridge} is missing there" in again.output
+    assert "xl dmesg" in (remote.artifacts / "run/remote-xen/xenhost.log").read_text()
+    nothing_is_left(remote, "remote-xen", own_disks=1)
+
+
+def test_a_partition_in_use_is_not_written_to(testbed: Checkout) -> None:
+    testbed.write_cluster("mounted-xen", f'{SMALL}host = "ci"\n[compute]\ncount = 1\n[xen.machines.node1]\n'
+                                         'device = "/dev/vda"\n')
+    run = testbed.doit("boot:mounted-xen")
+    assert run.status != 0
+    assert "/dev/vda, the disk of node1, is in use there: it is mounted at /" in run.output
+    nothing_is_left(testbed, "mounted-xen")
 
 
 def test_a_machine_that_does_not_fit_is_told(testbed: Checkout) -> None:
     testbed.write_cluster("large-xen", f'{SMALL}host = "ci"\n[head]\nmemory = "8G"\n[compute]\ncount = 1\n')
     run = testbed.doit("boot:large-xen")
     assert run.status != 0
-    assert "memory" in run.output and "Traceback" not in run.output
-    assert "large-xen" not in dom0(testbed, "xl list; ls /var/lib/xen-oscar")
-
-
-def test_a_remote_host_gets_its_disks_by_upload(testbed: Checkout) -> None:
-    (testbed.folder / "recipes/hosts/remote.toml").write_text(f'kind = "xen"\nconnection = "{uri(testbed)}"\n')
-    testbed.write_cluster("remote-xen", f'{SMALL}host = "remote"\n[head]\n{DISK}[compute]\n{DISK}count = 1\n')
-    run = testbed.doit("boot:remote-xen")
-    assert run.status == 0, run.output
-    assert "upload" in run.output
-    kind = testbed.run(testbed.command("ssh", "remote-xen", "--", "cat", "/sys/hypervisor/type"))
-    assert kind.stdout.strip() == "xen", kind.stderr
-    assert testbed.doit("stop:remote-xen").status == 0
-    assert "remote-xen" not in dom0(testbed, "xl list; ls /var/lib/xen-oscar; ip -brief link")
+    assert "MiB of memory are needed" in run.output and "Traceback" not in run.output
+    nothing_is_left(testbed, "large-xen")
 
 
 def test_no_xen_where_a_uri_says_it_is(testbed: Checkout) -> None:
@@ -128,18 +258,60 @@ def test_no_xen_where_a_uri_says_it_is(testbed: Checkout) -> None:
     assert "does not run Xen" in run.output and "Traceback" not in run.output
 
 
+def test_a_flipped_bit_on_the_way_is_told(testbed: Checkout) -> None:
+    home = namespace.alive(testbed.artifacts / "run/xenhost-ci")
+    assert home is not None
+    proxy = f"{home.ssh_proxy_command} | {shlex.join([sys.executable, '-c', FLIP])}"
+    ssh = testbed.folder / "flipping-ssh"
+    ssh.write_text(f"#!/bin/sh\nexec ssh -o {shlex.quote(f'ProxyCommand={proxy}')} \"$@\"\n")
+    ssh.chmod(0o700)
+    own = testbed.artifacts / "run/xenhost-ci/ssh"
+    words = own.read_text().splitlines()[1].removeprefix("exec ssh ").removesuffix('"$@"')
+    own_flipping = testbed.folder / "flipping"
+    own_flipping.write_text(f'#!/bin/sh\nexec {shlex.quote(str(ssh))} {words} "$@"\n')
+    own_flipping.chmod(0o700)
+    way = access.of(URI.format(own_flipping))
+    assert way.run("echo little").stdout == "little\n"
+    with pytest.raises(ClusterError, match="what comes from it is corrupt") as caught:
+        way.run("head -c 100000 /dev/zero")
+    assert "start it anew" in caught.value.hint
+
+
+def test_a_container_that_computes_wrongly_ends_the_run(testbed: Checkout) -> None:
+    """By the sign that was seen where it did: its own programs are ended by general protection faults."""
+    with following(testbed, "boot:small-xen") as run:
+        until(run, '"machine": "head"')
+        dom0(testbed, "echo 'traps: oxenstored[268] general protection fault ip:7f00 sp:7f00 error:0' > /dev/kmsg")
+        assert "general protection fault in oxenstored" in rest(run)
+    assert "oxenstored[268]" in (testbed.artifacts / "run/small-xen/console/_dom0.log").read_text()
+    nothing_is_left(testbed, "small-xen")
+
+
+def test_a_run_that_is_killed_leaves_nothing_there(testbed: Checkout) -> None:
+    with following(testbed, "boot:small-xen") as run:
+        until(run, '"machine": "head"')
+        assert "small-xen-head" in dom0(testbed, "xl list")
+        run.kill()
+    dom0(testbed, "while [ -e /var/lib/xen-oscar/small-xen ]; do sleep 0.2; done")
+    assert testbed.doit("stop:small-xen").status == 0  # the disks that were handed to it are taken away from here
+    nothing_is_left(testbed, "small-xen")
+
+
+def test_an_installer_that_halts_before_it_is_done_is_told(testbed: Checkout) -> None:
+    with following(testbed, "install:small-xen") as run:
+        until(run, '"phase": "image"')
+        dom0(testbed, "xl sysrq small-xen-node1 o")
+        said = rest(run)
+    assert "node1 (install/image): it powered off too early" in said
+    assert "what its VM container said" in said
+    nothing_is_left(testbed, "small-xen")
+
+
 def test_a_testbed_that_dies_is_told_and_the_next_run_goes_on(testbed: Checkout) -> None:
-    testbed.write_cluster("dies-xen", f'{SMALL}host = "ci"\n[compute]\ncount = 1\n')
-    with subprocess.Popen(testbed.command("--json", "boot:dies-xen"), cwd=testbed.folder, env=testbed.env(),
-                          stdout=subprocess.PIPE, text=True) as boot:
-        assert boot.stdout
-        for line in boot.stdout:
-            if '"boot:dies-xen"' in line:
-                break
-        namespace = int((testbed.artifacts / "run/xenhost-ci/init.pid").read_text().split()[0])
-        os.kill(namespace, signal.SIGKILL)
-        said = boot.stdout.read()
-    assert boot.returncode != 0
-    assert '"failed"' in said and "Traceback" not in said, said
+    with following(testbed, "boot:small-xen") as run:
+        until(run, '"boot:small-xen"')
+        init = int((testbed.artifacts / "run/xenhost-ci/init.pid").read_text().split()[0])
+        os.kill(init, signal.SIGKILL)
+        rest(run)
     again = testbed.doit("xenhost:ci")
     assert again.status == 0, again.output

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.ssh import ClusterShell
 from pipeline.errors import ClusterError
 from pipeline.families.deb import locked
 from pipeline.hypervisor import disks, domain, libvirt_xml, lifecycle, namespace
 from pipeline.hypervisor.connection import connect
+from pipeline.ssh import ClusterShell
 from pipeline.tasks import Graph
 from pipeline.xenhost import access
 from pipeline.xenhost.access import Access

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pipeline.checks import machine as checks
@@ -103,6 +105,15 @@ def test_image_disk() -> None:
 def test_head_kernel_is_a_locked_package() -> None:
     assert checks.kernel(subject("oscarhead", kernel="6.12.0-1-amd64\n")).problems
     assert f"linux-image-{RELEASE}" in PACKAGES
+
+
+def test_a_device_of_the_container_may_be_larger_than_what_is_needed_of_it() -> None:
+    larger = subject("node1", **changed("blocks", str(1024 * MIB // 512), str(1400 * MIB // 512)))
+    assert checks.partitions(larger).problems == ("vda has 1400 MiB, not 1024",)
+    on_device = dataclasses.replace(larger.machine, device="/dev/vg0/node1")
+    assert checks.partitions(dataclasses.replace(larger, machine=on_device)).problems == ()
+    smaller = subject("node1", **changed("blocks", str(1024 * MIB // 512), str(1023 * MIB // 512)))
+    assert checks.partitions(dataclasses.replace(smaller, machine=on_device)).problems
 
 
 def test_a_slow_connection_is_no_wrong_clock() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.hypervisor.console import Console, Growing, find_fatal, strip
+from pipeline.hypervisor.console import FATAL_TO_ALL, Console, Growing, find_fatal, strip
 
 
 @pytest.mark.parametrize(("data", "text"), [
@@ -48,6 +48,9 @@ def test_strip_takes_anything(data: bytes) -> None:
     ("error: unknown filesystem. Entering rescue mode...", "the boot loader finds no system on the disk"),
     ("No bootable device.", "neither disk nor network gave it a system"),
     ("Nothing to boot: No such file or directory", "network boot: nothing to boot: No such file or directory"),
+    ("[   30.2] BUG: unable to handle page fault for address: 0000", "kernel fault: page fault for address: 0000"),
+    ("[   30.2] general protection fault, probably for non-canonical address 0x1: 0000 [#1] SMP",
+     "kernel fault: general protection"),
 ])
 def test_fatal(line: str, reason: str) -> None:
     assert find_fatal(line) == reason
@@ -61,9 +64,23 @@ def test_fatal(line: str, reason: str) -> None:
     "panic=-1 root=/dev/vda1",
     "echo xen-oscar: FAIL is what an installer says",
     "Boot failed: not a bootable disk",                                # then comes the network
+    "[  9.1] traps: mytool[77] general protection fault ip:1 sp:2",    # a program under test may have its faults
 ])
 def test_not_fatal(line: str) -> None:
     assert find_fatal(line) == ""
+
+
+@pytest.mark.parametrize(("line", "reason"), [
+    ("[  9.1] traps: oxenstored[268] general protection fault ip:1", "general protection fault in oxenstored"),
+    ("[  9.1] general protection fault, maybe for address 0x0: 0000 [#1]", "kernel fault: general protection"),
+    ("[  9.1] BUG: unable to handle page fault for address: 0000", "kernel fault: page fault for address: 0000"),
+    ("[  9.1] Out of memory: Killed process 275 (libvirtd) total-vm:1kB", "out of memory: libvirtd was killed"),
+    ("[  9.1] I/O error, dev sda, sector 2048 op 0x1:(WRITE)", "I/O error on sda"),
+    ("[  9.1] I/O error, dev fd0, sector 0 op 0x0:(READ)", ""),
+    ("[  9.1] vif vif-1-0 vif1.0: Guest Rx ready", ""),
+])
+def test_what_puts_all_machines_of_a_container_in_doubt(line: str, reason: str) -> None:
+    assert find_fatal(line, FATAL_TO_ALL) == reason
 
 
 def test_growing_follows_appends_truncation_and_replacement(tmp_path: Path) -> None:

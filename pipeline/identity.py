@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -94,7 +95,10 @@ class Identity:
         if not identifier.exists():
             _write(identifier, (secrets.token_hex(16) + "\n").encode(), 0o444)
         _write(root / "etc/ssh/ssh_known_hosts", known.encode(), 0o644)
-        _write(root / "etc/munge/munge.key", munge_key)
+        if "munge" in self.cluster.opkgs:
+            _write(root / "etc/munge/munge.key", munge_key)
+        else:  # its folder would be one that the image does not have
+            shutil.rmtree(root / "etc/munge", ignore_errors=True)
         for account, home in _ACCOUNTS.items():
             private = self.folder / "accounts" / account
             public = private.with_suffix(".pub").read_bytes()

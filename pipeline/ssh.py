@@ -12,13 +12,28 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.cluster.identity import Identity
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError, CommandError
+from pipeline.identity import Identity
 from pipeline.run import run
 
 #: Seconds for a connection to be made; under emulation 1 to 5 were measured.
 _CONNECT = 60
+
+#: The least at which ssh says why a connection broke.
+LOG_LEVEL = "LogLevel=INFO"
+
+#: What ssh says when something else arrives than was sent: on Xen in QEMU 7.2 the sign of an emulated processor that
+#: computes wrongly, as it was seen to do with AVX or XSAVE.
+_CORRUPT = ("Corrupted MAC", "message authentication code incorrect", "Bad packet length", "Corrupted padding")
+
+
+def broken(machine: str, what: str, words: str, *, hint: str, log: Path | None = None) -> ClusterError:
+    """The error for a connection that broke (exit status 255), from what ssh said about it."""
+    if any(sign in words for sign in _CORRUPT):
+        what = "what comes from it is corrupt; nothing that was made there can be trusted"
+        hint = "start it anew; if that happens again, its processor or memory is not sound"
+    return ClusterError(f"{machine}: {what}", tail="\n".join(words.strip().splitlines()[-12:]), hint=hint, log=log)
 
 
 class ClusterShell:
@@ -30,7 +45,7 @@ class ClusterShell:
         self._options = [
             "-F", "none", "-i", str(identity.person_key), "-o", "IdentitiesOnly=yes",
             "-o", f"UserKnownHostsFile={identity.known_hosts}", "-o", "GlobalKnownHostsFile=none",
-            "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", "LogLevel=ERROR",
+            "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", LOG_LEVEL,
             "-o", f"ProxyCommand={proxy_command}",
         ]
         self._shared: list[str] = []
@@ -47,8 +62,8 @@ class ClusterShell:
                     log=self._log, timeout=2 * _CONNECT)
             except CommandError as error:
                 head = self.cluster.head.name
-                raise ClusterError(f"{head}: no ssh connection to the head node", tail=error.tail, log=error.log,
-                                   hint=f"doit console {self.cluster.name} {head}") from None
+                raise broken(head, "no ssh connection to the head node", error.tail,
+                             hint=f"doit console {self.cluster.name} {head}", log=error.log) from None
             self._shared = shared
             try:
                 yield
@@ -78,6 +93,6 @@ class ClusterShell:
             raise ClusterError(f"{machine}: {error.message.partition(':')[0]} for a command", tail=error.tail,
                                hint=f"doit ssh {self.cluster.name} {machine}") from None
         if done.status == 255:
-            raise ClusterError(f"{machine}: the ssh connection broke", tail=done.stderr,
-                               hint=f"doit console {self.cluster.name} {machine}")
+            raise broken(machine, "the ssh connection broke", done.stderr,
+                         hint=f"doit console {self.cluster.name} {machine}")
         return done.status, done.stdout, done.stderr

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.identity import ARCHIVE_PREFIX, Identity
 from pipeline.description import Cluster, Interface, Machine, Network
+from pipeline.identity import ARCHIVE_PREFIX, Identity
 
 
 def machine(name: str, index: int) -> Machine:
@@ -23,7 +23,7 @@ def machine(name: str, index: int) -> Machine:
 def cluster() -> Cluster:
     networks = (Network("public", "10.0.0.0/24", "10.0.0.254"), Network("private", "10.0.1.0/24", ""))
     return Cluster("c", "debian12", "amd64", "oscar.internal", "local", networks, machine("head", 0),
-                   (machine("node1", 1), machine("node2", 2)), ())
+                   (machine("node1", 1), machine("node2", 2)), ("munge",))
 
 
 def test_secrets_are_made_once_and_kept(tmp_path: Path, cluster: Cluster) -> None:
@@ -58,6 +58,15 @@ def test_a_new_node_gets_an_identity_and_the_others_keep_theirs(tmp_path: Path, 
     assert (folder / key).read_bytes() == before
     known = (folder / "machines/node1/etc/ssh/ssh_known_hosts").read_text()
     assert all(name in known for name in ("head,", "node1,", "node2,"))
+
+
+def test_who_has_no_munge_gets_no_key_for_it(tmp_path: Path, cluster: Cluster) -> None:
+    folder = Identity(tmp_path / "identity", cluster).folder
+    assert (folder / "machines/node1/etc/munge/munge.key").exists()
+    Identity(tmp_path / "identity", dataclasses.replace(cluster, opkgs=("sis",)))
+    assert not (folder / "machines/node1/etc/munge").exists()
+    Identity(tmp_path / "identity", cluster)
+    assert (folder / "machines/node1/etc/munge/munge.key").read_bytes() == (folder / "munge.key").read_bytes()
 
 
 def test_the_identity_disk_is_a_tar_stream_with_a_part_for_each_machine(tmp_path: Path, cluster: Cluster) -> None:

@@ -1,0 +1,173 @@
+# What is done on a VM container for one cluster.  POSIX sh text, run there as root, with these set in front of it:
+#   cluster    its name
+#   folder     what belongs to it lies there: disks/, boot/ (kernels), saved/ (memory), and the lists of what was made
+#   run        a word for this start of the cluster, to know it from other starts
+# and the name and words of one of these functions behind it.
+# shellcheck disable=SC2154
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+
+top=${folder%/*}
+store=$top/.store
+consoles=/var/log/xen/console
+
+refuse() {
+    echo "$1" >&2
+    exit 1
+}
+
+# One at a time: what is left of a killed run may still be clearing up.
+alone() {
+    mkdir -p -m 0700 "$top" "$store" || exit
+    exec 9> "$top/.$cluster.lock"
+    flock -w 60 9 || refuse "somebody else has been working on $cluster there for a minute"
+}
+
+require_xen() {
+    [ "$(cat /sys/hypervisor/type 2> /dev/null)" = xen ] && grep -q control_d /proc/xen/capabilities 2> /dev/null ||
+        refuse 'this machine does not run Xen, or is no dom0: doit xenhost-setup makes a Xen host of a Debian machine'
+}
+
+# require_kind pv|pvh|hvm MACHINE
+require_kind() {
+    word=hvm
+    [ "$1" != pv ] || word=pv
+    case " $(xl info virt_caps) " in
+        *" $word "*) ;;
+        *) refuse "$2 is of type \"$1\", which this host does not run (xl info: virt_caps): set xen.machines.$2.type" ;;
+    esac
+}
+
+# require_memory MIB: libvirt would only say that the domain could not be created
+require_memory() {
+    free=$(xl info free_memory)
+    # where dom0's memory is not fixed, it is made smaller
+    case $(xl info xen_commandline) in
+        *dom0_mem=*) ;;
+        *) free=$((free + $(xl list 0 | awk 'NR == 2 {print $3}') - 1024)) ;;
+    esac
+    [ "$free" -ge "$1" ] || refuse "$1 MiB of memory are needed, $free MiB are free there: \
+end other clusters, give the machines less, or the container more"
+}
+
+# require_device DEVICE MIB MACHINE: all that is on it will be lost, so nobody else may use it
+require_device() {
+    [ -b "$1" ] || refuse "$1, the disk of $3, is no block device there"
+    has=$(($(lsblk --nodeps --bytes --noheadings --output SIZE "$1") >> 20))
+    [ "$has" -ge "$2" ] || refuse "$1 has $has MiB, the file systems of $3 need $2 MiB"
+    used=$(lsblk --noheadings --raw --output MOUNTPOINTS "$1" | grep . | head -n 1)
+    [ -z "$used" ] || refuse "$1, the disk of $3, is in use there: it is mounted at $used"
+    held=$(lsblk --noheadings --raw --output TYPE "$1" | grep -Ev '^(disk|part|lvm|loop|crypt|raid[0-9]*|mpath)$' |
+        head -n 1)
+    [ -z "$held" ] || refuse "$1, the disk of $3, is in use there ($held)"
+}
+
+# require_room MIB: what no cluster uses goes first, the longest unused before all
+require_room() {
+    while free=$(df --output=avail -BM "$top" | tail -n 1 | tr -dc 0-9) && [ "$free" -lt "$1" ]; do
+        oldest=
+        for file in $(ls -tr "$store"); do
+            if [ -z "$(find "$top" -maxdepth 3 -lname "$store/$file" -print -quit)" ]; then
+                oldest=$store/$file
+                break
+            fi
+        done
+        [ -n "$oldest" ] || refuse "$1 MiB are needed in $top, $free MiB are free there"
+        rm -f "$oldest" || exit
+    done
+}
+
+# prepare MACHINE...: nothing of an earlier start is left, and the folder is there
+prepare() {
+    alone
+    clear_all
+    mkdir -p "$folder/disks" "$folder/boot" && echo "$run" > "$folder/run" && : > "$folder/bridges" || exit
+    for machine; do
+        echo "$cluster-$machine"
+    done > "$folder/machines"
+}
+
+# make_bridge NAME [ADDRESS CIDR HINT]
+make_bridge() {
+    ip link show "$1" > /dev/null 2>&1 ||
+        ip link add "$1" type bridge stp_state 0 forward_delay 0 mcast_snooping 0 ||
+        refuse "a bridge cannot be made there: has its kernel the module bridge?"
+    echo "$1" >> "$folder/bridges"
+    if [ -n "${2-}" ]; then
+        taken=$(ip -4 -o address show to "$3" | grep -v " $1 " | awk '{print $2}')
+        [ -z "$taken" ] || refuse "$3 is taken there by $taken: $4"
+        ip address replace "$2/${3#*/}" dev "$1" || exit
+    fi
+    ip link set "$1" up || exit
+}
+
+# require_bridges: they were made when the cluster was started, and may be gone since
+require_bridges() {
+    [ "$(cat "$folder/run" 2> /dev/null)" = "$run" ] ||
+        refuse "$cluster is no longer there: start it anew"
+    while read -r bridge; do
+        [ -d "/sys/class/net/$bridge/bridge" ] || refuse "the bridge $bridge is missing there: start $cluster anew"
+    done < "$folder/bridges"
+}
+
+# fill DEVICE FILE: the device becomes what the file is
+fill() {
+    dd if="$2" of="$1" bs=4M conv=fsync status=none
+}
+
+# clear_all: machines, bridges, files
+clear_all() {
+    if [ -e "$folder/machines" ]; then
+        # one virsh for all, which goes on where one of them is off or gone
+        sed 's/.*/destroy &; undefine &/' "$folder/machines" |
+            virsh --quiet --connect xen:///system > /dev/null 2>&1
+        while read -r machine; do
+            rm -f "$consoles/guest-$machine.log"
+        done < "$folder/machines"
+    fi
+    if [ -e "$folder/bridges" ]; then
+        while read -r bridge; do
+            ip link delete "$bridge" 2> /dev/null
+        done < "$folder/bridges"
+    fi
+    rm -rf "$folder"
+}
+
+clear() {
+    alone
+    clear_all
+}
+
+# clear_run: what a killed run has left, unless the cluster has been started anew since
+clear_run() {
+    alone
+    [ "$(cat "$folder/run" 2> /dev/null)" != "$run" ] || clear_all
+}
+
+# follow NAME SEEN ...: what these machines write to their consoles from there on, and what dom0's kernel says (as the
+# machine "_dom0"), line by line with the name in front, until standard input ends
+follow() {
+    mkdir -p "$consoles" && cd "$consoles" || exit
+    while [ $# -gt 0 ]; do
+        file=guest-$cluster-$1.log
+        [ -e "$file" ] || : > "$file"
+        tail -c "+$(($2 + 1))" -F "$file" 2> /dev/null | sed -u "s/^/$1 /" &
+        shift 2
+    done
+    dmesg --follow-new | sed -u 's/^/_dom0 /' &
+    cat > /dev/null
+    trap '' TERM
+    kill -TERM 0
+}
+
+# tell_logs: what Xen, libvirt and dom0's kernel said last
+tell_logs() {
+    for file in /var/log/xen/xen-hotplug.log /var/log/libvirt/libxl/libxl-driver.log \
+        /var/log/libvirt/libxl/"$cluster"-*.log /var/log/xen/bootloader.*.log; do
+        [ -s "$file" ] && printf '\n--- %s\n' "$file" && tail -n 40 "$file"
+    done
+    printf '\n--- xl dmesg\n'
+    xl dmesg | tail -n 40
+    printf '\n--- dmesg\n'
+    dmesg | tail -n 40
+}
+
