@@ -87,7 +87,7 @@ class Graph:
             yield {
                 "name": name,
                 "doc": f"check every promise on the running cluster {name}; the verdict is kept",
-                "actions": [(_call, [self, name, "verify"])],
+                "actions": [(_verify, [self, name])],
                 "uptodate": [(_has_verdict, [self, name])],
                 "task_dep": list(self.plan.artifacts_of(name).values()),
                 "setup": [f"start:{name}"],
@@ -180,6 +180,12 @@ def _has_verdict(graph: Graph, cluster: str, *_: object) -> bool:
 
 def _call(graph: Graph, cluster: str, what: str) -> None:
     getattr(graph.lifecycle(cluster), what)()
+
+
+def _verify(graph: Graph, cluster: str) -> None:
+    from pipeline.cluster.verification import verify
+
+    verify(graph.lifecycle(cluster))
 
 
 def _xenhost(graph: Graph, host: str, what: str, *_: object) -> bool | None:

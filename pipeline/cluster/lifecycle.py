@@ -1,4 +1,4 @@
-"""The life of a running cluster: boot, install, start, verify, stop.
+"""The life of a running cluster: boot, install, start, stop; `verification` checks it meanwhile.
 
 Running is separate from building: what runs are throwaway overlays over artifacts, in a run folder
 `artifacts/run/CLUSTER/` that is made anew at each boot.  What lives is asked of libvirt and of the machines' own
@@ -266,14 +266,6 @@ class Lifecycle:
                     raise ClusterError(f"{head}: {phase} of OPKG {opkg} ended with status {status}",
                                        tail="\n".join((out + errors).splitlines()[-12:]),
                                        hint=f"recipes/opkgs/{opkg}/scripts/{phase}")
-
-    # --- verification
-
-    def verify(self) -> None:
-        """Check every promise on the running cluster; the report is written whatever comes out."""
-        from pipeline.cluster.verification import verify
-
-        verify(self, self._step)
 
     def forget_verdict(self) -> None:
         """Take the verdict out of the store."""

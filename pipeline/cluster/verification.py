@@ -7,11 +7,12 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import checks, events, report
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Expected
+from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.description import Role
 from pipeline.errors import ClusterError
 from pipeline.report.model import Artifact, Phase, Task, Timeline
@@ -19,15 +20,13 @@ from pipeline.run import run
 from pipeline.step import Step
 from pipeline.store import Store
 
-if TYPE_CHECKING:
-    from pipeline.cluster.lifecycle import Lifecycle
-
 _ROLES: tuple[Role, ...] = ("head", "compute")
 
 
-def verify(life: Lifecycle, step: Step) -> None:
+def verify(life: Lifecycle) -> None:
     """Check the running cluster; raise ClusterError unless it passes.  The report is written whatever comes out."""
     engine, cluster = life.engine, life.cluster
+    step = life.plan.steps[f"verify:{cluster.name}"]
     started = time.time()
 
     def show(result: Result) -> None:
