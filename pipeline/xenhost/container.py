@@ -8,7 +8,9 @@ brought once, by digest, and every start gets copies.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import shlex
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -75,9 +77,10 @@ class XenContainer:
 
     def stop(self) -> None:
         """End the cluster's machines, take its disks and bridges away."""
-        if self.find() is not None:
+        home = self.find()
+        if home is not None:
             try:
-                self._access.run(self._script("clear"))
+                self._access.run(home.script("clear"))
                 if self._testbed:
                     self._testbed.detach(self._cluster.name)
             except ClusterError:
@@ -90,7 +93,7 @@ class XenContainer:
         """Within the block the cluster lives no longer than this run; if it fails, its host's logs are fetched."""
         home = self.find()
         script = home.script if home else self._script
-        with self._access.lease(script("clear_run")):
+        with self._access.lease(script("clear")):
             try:
                 yield
             except ClusterError as error:
@@ -135,7 +138,8 @@ class XenContainer:
                 yield "require_device", machine.device, str(machine.disk_mib), machine.name
 
     def _preparations(self) -> Iterator[tuple[str, ...]]:
-        yield "prepare", *(machine.name for machine in self._cluster.machines)
+        owner = f"{getpass.getuser()} on {socket.gethostname()} ({self._run_dir})"
+        yield "prepare", owner, *(machine.name for machine in self._cluster.machines)
         yield "require_memory", str(sum(machine.memory_mib + _BESIDES_MIB for machine in self._cluster.machines))
         for network in self._cluster.networks:
             bridge = domain.bridge_of(self._cluster.name, network.name)

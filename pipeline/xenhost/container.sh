@@ -76,12 +76,17 @@ require_room() {
     done
 }
 
-# prepare MACHINE...: nothing of an earlier start is left, and the folder is there
+# prepare OWNER MACHINE...: the folder is there, and nobody else has a cluster of that name
 prepare() {
     alone
-    clear_all
-    mkdir -p "$folder/disks" "$folder/boot" && echo "$run" > "$folder/run" && : > "$folder/bridges" || exit
+    [ ! -e "$folder/run" ] || refuse "$cluster is there already, started by $(cat "$folder/owner"): give yours another \
+name.  If nobody has it any more: end its machines there, and remove $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder/disks" "$folder/boot" && echo "$1" > "$folder/owner" && : > "$folder/bridges" &&
+        echo "$run" > "$folder/run" || exit
+    shift
     for machine; do
+        rm -f "$consoles/guest-$cluster-$machine.log"  # of a host that was switched off under it
         echo "$cluster-$machine"
     done > "$folder/machines"
 }
@@ -114,8 +119,10 @@ fill() {
     dd if="$2" of="$1" bs=4M conv=fsync status=none
 }
 
-# clear_all: machines, bridges, files
-clear_all() {
+# clear: machines, bridges and files of this start of the cluster, if they are still there
+clear() {
+    alone
+    [ "$(cat "$folder/run" 2> /dev/null)" = "$run" ] || return 0
     if [ -e "$folder/machines" ]; then
         # one virsh for all, which goes on where one of them is off or gone
         sed 's/.*/destroy &; undefine &/' "$folder/machines" |
@@ -130,17 +137,6 @@ clear_all() {
         done < "$folder/bridges"
     fi
     rm -rf "$folder"
-}
-
-clear() {
-    alone
-    clear_all
-}
-
-# clear_run: what a killed run has left, unless the cluster has been started anew since
-clear_run() {
-    alone
-    [ "$(cat "$folder/run" 2> /dev/null)" != "$run" ] || clear_all
 }
 
 # follow NAME SEEN ...: what these machines write to their consoles from there on, and what dom0's kernel says (as the

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import ClusterError
+from pipeline.hypervisor import namespace
 from pipeline.hypervisor.console import strip
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.run import spawn
@@ -63,7 +64,8 @@ class XenHome:
                                 hint="is it on?  The next run starts the cluster anew")
         console = self.testbed.run_dir / "console" / "dom0.log"
         said = console.read_bytes()[-4096:].split(b"\n") if console.exists() else []
-        return ClusterError(f"{self.testbed.cluster}, on which {self.cluster} runs, has ended", log=console,
+        how = "no longer answers" if namespace.alive(self.testbed.run_dir) == self.testbed else "has ended"
+        return ClusterError(f"{self.testbed.cluster}, on which {self.cluster} runs, {how}", log=console,
                             tail="\n".join([line for line in map(strip, said) if line][-12:]),
                             hint=f"doit cluster:{self.cluster} starts both anew")
 

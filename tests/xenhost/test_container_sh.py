@@ -126,7 +126,7 @@ def _make_and_clear(folder: str) -> None:
     def bridges() -> set[str]:
         return {path.name for path in Path("/sys/class/net").iterdir() if (path / "bridge").exists()}
 
-    made = (("prepare", "head", "node1"), ("make_bridge", "xoc-private"),
+    made = (("prepare", "me on this machine", "head", "node1"), ("make_bridge", "xoc-private"),
             ("make_bridge", "xoc-public", "10.9.0.254", "10.9.0.0/24", "end that"))
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     assert call(top, *made) == (0, "")
@@ -148,9 +148,11 @@ def _make_and_clear(folder: str) -> None:
     status, said = call(top, ("make_bridge", "xoc-third", "10.8.0.254", "10.8.0.0/24", "end that cluster"))
     assert status == 1 and said == "10.8.0.0/24 is taken there by other: end that cluster"
 
-    assert call(top, *made, run="second") == (0, ""), "what an earlier start left is no obstacle"
-    assert call(top, ("clear_run",)) == (0, ""), "a start that is over clears nothing of the next one"
-    assert bridges() == {"xoc-private", "xoc-public", "other"} and (top / "c").exists()
-    assert call(top, ("clear_run",), run="second") == (0, "")
+    status, said = call(top, *made, run="second")
+    assert status == 1 and said.startswith("c is there already, started by me on this machine: give yours another name")
+    assert call(top, ("clear",), run="second") == (0, ""), "it clears nothing of another start"
+    assert (top / "c/machines").exists()
+    assert call(top, ("clear",)) == (0, "")
     assert bridges() == {"other"} and not (top / "c").exists()
     assert call(top, ("clear",)) == (0, ""), "nothing to clear is no mistake"
+    assert call(top, *made, run="second") == (0, "")
