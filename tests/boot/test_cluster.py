@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import debpackages
-from tests.boot import checkout
+from tests.boot import acts, checkout
 from tests.boot.checkout import Checkout
 
 pytestmark = pytest.mark.boot
@@ -133,6 +133,37 @@ def test_a_disk_can_be_inspected_while_its_machine_runs(running: Checkout) -> No
     assert "/dev/sda1" in seen.stdout and "swap" in seen.stdout
     assert "host name node1" in seen.stdout
     assert "--- /etc/fstab" in seen.stdout
+
+
+def test_machines_stop_and_come_back(running: Checkout) -> None:
+    """By the real commands, with a system that heeds the power button; what has been installed stays installed."""
+    def vm(*words: str) -> list[str]:
+        done = running.run(running.command("vm", *words), timeout=900)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    lifecycle = acts.lifecycle_of(running, "ci")
+    machines, ask = lifecycle.machines(), acts.by_ssh(lifecycle, "node1")
+    acts.pause_and_resume(machines, "node1", ask)
+    acts.save_and_restore(machines, "node1", ask)
+    assert acts.stop_and_start(machines, "node1", ask) == ["off", "ready"]
+
+    names = ["head", "node1", "node2"]
+    boot_ids = [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names]
+    assert vm("save", "ci") == [f"{name}: saved" for name in names]
+    assert [line.split()[1:3] for line in vm("list", "ci")] == [[name, "saved"] for name in names]
+    assert vm("restore", "ci") == [f"{name}: restored" for name in names]
+    assert [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names] == boot_ids
+    assert set(running.doit("start:ci").results().values()) == {"reused"}
+
+    assert vm("stop", "ci", "node1") == ["node1: off"]
+    again = running.doit("start:ci")
+    assert {task for task, result in again.results().items() if result != "reused"} == {"start:ci"}, again.output
+    assert ask(acts.BOOT_ID) not in boot_ids
+
+    assert sorted(vm("stop", "ci")) == [f"{name}: off" for name in names]
+    assert sorted(vm("start", "ci")) == [f"{name}: ready" for name in names]
+    assert ask("hostname") == "node1"
 
 
 def test_no_artifact_log_or_report_holds_a_secret(running: Checkout) -> None:

@@ -1,4 +1,7 @@
-"""Machines one by one under QEMU, for real: what is paused, saved and stopped, goes on, comes back, starts anew."""
+"""Machines one by one under QEMU, for real: what is paused, saved and stopped, goes on, comes back, starts anew.
+
+Whole clusters have such tests of their own, with the real commands: `test_cluster.py`, `test_xen.py`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,6 @@ from pipeline.hypervisor.connection import Connection
 from pipeline.hypervisor.watch import Home, Watch, watch
 from tests.boot import acts
 from tests.boot.acts import Terminal
-from tests.boot.checkout import Checkout
 from tests.boot.test_namespace import PATIENCE, Lab, cache, connection, lab, ramdisk, running  # noqa: F401  (fixtures)
 from tests.hypervisor.samples import cluster
 
@@ -148,41 +150,3 @@ def test_a_save_that_takes_too_long(lab: Lab, machines: Machines, monkeypatch: p
     assert acts.state(machines, "head") == "running"
     assert ask("echo lives") == "lives"
     assert not list((lab.running.run_dir / "saved").iterdir())
-
-
-def test_a_whole_cluster(project: Checkout) -> None:
-    """By the real commands, with a system that heeds the power button; what has been installed stays installed."""
-    project.write_cluster("vmt", 'extends = "debian12"\nopkgs = ["sis", "base"]\n[compute]\ncount = 1\n')
-
-    def vm(*words: str) -> str:
-        done = project.run(project.command("vm", *words), timeout=900)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    try:
-        run = project.doit("start:vmt", "headnode:vmt")
-        assert run.status == 0, run.output
-        lifecycle = acts.lifecycle_of(project, "vmt")
-        machines, ask = lifecycle.machines(), acts.by_ssh(lifecycle, "node1")
-        acts.pause_and_resume(machines, "node1", ask)
-        acts.save_and_restore(machines, "node1", ask)
-        assert acts.stop_and_start(machines, "node1", ask) == ["off", "ready"]
-
-        boot_ids = [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in ("head", "node1")]
-        assert vm("save", "vmt").splitlines() == ["head: saved", "node1: saved"]
-        assert [line.split()[1:3] for line in vm("list", "vmt").splitlines()] == [["head", "saved"], ["node1", "saved"]]
-        assert vm("restore", "vmt").splitlines() == ["head: restored", "node1: restored"]
-        assert [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in ("head", "node1")] == boot_ids
-        assert set(project.doit("start:vmt").results().values()) == {"reused"}
-
-        assert vm("stop", "vmt", "node1") == "node1: off\n"
-        again = project.doit("start:vmt")
-        assert {task for task, result in again.results().items() if result != "reused"} == {"start:vmt"}, again.output
-        assert ask(acts.BOOT_ID) not in boot_ids
-
-        assert vm("stop", "vmt").splitlines() == ["node1: off", "head: off"]
-        assert vm("start", "vmt").splitlines() == ["head: ready", "node1: ready"]
-        assert ask("hostname") == "node1"
-        assert "node1      running" in project.run(project.command("status")).stdout
-    finally:
-        assert project.doit("stop:vmt").status == 0

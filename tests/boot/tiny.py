@@ -31,6 +31,7 @@ if [ -n "$address" ]; then
     ip link set eth0 up
     ip address add "$address" dev eth0
     nc -ll -p 7 -e /bin/cat &
+    until grep -q ':0007 0*:0000 0A' /proc/net/tcp /proc/net/tcp6; do usleep 50000; done    # it listens
 fi
 case $act in
     ready) echo READY >&3 ;;
