@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,19 @@ class XenHome:
     def pidfd(self) -> int:
         """Readable when the testbed ends; another container's end is told by libvirt's connection alone."""
         return self.testbed.pidfd() if self.testbed else os.eventfd(0, os.EFD_CLOEXEC)
+
+    def ends_with_testbed(self, *, within: float) -> bool:
+        """Whether its testbed is being ended meanwhile, which takes a moment; nothing is left of the cluster then."""
+        if self.testbed is None:
+            return False
+        try:
+            end = self.testbed.pidfd()
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([end], [], [], within)[0])
+        finally:
+            os.close(end)
 
     def lost(self) -> ClusterError:
         """The error for a VM container that has ended under the cluster, with what it said last."""
