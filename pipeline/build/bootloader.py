@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pipeline.build.tools import tools
 from pipeline.errors import BuildError
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind
 from pipeline.step import Job
 
@@ -25,7 +26,8 @@ def build(job: Job) -> None:
     with tools(job) as tool:
         tool.run(["grub-mkimage", "-O", "i386-pc", "-d", _PLATFORM, "-p", _PREFIX,
                   "-o", "/tmp/out/core.img", *_MODULES], Bind(job.out, "/tmp/out", writable=True))
-        (job.out / "boot.img").write_bytes((tool.root / _PLATFORM.lstrip("/") / "boot.img").read_bytes()[:440])
+        with RootFs(tool.root) as root:
+            (job.out / "boot.img").write_bytes(root.read(f"{_PLATFORM}/boot.img")[:440])
     if (job.out / "core.img").stat().st_size > _ROOM:
         raise BuildError("core.img does not fit in front of the first partition",
                          hint="take modules out of pipeline/build/bootloader.py")

@@ -7,7 +7,6 @@ device nodes.
 from __future__ import annotations
 
 import stat
-from pathlib import Path
 
 import zstandard
 
@@ -29,10 +28,6 @@ class Ramdisk:
 
     def file(self, path: str, data: bytes, mode: int = 0o644) -> None:
         self._add(path, stat.S_IFREG | mode, data)
-
-    def copy(self, path: str, source: Path) -> None:
-        """A file of the build tree; it stays a program if it is one."""
-        self.file(path, source.read_bytes(), 0o755 if source.stat().st_mode & 0o111 else 0o644)
 
     def link(self, path: str, target: str) -> None:
         self._add(path, stat.S_IFLNK | 0o777, target.encode())

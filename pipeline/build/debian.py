@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BuildError, CommandError
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind, chroot_run
 
 #: Maintainer scripts ask nothing; the kernel's make no ramdisk: that is an artifact of its own.
@@ -19,6 +20,8 @@ QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "tr
 PACKAGES = "/run/packages"
 _APT = "/run/locked"
 _DEADLINE = 900
+#: What invoke-rc.d asks before it starts a service.
+_POLICY = "/usr/sbin/policy-rc.d"
 
 
 def _sha256(file: Path) -> str:
@@ -29,13 +32,12 @@ def _sha256(file: Path) -> str:
 @contextlib.contextmanager
 def no_daemons(root: Path) -> Iterator[None]:
     """While the block lasts maintainer scripts in `root` start no services."""
-    policy = root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    try:
-        yield
-    finally:
-        policy.unlink()
+    with RootFs(root) as inside:
+        inside.write(_POLICY, "#!/bin/sh\nexit 101\n", 0o755)
+        try:
+            yield
+        finally:
+            inside.remove(_POLICY)
 
 
 def install(root: Path, packages: Sequence[dict[str, Any]], folder: Path, words: Sequence[str], *,

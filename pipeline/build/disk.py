@@ -7,13 +7,15 @@ ever writes to a disk file: it boots from an overlay over it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.build import ext4, layers, layout, settings
 from pipeline.build.tools import Tools, tools
 from pipeline.description import Cluster, Machine
-from pipeline.errors import CommandError, UserError
+from pipeline.errors import BuildError, CommandError, UserError
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind, mount
 from pipeline.step import Input, Job
 
@@ -35,9 +37,10 @@ def head(job: Job) -> None:
         ext4.blank(job.out / "disk.img", plan.size) as image,
     ):
         tree = _writable(job, stack)
-        settings.of(cluster, machine, plan).write(tree)
-        for mount_point in (*(item.filesystem.mount for item in plan.mounts if item.filesystem), settings.SIS):
-            (tree / mount_point.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        with RootFs(tree) as inside:
+            settings.of(cluster, machine, plan).write(inside)
+            for place in (*_mount_points(plan), settings.SIS):
+                _make_mount_point(inside, place)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
         for done, partition in enumerate(plan.mounts):
@@ -53,6 +56,23 @@ def _writable(job: Job, stack: Path) -> Path:
         folder.mkdir()
     mount("overlay", tree, "overlay", options=f"lowerdir={stack},upperdir={upper},workdir={work},userxattr")
     return tree
+
+
+def _mount_points(plan: layout.Layout) -> list[str]:
+    return [item.filesystem.mount for item in plan.mounts if item.filesystem and item.filesystem.type != "swap"]
+
+
+def _make_mount_point(tree: RootFs, place: str) -> None:
+    """A folder of the tree itself: what a link leads to would be taken for what lies on that file system."""
+    try:
+        tree.make_folder(place)
+        tree.plain_folder(place)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        what = "a link stands on the way to it" if error.errno == errno.ELOOP else "a file stands there"
+        raise BuildError(f"nothing can be mounted on {place}: in the root file system {what}",
+                         hint="packages or OPKGs have made that: leave them out, or the file system") from None
 
 
 def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan: layout.Layout,
@@ -82,8 +102,8 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
 def _mounted_below(place: str, plan: layout.Layout) -> Sequence[str]:
     """Mount points inside a file system, as seen from its own root."""
     prefix = place.rstrip("/") + "/"
-    mounts = [item.filesystem.mount for item in plan.mounts if item.filesystem and item.filesystem.type != "swap"]
-    return [mount.removeprefix(prefix.rstrip("/")) for mount in mounts if mount != place and mount.startswith(prefix)]
+    return [mount.removeprefix(prefix.rstrip("/")) for mount in _mount_points(plan)
+            if mount != place and mount.startswith(prefix)]
 
 
 def _install_bootloader(bootloader: Input, image: Path) -> None:

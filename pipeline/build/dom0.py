@@ -13,13 +13,13 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
-import shutil
 import struct
 from pathlib import Path
 
 from pipeline.build import ext4, initrd, kernel, layers, layout
 from pipeline.build.tools import tools
 from pipeline.errors import BuildError
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import mount
 from pipeline.step import Job
 
@@ -50,15 +50,17 @@ _CPU_MODELS = ("x86_kvm64.xml", "x86_qemu64.xml")
 def build(job: Job) -> None:
     """Builder: disk.img, xen, kernel, initrd.img."""
     with tools(job) as tool, layers.stacked(job) as stack, ext4.blank(job.out / "disk.img", _SIZE_MIB << 20) as image:
-        found = _dom0_kernel(stack)
-        (job.out / "xen").write_bytes(_hypervisor(stack))
-        (job.out / "kernel").write_bytes(unpacked(found.image.read_bytes()))
-        (job.out / "initrd.img").write_bytes(initrd.ramdisk(stack, found).compressed())
+        with RootFs(stack) as root:
+            found = _dom0_kernel(root)
+            (job.out / "xen").write_bytes(_hypervisor(root))
+            (job.out / "kernel").write_bytes(unpacked(root.read(found.image)))
+            (job.out / "initrd.img").write_bytes(initrd.ramdisk(found).compressed())
         tree, upper, work = (job.work / name for name in ("tree", "upper", "overlay"))
         for folder in (tree, upper, work):
             folder.mkdir()
         mount("overlay", tree, "overlay", options=f"lowerdir={stack},upperdir={upper},workdir={work},userxattr")
-        _furnish(tree)
+        with RootFs(tree) as root:
+            _furnish(root)
         ext4.make(tool, image, tree, uuid=str(layout.identifier("dom0", "root")), size=_SIZE_MIB << 20)
 
 
@@ -77,51 +79,43 @@ def unpacked(image: bytes) -> bytes:
                      hint="gzip and xz are")
 
 
-def _dom0_kernel(root: Path) -> kernel.Kernel:
+def _dom0_kernel(root: RootFs) -> kernel.Kernel:
     """The newest kernel that can be dom0's: a distribution's kernel for virtual machines cannot."""
     found = [one for one in kernel.all_below(root)
-             if "CONFIG_XEN_DOM0=y" in (root / "boot" / f"config-{one.version}").read_text()]
+             if b"CONFIG_XEN_DOM0=y" in root.read(f"boot/config-{one.version}")]
     if not found:
         raise BuildError("no kernel of this distribution can run as Xen's dom0",
                          hint="add the general kernel, like linux-image-amd64, to packages.dom0")
     return kernel.newest(found)
 
 
-def _hypervisor(root: Path) -> bytes:
-    files = sorted((root / "boot").glob("xen-*.gz"))
+def _hypervisor(root: RootFs) -> bytes:
+    files = [name for name in root.names("boot") if re.fullmatch(r"xen-.*\.gz", name)]
     if not files:
         raise BuildError("there is no hypervisor in /boot", hint="add xen-hypervisor-... to packages.dom0")
-    return gzip.decompress(files[-1].read_bytes())
+    return gzip.decompress(root.read(f"boot/{files[-1]}"))
 
 
-def _furnish(tree: Path) -> None:
+def _furnish(root: RootFs) -> None:
     """Make a VM container of a plain root file system."""
-    shutil.copytree(_SHIPPED, tree, dirs_exist_ok=True, copy_function=_copy)
-    units = tree / "etc/systemd/system"
+    shipped = [path.relative_to(_SHIPPED).as_posix() for path in sorted(_SHIPPED.rglob("*")) if path.is_file()]
+    for path in shipped:  # as root's, whoever has checked the project out
+        root.copy(_SHIPPED / path, path)
+    units = "etc/systemd/system"
     for unit in _MASKED:
-        (units / unit).unlink(missing_ok=True)
-        (units / unit).symlink_to("/dev/null")
+        root.link(f"{units}/{unit}", "/dev/null")
     for target, names in (("multi-user.target", _ENABLED), ("sysinit.target", ("xenhost-identity.service",))):
-        (units / f"{target}.wants").mkdir(exist_ok=True)
         for name in names:
-            link = units / f"{target}.wants" / name
-            if not link.is_symlink():
-                own = (units / name).exists()
-                link.symlink_to(f"/etc/systemd/system/{name}" if own else f"/lib/systemd/system/{name}")
-    (units / "default.target").unlink(missing_ok=True)
-    (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+            own = f"{units}/{name}" in shipped
+            root.link(f"{units}/{target}.wants/{name}", f"/etc/systemd/system/{name}" if own
+                      else f"/lib/systemd/system/{name}")
+    root.link(f"{units}/default.target", "/lib/systemd/system/multi-user.target")
     for model in _CPU_MODELS:
-        path = tree / "usr/share/libvirt/cpu_map" / model
-        path.write_text(re.sub(r"\s*<feature name='sep'/>", "", path.read_text()))
+        path = f"usr/share/libvirt/cpu_map/{model}"
+        root.write(path, re.sub(rb"\s*<feature name='sep'/>", b"", root.read(path)))
     # never used here; it starts slowly, and ends libvirtd where its user is missing
-    for driver in tree.glob("usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so"):
-        driver.unlink()
-    (tree / "var/lib/xen-oscar").mkdir(mode=0o700)
-    (tree / "var/log/xen/console").mkdir(parents=True, exist_ok=True)
-
-
-def _copy(source: str, target: str) -> None:
-    """As root's, whoever has checked the project out."""
-    Path(target).unlink(missing_ok=True)
-    shutil.copyfile(source, target)
-    Path(target).chmod(0o644)
+    for driver in root.files("usr/lib"):
+        if driver.endswith("/libvirt/connection-driver/libvirt_driver_qemu.so"):
+            root.remove(driver)
+    root.make_folder("var/lib/xen-oscar", 0o700)
+    root.make_folder("var/log/xen/console")

@@ -22,6 +22,7 @@ from pathlib import Path
 from pipeline.build import ext4, layers, layout, settings
 from pipeline.build.tools import tools
 from pipeline.description import Cluster
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind
 from pipeline.step import Job
 
@@ -111,7 +112,8 @@ def _write_scripts(tree: Path, cluster: Cluster, root: Path) -> None:
         (scripts / f"{node.name}.sectors").write_text(f"{plan.sectors}\n")
         override = tree / "overrides" / node.name
         override.mkdir()
-        settings.of(cluster, node, plan).write(override, like=root)
+        with RootFs(override) as overrides, RootFs(root) as image:
+            settings.of(cluster, node, plan).write(overrides, like=image)
     (scripts / "clients").write_text("".join(clients))
 
 

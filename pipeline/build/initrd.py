@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.build import kernel, layers
 from pipeline.build.cpio import Ramdisk
 from pipeline.errors import BuildError
+from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "netboot"
@@ -21,19 +22,16 @@ MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "xen_blkfront", "ext4",
 
 def build(job: Job) -> None:
     """Builder: boot/initrd.img-VERSION, and the names boot/vmlinuz and boot/initrd.img that grub.cfg uses."""
-    with layers.changed(job) as root:
+    with layers.changed(job) as top, RootFs(top) as root:
         found = kernel.find(root)
-        boot = root / "boot"
-        (boot / f"initrd.img-{found.version}").write_bytes(ramdisk(root, found).compressed())
+        root.write(f"boot/initrd.img-{found.version}", ramdisk(found).compressed())
         for name in ("vmlinuz", "initrd.img"):
-            link = boot / name
-            link.unlink(missing_ok=True)
-            link.symlink_to(f"{name}-{found.version}")
+            root.link(f"boot/{name}", f"{name}-{found.version}")
 
 
-def ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
-    """The ramdisk with which a machine with this root file system and kernel finds its root."""
-    busybox = next((path for path in (root / "usr/bin/busybox", root / "bin/busybox") if path.exists()), None)
+def ramdisk(found: kernel.Kernel) -> Ramdisk:
+    """The ramdisk with which a machine with this kernel, and the root file system that has it, finds its root."""
+    busybox = next((path for path in ("usr/bin/busybox", "bin/busybox") if found.root.is_file(path)), None)
     if busybox is None:
         raise BuildError("the root file system has no busybox",
                          hint="add busybox-static to the distribution's manifest")
@@ -42,9 +40,9 @@ def ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
         made.folder(folder)
     made.device("dev/console", 5, 1)
     made.link("bin", "usr/bin")
-    made.copy("usr/bin/busybox", busybox)
+    made.file("usr/bin/busybox", found.root.read(busybox), 0o755)
     made.link("usr/bin/sh", "busybox")
     for number, module in enumerate(found.modules(MODULES)):
         made.file(f"modules/{number:02}-{module.name}.ko", module.data)
-    made.copy("init", _SHIPPED / "find-root")
+    made.file("init", (_SHIPPED / "find-root").read_bytes(), 0o755)
     return made

@@ -9,13 +9,14 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import zstandard
 
 from pipeline.errors import BuildError
+from pipeline.rootfs import RootFs
 
 
 def _unzstd(data: bytes) -> bytes:
@@ -36,24 +37,26 @@ class Module:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel below a root file system: its image, and the folder of its modules."""
+    """A kernel of a root file system: the paths of its image, and of the folder of its modules."""
 
     version: str
-    image: Path
-    folder: Path
+    image: str
+    folder: str
+    root: RootFs
 
     def modules(self, wanted: Iterable[str]) -> list[Module]:
         """The wanted modules and what they need, in the order to load them.
 
         What is built into the kernel, or unknown to it, is left out: one list serves every kernel.
         """
-        files = {_name(path.name): path for path in sorted(self.folder.rglob("*.ko*"))}
+        files = {_name(path.name): path for path in map(PurePosixPath, self.root.files(self.folder))
+                 if ".ko" in path.suffixes}
         ordered: dict[str, Module] = {}
 
         def add(name: str) -> None:
             if name in ordered or name not in files:
                 return
-            module = Module(name, _read(files[name]))
+            module = Module(name, self._read(files[name]))
             for need in _needs(module.data):
                 add(need)
             ordered[name] = module
@@ -62,8 +65,13 @@ class Kernel:
             add(_name(name))
         return list(ordered.values())
 
+    def _read(self, path: PurePosixPath) -> bytes:
+        data = self.root.read(str(path))
+        unpack = _UNPACK.get(path.suffix)
+        return unpack(data) if unpack else data
 
-def find(root: Path) -> Kernel:
+
+def find(root: RootFs) -> Kernel:
     """The newest kernel below `root`/boot that has modules.  Raises BuildError when there is none."""
     kernels = all_below(root)
     if not kernels:
@@ -72,32 +80,24 @@ def find(root: Path) -> Kernel:
     return newest(kernels)
 
 
-def all_below(root: Path) -> list[Kernel]:
+def all_below(root: RootFs) -> list[Kernel]:
     """Every kernel below `root`/boot that has modules."""
-    return [Kernel(version, image, folder) for version, image, folder in _candidates(root)]
+    found = []
+    for name in root.names("boot"):
+        version = name.removeprefix(_IMAGE)
+        folders = [folder for folder in (f"usr/lib/modules/{version}", f"lib/modules/{version}")
+                   if root.is_folder(folder)]
+        if version != name and folders:
+            found.append(Kernel(version, f"boot/{name}", folders[0], root))
+    return found
 
 
 def newest(kernels: Iterable[Kernel]) -> Kernel:
     return max(kernels, key=lambda kernel: [int(part) for part in re.findall(r"\d+", kernel.version)])
 
 
-def _candidates(root: Path) -> Iterator[tuple[str, Path, Path]]:
-    for image in sorted((root / "boot").glob(f"{_IMAGE}*")):
-        version = image.name.removeprefix(_IMAGE)
-        for folder in (root / "usr/lib/modules" / version, root / "lib/modules" / version):
-            if folder.is_dir():
-                yield version, image, folder
-                break
-
-
 def _name(file: str) -> str:
     return file.partition(".ko")[0].replace("-", "_")
-
-
-def _read(path: Path) -> bytes:
-    data = path.read_bytes()
-    unpack = _UNPACK.get(path.suffix)
-    return unpack(data) if unpack else data
 
 
 def _needs(data: bytes) -> list[str]:

@@ -5,15 +5,14 @@ They stay compressed as the distribution has them: Xen's loader reads each of it
 
 from __future__ import annotations
 
-import shutil
-
 from pipeline.build import kernel, layers
+from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
 
 def build(job: Job) -> None:
     """Builder: `kernel` and `initrd.img`."""
-    with layers.stacked(job) as root:
+    with layers.stacked(job) as top, RootFs(top) as root:
         found = kernel.find(root)
-        shutil.copyfile(found.image, job.out / "kernel")
-        shutil.copyfile(root / "boot" / f"initrd.img-{found.version}", job.out / "initrd.img")
+        (job.out / "kernel").write_bytes(root.read(found.image))
+        (job.out / "initrd.img").write_bytes(root.read(f"boot/initrd.img-{found.version}"))

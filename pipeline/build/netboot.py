@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.build import kernel, layers
 from pipeline.build.cpio import Ramdisk
 from pipeline.errors import BuildError
+from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "netboot"
@@ -26,13 +27,13 @@ _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64")
 
 def build(job: Job) -> None:
     """Builder: `kernel` and `initrd.img`."""
-    with layers.stacked(job, layers=[job.input("toolroot")]) as root:
+    with layers.stacked(job, layers=[job.input("toolroot")]) as top, RootFs(top) as root:
         found = kernel.find(root)
-        (job.out / "kernel").write_bytes(found.image.read_bytes())
+        (job.out / "kernel").write_bytes(root.read(found.image))
         (job.out / "initrd.img").write_bytes(_ramdisk(root, found).compressed())
 
 
-def _ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
+def _ramdisk(root: RootFs, found: kernel.Kernel) -> Ramdisk:
     ramdisk = Ramdisk()
     for folder in ("dev", "proc", "sys", "run", "tmp", "etc", "usr/sbin"):
         ramdisk.folder(folder)
@@ -41,31 +42,31 @@ def _ramdisk(root: Path, found: kernel.Kernel) -> Ramdisk:
     ramdisk.link("sbin", "usr/sbin")
     ramdisk.link("lib", "usr/lib")
     ramdisk.link("lib64", "usr/lib64")
-    ramdisk.copy("usr/bin/busybox", root / "usr/bin/busybox")
+    ramdisk.file("usr/bin/busybox", root.read("usr/bin/busybox"), 0o755)
     ramdisk.link("usr/bin/sh", "busybox")
     for program in _PROGRAMS:
         _add_program(ramdisk, root, program)
-    for name in ("functions.sh", "dhcp"):
-        ramdisk.copy(f"usr/lib/installer/{name}", _SHIPPED / name)
-    ramdisk.copy("init", _SHIPPED / "init")
+    # a checkout may have lost the modes that its files should have
+    for name, path, mode in (("functions.sh", "usr/lib/installer/functions.sh", 0o644),
+                             ("dhcp", "usr/lib/installer/dhcp", 0o755), ("init", "init", 0o755)):
+        ramdisk.file(path, (_SHIPPED / name).read_bytes(), mode)
     for number, module in enumerate(found.modules(MODULES)):
         ramdisk.file(f"usr/lib/modules/{number:02}-{module.name}.ko", module.data)
     # rsync and mke2fs ask for names of users and for defaults: empty answers are right here
     ramdisk.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
     ramdisk.file("etc/group", b"root:x:0:\n")
-    ramdisk.copy("etc/mke2fs.conf", root / "etc/mke2fs.conf")
+    ramdisk.file("etc/mke2fs.conf", root.read("etc/mke2fs.conf"))
     return ramdisk
 
 
-def _add_program(ramdisk: Ramdisk, root: Path, program: str) -> None:
+def _add_program(ramdisk: Ramdisk, root: RootFs, program: str) -> None:
     """A program, the loader that it asks for, and all libraries that it needs, directly or not."""
     pending = [program.strip("/")]
     while pending:
         path = pending.pop()
         if path in ramdisk:
             continue
-        source = (root / path).resolve()
-        data = source.read_bytes()
+        data = root.read(path)
         ramdisk.file(path, data, 0o755)
         loader, names = _dynamic(data)
         if loader:
@@ -74,9 +75,9 @@ def _add_program(ramdisk: Ramdisk, root: Path, program: str) -> None:
         pending += [_library(root, name) for name in names]
 
 
-def _library(root: Path, name: str) -> str:
+def _library(root: RootFs, name: str) -> str:
     for folder in _LIBRARIES:
-        if (root / folder / name).exists():
+        if root.is_file(f"{folder}/{name}"):
             return f"{folder}/{name}"
     raise BuildError(f"the installer needs {name}, which no package of the tool root has",
                      hint="add the package that has it to recipes/netboot/")

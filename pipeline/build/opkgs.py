@@ -9,11 +9,10 @@ Scripts that name their phase as OSCAR 4 and 5 did are installed under the prese
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 import shlex
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from pipeline.build import layers
 from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
 from pipeline.manifests.opkg import PHASES
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import chroot_run
 from pipeline.step import Job
 
@@ -33,6 +33,10 @@ PACKAGES = "/usr/lib/oscar/packages"
 _PHASE: dict[Side, str] = {"head": "server-post-install", "compute": "client-post-install"}
 _FILES: dict[Side, tuple[str, ...]] = {"head": ("common", "server"), "compute": ("common", "client")}
 
+#: What stands in the way of a file, by the error that it makes.
+_WRONG_KIND = {errno.EISDIR: "there is a folder", errno.ENOTDIR: "a file stands where it needs a folder",
+               errno.EEXIST: "a file stands where it needs a folder", errno.ELOOP: "links on the way lead in a circle"}
+
 #: A script that takes longer waits for something it will not get in a sandbox.  Seconds.
 _DEADLINE = 300.0
 
@@ -43,14 +47,14 @@ def build(job: Job) -> None:
     side: Side = job.params["side"]
     opkgs: list[str] = job.params["opkgs"]
     files = [path for path, _ in job.step.files]
-    with layers.changed(job) as root:
-        describe(root, cluster)
+    with layers.changed(job) as root, RootFs(root) as inside:
+        describe(inside, cluster)
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
-            apply(root, name, job.recipes, files, side, job.log)
+            apply(inside, name, job.recipes, files, side, job.log)
 
 
-def describe(root: Path, cluster: Cluster) -> None:
+def describe(root: RootFs, cluster: Cluster) -> None:
     """Write /etc/oscar and /etc/hosts: all that scripts, services and people may know of the cluster."""
     head = cluster.head
     variables = {
@@ -67,38 +71,38 @@ def describe(root: Path, cluster: Cluster) -> None:
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     hosts += [f"{machine.address_on('private')} {machine.name}.{cluster.domain} {machine.name}"
               for machine in cluster.machines]
-    _write(root, "/etc/oscar/cluster.json", json.dumps(cluster.to_json(), indent=1, sort_keys=True) + "\n")
-    _write(root, "/etc/oscar/cluster.sh", "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items()))
-    _write(root, "/etc/oscar/nodes", "".join(" ".join(map(str, node)) + "\n" for node in nodes))
-    _write(root, "/etc/hosts", "\n".join(hosts) + "\n")
+    root.write("/etc/oscar/cluster.json", json.dumps(cluster.to_json(), indent=1, sort_keys=True) + "\n")
+    root.write("/etc/oscar/cluster.sh", "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items()))
+    root.write("/etc/oscar/nodes", "".join(" ".join(map(str, node)) + "\n" for node in nodes))
+    root.write("/etc/hosts", "\n".join(hosts) + "\n")
 
 
-def apply(root: Path, name: str, recipes: Path, files: list[str], side: Side, log: Path) -> None:
+def apply(root: RootFs, name: str, recipes: Path, files: list[str], side: Side, log: Path) -> None:
     """Bring one OPKG to `root`: its files for this side, then its script.  `files` are paths below `recipes`."""
     folder = f"opkgs/{name}/"
     home = f"{PACKAGES}/{name}"
     phase = _PHASE[side]
     own = [path.removeprefix(folder) for path in files if path.startswith(folder)]
     for path in own:
-        _copy(recipes / folder / path, inside(root, f"{home}/{path}"), executable=_is_program(path))
-    _name_phases(inside(root, f"{home}/scripts"))
+        _copy(recipes / folder / path, root, f"{home}/{path}", executable=_is_program(path))
+    _name_phases(root, f"{home}/scripts")
     for part in _FILES[side]:
         prefix = f"files/{part}/"
         for path in own:
             if path.startswith(prefix):
-                _copy(recipes / folder / path, inside(root, "/" + path.removeprefix(prefix)))
+                _copy(recipes / folder / path, root, "/" + path.removeprefix(prefix))
     try:
-        if (inside(root, home) / "scripts" / phase).exists():
+        if root.lstat(f"{home}/scripts/{phase}"):
             _run(root, name, phase, log)
     finally:
         if side == "compute":
-            _remove(inside(root, home))
+            _remove(root, home)
 
 
-def _run(root: Path, name: str, phase: str, log: Path) -> None:
+def _run(root: RootFs, name: str, phase: str, log: Path) -> None:
     home = f"{PACKAGES}/{name}"
     try:
-        chroot_run(root, [f"{home}/scripts/{phase}"], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
+        chroot_run(root.top, [f"{home}/scripts/{phase}"], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
                    timeout=_DEADLINE)
     except CommandError as error:
         raise BuildError(f"OPKG {name}: script {phase} failed: {error.message}",
@@ -106,36 +110,11 @@ def _run(root: Path, name: str, phase: str, log: Path) -> None:
                          tail=error.tail) from None
 
 
-def inside(root: Path, path: str) -> Path:
-    """`path` as it is meant inside `root`: symbolic links on the way lead to places in `root`, never out of it."""
-    found = Path("/")
-    parts = [part for part in path.split("/") if part]
-    links = 0
-    while parts:
-        part = parts.pop(0)
-        if part == "..":
-            found = found.parent
-            continue
-        here = root / found.relative_to("/") / part
-        if part != "." and parts and here.is_symlink():
-            links += 1
-            if links > 40:
-                raise BuildError(f"{path}: too many symbolic links on the way")
-            target = os.readlink(here)
-            parts = [piece for piece in target.split("/") if piece] + parts
-            if target.startswith("/"):
-                found = Path("/")
-            continue
-        found = found if part == "." else found / part
-    return root / found.relative_to("/")
-
-
-def _name_phases(folder: Path) -> None:
+def _name_phases(root: RootFs, folder: str) -> None:
     for phase, older in PHASES.items():
-        scripts = [folder / name for name in (phase, *older)]
-        script = next((script for script in scripts if script.exists()), None)
-        if script is not None and script.name != phase:
-            shutil.copy(script, scripts[0])
+        there = [name for name in (phase, *older) if root.is_file(f"{folder}/{name}")]
+        if there and there[0] != phase:
+            root.write(f"{folder}/{phase}", root.read(f"{folder}/{there[0]}"), 0o755)
 
 
 def _is_program(path: str) -> bool:
@@ -143,30 +122,23 @@ def _is_program(path: str) -> bool:
     return path.startswith(("scripts/", "testing/"))
 
 
-def _copy(source: Path, target: Path, *, executable: bool = False) -> None:
+def _copy(source: Path, root: RootFs, path: str, *, executable: bool = False) -> None:
     """Owner root; a program stays one, and nothing else of the source's mode or time counts."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() or target.exists():
-        target.unlink()
-    if source.is_symlink():
-        target.symlink_to(os.readlink(source))
-        return
-    shutil.copyfile(source, target)
-    target.chmod(0o755 if executable or os.access(source, os.X_OK) else 0o644)
+    try:
+        if source.is_symlink():
+            root.link(path, os.readlink(source))
+        else:
+            root.copy(source, path, 0o755 if executable or source.stat().st_mode & 0o100 else 0o644)
+    except OSError as error:
+        if error.errno not in _WRONG_KIND:
+            raise
+        raise BuildError(f"{source}: it cannot be put at {path}: {_WRONG_KIND[error.errno]}",
+                         hint="give it another name, or leave it out: packages or other OPKGs have made what is there"
+                         ) from None
 
 
-def _remove(home: Path) -> None:
+def _remove(root: RootFs, home: str) -> None:
     """Take an OPKG's folder away again, and the folders above it that held nothing else."""
-    shutil.rmtree(home, ignore_errors=True)
-    for folder in (home.parent, home.parent.parent):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _write(root: Path, path: str, text: str) -> None:
-    target = inside(root, path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink():
-        target.unlink()
-    target.write_text(text, encoding="utf-8")
-    target.chmod(0o644)
+    root.remove(home)
+    for folder in (PACKAGES, PACKAGES.rpartition("/")[0]):
+        root.remove_if_empty(folder)

@@ -20,6 +20,7 @@ from pipeline.build.debs import extract, unpacked
 from pipeline.errors import BuildError, CommandError
 from pipeline.families.deb import locked
 from pipeline.families.deb_index import Stanza
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind, chroot_run
 from pipeline.step import Job
 
@@ -34,9 +35,9 @@ def build(job: Job) -> None:
     packages = locked(job.input("lock").file("lock.json"))
     fetched = job.input("fetch").file("packages")
     first = essential(packages)
-    with layers.changed(job) as root:
+    with layers.changed(job) as root, RootFs(root) as inside:
         if any(package["name"] in ("usr-is-merged", "usrmerge") for package in packages):
-            _merge_usr(root, str(job.params["architecture"]))
+            _merge_usr(inside, str(job.params["architecture"]))
         ready = _ready(job, first, fetched, "essential")
         extract(ready, root)
         _install_essential(job, root, ready)
@@ -45,7 +46,7 @@ def build(job: Job) -> None:
         if rest:
             ready = _ready(job, rest, fetched, "rest")
             install(root, rest, ready[0].parent, [package["name"] for package in rest], work=job.work, log=job.log)
-        _make_neutral(root)
+        _make_neutral(inside)
 
 
 def _ready(job: Job, packages: Sequence[dict[str, Any]], fetched: Path, name: str) -> list[Path]:
@@ -79,18 +80,18 @@ def essential(packages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [package for package in packages if package["name"] in chosen]
 
 
-def _merge_usr(root: Path, architecture: str) -> None:
+def _merge_usr(root: RootFs, architecture: str) -> None:
     """/bin and its kin are links to /usr, before the first package brings files for them."""
     for name in ("bin", "sbin", "lib", *(["lib64"] if architecture in _LIB64 else [])):
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
+        root.make_folder(f"usr/{name}")
+        root.link(name, f"usr/{name}")
 
 
 def _install_essential(job: Job, root: Path, files: Sequence[Path]) -> None:
     """Have dpkg install what `extract` has only unpacked; each needs others of them, hence the force."""
-    (root / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
-    for name in ("status", "available"):
-        (root / "var/lib/dpkg" / name).touch()
+    with RootFs(root) as inside:
+        for name in ("status", "available"):
+            inside.write(f"/var/lib/dpkg/{name}", "")
     argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--install", *(f"{PACKAGES}/{file.name}" for file in files)]
     with no_daemons(root):
         try:
@@ -100,15 +101,15 @@ def _install_essential(job: Job, root: Path, files: Sequence[Path]) -> None:
                              log=job.log, hint="the last lines name the package whose script failed") from None
 
 
-def _make_neutral(root: Path) -> None:
+def _make_neutral(root: RootFs) -> None:
     """Take out what belongs to one machine, and keep later layers from making ramdisks."""
     for name in ("etc/hostname", "etc/resolv.conf"):
-        (root / name).unlink(missing_ok=True)
+        root.remove(name)
     # Empty and not "uninitialized": systemd then takes no start for the first one, and leaves presets as they are
-    (root / "etc/machine-id").write_text("")
+    root.write("etc/machine-id", "")
     # All that systemd brings up to date at a start was made by the packages' scripts: the first start need not do it
     for name in ("etc/.updated", "var/.updated"):
-        (root / name).touch()
-    initramfs = root / "etc/initramfs-tools/update-initramfs.conf"
-    if initramfs.exists():
-        initramfs.write_text("# The ramdisk is an artifact of its own.\nupdate_initramfs=no\nbackup_initramfs=no\n")
+        root.write(name, "")
+    initramfs = "etc/initramfs-tools/update-initramfs.conf"
+    if root.is_file(initramfs):
+        root.write(initramfs, "# The ramdisk is an artifact of its own.\nupdate_initramfs=no\nbackup_initramfs=no\n")

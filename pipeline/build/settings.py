@@ -7,13 +7,13 @@ installed: one description of them for both.
 from __future__ import annotations
 
 import ipaddress
-import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.build.layout import Layout
 from pipeline.description import Cluster, Machine
+from pipeline.rootfs import RootFs
 
 #: Self-tests of ciphers, timer checks and mitigations cost a second or more of an emulated boot and protect nothing
 #: in a machine that shares its processor with nobody.  Both consoles: hvc0, Xen's, comes last and
@@ -33,29 +33,25 @@ class Settings:
     files: Mapping[str, str]
     links: Mapping[str, str]
 
-    def write(self, root: Path, like: Path | None = None) -> None:
-        """Write them below `root`; folders that are missing get the mode that they have below `like`."""
+    def write(self, root: RootFs, like: RootFs | None = None) -> None:
+        """Write them below `root`; folders that are missing get the mode and owner that they have below `like`."""
+        for path in (*self.files, *self.links):
+            self._make_folders(root, path.rpartition("/")[0], like)
         for path, text in self.files.items():
-            target = self._place(root, path, like)
-            target.write_text(text, encoding="utf-8")
-            target.chmod(0o644)
+            root.write(path, text)
         for path, link in self.links.items():
-            self._place(root, path, like).symlink_to(link)
+            root.link(path, link)
 
     @staticmethod
-    def _place(root: Path, path: str, like: Path | None) -> Path:
-        target = root / path.lstrip("/")
-        missing = [folder for folder in target.parents if not folder.exists()]
-        for folder in reversed(missing):
-            folder.mkdir(mode=0o755)
-            model = (like or root) / folder.relative_to(root)
-            if model.is_dir():
-                status = model.stat()
-                folder.chmod(status.st_mode & 0o7777)
-                os.chown(folder, status.st_uid, status.st_gid)
-        if target.is_symlink() or target.exists():
-            target.unlink()
-        return target
+    def _make_folders(root: RootFs, folder: str, like: RootFs | None) -> None:
+        parts = folder.strip("/").split("/")
+        for path in ("/".join(parts[:end]) for end in range(1, len(parts) + 1)):
+            if root.is_folder(path):
+                continue
+            root.make_folder(path)
+            model = like.stat(path) if like else None
+            if model and stat.S_ISDIR(model.st_mode):
+                root.set_access(path, stat.S_IMODE(model.st_mode), (model.st_uid, model.st_gid))
 
 
 def of(cluster: Cluster, machine: Machine, layout: Layout) -> Settings:

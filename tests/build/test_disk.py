@@ -18,7 +18,8 @@ from pipeline.build import disk, ext4, layout, settings
 from pipeline.build.layers import LAYER
 from pipeline.build.tools import tools
 from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
-from pipeline.errors import CommandError, UserError
+from pipeline.errors import BuildError, CommandError, UserError
+from pipeline.rootfs import RootFs
 from pipeline.step import Input
 from tests.namespaced import inside, job
 
@@ -153,7 +154,8 @@ def test_a_node_mounts_no_sis_image() -> None:
 
 def test_a_boot_of_its_own_has_the_paths_that_boot_loaders_know(tmp_path: Path) -> None:
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/boot", 100, "ext4"))
-    settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node)).write(tmp_path)
+    with RootFs(tmp_path) as root:
+        settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node)).write(root)
     # as the boot loader sees it: /boot is the root of the first partition
     assert (tmp_path / "boot/boot/grub/grub.cfg").read_text().startswith("set default")
 
@@ -163,7 +165,8 @@ def test_overrides_keep_the_modes_of_the_image(tmp_path: Path) -> None:
     (image / "etc/private").mkdir(parents=True)
     (image / "etc/private").chmod(0o750)
     target.mkdir()
-    settings.Settings({"/etc/private/a/b": "text"}, {}).write(target, like=image)
+    with RootFs(target) as overrides, RootFs(image) as like:
+        settings.Settings({"/etc/private/a/b": "text"}, {}).write(overrides, like=like)
     assert (target / "etc/private").stat().st_mode & 0o7777 == 0o750
     assert (target / "etc/private/a/b").read_text() == "text"
 
@@ -172,9 +175,18 @@ def test_settings_replace_links_and_do_not_follow_them(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "elsewhere").write_text("kept")
     (tmp_path / "etc/hostname").symlink_to(tmp_path / "elsewhere")
-    settings.Settings({"/etc/hostname": "node1\n"}, {}).write(tmp_path)
+    with RootFs(tmp_path) as root:
+        settings.Settings({"/etc/hostname": "node1\n"}, {}).write(root)
     assert (tmp_path / "elsewhere").read_text() == "kept"
     assert (tmp_path / "etc/hostname").read_text() == "node1\n"
+
+
+@pytest.mark.parametrize("target", ["/somewhere", "../somewhere", "/nowhere"])
+def test_nothing_is_mounted_through_a_link(tmp_path: Path, target: str) -> None:
+    (tmp_path / "somewhere").mkdir()
+    (tmp_path / "srv").symlink_to(target)
+    with RootFs(tmp_path) as root, pytest.raises(BuildError, match="/srv: in the root file system a link"):
+        disk._make_mount_point(root, "/srv")
 
 
 # --- file systems

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import zstandard
 from pipeline.build import initrd, kernel, netboot
 from pipeline.build.cpio import Ramdisk
 from pipeline.errors import BuildError
+from pipeline.rootfs import RootFs
 
 
 def listing(archive: bytes, *words: str) -> list[str]:
@@ -60,7 +62,7 @@ def module(depends: str = "", softdep: str = "") -> bytes:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Iterator[RootFs]:
     """A root with two kernels; the newer one's modules are packed in all ways."""
     for version in ("6.1.0-9-amd64", "6.1.0-10-amd64", "9.0-without-modules"):
         (tmp_path / "boot").mkdir(exist_ok=True)
@@ -73,26 +75,27 @@ def root(tmp_path: Path) -> Path:
     (drivers / "failover.ko.gz").write_bytes(gzip.compress(module()))
     (drivers / "xen-blkfront.ko").write_bytes(module())
     (drivers / "ext4.ko").write_bytes(module("xen-blkfront", "pre: failover post: virtio_net"))
-    return tmp_path
+    with RootFs(tmp_path) as opened:
+        yield opened
 
 
-def test_the_newest_kernel_with_modules_is_taken(root: Path) -> None:
+def test_the_newest_kernel_with_modules_is_taken(root: RootFs) -> None:
     assert kernel.find(root).version == "6.1.0-10-amd64"
 
 
 def test_a_root_without_a_kernel_is_an_error_with_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(BuildError) as error:
-        kernel.find(tmp_path)
+    with RootFs(tmp_path) as root, pytest.raises(BuildError) as error:
+        kernel.find(root)
     assert "kernel" in error.value.hint
 
 
-def test_modules_come_after_what_they_need(root: Path) -> None:
+def test_modules_come_after_what_they_need(root: RootFs) -> None:
     modules = kernel.find(root).modules(["virtio_net", "built_in", "xen_blkfront"])
     assert [item.name for item in modules] == ["failover", "net_failover", "virtio_net", "xen_blkfront"]
     assert all(item.data.startswith(b"\x7fELF") for item in modules)
 
 
-def test_soft_dependencies_to_load_before_count_and_those_after_do_not(root: Path) -> None:
+def test_soft_dependencies_to_load_before_count_and_those_after_do_not(root: RootFs) -> None:
     modules = kernel.find(root).modules(["ext4"])
     assert [item.name for item in modules] == ["xen_blkfront", "failover", "ext4"]
 
@@ -102,7 +105,8 @@ def test_a_program_brings_its_loader_and_libraries(tmp_path: Path) -> None:
     assert program
     needed = subprocess.run(["ldd", program], check=True, text=True, capture_output=True, timeout=20).stdout
     ramdisk = Ramdisk()
-    netboot._add_program(ramdisk, Path("/"), "usr/sbin/mke2fs")
+    with RootFs(Path("/")) as root:
+        netboot._add_program(ramdisk, root, "usr/sbin/mke2fs")
     for line in needed.splitlines():
         if "=>" in line:
             assert any(line.split()[0] in name for name in ramdisk._entries), line
@@ -114,14 +118,13 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     program = shutil.which("mke2fs", path="/usr/sbin:/sbin")
     assert program
     shutil.copy(program, tmp_path / "usr/sbin/mke2fs")
-    with pytest.raises(BuildError, match=r"lib\w+\.so"):
-        netboot._add_program(Ramdisk(), tmp_path, "usr/sbin/mke2fs")
+    with RootFs(tmp_path) as root, pytest.raises(BuildError, match=r"lib\w+\.so"):
+        netboot._add_program(Ramdisk(), root, "usr/sbin/mke2fs")
 
 
-def test_the_small_ramdisk_needs_a_busybox(root: Path) -> None:
+def test_the_small_ramdisk_needs_a_busybox(root: RootFs) -> None:
     with pytest.raises(BuildError, match="busybox"):
-        initrd.ramdisk(root, kernel.find(root))
-    (root / "bin").mkdir()
-    (root / "bin/busybox").write_bytes(b"busybox")
-    names = listing(initrd.ramdisk(root, kernel.find(root)).archive())
+        initrd.ramdisk(kernel.find(root))
+    root.write("bin/busybox", b"busybox")
+    names = listing(initrd.ramdisk(kernel.find(root)).archive())
     assert {"init", "usr/bin/sh", "modules/00-xen_blkfront.ko"} <= set(names)

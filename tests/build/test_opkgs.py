@@ -14,6 +14,7 @@ import pytest
 from pipeline.build import opkgs
 from pipeline.description import Cluster, Interface, Machine, Network
 from pipeline.errors import BuildError, CommandError
+from pipeline.rootfs import RootFs
 from pipeline.run import Completed
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -74,7 +75,8 @@ class Workplace:
         self.files.append(f"opkgs/tool/{path}")
 
     def apply(self, side: opkgs.Side) -> None:
-        opkgs.apply(self.root, "tool", self.recipes, self.files, side, self.log)
+        with RootFs(self.root) as root:
+            opkgs.apply(root, "tool", self.recipes, self.files, side, self.log)
 
 
 @pytest.fixture
@@ -83,7 +85,8 @@ def place(tmp_path: Path) -> Workplace:
 
 
 def test_description_can_be_sourced_by_a_shell(tmp_path: Path, cluster: Cluster) -> None:
-    opkgs.describe(tmp_path, cluster)
+    with RootFs(tmp_path) as root:
+        opkgs.describe(root, cluster)
     show = """. "$0"; echo $OSCAR_HEAD $OSCAR_HEAD_ADDRESS $OSCAR_HEAD_PUBLIC_ADDRESS $OSCAR_NODES
               echo $OSCAR_PRIVATE_CIDR $OSCAR_CLUSTER $OSCAR_DOMAIN"""
     said = subprocess.run(["sh", "-euc", show, tmp_path / "etc/oscar/cluster.sh"], check=True, capture_output=True,
@@ -171,24 +174,18 @@ def test_a_file_replaces_the_link_that_a_package_left(place: Workplace, sandbox:
     assert outside.read_text() == "untouched"
 
 
-@pytest.mark.parametrize(("link", "target", "path", "expected"), [
-    ("lib", "usr/lib", "/lib/systemd/unit", "usr/lib/systemd/unit"),
-    ("var/run", "/run", "/var/run/tool", "run/tool"),
-    ("var/up", "../../../../etc", "/var/up/passwd", "etc/passwd"),
-    ("etc/last", "/dev/null", "/etc/last", "etc/last"),
+@pytest.mark.parametrize(("there", "path", "words"), [
+    ("usr/share/doc/tool", "files/common/usr/share/doc", "there is a folder"),
+    ("etc/passwd", "files/common/etc/passwd/more", "a file stands where it needs a folder"),
 ])
-def test_links_lead_to_places_inside_the_root(tmp_path: Path, link: str, target: str, path: str,
-                                              expected: str) -> None:
-    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / link).symlink_to(target)
-    assert opkgs.inside(tmp_path, path) == tmp_path / expected
-
-
-def test_links_in_a_circle_end_in_a_clear_message(tmp_path: Path) -> None:
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    with pytest.raises(BuildError, match="too many symbolic links"):
-        opkgs.inside(tmp_path, "/a/file")
+def test_a_file_that_does_not_fit_what_packages_made_is_named(place: Workplace, sandbox: Sandbox, there: str,
+                                                              path: str, words: str) -> None:
+    (place.root / there).parent.mkdir(parents=True)
+    (place.root / there).touch()
+    place.add(path)
+    with pytest.raises(BuildError, match=words) as caught:
+        place.apply("head")
+    assert f"opkgs/tool/{path}" in caught.value.message
 
 
 def test_our_scripts_are_shell_that_parses() -> None:
