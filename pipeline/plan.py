@@ -47,6 +47,7 @@ def make(recipes: Recipes) -> Plan:
     for name in recipes.names("clusters"):
         description = recipes.describe(name)
         plan.clusters[name] = description
+        plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
         _add(plan, _cluster_steps(recipes, name, description))
     return plan
 

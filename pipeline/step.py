@@ -52,11 +52,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps by task name, every cluster as it will be, and the VM containers."""
+    """All steps by task name, every cluster as it will be, and the VM containers.
+
+    `reads` are the paths outside of the recipes that were looked at to make it, as they were given.
+    """
 
     steps: dict[str, Step] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
 
     def artifacts_of(self, cluster: str) -> dict[str, str]:
         """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""

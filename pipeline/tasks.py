@@ -7,14 +7,21 @@ a verdict is an artifact as well).
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import pickle
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine import Engine
 from pipeline.errors import UserError
+from pipeline.files import write_whole
+from pipeline.signature import Signature, below, is_settled
+from pipeline.signature import of as signature_of
 from pipeline.step import Plan
 
 if TYPE_CHECKING:
@@ -29,7 +36,8 @@ class Graph:
     def __init__(self, top: Path) -> None:
         self.recipes = top / "recipes"
         self.artifacts = Path(os.environ.get("XEN_OSCAR_ARTIFACTS") or top / "artifacts").resolve()
-        self.plan: Plan = load_plan(self.recipes, self.artifacts / "cache" / "plan.pickle")
+        checkout = hashlib.sha256(os.fsencode(top)).hexdigest()[:12]  # several may share the artifacts folder
+        self.plan: Plan = load_plan(self.recipes, self.artifacts / "cache" / f"plan-{checkout}.pickle")
         self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
 
     @property
@@ -130,40 +138,47 @@ class Graph:
 
 
 def load_plan(recipes: Path, cache: Path) -> Plan:
-    """The plan for a recipes folder, remembered for as long as no recipe, package under test or module changes.
+    """The plan for a recipes folder, remembered for as long as nothing that it was made from changes.
 
     Planning reads and validates everything, which takes a good part of a second; a run with nothing to do shall not.
     """
-    try:
-        signature, plan = pickle.loads(cache.read_bytes())
-        if isinstance(plan, Plan) and signature == _signature(recipes, plan):
-            return plan
-    except Exception:  # any damage to a cache, of whatever kind, only means: plan again
-        cache.unlink(missing_ok=True)
+    remembered = _remembered_plan(recipes, cache)
+    if remembered is not None:
+        return remembered
     from pipeline import plan as planning
     from pipeline.manifests.recipes import load
 
-    before = _signature(recipes, Plan())
+    began = time.time_ns()
+    before = _signature(recipes, ())
     plan = planning.make(load(recipes))
-    if before != _signature(recipes, Plan()):  # edited meanwhile: not worth remembering
-        return plan
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
-    temporary.write_bytes(pickle.dumps((_signature(recipes, plan), plan)))
-    temporary.rename(cache)
+    signed = _signature(recipes, plan.reads)
+    # edited meanwhile, or so shortly before that it could not be seen if it were edited again: not worth remembering
+    if before == signed[: len(before)] and is_settled((number for _, number in signed), began):
+        with contextlib.suppress(OSError):  # somebody else's folder: then planning takes its time
+            write_whole(cache, pickle.dumps((signed, plan)), mode=0o600)
     return plan
 
 
-def _signature(recipes: Path, plan: Plan) -> list[tuple[str, int, int, int]]:
-    """Names, sizes, times and modes of all that the plan was made from."""
-    files = [Path(folder, name) for top in (recipes, Path(__file__).resolve().parent)
-             for folder, _, names in os.walk(top) for name in names if not name.endswith(".pyc")]
-    files += [Path(name) for step in plan.steps.values() for name, _ in step.files if name.startswith("/")]
-    found = []
-    for path in sorted(files):
-        stat = path.lstat()
-        found.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_mode))
-    return found
+def _remembered_plan(recipes: Path, cache: Path) -> Plan | None:
+    try:
+        status = cache.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            return None  # a pickle is a program: nobody else's is run
+        signed, plan = pickle.loads(cache.read_bytes())
+        return plan if isinstance(plan, Plan) and signed == _signature(recipes, plan.reads) else None
+    except Exception:  # any damage to a cache, of whatever kind, only means: plan again
+        return None
+
+
+def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signature]]:
+    """Signatures of all that a plan is made from: the recipes, the modules that plan, and what lies elsewhere."""
+
+    def is_read(link: Path) -> bool:
+        """In an OPKG's files a link is one of the root to be: what it leads to here is nothing of ours."""
+        return link.relative_to(recipes).parts[2:3] != ("files",)
+
+    modules = [item for item in below(Path(__file__).resolve().parent) if not item[0].endswith((".pyc", "__pycache__"))]
+    return [(sys.version, ()), *modules, *below(recipes, is_read), *((path, signature_of(path)) for path in others)]
 
 
 def _up_to_date(engine: Engine, task: str, *_: object) -> bool:

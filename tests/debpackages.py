@@ -23,6 +23,7 @@ def make(folder: Path, name: str, version: str = "1.0", *, depends: str = "",
             target = root / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
+        folder.mkdir(parents=True, exist_ok=True)
         package = folder / f"{name}_{version}_all.deb"
         subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", root, package], check=True,
                        stdout=subprocess.DEVNULL, env={**os.environ, "SOURCE_DATE_EPOCH": "1"})  # the same each time

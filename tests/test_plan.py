@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pipeline import plan as planning
+from pipeline import tasks
 from pipeline.manifests.recipes import load
-from pipeline.step import Plan, Step
+from pipeline.step import Plan
 from pipeline.tasks import load_plan
 from tests import debpackages
 
@@ -103,20 +108,153 @@ def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path)
     assert "localpackages:mine/compute" not in after.steps
 
 
-def test_the_remembered_plan_is_used_until_a_recipe_or_a_package_under_test_changes(recipes: Path,
-                                                                                   tmp_path: Path) -> None:
-    debpackages.make(recipes / "clusters", "mine")
-    (recipes / "clusters/mine.toml").write_text('extends = "debian12"\n[packages]\nhead = ["mine_1.0_all.deb"]\n')
-    cache = tmp_path / "cache" / "plan.pickle"
+# --- the remembered plan
 
-    def under_test() -> Step:
-        return load_plan(recipes, cache).steps["localpackages:mine/head"]
 
-    first = under_test()
-    written = cache.stat().st_mtime_ns
-    assert under_test() == first
-    assert cache.stat().st_mtime_ns == written
-    debpackages.make(recipes / "clusters", "mine", files={"/etc/mine": "other"})
-    assert under_test().files != first.files
-    cache.write_bytes(b"damaged")
-    assert under_test().files != first.files
+class Remembered:
+    """A recipes folder with a cluster `mine` whose head node has a package under test, and the plans made of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.recipes = Path(shutil.copytree(RECIPES, folder / "recipes", symlinks=True))
+        self.package = debpackages.make(folder / "build", "tool")
+        self.cache = folder / "cache" / "plan.pickle"
+        self.manifest = self.recipes / "clusters/mine.toml"
+        self.manifest.write_text('extends = "debian12"\n[packages]\nhead = ["../../build/tool_1.0_all.deb"]\n')
+
+    def plan(self) -> Plan:
+        """The plan as a run gets it, once the clock that stamps files has moved on."""
+        now = time.time_ns()
+        while time.clock_gettime_ns(_COARSE_CLOCK) < now + 20_000_000:
+            time.sleep(0.001)
+        return load_plan(self.recipes, self.cache)
+
+    def is_new(self) -> bool:
+        """Whether the next run plans anew."""
+        before = self.cache.stat().st_ino
+        self.plan()
+        return self.cache.stat().st_ino != before
+
+    def opkgs(self) -> Mapping[str, str]:
+        return dict(self.plan().steps["opkgs:mine/head"].files)
+
+    def under_test(self) -> str:
+        return self.plan().steps["localpackages:mine/head"].files[0][1]
+
+
+#: CLOCK_REALTIME_COARSE of linux/time.h.
+_COARSE_CLOCK = 5
+
+
+@pytest.fixture
+def remembered(tmp_path: Path) -> Remembered:
+    return Remembered(tmp_path)
+
+
+def test_a_plan_is_remembered_while_nothing_changes(remembered: Remembered) -> None:
+    first = remembered.plan()
+    assert not remembered.is_new()
+    assert remembered.plan() == first
+
+
+def test_a_damaged_memory_is_no_matter(remembered: Remembered) -> None:
+    first = remembered.plan()
+    for damage in (b"", b"damaged", pickle.dumps(("nonsense", first)), pickle.dumps([])):
+        remembered.cache.write_bytes(damage)
+        assert remembered.plan() == first
+
+
+def test_a_memory_that_others_could_have_written_is_not_run(remembered: Remembered, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "evil",))
+
+    remembered.plan()
+    remembered.cache.write_bytes(pickle.dumps(Evil()))
+    remembered.cache.chmod(0o666)
+    remembered.plan()
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(remembered: Remembered) -> None:
+    remembered.cache = Path("/proc/nowhere/plan.pickle")
+    assert remembered.plan() == remembered.plan()
+
+
+def test_a_link_to_a_package_under_test_that_leads_to_another_one_is_seen(remembered: Remembered) -> None:
+    other = debpackages.make(remembered.package.parent, "tool", version="1.1")
+    link = remembered.package.with_name("tool.deb")
+    link.symlink_to(remembered.package.name)
+    remembered.manifest.write_text(remembered.manifest.read_text().replace("tool_1.0_all.deb", "tool.deb"))
+    first = remembered.under_test()
+    link.unlink()
+    link.symlink_to(other.name)
+    assert remembered.under_test() != first
+
+
+def test_a_folder_of_packages_that_becomes_another_one_is_seen(remembered: Remembered) -> None:
+    build = remembered.package.parent
+    newer = debpackages.make(build.with_name("newer"), "tool", files={"/etc/tool": "newer"})
+    first = remembered.under_test()
+    build.rename(build.with_name("older"))
+    build.symlink_to(newer.parent)
+    assert remembered.under_test() != first
+
+
+@pytest.mark.parametrize("place", ["package", "script", "manifest"])
+def test_other_content_of_the_same_size_and_time_is_seen(remembered: Remembered, place: str) -> None:
+    file = {"package": remembered.package, "script": remembered.recipes / "opkgs/ntpconfig/scripts/server-post-install",
+            "manifest": remembered.manifest}[place]
+    data = file.read_bytes()
+    file.write_bytes(data + b"# one\n")
+    remembered.plan()
+    status = file.stat()
+    file.write_bytes(data + b"# two\n")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert remembered.is_new()
+
+
+def test_an_opkg_that_lives_elsewhere_is_watched_there(remembered: Remembered, tmp_path: Path) -> None:
+    home = tmp_path / "of-somebody-else"
+    (remembered.recipes / "opkgs/ntpconfig").rename(home)
+    (remembered.recipes / "opkgs/ntpconfig").symlink_to(home)
+    remembered.manifest.write_text('extends = "debian12"\nopkgs = ["ntpconfig"]\n')
+    script = home / "scripts/server-post-install"
+    first = remembered.opkgs()
+    script.write_text(script.read_text() + "# more\n")
+    assert remembered.opkgs() != first
+
+
+def test_a_manifest_that_is_a_link_is_watched_behind_it(remembered: Remembered, tmp_path: Path) -> None:
+    real = tmp_path / "mine.toml"
+    remembered.manifest.rename(real)
+    remembered.manifest.symlink_to(real)
+    remembered.plan()
+    real.write_text('extends = "debian12"\n[compute]\ncount = 7\n')
+    assert len(remembered.plan().clusters["mine"].nodes) == 7
+
+
+@pytest.mark.parametrize("name", ["more", "compiled.pyc", ".hidden", "with space"])
+def test_files_that_come_and_go_are_seen(remembered: Remembered, name: str) -> None:
+    folder = remembered.recipes / "opkgs/ntpconfig/files/server/etc"
+    folder.mkdir(parents=True)
+    remembered.plan()
+    (folder / name).touch()
+    assert remembered.is_new()
+    (folder / name).unlink()
+    assert remembered.is_new()
+
+
+def test_links_of_a_root_to_be_are_not_followed(remembered: Remembered) -> None:
+    folder = remembered.recipes / "opkgs/ntpconfig/files/server/srv"
+    folder.mkdir(parents=True)
+    (folder / "all").symlink_to("/usr")
+    (folder / "up").symlink_to("..")
+    remembered.plan()
+    assert not [path for path, _ in tasks._signature(remembered.recipes, ()) if "/srv/all/" in path]
+
+
+def test_links_in_a_circle_have_an_end(remembered: Remembered) -> None:
+    (remembered.recipes / "opkgs/more").symlink_to("..")
+    signed = tasks._signature(remembered.recipes, ())
+    assert len(signed) < 2000
