@@ -106,7 +106,7 @@ def _make_neutral(root: RootFs) -> None:
     for name in ("etc/hostname", "etc/resolv.conf"):
         root.remove(name)
     # Empty and not "uninitialized": systemd then takes no start for the first one, and leaves presets as they are
-    root.write("etc/machine-id", "")
+    root.write("etc/machine-id", "", 0o444)
     # All that systemd brings up to date at a start was made by the packages' scripts: the first start need not do it
     for name in ("etc/.updated", "var/.updated"):
         root.write(name, "")
