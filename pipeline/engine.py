@@ -5,6 +5,7 @@ The engine is what doit's tasks call.  It decides nothing about order (doit does
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import subprocess
@@ -12,14 +13,17 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline import events, sandbox
+from pipeline import collecting, events, sandbox
+from pipeline.collecting import Collected
 from pipeline.errors import BuildError, UserError
+from pipeline.holding import Holder
 from pipeline.keys import Keys
+from pipeline.locks import locked
 from pipeline.run import run, spawn
 from pipeline.step import Input, Step
 from pipeline.store import Entry, Store, remove
@@ -27,8 +31,11 @@ from pipeline.store import Entry, Store, remove
 #: Seconds after which a builder is ended; the longest measured takes under a minute, a slow mirror some more.
 DEADLINE = 3600
 
-#: Bytes that the store may take before little-used entries are removed.
+#: Bytes that the artifacts folder may take before what is little used is removed.
 STORE_LIMIT = 20 << 30
+
+#: Run folders of clusters that do not run, and how to remove each.
+Idle = Iterable[tuple[Path, Callable[[], bool]]]
 
 
 class Engine:
@@ -67,6 +74,9 @@ class Engine:
         """Build a step and publish it, or raise UserError; built twice by force, the results are compared."""
         step = self.steps[task]
         started = time.time()
+        if started < sandbox.SOURCE_DATE_EPOCH:
+            raise UserError(f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(started))}",
+                            hint="set it: with times that lie in the past, artifacts would differ from all others")
         with self._asking:
             ingredients = self.keys.ingredients(step)
             key = self.keys.key(step)
@@ -82,14 +92,27 @@ class Engine:
             entry = self.store.publish(key, folder, {
                 "task": task, "kind": step.kind, "name": step.name, "ingredients": ingredients,
                 "started": datetime.fromtimestamp(started, UTC).isoformat(),
-                "seconds": round(time.time() - started, 2)})
+                "seconds": round(time.time() - started, 2)}, replace=step.snapshot)
             self._done(task, entry, "built", started)
 
-    def collect(self, limit: int = STORE_LIMIT) -> list[Entry]:
-        """Bound the store: what no recipe asks for now and no cluster runs on goes, least recently used first."""
-        wanted = {entry.key for task in self.steps if (entry := self.keys.entry(task))}
-        in_use = {key for uses in (self.artifacts / "run").glob("*/uses") for key in uses.read_text().split()}
-        return self.store.collect(limit, wanted | in_use)
+    @contextlib.contextmanager
+    def holder(self, tasks: Iterable[str]) -> Iterator[Holder]:
+        """A holder of what these tasks have made, for processes that outlive this one and are given its descriptor."""
+        holder = Holder(self.store.root)
+        holder.hold(self.entry(task).key for task in tasks)
+        try:
+            yield holder
+        finally:
+            holder.hand_over()
+
+    def collect(self, limit: int = STORE_LIMIT, idle: Idle = ()) -> Collected:
+        """Bound the artifacts folder: what no recipe asks for now and nobody uses goes, least recently used first.
+
+        `idle` are run folders of clusters that do not run, and how to remove each.
+        """
+        for task in self.steps:
+            self.keys.entry(task)  # which holds what there is
+        return collecting.collect(self.store, limit, idle)
 
     def clear_layers(self) -> None:
         """Remove the extracted layers that lie in memory to make builds quick, but those in use."""
@@ -99,12 +122,14 @@ class Engine:
     def forget(self, task: str) -> None:
         """Remove what a task made last, and its link; what is made from it is left alone."""
         entry = self.store.linked(task)
-        if entry is not None:
-            self.store.remove(entry.key)
+        if entry is not None and not self.store.remove(entry.key):
+            raise UserError(f"{task}: what it made is in use by another run or by a cluster that runs",
+                            hint="wait for that run, or end the cluster (doit stop:NAME)")
         self.store.link_path(task).unlink(missing_ok=True)
 
     def _done(self, task: str, entry: Entry, how: events.Result, started: float) -> None:
         self._missing.discard(task)
+        self.keys.built(task)
         self.store.link(task, entry)
         self.keys.save()
         events.outcome(task, how, time.time() - started, entry.size)
@@ -136,8 +161,10 @@ class Engine:
         job.write_bytes(pickle.dumps({"step": step, "inputs": tuple(inputs), "out": folder / "files",
                                       "work": folder / "work", "recipes": self.recipes, "pool": pool, "log": log}))
         try:
-            with log.open("wb") as errors:
-                self._worker(step, job, errors, log)
+            with contextlib.ExitStack() as stack:
+                if step.network:  # what it puts into the pool is not shown by an entry yet
+                    stack.enter_context(locked(pool / ".lock", shared=True))
+                self._worker(step, job, stack.enter_context(log.open("wb")), log)
         except UserError:
             self._keep(step, folder)
             raise

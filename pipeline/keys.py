@@ -5,8 +5,8 @@ module and every `pipeline` module that it imports, and files that it ships), th
 runs, and its parents' **output digests**.  Because outputs and not keys of parents count, a parent that is rebuilt
 with the same result stops the rebuild there (early cutoff).
 
-What costs time (hashing sources, asking programs for versions) is remembered in `artifacts/cache/keys.json` by file
-size and time.
+What costs time (hashing sources, asking programs for versions) is remembered in `artifacts/cache/keys.json` by the
+signatures of the files and folders that it was found out from.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
-import sysconfig
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import sandbox
+from pipeline import sandbox, signature
+from pipeline.digests import canonical
 from pipeline.errors import CommandError
+from pipeline.files import write_whole
 from pipeline.run import run, which
 from pipeline.step import Step
-from pipeline.store import Entry, Store, canonical
+from pipeline.store import Entry, Store
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Modules that cannot change what a builder writes: how processes are started and errors are told.
@@ -52,10 +54,14 @@ class Keys:
         if task not in self._entries:
             key = self.key(self.steps[task])
             entry = self.store.get(key) if key else None
-            if entry is None:
+            if entry is None or not self.store.hold(entry.key):
                 return None
             self._entries[task] = entry
         return self._entries[task]
+
+    def built(self, task: str) -> None:
+        """A task has been built anew: what it made before, if that was asked for already, no longer counts."""
+        self._entries.pop(task, None)
 
     def key(self, step: Step) -> str | None:
         """The step's key, or None while a parent is not built."""
@@ -78,6 +84,7 @@ class Keys:
             # where a package under test lies makes no difference
             "files": {Path(name).name if name.startswith("/") else name: digest for name, digest in step.files},
             "source": self._source(step),
+            "surroundings": sandbox.surroundings(),
             "tools": {tool: self._version(tool) for tool in step.tools},
             "parents": parents,
         }
@@ -98,10 +105,7 @@ class Keys:
         if not self._changed:
             return
         with contextlib.suppress(OSError):
-            self._cache_file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._cache_file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self._cache))
-            temporary.rename(self._cache_file)
+            write_whole(self._cache_file, json.dumps(self._cache).encode())
             self._changed = False
 
     # --- what a builder is made of
@@ -112,17 +116,15 @@ class Keys:
         if name not in self._sources:
             self._sources[name] = self._remembered(
                 f"source {_PACKAGE} {name}",  # checkouts that share a store have sources of their own
-                lambda: sorted(_closure(module) | _shipped(step)),
-                lambda files: hashlib.sha256(
-                    canonical([[str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()]
-                               for file in files])).hexdigest())
+                lambda: sorted(_closure(module) | _shipped(step)), _digest_of_sources)
         return self._sources[name]
 
     def _version(self, tool: str) -> str:
         """The version of a host program, or of a Python package ("python:NAME")."""
         if tool.startswith("python:"):
-            return self._remembered(f"tool {tool}", lambda: [Path(sysconfig.get_path("purelib"))],
-                                    lambda _: _package_version(tool.removeprefix("python:")))
+            name = tool.removeprefix("python:")
+            return self._remembered(f"tool {tool} of {sys.prefix}", _package_folders,
+                                    lambda _: _package_version(name))
         path = which(tool, sandbox.PATH)  # what the builder will run, not what the caller would
         if path is None:
             raise CommandError(f"{tool}: command not found", hint="run ./bootstrap: it installs what is missing")
@@ -133,16 +135,30 @@ class Keys:
 
         return self._remembered(f"tool {path}", lambda: [Path(path)], ask)
 
-    def _remembered(self, name: str, find: Any, compute: Any) -> str:
-        """`compute(find())`, remembered for as long as those files keep their sizes and times."""
+    def _remembered(self, name: str, find: Callable[[], list[Path]], compute: Callable[[list[Path]], str]) -> str:
+        """`compute(find())`, remembered for as long as these files, and the names in these folders, stay the same."""
         known = self._cache.get(name)
-        if known and all(_signature(Path(file)) == signature for file, signature in known["files"]):
+        if known and all(_signature(Path(path)) == signed for path, signed in known["files"]):
             return str(known["value"])
-        files = find()
-        value = compute(files)
-        self._cache[name] = {"files": [[str(file), _signature(file)] for file in files], "value": value}
-        self._changed = True
-        return str(value)
+        began = time.time_ns()
+        paths = find()
+        signed = [_signature(path) for path in paths]
+        value = compute([path for path in paths if not path.is_dir()])
+        if signature.is_settled(map(tuple, signed), began):
+            self._cache[name] = {"files": list(zip(map(str, paths), signed, strict=True)), "value": value}
+            self._changed = True
+        return value
+
+
+def _digest_of_sources(files: list[Path]) -> str:
+    digests = [[str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()]
+               for file in files]
+    return hashlib.sha256(canonical(digests)).hexdigest()
+
+
+def _package_folders() -> list[Path]:
+    """Where Python finds packages: installing one changes the folder."""
+    return [Path(folder) for folder in sys.path if folder.endswith("-packages")]
 
 
 def _package_version(name: str) -> str:
@@ -152,19 +168,15 @@ def _package_version(name: str) -> str:
 
 
 def _signature(path: Path) -> list[int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns]
+    return list(signature.of(path))  # as JSON has it
 
 
 def _shipped(step: Step) -> set[Path]:
+    """The files that a step ships, and the folders that they lie in: what is added there ships as well."""
     found: set[Path] = set()
     for place in step.ships:
         path = _PACKAGE / place
-        found |= {file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts} \
-            if path.is_dir() else {path}
+        found |= {path, *(item for item in path.rglob("*") if "__pycache__" not in item.parts)}
     return found
 
 

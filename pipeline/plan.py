@@ -27,8 +27,10 @@ from pipeline.step import Parent, Plan, Step
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
 
-#: The host programs that write layers.
+#: The host programs that write layers, and unpack them.
 _LAYER_TOOLS = ("tar", "zstd")
+#: What compresses without a program.
+_COMPRESSING_TOOLS = (*_LAYER_TOOLS, "python:zstandard")
 
 #: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
 _OPKG_SIDE: dict[Side, Literal["server", "client"]] = {"head": "server", "compute": "client"}
@@ -63,7 +65,7 @@ def _index(distro: Distro) -> Step:
         "pipeline.families.deb:index",
         params={"suites": list(distro.suites), "components": list(distro.components),
                 "architecture": distro.architecture, "keyring": distro.keyring, "mirror": distro.mirror},
-        network=True)
+        tools=("apt-get", "apt-config", "gpgv"), network=True, snapshot=True)
 
 
 def _lock(name: str, what: str, distro: Distro, packages: list[str], base: str = "") -> Step:
@@ -72,13 +74,13 @@ def _lock(name: str, what: str, distro: Distro, packages: list[str], base: str =
         parents.append(Parent("base", base))
     return Step("lock", name, f"exact versions and checksums of {what}", "pipeline.families.deb:lock",
                 params={"packages": packages, "architecture": distro.architecture}, parents=tuple(parents),
-                tools=("apt-get",))
+                tools=("apt-get", "dpkg"))
 
 
 def _fetch(name: str, what: str, distro: Distro) -> Step:
     return Step("fetch", name, f"{what}, fetched and checked against the lock", "pipeline.families.deb:fetch",
                 params={"mirror": distro.mirror, "suites": list(distro.suites)},
-                parents=(Parent("lock", f"lock:{name}", "lock.json"),), network=True)
+                parents=(Parent("lock", f"lock:{name}", "lock.json"),), tools=("apt-config",), network=True)
 
 
 def _distro_steps(distro: Distro) -> list[Step]:
@@ -95,10 +97,10 @@ def _distro_steps(distro: Distro) -> list[Step]:
              tools=("dpkg-deb", *_LAYER_TOOLS)),
         Step("initrd", name, f"small ramdisk with which machines of {name} find their root",
              "pipeline.build.initrd:build", parents=(Parent("layer", f"root:{name}"),), ships=("netboot",),
-             tools=_LAYER_TOOLS),
+             tools=_COMPRESSING_TOOLS),
         Step("kernel", name, f"kernel and ramdisk of {name} as files, for hypervisors that load them themselves",
              "pipeline.build.kernelfiles:build",
-             parents=(Parent("layer", f"root:{name}"), Parent("layer", f"initrd:{name}"))),
+             parents=(Parent("layer", f"root:{name}"), Parent("layer", f"initrd:{name}")), tools=_LAYER_TOOLS),
     ]
 
 
@@ -116,7 +118,8 @@ def _dom0_steps(distro: Distro) -> list[Step]:
         Step("dom0", distro.name, f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
              "pipeline.build.dom0:build",
              parents=(*stack, Parent("layer", f"packages:{name}"),
-                      Parent("toolroot", f"toolroot:{distro.architecture}")), ships=("dom0", "netboot")),
+                      Parent("toolroot", f"toolroot:{distro.architecture}")), ships=("dom0", "netboot"),
+             tools=_COMPRESSING_TOOLS),
     ]
 
 
@@ -145,9 +148,9 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
              parents=(Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
              tools=("dpkg-deb", *_LAYER_TOOLS)),
         Step("bootloader", architecture, "GRUB for disks of head and compute nodes",
-             "pipeline.build.bootloader:build", parents=(toolroot,)),
+             "pipeline.build.bootloader:build", parents=(toolroot,), tools=_LAYER_TOOLS),
         Step("netboot", architecture, "kernel and installer ramdisk for compute nodes without a system",
-             "pipeline.build.netboot:build", parents=(toolroot,), ships=("netboot",)),
+             "pipeline.build.netboot:build", parents=(toolroot,), ships=("netboot",), tools=_COMPRESSING_TOOLS),
     ]
 
 
@@ -163,17 +166,18 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
         steps += made
     steps += [
         Step("headnode", name, f"the head node of {name} as a tarball (.tar.zst)", "pipeline.build.headnode:build",
-             parents=stacks["head"], tools=("tar", "python:zstandard")),
+             parents=stacks["head"], tools=_COMPRESSING_TOOLS),
         Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.build.image:build",
              params={"cluster": cluster.to_json()},
-             parents=(*stacks["compute"], *tools, Parent("netboot", f"netboot:{distro.architecture}"))),
+             parents=(*stacks["compute"], *tools, Parent("netboot", f"netboot:{distro.architecture}")),
+             tools=_LAYER_TOOLS),
         Step("disk", f"{name}/{cluster.head.name}", f"disk of the head node of {name}", "pipeline.build.disk:head",
-             params={"cluster": cluster.to_json()}, parents=(*stacks["head"], *tools)),
+             params={"cluster": cluster.to_json()}, parents=(*stacks["head"], *tools), tools=_LAYER_TOOLS),
         Step("vmconfig", name, f"domain definitions of {name}", "pipeline.build.vmconfig:build",
              params={"cluster": cluster.to_json(), "host": dataclasses.asdict(host)}),
         Step("xenconfig", name, f"configurations of the machines of {name} for xl, accepted by libxl",
              "pipeline.build.xenconfig:build", params={"cluster": cluster.to_json()},
-             parents=_xltools(recipes, distro, host), ships=("build/libxl_shim.c",)),
+             parents=_xltools(recipes, distro, host), ships=("build/libxl_shim.c",), tools=_LAYER_TOOLS),
     ]
     steps += [
         Step("disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",

@@ -13,8 +13,9 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,11 @@ from pipeline.errors import CommandError
 #: The environment commands start with: nothing of the caller's but where tools and the home folder are.
 _INHERITED = ("HOME", "PATH", "TERM", "USER", "LOGNAME", "TMPDIR")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: The programs that may be started, None = any: see `permit_only`.
+_permitted: frozenset[str] | None = None
+#: What starts other programs and leaves no trace in what they make.
+_STARTERS = frozenset({"setpriv", "unshare", "rm", "sh", Path(sys.executable).name})
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
@@ -52,6 +58,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def which(tool: str, path: str = "") -> str | None:
     """The full path of `tool` on `path`, by default the one that commands get (`/usr/sbin` included), or None."""
     return shutil.which(tool, path=path or environment()["PATH"])
+
+
+def permit_only(tools: Iterable[str]) -> None:
+    """From now on this process starts no other programs: a builder's keys cover the versions of those it names."""
+    global _permitted
+    _permitted = _STARTERS | frozenset(tools)
 
 
 def run(
@@ -108,6 +120,8 @@ def spawn(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command in a process group of its own; leaving the block ends it if it still runs."""
     words = [str(word) for word in argv]
+    if _permitted is not None and Path(words[0]).name not in _permitted:
+        raise RuntimeError(f"{words[0]} is not among the tools of this step, so its version would be in no key")
     path = which(words[0])
     if path is None:
         raise CommandError(f"{words[0]}: command not found", hint="run ./bootstrap: it installs what is missing")

@@ -32,6 +32,15 @@ _TMPFS_NEEDS = 3 << 30
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+#: What new files of builders and foreign code are closed to: writing, for all but their owner.
+UMASK = 0o022
+
+
+def surroundings() -> dict[str, object]:
+    """What of a builder's surroundings can reach its output, for keys: environment, umask, the language it is in."""
+    return {"environment": environment(), "umask": UMASK, "python": ".".join(map(str, sys.version_info[:2]))}
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment that builders and foreign code get: the same on every machine."""
     return {

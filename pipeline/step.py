@@ -30,7 +30,8 @@ class Step:
     `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/,
     SHA-256).  `ships` are files and folders below pipeline/ that it reads besides its own source.  `tools` are the
     host programs whose versions matter to the output.  Only `network` steps can reach the network, and what they
-    bring is checked against a SHA-256 or a signature.
+    bring is checked against a SHA-256 or a signature; of a `snapshot` nobody knows before what it will be, and taken
+    again it may be another.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Step:
     ships: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     network: bool = False
+    snapshot: bool = False
 
     @property
     def task(self) -> str:

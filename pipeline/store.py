@@ -10,63 +10,34 @@ The store is the truth: a step is up to date when the store holds its key.  Life
    an entry is there whole or not at all.
 4. `get` compares sizes and times with the manifest; a file that was touched is hashed again, and an entry that is
    corrupt is set aside in `store/.corrupt` and counts as missing.
-5. `collect` removes least recently used entries that nobody refers to.
+5. `hold` keeps it for as long as this process lives, a running cluster by a holder of its own (`holding`).
+6. `remove` takes it out of sight, unless somebody holds it, and then away.  `collecting` says what goes when.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline import sandbox
+from pipeline.digests import canonical, content_digest
 from pipeline.errors import BuildError, UserError
+from pipeline.files import write_whole
+from pipeline.holding import Holder, changing, in_use
+from pipeline.locks import Busy, locked
 from pipeline.run import run
-
-_CHUNK = 1 << 20
-_ZERO = bytes(_CHUNK)
-
-
-def canonical(value: Any) -> bytes:
-    """Canonical JSON: what is hashed and compared."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file as hex; of a disk image (`*.img`) over its non-zero MiBs, so that holes cost nothing.
-
-    The image's digest is SHA-256 over the size and then, for each MiB that is not all zero, its number and its bytes.
-    It does not depend on which zeros the file system stores as holes.
-    """
-    if path.suffix != ".img":
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    size = path.stat().st_size
-    digest = hashlib.sha256(b"%d\n" % size)
-    with path.open("rb", buffering=0) as image:
-        position = 0
-        while position < size:
-            try:
-                data = os.lseek(image.fileno(), position, os.SEEK_DATA)
-            except OSError:  # ENXIO: nothing but a hole up to the end
-                break
-            position = data - data % _CHUNK
-            os.lseek(image.fileno(), position, os.SEEK_SET)
-            chunk = image.read(_CHUNK)
-            if chunk != _ZERO[: len(chunk)]:
-                digest.update(b"%d\n" % (position // _CHUNK))
-                digest.update(chunk)
-            position += _CHUNK
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,24 +77,44 @@ class Store:
     def __init__(self, artifacts: Path) -> None:
         self.artifacts = artifacts
         self.root = artifacts / "store"
+        self._holder: Holder | None = None
+        self._starting_to_hold = threading.Lock()
 
     # --- reading
 
     def get(self, key: str) -> Entry | None:
         """The entry with this key, or None; a corrupt one is set aside and counts as missing."""
-        folder = self.root / key
-        try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
-            entry = Entry(key, folder, manifest)
-            damage = self._damage(entry, thorough=False)
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            damage = ["manifest.json is not readable"]
+        entry, damage = self._look(key)
         if damage:
             self.set_aside(key)
-            return None
-        return entry
+        return None if damage else entry
+
+    def _look(self, key: str) -> tuple[Entry | None, list[str]]:
+        """An entry if there is one, and what is wrong with it as far as sizes and times tell."""
+        folder = self.root / key
+        try:
+            entry = Entry(key, folder, json.loads((folder / "manifest.json").read_bytes()))
+            return entry, self._damage(entry, thorough=False)
+        except FileNotFoundError:
+            return None, []
+        except PermissionError as error:
+            raise UserError(f"{error.filename} may not be read", hint="it is somebody else's: ask them to allow it, or "
+                            "name another artifacts folder in XEN_OSCAR_ARTIFACTS") from None
+        except (ValueError, KeyError, TypeError):
+            return None, ["manifest.json is not readable"]
+
+    def hold(self, key: str) -> bool:
+        """Nobody removes this entry for as long as this process lives; false if it is gone already."""
+        try:
+            with self._starting_to_hold:
+                if self._holder is None:
+                    self._holder = Holder(self.root)
+                    atexit.register(self._holder.close)
+            return self._holder.hold([key])
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            return True  # a store of somebody else's, shared read-only
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, whole or not."""
@@ -136,18 +127,23 @@ class Store:
         return self._damage(entry, thorough=True)
 
     def _damage(self, entry: Entry, *, thorough: bool) -> list[str]:
-        found = []
+        found, touched = [], False
         for name, item in entry.files.items():
             path = entry.path / name
             try:
                 stat = path.lstat()
-            except OSError:
+            except FileNotFoundError:
                 found.append(f"{name}: missing")
                 continue
             if stat.st_size != item["size"]:
                 found.append(f"{name}: {stat.st_size} bytes instead of {item['size']}")
-            elif (thorough or stat.st_mtime_ns != item["mtime_ns"]) and _content(path) != item["digest"]:
+            elif (thorough or stat.st_mtime_ns != item["mtime_ns"]) and content_digest(path) != item["digest"]:
                 found.append(f"{name}: content differs")
+            elif stat.st_mtime_ns != item["mtime_ns"]:
+                item["mtime_ns"], touched = stat.st_mtime_ns, True
+        if touched and not found:  # copied without its times, say: not to be hashed at every run
+            with contextlib.suppress(OSError):
+                write_whole(entry.folder / "manifest.json", _written(entry.manifest))
         return found
 
     # --- writing
@@ -158,10 +154,12 @@ class Store:
 
         `waiting` is called once if another run holds the lock; after `timeout` seconds of that it is an error.
         """
-        locks = self.root / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / key).open("w") as lock:
-            _lock(lock.fileno(), waiting, timeout, key)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._alone_with(key, within=timeout, waiting=waiting))
+            except Busy:
+                raise UserError(f"another run has been building {key[:12]} for {timeout:.0f} s",
+                                hint="look for a second doit; end it, and run again") from None
             folder = self.root / ".building" / key
             remove(folder)
             folder.mkdir(parents=True)
@@ -171,45 +169,81 @@ class Store:
                 remove(folder)
                 raise
 
-    def publish(self, key: str, folder: Path, facts: Mapping[str, Any]) -> Entry:
-        """Make `folder/files` the entry `key`; `facts` go into its manifest.  Atomic, and on disk when it returns."""
+    def publish(self, key: str, folder: Path, facts: Mapping[str, Any], *, replace: bool = False) -> Entry:
+        """Make `folder/files` the entry `key`; `facts` go into its manifest.  Atomic, and on disk when it returns.
+
+        What was made before from the same inputs is the same, and stays; only where it may differ (`replace`) the new
+        one takes its place.
+        """
         files = []
         for path in sorted(item for item in (folder / "files").rglob("*") if item.is_symlink() or not item.is_dir()):
             _sync(path)
             stat = path.lstat()
-            files.append({"path": path.relative_to(folder / "files").as_posix(), "digest": _content(path),
+            files.append({"path": path.relative_to(folder / "files").as_posix(), "digest": content_digest(path),
                           "size": stat.st_size, "stored": stat.st_blocks * 512, "mtime_ns": stat.st_mtime_ns})
+        task = facts.get("task", key)
         if not files:
-            raise BuildError(f"{facts.get('task', key)}: the builder made no file")
+            raise BuildError(f"{task}: the builder made no file")
         digest = hashlib.sha256(canonical([[item["path"], item["digest"]] for item in files])).hexdigest()
         before = self.get(key)
-        if before is not None and before.digest != digest:
-            raise BuildError(f"{facts.get('task', key)}: built again from the same inputs, it came out different",
+        if before is not None and before.digest == digest:
+            remove(folder)
+            return before
+        if before is not None and not replace:
+            raise BuildError(f"{task}: built again from the same inputs, it came out different",
                              hint="something reaches the output that the key does not cover; this is a bug")
         manifest = {**facts, "key": key, "digest": digest, "files": files}
-        target = self.root / key
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
+        (folder / "manifest.json").write_bytes(_written(manifest))
         _sync(folder / "manifest.json")
-        self.remove(key)
-        folder.rename(target)
+        if before is not None and not self.remove(key):
+            raise UserError(f"{task}: what it made before is in use by another run", hint="run again when that is over")
+        with changing(self.root, shared=True):  # nobody can take it out before we hold it
+            folder.rename(self.root / key)
+            self.hold(key)
         _sync(self.root)
-        return Entry(key, target, manifest)
+        return Entry(key, self.root / key, manifest)
 
     def set_aside(self, key: str) -> None:
         """Move a corrupt entry away, so that it is built anew and can still be looked at."""
-        aside = self.root / ".corrupt" / key
+        aside = self.root / ".corrupt" / f"{key}.{uuid.uuid4().hex}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        remove(aside)
-        with contextlib.suppress(FileNotFoundError):
-            (self.root / key).rename(aside)
+        with changing(self.root):
+            if self._look(key)[1]:  # it may have been replaced meanwhile
+                (self.root / key).rename(aside)
 
-    def remove(self, key: str) -> None:
-        """Take an entry out: first out of sight, then away."""
-        gone = self.root / ".building" / f"{key}.gone"
+    def remove(self, key: str) -> bool:
+        """Take an entry out, first out of sight, then away; false where somebody else uses it."""
+        gone = self.root / ".building" / f"{key}.{uuid.uuid4().hex}.gone"
         gone.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            (self.root / key).rename(gone)
-            remove(gone)
+        with changing(self.root):
+            if key in in_use(self.root, but=self._holder.file if self._holder else None):
+                return False
+            with contextlib.suppress(FileNotFoundError):
+                (self.root / key).rename(gone)
+            if self._holder:
+                self._holder.removed(key)
+        remove(gone)
+        return True
+
+    def clear_leftovers(self) -> None:
+        """Remove what killed builds and killed removals left, and lock files of entries that are gone."""
+        for folder in (self.root / ".building").glob("*"):
+            if folder.name.endswith(".gone"):
+                remove(folder)
+                continue
+            with contextlib.suppress(Busy), self._alone_with(folder.name, within=0):
+                remove(folder)
+        for lock in (self.root / ".locks").glob("?" * 64):
+            with contextlib.suppress(Busy), locked(lock, within=0):
+                if not (self.root / lock.name).exists() and not (self.root / ".building" / lock.name).exists():
+                    lock.unlink()
+
+    def _alone_with(self, key: str, *, within: float,
+                    waiting: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
+        """Nobody else builds that key in the block."""
+        locks = self.root / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        return locked(locks / key, within=within, waiting=waiting)
 
     # --- links that a person can follow
 
@@ -225,11 +259,10 @@ class Store:
         target = os.path.relpath(entry.folder, path.parent)
         if not (path.is_symlink() and os.readlink(path) == target):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.unlink(missing_ok=True)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             temporary.symlink_to(target)
             temporary.rename(path)
-        with contextlib.suppress(PermissionError):  # a store of somebody else's, shared read-only
+        with contextlib.suppress(PermissionError, FileNotFoundError):  # shared read-only, or just removed
             os.utime(entry.folder)
 
     def linked(self, task: str) -> Entry | None:
@@ -239,53 +272,28 @@ class Store:
         except OSError:
             return None
 
-    def collect(self, limit: int, keep: Iterable[str]) -> list[Entry]:
-        """Remove least recently used entries, but those in `keep`, until all take at most `limit` bytes."""
-        kept = set(keep)
-        entries = sorted(self.entries(), key=lambda entry: entry.folder.stat().st_mtime)
-        total = sum(entry.size for entry in entries)
-        gone = []
-        for entry in entries:
-            if total <= limit:
-                break
-            if entry.key in kept:
-                continue
-            self.remove(entry.key)
-            total -= entry.size
-            gone.append(entry)
-        for place in (".building", ".corrupt"):
-            for folder in (self.root / place).glob("*"):
-                if not self._locked(folder.name.removesuffix(".gone")):
-                    remove(folder)
-        return gone
-
-    def _locked(self, key: str) -> bool:
-        """Whether a run holds the key's lock now."""
-        with contextlib.suppress(FileNotFoundError), (self.root / ".locks" / key).open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
 
 def remove(path: Path) -> None:
-    """Remove a file or a tree, whatever the modes of its folders."""
+    """Remove a file or a tree, whatever the modes of its folders, and also while others do the same."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     try:
         for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o700)
-        shutil.rmtree(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(folder, 0o700)
+        shutil.rmtree(path, onerror=_unless_gone)
     except PermissionError:  # what a build left may belong to a user's subordinate ids
         run([*sandbox.namespace(network=False), "rm", "-rf", "--one-file-system", path])
 
 
-def _content(path: Path) -> str:
-    if path.is_symlink():
-        return hashlib.sha256(os.readlink(path).encode()).hexdigest()
-    return file_digest(path)
+def _unless_gone(_call: object, _path: str, error: Any) -> None:
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
+
+
+def _written(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, indent=1, sort_keys=True).encode()
 
 
 def _sync(path: Path) -> None:
@@ -296,21 +304,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, waiting: Callable[[], None] | None, timeout: float, key: str) -> None:
-    """Take an exclusive lock; flock has no deadline of its own, so ask again and again, seldom."""
-    deadline = time.monotonic() + timeout
-    told = False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if waiting and not told:
-                waiting()
-                told = True
-            if time.monotonic() > deadline:
-                raise UserError(f"another run has been building {key[:12]} for {timeout:.0f} s",
-                                hint="look for a second doit; end it, and run again") from None
-            time.sleep(0.2)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline import sandbox
 from pipeline.errors import UserError
+from pipeline.run import permit_only
 from pipeline.step import Builder, Job
 from pipeline.store import remove
 
@@ -39,12 +40,13 @@ def main(path: Path) -> int:
     os.environ.clear()
     os.environ.update(sandbox.environment(kept))
     try:
-        os.umask(0o022)
+        os.umask(sandbox.UMASK)
         sandbox.settle()
         in_memory = sandbox.scratch(job.work)
         os.environ.update(HOME=str(job.work), TMPDIR=str(job.work))
         module, _, function = job.step.builder.partition(":")
         builder: Builder = getattr(importlib.import_module(module), function)
+        permit_only(job.step.tools)
         builder(job)
         if not in_memory:
             remove(job.work)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
+from pipeline.exclusive import exclusive
+from pipeline.holding import Holder
 from pipeline.hypervisor import namespace
 from pipeline.hypervisor.disks import Given
 from pipeline.hypervisor.watch import Home
+from pipeline.store import remove
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
@@ -25,8 +29,11 @@ class Container(Protocol):
     def find(self) -> Home | None:
         """The cluster's home, if it is up."""
 
-    def start(self, disks: Sequence[Given], kernels: Mapping[str, Path]) -> Home:
-        """Make the cluster's networks and bring its disks; machines can be started then."""
+    def start(self, disks: Sequence[Given], kernels: Mapping[str, Path], holder: Holder) -> Home:
+        """Make the cluster's networks and bring its disks; machines can be started then.
+
+        `holder` holds the artifacts that this is done with; where machines go on reading them it stays.
+        """
 
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because what the cluster needs has gone meanwhile."""
@@ -52,8 +59,8 @@ class Private:
     def find(self) -> Home | None:
         return namespace.alive(self._run_dir)
 
-    def start(self, disks: Sequence[Given], kernels: Mapping[str, Path]) -> Home:
-        return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache)
+    def start(self, disks: Sequence[Given], kernels: Mapping[str, Path], holder: Holder) -> Home:
+        return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, keep=[holder.fileno()])
 
     def check(self, home: Home) -> None:
         pass  # what a cluster has is its own, and goes with it
@@ -79,6 +86,31 @@ def of(plan: Plan, cluster: Cluster, run_dir: Path, engine: Engine) -> Container
 
     return XenContainer(cluster, run_dir, host.connection,
                         Testbed(host, engine) if host.connection == "testbed" else None)
+
+
+def idle(runs: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
+    """The folders below `runs` of clusters that do not run, and how to remove each; that says whether it is gone."""
+    for folder in sorted(runs.glob("[!.]*")):
+        if folder.is_dir() and not _runs(folder):
+            yield folder, partial(_remove_idle, folder)
+
+
+def _runs(run_dir: Path) -> bool:
+    """Whether machines of the cluster may run: in namespaces of its own, in a testbed, or on a host that is not asked.
+    """
+    if namespace.alive(run_dir):
+        return True
+    mark = run_dir / "container"
+    place = mark.read_text().partition("\n")[2].split() if mark.exists() else []
+    return len(place) == 1 or (len(place) == 2 and namespace.is_alive(int(place[0]), int(place[1])))
+
+
+def _remove_idle(run_dir: Path) -> bool:
+    with contextlib.suppress(ClusterError), exclusive(run_dir.parent / f".{run_dir.name}.lock", "busy", hint=""):
+        if not _runs(run_dir):
+            remove(run_dir)
+            return True
+    return False
 
 
 def required(home: Home | None, cluster: str) -> Home:

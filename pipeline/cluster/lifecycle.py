@@ -153,13 +153,14 @@ class Lifecycle:
             raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
         with self._alone():
             self.stop()
-            self.engine.collect()
+            self.engine.collect(idle=containers.idle(self.run_dir.parent))
             given = self._prepare()
             started = time.time()
             kind = self._accelerator()
             events.note(f"{self.cluster.name}: {kind.why}")
             with self._held(), contextlib.ExitStack() as stack:
-                home = self._container.start(given, self._kernels())
+                holder = stack.enter_context(self.engine.holder(self.plan.artifacts_of(self.cluster.name).values()))
+                home = self._container.start(given, self._kernels(), holder)
                 connection = stack.enter_context(connect(home.libvirt_uri))
                 self.record(Phase("", "networks and disks", started, time.time(), kind.why))
                 with self._watch(home, connection, "boot") as watching:
@@ -305,8 +306,6 @@ class Lifecycle:
             base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
             disks.overlay(base, overlay)
             given.append(disks.Given(machine.name, overlay, base, entry.digest, device=machine.device))
-        tasks = self.plan.artifacts_of(self.cluster.name).values()
-        (self.run_dir / "uses").write_text("\n".join(self.engine.entry(task).key for task in tasks))  # for `collect`
         image = self.engine.entry(self._step_task("image"))
         disks.attach(image.path / "sis.img", folder / "sis.img")
         self.identity().write_archive(folder / "identity.img")

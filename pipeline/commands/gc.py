@@ -29,6 +29,8 @@ class Gc(GraphCommand):
         parser.add_argument("--check", action="store_true", help="hash every entry; damaged ones are set aside")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
+        from pipeline.cluster import containers
+
         store = graph.engine.store
         if args.check:
             for entry in list(store.entries()):
@@ -37,8 +39,8 @@ class Gc(GraphCommand):
                     store.set_aside(entry.key)
                     print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
         graph.engine.clear_layers()
-        gone = graph.engine.collect(int(args.limit * _GIB))
-        left = list(store.entries())
-        print(f"removed {len(gone)} artifacts ({sum(entry.size for entry in gone) / _GIB:.2f} GiB); "
-              f"{len(left)} are left ({sum(entry.size for entry in left) / _GIB:.2f} GiB)")
+        done = graph.engine.collect(int(args.limit * _GIB), containers.idle(graph.artifacts / "run"))
+        print(f"removed {len(done.gone)} artifacts ({done.freed / _GIB:.2f} GiB); {done.left / _GIB:.2f} GiB are left")
+        if done.left > args.limit * _GIB:
+            print("more is not removed: the rest is what today's recipes ask for, or in use")
         return 0

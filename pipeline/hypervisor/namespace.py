@@ -111,11 +111,16 @@ def alive(run_dir: Path) -> Namespace | None:
     """The namespaces of the cluster with this run folder, if they still exist.  Costs a few file reads."""
     try:
         pid, start, boot = (run_dir / "init.pid").read_text().split()
-        if boot == _BOOT_ID.read_text().strip() and _start_time(int(pid)) == int(start):
+        if boot == _BOOT_ID.read_text().strip() and is_alive(int(pid), int(start)):
             return Namespace(run_dir, int(pid), int(start))
     except (FileNotFoundError, ValueError):
         pass
     return None
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Whether the process with that id and start time (clock ticks since boot) still runs."""
+    return _start_time(pid) == start
 
 
 @contextlib.contextmanager
@@ -138,10 +143,12 @@ def lease(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: float = 60) -> Namespace:
+def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: float = 60,
+          keep: Sequence[int] = ()) -> Namespace:
     """Make the namespaces of a cluster, with a bridge for each network, and start its libvirtd.
 
-    `cache` is where what libvirt found out about QEMU is kept between starts.  Ready means: it takes connections.
+    `cache` is where what libvirt found out about QEMU is kept between starts.  `keep` are descriptors that stay open
+    for as long as the cluster lives, and with them the locks on them.  Ready means: it takes connections.
     """
     bridges = [_bridge(network) for network in networks]
     obstacle = find_obstacle()
@@ -158,7 +165,7 @@ def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: fl
         try:
             init = ["/bin/sh", str(_INIT), str(run_dir), str(_capabilities(cache)), *bridges]
             with lease(run_dir):
-                _launch([*_unshare(), *init], log, within)
+                _launch([*_unshare(), *init], log, within, keep)
         except BaseException:
             _end(run_dir, within=10)
             raise
@@ -222,9 +229,9 @@ def _unshare() -> list[str]:
     return ["setsid", "--fork", "unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child"]
 
 
-def _launch(argv: list[str], log: Path, within: float) -> None:
+def _launch(argv: list[str], log: Path, within: float, keep: Sequence[int]) -> None:
     """Start `init.sh` and return when it says `ready`."""
-    with log.open("wb") as sink, spawn(argv, stdout=subprocess.PIPE, stderr=sink) as process:
+    with log.open("wb") as sink, spawn(argv, stdout=subprocess.PIPE, stderr=sink, pass_fds=keep) as process:
         assert process.stdout is not None
         with process.stdout as line:
             poll = select.poll()

@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline import events
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
+from pipeline.holding import Holder
 from pipeline.hypervisor import domain
 from pipeline.hypervisor.disks import Given
 from pipeline.hypervisor.namespace import Namespace
@@ -54,8 +55,11 @@ class XenContainer:
             return None
         return XenHome(self._cluster.name, self._run_dir, self._access, Script(self._cluster.name, run), alive)
 
-    def start(self, disks: Sequence[Given], kernels: Mapping[str, Path]) -> XenHome:
-        """Make bridges, bring disks and kernels; machines can be started then."""
+    def start(self, disks: Sequence[Given], kernels: Mapping[str, Path], holder: Holder) -> XenHome:
+        """Make bridges, bring disks and kernels; machines can be started then.
+
+        What is brought is a copy, and what the testbed was handed it has open: nobody needs to hold artifacts.
+        """
         alive = self._alive()
         for folder in ("console", "report"):
             (self._run_dir / folder).mkdir(exist_ok=True)

@@ -92,9 +92,9 @@ class Testbed:
             kernel = self.engine.entry("netboot:amd64").path / "kernel"
             found = accelerator.find(kernel, cache=self.engine.artifacts / "cache")
             try:
-                with namespace.lease(self.run_dir):
+                with namespace.lease(self.run_dir), self.engine.holder([f"dom0:{self.host.distro}"]) as holder:
                     home = namespace.start(self.run_dir, self._described.networks,
-                                           cache=self.engine.artifacts / "cache")
+                                           cache=self.engine.artifacts / "cache", keep=[holder.fileno()])
                     self._write_ssh(home)
                     self._boot(home, libvirt_xml.for_start(libvirt_xml.render(self._domain()), found.accelerator,
                                                            marks))
@@ -177,7 +177,6 @@ class Testbed:
         folder = self.run_dir / "disks"
         folder.mkdir(parents=True)
         self.run_dir.chmod(0o700)
-        (self.run_dir / "uses").write_text(entry.key)  # for `collect`
         disks.overlay(entry.path / "disk.img", folder / f"{_DOM0}.qcow2")
         self._identity().write_archive(folder / "identity.img")
 
