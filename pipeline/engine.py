@@ -112,7 +112,12 @@ class Engine:
         """
         for task in self.steps:
             self.keys.entry(task)  # which holds what there is
-        return collecting.collect(self.store, limit, idle)
+        layers = self.artifacts / "cache" / "layers"  # those that memory has no room for
+        return collecting.collect(self.store, limit, [(layers, lambda: self._clear(layers)), *idle])
+
+    def _clear(self, layers: Path) -> bool:
+        self.clear_layers()
+        return not list(layers.glob("*.lock"))
 
     def clear_layers(self) -> None:
         """Remove the extracted layers that lie in memory to make builds quick, but those in use."""

@@ -2,22 +2,31 @@
 
 A layer is extracted once (a fraction of a second) and then only mounted.  Each has a lock file beside it: whoever
 uses a layer holds the lock shared, who extracts or removes it holds it alone; the kernel lets go of it when a process
-is killed, so nothing is ever left locked.  A layer appears by rename: what has its name is whole.
+is killed, so nothing is ever left locked.  A layer appears by rename.
+
+That it has its name does not make it whole: logind removes what an ordinary user owns in /dev/shm when they log out
+(RemoveIPC=, systemd's clean-ipc.c), a power cut leaves folders without their files, people make mistakes.  So when a
+layer has been extracted a seal is noted in its lock file: the boot, and a digest over the name, inode, size and time of
+last change of all that it holds.  It is compared before a layer is used and after, and where it differs, or was made
+before the machine was last started, the layer is extracted anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
 import os
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pipeline import sandbox
 from pipeline.errors import BuildError
+from pipeline.locks import Busy, locked
 from pipeline.run import run
 
 #: A layer's size in memory is about this many times its compressed size.
@@ -26,6 +35,7 @@ _EXPANSION = 4
 _RESERVE = 2 << 30
 _WHITEOUT = ".wh."
 _MEMORY = Path("/dev/shm")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def folder_for(layer: Path, digest: str, artifacts: Path) -> Path:
@@ -52,22 +62,78 @@ def _free(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+@dataclass(frozen=True)
+class _Seal:
+    """What is noted of an extracted layer: what it was like when that was done, and the bytes that it takes."""
+
+    boot: str
+    digest: str
+    size: int
+
+    @classmethod
+    def of(cls, tree: Path, size: int) -> Self:
+        digest = hashlib.sha256()
+        _add_to(digest, os.fspath(tree))
+        return cls(_BOOT_ID.read_text().strip(), digest.hexdigest(), size)
+
+    @classmethod
+    def noted(cls, lock: Path) -> Self:
+        """As it stands in a lock file; of a layer that is half extracted, or was by an older version, no seal fits."""
+        try:
+            boot, digest, size = lock.read_text().split()
+            return cls(boot, digest, int(size))
+        except (FileNotFoundError, ValueError):
+            return cls("", "", 0)
+
+    def fits(self, tree: Path) -> bool:
+        return tree.is_dir() and self == type(self).of(tree, self.size)
+
+    def __str__(self) -> str:
+        return f"{self.boot} {self.digest} {self.size}"
+
+
+def _add_to(digest: hashlib._Hash, folder: str) -> None:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            found = entry.stat(follow_symlinks=False)
+            digest.update(b"%s\0%d %d %d\0" % (os.fsencode(entry.name), found.st_ino, found.st_size, found.st_ctime_ns))
+            if stat.S_ISDIR(found.st_mode):
+                _add_to(digest, entry.path)
+                digest.update(b"/")
+
+
 @contextlib.contextmanager
 def extracted(layer: Path, digest: str, artifacts: Path) -> Iterator[Path]:
-    """The layer as a tree for overlayfs, which stays while the block lasts."""
+    """The layer as a tree for overlayfs, which stays while the block lasts, and was whole all the time if it ends well.
+    """
     folder = folder_for(layer, digest, artifacts)
     tree = folder / digest
-    lock = folder / f"{digest}.lock"
+    lock = tree.with_suffix(".lock")
     while True:
-        with _locked(lock, fcntl.LOCK_SH):
-            if tree.exists():
+        with locked(lock, shared=True):
+            seal = _Seal.noted(lock)
+            if seal.fits(tree):
                 os.utime(lock)  # the least recently used goes first
                 yield tree
+                if not seal.fits(tree):
+                    raise BuildError("an extracted layer was changed while it was used: somebody has removed files in "
+                                     f"{folder}", hint="run again")
                 return
-        with _locked(lock, fcntl.LOCK_EX):
-            if not tree.exists():
-                _make_room(folder, layer.stat().st_size * _EXPANSION)
-                lock.write_text(str(_extract(layer, tree)))
+        _make(layer, tree, lock)
+
+
+def _make(layer: Path, tree: Path, lock: Path) -> None:
+    """Extract a layer unless somebody else just has; who waits for that does not wait for what they do with it."""
+    making = tree.with_suffix(".making")
+    with locked(making):
+        with locked(lock, shared=True):
+            there = _Seal.noted(lock).fits(tree)
+        if not there:
+            with locked(lock):
+                _remove(tree)
+                _make_room(tree.parent, layer.stat().st_size * _EXPANSION)
+                lock.write_text(str(_Seal.of(tree, _extract(layer, tree))))
+        making.unlink()
 
 
 def clear(artifacts: Path) -> None:
@@ -77,36 +143,19 @@ def clear(artifacts: Path) -> None:
             _make_room(folder, None)
 
 
-@contextlib.contextmanager
-def _locked(file: Path, how: int) -> Iterator[None]:
-    """Hold the lock of a layer; a lock file that was removed while we waited is no lock."""
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, how)
-            if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
-                yield
-                return
-        finally:
-            os.close(descriptor)
-
-
 def _make_room(folder: Path, needed: int | None) -> None:
     """Remove layers, least recently used first, until `needed` bytes fit (None: all); those in use stay."""
     budget = _budget(folder)
     locks = sorted(folder.glob("*.lock"), key=_last_use)
-    sizes = {lock: _noted_size(lock) for lock in locks}
+    sizes = {lock: _Seal.noted(lock).size for lock in locks}
     total = sum(sizes.values())
     for lock in locks:
         if needed is not None and total + needed <= budget:
             return
-        try:
-            with _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                _remove(lock.with_suffix(""))
-                lock.unlink()
-                total -= sizes[lock]
-        except BlockingIOError:
-            continue
+        with contextlib.suppress(Busy), locked(lock, within=0):
+            _remove(lock.with_suffix(""))
+            lock.unlink()
+            total -= sizes[lock]
 
 
 def _budget(folder: Path) -> int:
@@ -121,14 +170,6 @@ def _last_use(lock: Path) -> float:
     try:
         return lock.stat().st_mtime
     except FileNotFoundError:
-        return 0
-
-
-def _noted_size(lock: Path) -> int:
-    """A layer's size, noted when it was extracted; a half-extracted one counts as nothing and goes all the same."""
-    try:
-        return int(lock.read_text() or 0)
-    except (FileNotFoundError, ValueError):
         return 0
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +270,108 @@ def eviction(folder: str) -> None:
 
 def test_the_cache_is_bounded(folder: Path) -> None:
     inside(eviction, folder)
+
+
+def spoiled(folder: str) -> None:
+    """Whatever is done to an extracted layer, who uses it next gets it whole."""
+    place = Path(folder)
+    lowers._MEMORY = place / "memory"
+    lowers._MEMORY.mkdir()
+    lowers._RESERVE = 0
+    layer = make(place, "base", base)
+    with look(place, layer) as root:
+        whole = tree(root)
+    cached = next(lowers._MEMORY.glob(f"*/{layer.digest}"))
+    for path in [cached, *sorted(cached.rglob("*"))]:
+        for applies, spoil in SPOILS:
+            if applies(path):
+                spoil(path)
+                with look(place, layer) as root:
+                    assert tree(root) == whole, path
+    cached.with_suffix(".lock").unlink()
+    (cached / "keep").unlink()
+    with look(place, layer) as root:
+        assert tree(root) == whole
+    lock = cached.with_suffix(".lock")
+    lock.write_text("0f-an-earlier-boot " + lock.read_text().partition(" ")[2])
+    with look(place, layer) as root:
+        assert lock.read_text().startswith(lowers._BOOT_ID.read_text().strip())
+
+
+def is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove(path: Path) -> None:
+    if is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def other_content(path: Path) -> None:
+    """The same size and time, as a disk with a fault has it, or somebody who is careful."""
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+#: What can be done to a path, and to which.
+SPOILS: tuple[tuple[Callable[[Path], bool], Callable[[Path], object]], ...] = (
+    (lambda path: True, remove),
+    (is_file, lambda path: path.write_text("")),
+    (is_file, other_content),
+    (lambda path: not path.is_symlink(), lambda path: path.chmod(0o711)),
+    (lambda path: True, lambda path: os.utime(path, (1, 1), follow_symlinks=False)),
+    (is_folder, lambda path: (path / "new").touch()),
+)
+
+
+def test_an_extracted_layer_that_is_not_whole_any_more_is_not_used(folder: Path) -> None:
+    inside(spoiled, folder)
+
+
+def while_in_use(folder: str) -> None:
+    place = Path(folder)
+    lowers._MEMORY = place / "memory"
+    lowers._MEMORY.mkdir()
+    lowers._RESERVE = 0
+    layer = make(place, "base", base)
+    with pytest.raises(UserError, match="was changed while it was used"), look(place, layer):
+        remove(next(lowers._MEMORY.glob(f"*/{layer.digest}/edit")))
+    with look(place, layer) as root:
+        assert (root / "edit").exists()
+
+
+def test_a_layer_that_vanishes_while_it_is_used_makes_no_artifact(folder: Path) -> None:
+    inside(while_in_use, folder)
+
+
+def waits(folder: str) -> None:
+    """Inner side: two workers want a layer that nobody has extracted; neither waits for what the other does with it."""
+    place = Path(folder)
+    layer = Input("layer", "", place / "shared/out", (place / "digest").read_text())
+    file = layer.file(layers.LAYER)
+    for _ in range(30):
+        lowers.clear(place / "artifacts")
+        both = threading.Barrier(2, timeout=20)
+
+        def use(both: threading.Barrier = both) -> None:
+            with lowers.extracted(file, layer.digest, place / "artifacts"):
+                both.wait()     # inside at the same time
+
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(use) for _ in range(2)]:
+                done.result()
+
+
+def test_workers_that_need_the_same_new_layer_use_it_side_by_side(folder: Path) -> None:
+    inside(prepare, folder)
+    inside(waits, folder)
 
 
 def foreign(folder: str) -> None:
