@@ -114,7 +114,7 @@ def _dom0_steps(distro: Distro) -> list[Step]:
         Step("packages", name, f"layer: hypervisor, dom0 kernel and libvirt for {distro.name}",
              "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=_LAYER_TOOLS),
+             tools=("dpkg-deb", *_LAYER_TOOLS)),
         Step("dom0", distro.name, f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
              "pipeline.build.dom0:build",
              parents=(*stack, Parent("layer", f"packages:{name}"),
@@ -229,7 +229,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
         _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=_LAYER_TOOLS),
+             tools=("dpkg-deb", *_LAYER_TOOLS)),
     ]
     stack.append(Parent("layer", f"packages:{name}"))
     under_test = recipes.cluster(cluster.name).packages
