@@ -96,9 +96,12 @@ class Checkout:
 
 
 @contextlib.contextmanager
-def copy(manifest: str = "", *, kinds: Collection[str] = ()) -> Iterator[Checkout]:
-    """A copy whose cluster is like debian12 but for `manifest`; `kinds`: only these of the store's entries."""
-    with folder() as work:
+def copy(manifest: str = "", *, kinds: Collection[str] = (), place: Path | None = None) -> Iterator[Checkout]:
+    """A copy whose cluster is like debian12 but for `manifest`; `kinds`: only these of the store's entries.
+
+    `place` is an empty folder for it, beside the real artifacts without one.
+    """
+    with contextlib.nullcontext(place) if place else folder() as work:
         made = Checkout(work / "checkout", work / "artifacts")
         _copy_tree(made.top)
         (made.top / "recipes" / "clusters" / f"{CLUSTER}.toml").write_text(f'extends = "debian12"\n{manifest}')
@@ -136,14 +139,15 @@ def _copy_tree(target: Path) -> None:
 
 
 def _link_store(artifacts: Path, kinds: Collection[str]) -> None:
-    """Hard links to the store's entries and the pool of packages."""
+    """Hard links to the store's entries and the pool of packages, or copies on another file system."""
     pool = artifacts / "pool"
     pool.mkdir(parents=True)
+    bring = os.link if ARTIFACTS.stat().st_dev == artifacts.stat().st_dev else shutil.copy2
     for file in (ARTIFACTS / "pool").glob("*.deb"):
-        os.link(file, pool / file.name)
+        bring(file, pool / file.name)
     for entry in Store(ARTIFACTS).entries():
         if not kinds or entry.manifest.get("kind") in kinds:
-            shutil.copytree(entry.folder, artifacts / "store" / entry.key, copy_function=os.link, symlinks=True)
+            shutil.copytree(entry.folder, artifacts / "store" / entry.key, copy_function=bring, symlinks=True)
     (artifacts / "cache").mkdir()
     for pattern in _HOST_FACTS:
         for found in (ARTIFACTS / "cache").glob(pattern):

@@ -1,0 +1,155 @@
+"""What must hold after whatever was done to a run.  Nothing here uses the product's own code: it is what is judged."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_MIB = 1 << 20
+_PR_SET_CHILD_SUBREAPER = 36
+#: Seconds that the kernel may take to end what was killed.
+_PATIENCE = 15.0
+#: What no line for a person may hold: control characters but for the tab, and 8-bit controls of terminals.
+_UNCLEAN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_BUG = ("Traceback (most recent call last)", "this is a bug", "please report")
+
+
+def adopt_orphans() -> None:
+    """From now on whatever our descendants leave behind becomes a child of ours, so that nothing can hide."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a machine has that runs might leave something of: mounts, network devices, network namespaces, sockets."""
+
+    mounts: frozenset[str]
+    devices: frozenset[str]
+    namespaces: frozenset[str]
+    temporary: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        mounts = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+        namespaces = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                namespaces.add(os.readlink(process / "ns/net"))
+        temporary = [*Path("/tmp").glob("xen-oscar-*"), *Path("/dev/shm").glob("xen-oscar-*/*.part")]
+        return cls(mounts, frozenset(path.name for path in Path("/sys/class/net").iterdir()), frozenset(namespaces),
+                   frozenset(map(str, temporary)))
+
+    def left_since(self, before: Surroundings) -> list[str]:
+        """What is there now and was not before."""
+        pairs = (("mount", self.mounts, before.mounts), ("network device", self.devices, before.devices),
+                 ("network namespace", self.namespaces, before.namespaces),
+                 ("file", self.temporary, before.temporary))
+        return [f"{kind} left: {name}" for kind, now, then in pairs for name in sorted(now - then)]
+
+
+def descendants(of: int | None = None) -> dict[int, str]:
+    """Every living process that comes from this one: id -> command line."""
+    children: dict[int, list[int]] = {}
+    words: dict[int, str] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+            pid = int(process.name)
+            if state == "Z":
+                continue
+            children.setdefault(int(parent), []).append(pid)
+            words[pid] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
+    found: dict[int, str] = {}
+    pending = list(children.get(of or os.getpid(), ()))
+    while pending:
+        pid = pending.pop()
+        found[pid] = words[pid]
+        pending += children.get(pid, ())
+    return found
+
+
+def reap() -> None:
+    """Take in the dead that were left to us."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def processes_left(within: float = _PATIENCE) -> list[str]:
+    """Processes that outlive the run they belonged to; they are ended, so that each is told once."""
+    deadline = time.monotonic() + within
+    while (left := descendants()) and time.monotonic() < deadline:
+        reap()
+        time.sleep(0.05)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    reap()
+    return [f"process left: {pid} {words}" for pid, words in left.items()]
+
+
+@dataclass
+class Entries:
+    """The entries of a store, hashed again by code of this module; what did not change since is not hashed twice."""
+
+    store: Path
+    _known: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def breaches(self, *, thorough: bool = False) -> list[str]:
+        found = []
+        for folder in self.store.glob("[0-9a-f]*"):
+            found += [f"{folder.name[:12]}: {words}" for words in self._judge(folder, thorough)]
+        return found
+
+    def _judge(self, folder: Path, thorough: bool) -> Iterator[str]:
+        try:
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+        except (OSError, ValueError) as error:
+            yield f"no manifest: {error}"
+            return
+        told = {item["path"]: item for item in manifest["files"]}
+        there = {str(path.relative_to(folder / "files")) for path in (folder / "files").rglob("*")
+                 if path.is_symlink() or not path.is_dir()}
+        if told.keys() != there:
+            yield f"has {sorted(there ^ told.keys())[:3]} that its manifest has not, or the other way round"
+        for name in sorted(told.keys() & there):
+            path = folder / "files" / name
+            status = path.lstat()
+            signature = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if not thorough and self._known.get(str(path)) == signature:
+                continue
+            if status.st_size != told[name]["size"] or _digest(path) != told[name]["digest"]:
+                yield f"{manifest.get('task')}: {name} is not what its manifest says"
+            self._known[str(path)] = signature
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return hashlib.sha256(os.readlink(path).encode()).hexdigest()
+    if path.suffix != ".img":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(b"%d\n" % path.stat().st_size)
+    with path.open("rb") as file:
+        for number in range(-(-path.stat().st_size // _MIB)):
+            block = file.read(_MIB)
+            if block.count(0) != len(block):
+                digest.update(b"%d\n" % number + block)
+    return digest.hexdigest()
+
+
+def unclean(output: bytes) -> list[str]:
+    """What of a run's output no terminal should see, or no person: control characters, tracebacks, "bugs"."""
+    text = output.decode("utf-8", "replace")
+    found = [f"control character in: {line[:100]!r}" for line in text.split("\n") if _UNCLEAN.search(line)]
+    found += [f"told: {line[:160]}" for line in text.splitlines() if any(words in line for words in _BUG)]
+    return found[:5]
