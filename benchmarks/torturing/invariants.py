@@ -31,28 +31,24 @@ def adopt_orphans() -> None:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a machine has that runs might leave something of: mounts, network devices, network namespaces, sockets."""
+    """What a machine has that runs might leave something of: mounts, network devices, folders of sockets.
+
+    Namespaces end with their last process, or they are mounted somewhere.
+    """
 
     mounts: frozenset[str]
     devices: frozenset[str]
-    namespaces: frozenset[str]
     temporary: frozenset[str]
 
     @classmethod
     def now(cls) -> Surroundings:
         mounts = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-        namespaces = set()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                namespaces.add(os.readlink(process / "ns/net"))
-        temporary = [*Path("/tmp").glob("xen-oscar-*"), *Path("/dev/shm").glob("xen-oscar-*/*.part")]
-        return cls(mounts, frozenset(path.name for path in Path("/sys/class/net").iterdir()), frozenset(namespaces),
-                   frozenset(map(str, temporary)))
+        return cls(mounts, frozenset(path.name for path in Path("/sys/class/net").iterdir()),
+                   frozenset(map(str, Path("/tmp").glob("xen-oscar-*"))))
 
     def left_since(self, before: Surroundings) -> list[str]:
         """What is there now and was not before."""
         pairs = (("mount", self.mounts, before.mounts), ("network device", self.devices, before.devices),
-                 ("network namespace", self.namespaces, before.namespaces),
                  ("file", self.temporary, before.temporary))
         return [f"{kind} left: {name}" for kind, now, then in pairs for name in sorted(now - then)]
 
