@@ -102,7 +102,7 @@ def copy(manifest: str = "", *, kinds: Collection[str] = (), place: Path | None 
     `place` is an empty folder for it, beside the real artifacts without one.
     """
     with contextlib.nullcontext(place) if place else folder() as work:
-        made = Checkout(work / "checkout", work / "artifacts")
+        made = Checkout(work / "checkout", work / "checkout" / "artifacts")
         _copy_tree(made.top)
         (made.top / "recipes" / "clusters" / f"{CLUSTER}.toml").write_text(f'extends = "debian12"\n{manifest}')
         _link_store(made.artifacts, kinds)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from pipeline import checkout
 from pipeline.holding import changing, in_use
 from pipeline.locks import Busy, locked
 from pipeline.store import Store, remove
@@ -85,7 +86,7 @@ def _pieces(store: Store, idle: Iterable[tuple[Path, Callable[[], bool]]]) -> It
         piece = _piece(entry.folder, partial(_remove_entry, store, entry.key, held))
         shown.update((inode, max(piece.used, shown.get(inode, 0))) for inode in piece.inodes)
         yield piece
-    for folder in (store.artifacts / "failed", store.root / ".corrupt"):
+    for folder in (*(own / "failed" for own in checkout.own_folders(store.artifacts)), store.root / ".corrupt"):
         yield from (_piece(path, partial(_remove, path)) for path in _entries(folder))
     for path, away in idle:
         yield _piece(path, away)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline import collecting, events, sandbox
+from pipeline import checkout, collecting, events, sandbox
 from pipeline.collecting import Collected
 from pipeline.errors import BuildError, UserError
 from pipeline.holding import Holder
@@ -39,13 +39,14 @@ Idle = Iterable[tuple[Path, Callable[[], bool]]]
 
 
 class Engine:
-    """Builds the steps of one plan into one store."""
+    """Builds the steps of one plan into one store.  `own` is where the checkout of the recipes keeps its own things."""
 
     def __init__(self, steps: Mapping[str, Step], artifacts: Path, recipes: Path) -> None:
         self.steps = steps
         self.artifacts = artifacts
         self.recipes = recipes
-        self.store = Store(artifacts)
+        self.own = checkout.own_folder(recipes.parent, artifacts)
+        self.store = Store(artifacts, links=self.own)
         self.keys = Keys(steps, self.store)
         self._missing: set[str] = set()
         self._asking = threading.Lock()
@@ -152,7 +153,7 @@ class Engine:
 
     def _run(self, step: Step, folder: Path) -> None:
         """Run the builder in a worker; its output is then in `folder/files`."""
-        log = self.artifacts / "logs" / f"{step.task.replace(':', '-').replace('/', '-')}.log"
+        log = self.own / "logs" / f"{step.task.replace(':', '-').replace('/', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         pool = self.artifacts / "pool"
         pool.mkdir(parents=True, exist_ok=True)
@@ -217,7 +218,7 @@ class Engine:
 
     def _keep(self, step: Step, folder: Path) -> None:
         """Keep what a failed build left, for a look; the next failure of the same task replaces it."""
-        kept = self.artifacts / "failed" / step.task.replace(":", "-").replace("/", "-")
+        kept = self.own / "failed" / step.task.replace(":", "-").replace("/", "-")
         kept.parent.mkdir(parents=True, exist_ok=True)
         remove(kept)
         folder.rename(kept)

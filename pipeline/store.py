@@ -72,13 +72,14 @@ class Entry:
 
 
 class Store:
-    """The store of one `artifacts/` folder; several checkouts may share it."""
+    """The store of one `artifacts/` folder; several checkouts may share it, each with links in a folder of its own."""
 
-    def __init__(self, artifacts: Path) -> None:
+    def __init__(self, artifacts: Path, *, links: Path | None = None) -> None:
         self.artifacts = artifacts
         self.root = artifacts / "store"
         self._holder: Holder | None = None
         self._starting_to_hold = threading.Lock()
+        self._links = links or artifacts
 
     # --- reading
 
@@ -248,10 +249,10 @@ class Store:
     # --- links that a person can follow
 
     def link_path(self, task: str) -> Path:
-        """`artifacts/NAME/KIND`: where a person finds the newest output of a task."""
+        """`NAME/KIND` below the folder for links: where a person finds the newest output of a task."""
         kind, _, name = task.partition(":")
         first, *rest = name.split("/")
-        return self.artifacts / first / "-".join([kind, *rest])
+        return self._links / first / "-".join([kind, *rest])
 
     def link(self, task: str, entry: Entry) -> None:
         """Point the task's link at `entry`, and mark the entry as used now."""

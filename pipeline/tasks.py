@@ -8,7 +8,6 @@ a verdict is an artifact as well).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import checkout
 from pipeline.engine import Engine
 from pipeline.errors import UserError
 from pipeline.files import write_whole
@@ -34,10 +34,12 @@ class Graph:
     """The task graph of one checkout.  `XEN_OSCAR_ARTIFACTS` names another artifacts folder, to share a store."""
 
     def __init__(self, top: Path) -> None:
+        top = top.resolve()
         self.recipes = top / "recipes"
         self.artifacts = Path(os.environ.get("XEN_OSCAR_ARTIFACTS") or top / "artifacts").resolve()
-        checkout = hashlib.sha256(os.fsencode(top)).hexdigest()[:12]  # several may share the artifacts folder
-        self.plan: Plan = load_plan(self.recipes, self.artifacts / "cache" / f"plan-{checkout}.pickle")
+        checkout.sign(top, self.artifacts)
+        own = checkout.own_folder(top, self.artifacts)
+        self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")
         self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
 
     @property

@@ -80,7 +80,7 @@ def test_a_failure_is_told_and_leaves_no_entry_but_its_work(tmp_path: Path) -> N
     assert caught.value.hint == "put them on again"
     assert caught.value.log is not None
     assert not one.up_to_date("test:x")
-    assert (tmp_path / "failed" / "test-x" / "files" / "half").exists()
+    assert (one.own / "failed" / "test-x" / "files" / "half").exists()
 
 
 def test_a_bug_in_a_builder_shows_its_last_lines(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline import checkout
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
@@ -88,11 +89,16 @@ def of(plan: Plan, cluster: Cluster, run_dir: Path, engine: Engine) -> Container
                         Testbed(host, engine) if host.connection == "testbed" else None)
 
 
-def idle(runs: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
-    """The folders below `runs` of clusters that do not run, and how to remove each; that says whether it is gone."""
-    for folder in sorted(runs.glob("[!.]*")):
-        if folder.is_dir() and not _runs(folder):
-            yield folder, partial(_remove_idle, folder)
+def idle(artifacts: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
+    """The run folders of clusters that do not run, of whichever checkout, and what checkouts that are no more have
+    left; and how to remove each, which says whether it is gone."""
+    for own in checkout.own_folders(artifacts):
+        folders = [folder for folder in sorted((own / "run").glob("[!.]*")) if folder.is_dir()]
+        for folder in folders:
+            if not _runs(folder):
+                yield folder, partial(_remove_idle, folder)
+        if checkout.is_lost(own) and not any(map(_runs, folders)):
+            yield own, partial(_remove_lost, own)
 
 
 def _runs(run_dir: Path) -> bool:
@@ -110,6 +116,13 @@ def _remove_idle(run_dir: Path) -> bool:
         if not _runs(run_dir):
             remove(run_dir)
             return True
+    return False
+
+
+def _remove_lost(own: Path) -> bool:
+    if not any(map(_runs, (own / "run").glob("[!.]*"))):
+        remove(own)
+        return True
     return False
 
 

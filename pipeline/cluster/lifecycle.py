@@ -55,8 +55,8 @@ class Lifecycle:
         self.plan = plan
         self.cluster: Cluster = plan.clusters[name]
         self.engine = engine
-        self.run_dir = engine.artifacts / "run" / name
-        self.report_dir = engine.artifacts / "reports" / name
+        self.run_dir = engine.own / "run" / name
+        self.report_dir = engine.own / "reports" / name
         self._host = plan.hosts[self.cluster.host]
         self._container = containers.of(plan, self.cluster, self.run_dir, engine)
         self._step = plan.steps[f"verify:{name}"]
@@ -104,7 +104,9 @@ class Lifecycle:
         if verdict is None:
             events.reason(self._step.task, self.engine.keys.why(self._step))
             return False
-        events.note(f"{self.cluster.name}: {verdict_line(verdict)}; report: {self.report_dir / 'report.html'}")
+        page = self.report_dir / "report.html"
+        where = f"; report: {page}" if page.exists() else ""  # the verdict may be another checkout's
+        events.note(f"{self.cluster.name}: {verdict_line(verdict)}{where}")
         events.outcome(self._step.task, "reused")
         return True
 
@@ -153,7 +155,7 @@ class Lifecycle:
             raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
         with self._alone():
             self.stop()
-            self.engine.collect(idle=containers.idle(self.run_dir.parent))
+            self.engine.collect(idle=containers.idle(self.engine.artifacts))
             given = self._prepare()
             started = time.time()
             kind = self._accelerator()
@@ -292,7 +294,7 @@ class Lifecycle:
 
     def identity(self) -> Identity:
         """The cluster's secrets and keys; made on first use."""
-        return Identity(self.engine.artifacts / "identity" / self.cluster.name, self.cluster)
+        return Identity(self.engine.own / "identity" / self.cluster.name, self.cluster)
 
     def _prepare(self) -> list[disks.Given]:
         """A fresh run folder: overlays over the artifacts, the SIS image, the identity disk."""

@@ -39,7 +39,7 @@ class Gc(GraphCommand):
                     store.set_aside(entry.key)
                     print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
         graph.engine.clear_layers()
-        done = graph.engine.collect(int(args.limit * _GIB), containers.idle(graph.artifacts / "run"))
+        done = graph.engine.collect(int(args.limit * _GIB), containers.idle(graph.artifacts))
         print(f"removed {len(done.gone)} artifacts ({done.freed / _GIB:.2f} GiB); {done.left / _GIB:.2f} GiB are left")
         if done.left > args.limit * _GIB:
             print("more is not removed: the rest is what today's recipes ask for, or in use")

@@ -36,7 +36,7 @@ class Inspect(GraphCommand):
         if "://" in host.connection:
             raise UserError(f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
                             hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
-        disk, format = graph.artifacts / "run" / cluster.name / "disks" / f"{name}.qcow2", "qcow2"
+        disk, format = graph.engine.own / "run" / cluster.name / "disks" / f"{name}.qcow2", "qcow2"
         if not disk.exists():
             entry = graph.engine.store.linked(f"disk:{cluster.name}/{name}")
             if entry is None:

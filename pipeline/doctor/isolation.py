@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from pipeline import sandbox
+from pipeline import checkout, sandbox
 from pipeline.doctor.finding import Finding, Surroundings
 from pipeline.errors import UserError
 from pipeline.hypervisor import accelerator, namespace
@@ -93,7 +93,8 @@ def check_bridge(surroundings: Surroundings) -> Finding:
 def check_accelerator(surroundings: Surroundings) -> Finding:
     """Whether a real kernel boots with KVM; the answer is remembered, so the first time takes longest."""
     cache = surroundings.artifacts / "cache"
-    kernel: Path | None = surroundings.artifacts / "amd64" / "netboot" / "kernel"
+    own = checkout.own_folder(surroundings.recipes.parent, surroundings.artifacts)
+    kernel: Path | None = own / "amd64" / "netboot" / "kernel"
     if kernel is None or not kernel.exists():   # then ask with the host's, and leave what clusters remember alone
         kernel, cache = accelerator.host_kernel(), cache / "doctor"
     if kernel is None:

@@ -47,7 +47,7 @@ class Testbed:
         self.host = host
         self.engine = engine
         self.name = f"xenhost-{host.name}"
-        self.run_dir = engine.artifacts / "run" / self.name
+        self.run_dir = engine.own / "run" / self.name
         self._machine = Machine(_DOM0, "head", 0, host.memory_mib, host.cpus, 0, (),
                                 (Interface("eth0", _NETWORK, _MAC, _ADDRESS, 24),))
         self._described = Cluster(self.name, host.distro, architecture, "xen-oscar.internal", "",
@@ -181,7 +181,7 @@ class Testbed:
         self._identity().write_archive(folder / "identity.img")
 
     def _identity(self) -> Identity:
-        return Identity(self.engine.artifacts / "identity" / self.name, self._described)
+        return Identity(self.engine.own / "identity" / self.name, self._described)
 
     def _write_ssh(self, home: Namespace) -> None:
         """The program that URIs name: ssh with the keys of this testbed and through its namespace."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkout import own_folder
+from pipeline.store import remove
+
 TOP = Path(__file__).resolve().parents[2]
 
 #: Seconds for the longest command: build all, boot, install and verify, on a busy machine.
@@ -45,6 +48,11 @@ class Checkout:
     prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def own(self) -> Path:
+        """Where it keeps its running clusters, reports and links."""
+        return own_folder(self.folder.resolve(), self.artifacts.resolve())
+
     def doit(self, *words: str, timeout: float = LONGEST) -> Run:
         """Run doit with these words and collect its events."""
         done = self.run([*self.command("--json", *words)], timeout=timeout)
@@ -65,6 +73,12 @@ class Checkout:
 
     def env(self) -> dict[str, str]:
         return {**os.environ, "XEN_OSCAR_ARTIFACTS": str(self.artifacts), **self.environment}
+
+    def remove(self) -> None:
+        """Take away all but what it shares with others."""
+        if self.own != self.artifacts:
+            remove(self.own)
+        remove(self.folder)
 
     def write_cluster(self, name: str, text: str) -> None:
         (self.folder / "recipes/clusters" / f"{name}.toml").write_text(text)

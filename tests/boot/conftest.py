@@ -25,9 +25,11 @@ def artifacts() -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path, artifacts: Path) -> Checkout:
+def project(tmp_path: Path, artifacts: Path) -> Iterator[Checkout]:
     """A copy of the project whose recipes a test may change."""
-    return checkout.copy(tmp_path / "project", artifacts)
+    made = checkout.copy(tmp_path / "project", artifacts)
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="session")

@@ -57,11 +57,12 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
         yield project
     finally:
         assert project.doit("stop:ci").status == 0
-        assert processes_of(artifacts / "run" / "ci") == []
+        assert processes_of(project.own / "run" / "ci") == []
+        project.remove()
 
 
 def test_the_verdict_is_told_in_every_form(running: Checkout) -> None:
-    reports = running.artifacts / "reports" / "ci"
+    reports = running.own / "reports" / "ci"
     verdict = json.loads((reports / "verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
@@ -80,12 +81,12 @@ def test_a_second_run_has_nothing_to_do(running: Checkout) -> None:
 
 
 def test_machines_carry_what_they_were_made_from(running: Checkout) -> None:
-    namespace = (running.artifacts / "run/ci/init.pid").read_text().split()[0]
+    namespace = (running.own / "run/ci/init.pid").read_text().split()[0]
     uri = f"qemu+unix:///system?socket=/proc/{namespace}/root/run/libvirt/libvirt-sock"
     dumped = running.run(["virsh", "--connect", uri, "dumpxml", "ci-node2"]).stdout
     marks = {mark.get("role"): mark.get("digest")
              for mark in ET.fromstring(dumped).iter("{urn:xen-oscar:domain:1}artifact")}
-    manifest = json.loads((running.artifacts / "ci/image/manifest.json").read_text())
+    manifest = json.loads((running.own / "ci/image/manifest.json").read_text())
     assert marks["image"] == manifest["digest"]
 
 
@@ -124,7 +125,7 @@ def test_a_console_answers_and_is_kept(running: Checkout) -> None:
         console.stdin.close()
         console.terminate()
     assert b"seen-42" in seen
-    assert "seen-42" in (running.artifacts / "run/ci/console/node1.log").read_text(errors="replace")
+    assert "seen-42" in (running.own / "run/ci/console/node1.log").read_text(errors="replace")
 
 
 def test_a_disk_can_be_inspected_while_its_machine_runs(running: Checkout) -> None:
@@ -167,15 +168,15 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
 
 
 def test_no_artifact_log_or_report_holds_a_secret(running: Checkout) -> None:
-    identity = running.artifacts / "identity" / "ci"
+    identity = running.own / "identity" / "ci"
     keys = [identity / "person/id_ed25519", identity / "machines/node1/etc/ssh/ssh_host_ed25519_key"]
     # the first line of a key is the same in all of them, the second one is not all secret yet
     needles = [(identity / "munge.key").read_bytes()[:24], *(path.read_bytes().splitlines()[3] for path in keys)]
     for name in ("image", "disk-head", "headnode", "opkgs-head"):
-        for file in (running.artifacts / "ci" / name / "files").iterdir():
+        for file in (running.own / "ci" / name / "files").iterdir():
             assert not any(needle in file.read_bytes() for needle in needles), file
     for folder in ("reports/ci", "logs"):
-        for file in (running.artifacts / folder).rglob("*"):
+        for file in (running.own / folder).rglob("*"):
             assert not (file.is_file() and any(needle in file.read_bytes() for needle in needles)), file
 
 
@@ -237,7 +238,7 @@ def test_a_node_whose_disk_is_too_small_fails_with_reason_and_leaves_nothing(pro
     assert "No space left" in run.output
     assert "doit inspect small node1" in run.output
     assert "Traceback" not in run.output
-    assert processes_of(project.artifacts / "run" / "small") == []
+    assert processes_of(project.own / "run" / "small") == []
     seen = project.run(project.command("inspect", "small", "node1"), timeout=900)
     assert "/dev/sda1" in seen.stdout, seen.stderr
 
@@ -254,7 +255,7 @@ def test_kill_9_while_a_cluster_comes_up_leaves_nothing_and_the_next_run_goes_on
         namespace = None
         while namespace is None and run.poll() is None:
             try:
-                namespace = int((project.artifacts / "run/killed/init.pid").read_text().split()[0])
+                namespace = int((project.own / "run/killed/init.pid").read_text().split()[0])
             except (FileNotFoundError, IndexError):
                 continue
         assert namespace is not None
@@ -262,7 +263,7 @@ def test_kill_9_while_a_cluster_comes_up_leaves_nothing_and_the_next_run_goes_on
         run.send_signal(signal.SIGKILL)
     assert select.select([ended], [], [], 60)[0], "the namespace outlived the run"
     os.close(ended)
-    assert processes_of(project.artifacts / "run" / "killed") == []
+    assert processes_of(project.own / "run" / "killed") == []
     after = project.doit("boot:killed")
     assert after.status == 0, after.output
     assert project.doit("stop:killed").status == 0

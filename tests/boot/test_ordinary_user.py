@@ -20,7 +20,7 @@ ARTIFACTS = ("root:debian13", "initrd:debian13", "netboot:amd64", "bootloader:am
 def digest(project: Checkout, task: str) -> str:
     kind, _, name = task.partition(":")
     first, *rest = name.split("/")
-    entry = project.artifacts / first / "-".join([kind, *rest])
+    entry = project.own / first / "-".join([kind, *rest])
     return str(json.loads((entry / "manifest.json").read_text())["digest"])
 
 
@@ -37,16 +37,16 @@ def test_a_user_builds_the_same_and_runs_it_beside_roots(users_project: Checkout
         assert users.status == 0, users.output
         for task in ARTIFACTS:
             assert digest(users_project, task) == digest(project, task), task
-        verdict = json.loads((users_project.artifacts / "reports/both/verdict.json").read_text())
+        verdict = json.loads((users_project.own / "reports/both/verdict.json").read_text())
         assert verdict["outcome"] == "passed"
         status = project.run(project.command("status")).stdout
         assert "both: running" in status, "root's cluster has suffered"
-        namespace = Path("/proc", (users_project.artifacts / "run/both/init.pid").read_text().split()[0])
+        namespace = Path("/proc", (users_project.own / "run/both/init.pid").read_text().split()[0])
         assert namespace.stat().st_uid != 0
     finally:
         for one in (users_project, project):
             stopped = one.doit("stop:both")
             assert stopped.status == 0, stopped.output
-            assert not (one.artifacts / "run/both/init.pid").exists()
+            assert not (one.own / "run/both/init.pid").exists()
 
 

@@ -68,6 +68,7 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
         yield project
     finally:
         assert project.doit("stop:xenhost-ci").status == 0
+        project.remove()
         assert processes_of(artifacts / "run" / "xenhost-ci") == []
 
 
@@ -82,7 +83,7 @@ def running(testbed: Checkout) -> Iterator[Checkout]:
 
 def dom0(project: Checkout, script: str) -> str:
     """What a command on the testbed says."""
-    done = project.run([project.artifacts / "run/xenhost-ci/ssh", "root@10.76.0.1", script], timeout=120)
+    done = project.run([project.own / "run/xenhost-ci/ssh", "root@10.76.0.1", script], timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -126,11 +127,11 @@ def nothing_is_left(project: Checkout, cluster: str, *, own_disks: int = 0) -> N
 
 
 def uri(project: Checkout) -> str:
-    return URI.format(project.artifacts / "run/xenhost-ci/ssh")
+    return URI.format(project.own / "run/xenhost-ci/ssh")
 
 
 def test_a_whole_cluster_passes_the_same_checks_as_on_qemu(running: Checkout) -> None:
-    verdict = json.loads((running.artifacts / "reports/ci-xen/verdict.json").read_text())
+    verdict = json.loads((running.own / "reports/ci-xen/verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
     assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "image files", "units", "clock"} <= names
@@ -187,7 +188,7 @@ def test_a_bridge_that_has_gone_is_told_before_anything_is_started(running: Chec
     again = running.doit("start:ci-xen")
     assert again.status != 0 and "Traceback" not in again.output
     assert f"the bridge {bridge} is missing there" in again.output
-    assert "xl dmesg" in (running.artifacts / "run/ci-xen/xenhost.log").read_text()
+    assert "xl dmesg" in (running.own / "run/ci-xen/xenhost.log").read_text()
     nothing_is_left(running, "ci-xen")
 
 
@@ -225,7 +226,7 @@ device = "{path}-part2"
 def test_a_whole_cluster_on_partitions_of_a_remote_host(remote: Checkout) -> None:
     run = remote.doit("cluster:remote-xen", "--fresh")
     assert run.status == 0, run.output
-    assert json.loads((remote.artifacts / "reports/remote-xen/verdict.json").read_text())["outcome"] == "passed"
+    assert json.loads((remote.own / "reports/remote-xen/verdict.json").read_text())["outcome"] == "passed"
     again = remote.doit("verify:remote-xen", "--fresh")
     assert again.status == 0, again.output
     assert "only disks on this machine" in remote.run(remote.command("inspect", "remote-xen", "node1")).stderr
@@ -272,13 +273,13 @@ def test_no_xen_where_a_uri_says_it_is(testbed: Checkout) -> None:
 
 
 def test_a_flipped_bit_on_the_way_is_told(testbed: Checkout) -> None:
-    home = namespace.alive(testbed.artifacts / "run/xenhost-ci")
+    home = namespace.alive(testbed.own / "run/xenhost-ci")
     assert home is not None
     proxy = f"{home.ssh_proxy_command} | {shlex.join([sys.executable, '-c', FLIP])}"
     ssh = testbed.folder / "flipping-ssh"
     ssh.write_text(f"#!/bin/sh\nexec ssh -o {shlex.quote(f'ProxyCommand={proxy}')} \"$@\"\n")
     ssh.chmod(0o700)
-    own = testbed.artifacts / "run/xenhost-ci/ssh"
+    own = testbed.own / "run/xenhost-ci/ssh"
     words = own.read_text().splitlines()[1].removeprefix("exec ssh ").removesuffix('"$@"')
     own_flipping = testbed.folder / "flipping"
     own_flipping.write_text(f'#!/bin/sh\nexec {shlex.quote(str(ssh))} {words} "$@"\n')
@@ -296,7 +297,7 @@ def test_a_container_that_computes_wrongly_ends_the_run(testbed: Checkout) -> No
         until(run, '"machine": "head"')
         dom0(testbed, "echo 'traps: oxenstored[268] general protection fault ip:7f00 sp:7f00 error:0' > /dev/kmsg")
         assert "general protection fault in oxenstored" in rest(run)
-    assert "oxenstored[268]" in (testbed.artifacts / "run/small-xen/console/_dom0.log").read_text()
+    assert "oxenstored[268]" in (testbed.own / "run/small-xen/console/_dom0.log").read_text()
     nothing_is_left(testbed, "small-xen")
 
 
@@ -313,7 +314,7 @@ def test_a_run_that_is_killed_leaves_nothing_there(testbed: Checkout) -> None:
 def test_a_testbed_that_dies_is_told_and_the_next_run_goes_on(testbed: Checkout) -> None:
     with following(testbed, "boot:small-xen") as run:
         until(run, '"boot:small-xen"')
-        init = int((testbed.artifacts / "run/xenhost-ci/init.pid").read_text().split()[0])
+        init = int((testbed.own / "run/xenhost-ci/init.pid").read_text().split()[0])
         os.kill(init, signal.SIGKILL)
         rest(run)
     again = testbed.doit("xenhost:ci")
