@@ -3,6 +3,8 @@
 Builders, the cluster's start and the checks publish here and know nothing of terminals; `reporter.py` subscribes.
 Publishing is cheap, never blocks on a screen of its own accord, and may be done from any thread.  What is published
 before anybody listens (while recipes are read) is kept, up to a limit, and handed to the first subscriber.
+
+The one question that goes the other way, `ask`, waits for a person, and is answered with no where nobody can be asked.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ Subscriber = Callable[[Event], None]
 _lock = threading.Lock()
 _subscribers: tuple[Subscriber, ...] = ()
 _unheard: deque[Event] = deque(maxlen=1000)
+_asker: Callable[[str], bool] | None = None
 
 
 def reason(task: str, text: str) -> None:
@@ -102,6 +105,18 @@ def publish(event: Event) -> None:
             _unheard.append(event)
     for subscriber in listening:
         subscriber(event)
+
+
+def ask(question: str) -> bool:
+    """Whether a person says yes to that; False where there is none."""
+    asker = _asker
+    return asker is not None and asker(question)
+
+
+def answer_with(asker: Callable[[str], bool] | None) -> None:
+    """From now on questions go there; None: nobody can be asked any more."""
+    global _asker
+    _asker = asker
 
 
 def subscribe(subscriber: Subscriber) -> Callable[[], None]:

@@ -11,6 +11,7 @@ here, and rich only once something runs on a terminal: a run with nothing to do 
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 import time
@@ -47,6 +48,7 @@ class Reporter:
 
     def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:
         self._lock = threading.RLock()
+        self._asking = threading.Lock()
         self._view = self.view(outstream)
         self._begin = time.monotonic()
         self._reused = 0
@@ -58,6 +60,7 @@ class Reporter:
         self._failed: list[Failure] = []
         self._problems: list[str] = []
         self._unsubscribe = events.subscribe(self.hear)
+        events.answer_with(self.ask)
 
     def view(self, stream: TextIO) -> View:
         raise NotImplementedError
@@ -85,6 +88,18 @@ class Reporter:
                 case events.Phase(task, machine, phase, detail):
                     activity = self._activity(task)
                     self._view.phase(activity, activity.enter(machine, phase, detail))
+
+    def ask(self, question: str) -> bool:
+        """Ask whoever sits at the terminal.  Not under the lock: all else goes on, and an interrupted run may end."""
+        with self._asking:
+            with self._lock:
+                if not (sys.stdin.isatty() and self._view.hold(f"{question} [y/N] ")):
+                    return False
+            try:
+                return _typed_line().strip().lower() in ("y", "yes")
+            finally:
+                with self._lock:
+                    self._view.go_on()
 
     def _activity(self, task: str) -> Activity:
         """The record of a task that runs; made at the first sign of it, for events overtake doit's own calls."""
@@ -160,6 +175,7 @@ class Reporter:
     def complete_run(self) -> None:
         """Show the result.  A run that an exception ends has none: whoever catches that says what comes of it."""
         self._unsubscribe()
+        events.answer_with(None)
         with self._lock:
             self._view.close()
             for text in self._problems:
@@ -189,6 +205,18 @@ class EventsReporter(Reporter):
 
     def view(self, stream: TextIO) -> View:
         return JsonView(stream)
+
+
+def _typed_line() -> str:
+    """A line from the terminal, "" at its end.  A thread that only reads would not heed that the run is interrupted."""
+    typed = b""
+    while not typed.endswith(b"\n"):
+        if select.select([sys.stdin], [], [], 0.5)[0]:
+            data = os.read(sys.stdin.fileno(), 1024)
+            if not data:
+                break
+            typed += data
+    return typed.decode("utf-8", "replace")
 
 
 def _failure(task: str, seconds: float, fail: Fail) -> Failure:

@@ -109,6 +109,12 @@ class View(Protocol):
 
     def failed(self, failure: Failure, summary: Summary) -> None: ...
 
+    def hold(self, question: str) -> bool:
+        """Stand still with a question on the screen; False where nobody could answer it."""
+
+    def go_on(self) -> None:
+        """It has been answered."""
+
     def close(self) -> None: ...
 
     def summary(self, summary: Summary) -> None: ...
@@ -150,6 +156,15 @@ class PlainView:
 
     def failed(self, failure: Failure, summary: Summary) -> None:
         self._write("\n".join(failure_lines(failure)))
+
+    def hold(self, question: str) -> bool:
+        if self._stream.isatty():
+            self._stream.write(question)
+            self._stream.flush()
+        return self._stream.isatty()
+
+    def go_on(self) -> None:
+        """Nothing stood still."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -194,6 +209,12 @@ class JsonView:
     def failed(self, failure: Failure, summary: Summary) -> None:
         self._write("failed", task=failure.task, kind=failure.kind, seconds=round(failure.seconds, 3),
                     **error_fields(failure.error))
+
+    def hold(self, question: str) -> bool:
+        return False
+
+    def go_on(self) -> None:
+        """Nothing stood still."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -258,6 +279,17 @@ class TerminalView:
         head, *rest = failure_lines(failure)
         self._print(head, "bold red")
         self._print("\n".join(rest))
+
+    def hold(self, question: str) -> bool:
+        if self._live is not None:
+            self._live.stop()
+        self._stream.write(question)
+        self._stream.flush()
+        return True
+
+    def go_on(self) -> None:
+        if self._live is not None:
+            self._live.start()
 
     def close(self) -> None:
         if self._live is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ DODO = """
 import sys, time
 from pathlib import Path
 from doit import get_var
-from pipeline import events
+from pipeline import consent, events
 from pipeline.errors import BuildError
 from pipeline.run import run
 
@@ -89,6 +91,13 @@ def task_ready():
 def task_fresh():
     return {"actions": [lambda: events.note(f"fresh={get_var('fresh')}")]}
 
+def task_lose():
+    def lose():
+        consent.require("node1 is lost: go on?", BuildError("node1 would be lost", hint="--yes"))
+        events.note("lost it")
+    yield {"name": "node1", "actions": [lose]}
+    yield {"name": "beside", "actions": [boot]}
+
 def task_asking():
     def ask():
         raise BuildError("the store cannot be read", hint="mend it")
@@ -116,22 +125,31 @@ def doit_json(project: Path, *args: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in doit(project, *args).stdout.splitlines()]
 
 
-def on_terminal(project: Path, *args: str) -> str:
-    """What doit writes when its standard output is a terminal."""
+def on_terminal(project: Path, *args: str, typed: bytes = b"") -> str:
+    """What doit writes when its standard output is a terminal, on which `typed` answers the first question."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-m", "doit", *args], cwd=project, env=environment(),
-                               stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+                               stdin=theirs if typed else subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+                               start_new_session=True, preexec_fn=_take_terminal if typed else None)
     os.close(theirs)
     output = b""
     try:
         while block := os.read(ours, 65536):
             output += block
+            if typed and b"[y/N]" in output:
+                os.write(ours, typed)
+                typed = b""
     except OSError:     # the other end was closed
         pass
     finally:
         os.close(ours)
         process.wait(timeout=60)
     return output.decode()
+
+
+def _take_terminal() -> None:
+    """The terminal is the process's own, so that Ctrl-C that is typed reaches it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 # --- plain lines
@@ -383,3 +401,38 @@ def test_sizes(number: int, text: str) -> None:
 ])
 def test_amounts(done: int, total: int, unit: str, text: str) -> None:
     assert amount(Activity("task", done=done, total=total, unit=unit)) == text
+
+
+# --- questions
+
+
+@pytest.mark.parametrize(("typed", "lost"), [(b"y\n", True), (b"yes\n", True), (b"\n", False), (b"n\n", False),
+                                             (b"\x04", False)])
+def test_a_person_is_asked_before_something_is_lost(project: Path, typed: bytes, lost: bool) -> None:
+    said = on_terminal(project, "lose", typed=typed)
+    assert said.count("node1 is lost: go on? [y/N]") == 1
+    assert ("lost it" in said) == lost
+    assert ("node1 would be lost" in said) != lost
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("words", [["lose:node1"], ["--json", "lose:node1"]])
+def test_where_nobody_can_be_asked_nothing_is_lost_unless_yes_was_said(project: Path, words: list[str]) -> None:
+    refused = doit(project, *words)
+    assert refused.returncode == 1
+    assert "node1 would be lost" in refused.stdout and "[y/N]" not in refused.stdout
+    done = doit(project, *words, "--yes")
+    assert done.returncode == 0 and "lost it" in done.stdout
+
+
+def test_json_asks_nobody_even_on_a_terminal(project: Path) -> None:
+    said = on_terminal(project, "--json", "lose:node1")
+    assert "node1 would be lost" in said and "[y/N]" not in said
+
+
+def test_ctrl_c_at_a_question_ends_the_run_and_nothing_is_lost(project: Path) -> None:
+    begin = time.monotonic()
+    said = on_terminal(project, "lose", typed=b"\x03")
+    assert "ended by SIGINT" in said and "still running" not in said
+    assert "lost it" not in said
+    assert time.monotonic() - begin < 20

@@ -1,6 +1,7 @@
 """`doit run` (and plain `doit TASK`): doit's own command, made fit for a person at a terminal.
 
-- `--json` shows one JSON object a line, `--fresh` verifies anew although a verdict is known; both may stand anywhere.
+- `--json` shows one JSON object a line, `--fresh` verifies anew although a verdict is known, `--yes` answers whatever
+  would be asked; they may stand anywhere.
 - A UserError is shown as its message and its hint, wherever it comes from; a traceback means a bug.
 - Ctrl-C, SIGTERM and a closed terminal end every process that was started, wait until the tasks have cleaned up, and
   leave a state from which the next run goes on.
@@ -108,7 +109,7 @@ class Watch:
 
 
 class Run(DoitRun):
-    """doit's `run` with `--json`, `--fresh`, readable errors and an orderly end."""
+    """doit's `run` with `--json`, `--fresh`, `--yes`, readable errors and an orderly end."""
 
     name = "run"
     doc_purpose = "run tasks: doit cluster:debian12"
@@ -118,19 +119,22 @@ class Run(DoitRun):
          "help": "show one JSON object a line"},
         {"name": "fresh", "short": "", "long": "fresh", "type": bool, "default": False,
          "help": "verify anew, although a verdict on the same digests is known"},
+        {"name": "yes", "short": "", "long": "yes", "type": bool, "default": False,
+         "help": "give up the memory of saved machines where a cluster is made anew, without being asked"},
     )
 
     def parse_execute(self, in_args: list[str]) -> int:
-        """Take our two options from wherever they stand; doit wants options before tasks."""
-        ours = [word for word in in_args if word in ("--json", "--fresh")]
+        """Take our own options from wherever they stand; doit wants options before tasks."""
+        ours = [word for word in in_args if word in ("--json", "--fresh", "--yes")]
         return int(super().parse_execute([*ours, *(word for word in in_args if word not in ours)]))
 
     def execute(self, params: Any, args: list[str]) -> int:
         self._watch = Watch()
         if params["json"]:
             params["reporter"] = "events"
-        if params["fresh"]:
-            doit.doit_cmd.set_var("fresh", "1")     # tasks ask doit.get_var("fresh")
+        for name in ("fresh", "yes"):
+            if params[name]:
+                doit.doit_cmd.set_var(name, "1")     # tasks ask doit.get_var("fresh")
         try:
             with _signals_interrupt():
                 return int(super().execute(params, args))
