@@ -52,11 +52,13 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
 END
+# A run that somebody has stopped (Ctrl-Z) for a while answers nothing, and shall not lose its connection by that.
 cat > /etc/libvirt/libvirtd.conf <<'END'
 unix_sock_rw_perms = "0700"
 unix_sock_ro_perms = "0700"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
+keepalive_interval = -1
 log_outputs = "3:file:/run/xen-oscar/libvirtd.log"
 END
 

@@ -41,6 +41,9 @@ Signal = Literal["READY", "DONE", "STOPPED"]
 #: Consoles are written a few bytes at a time; looking at each would cost more than the machines themselves.
 _CONSOLE_INTERVAL = 0.25
 
+#: Seconds between two looks, which never wait longer than one, from which on there was nobody to look.
+_UNATTENDED = 2.0
+
 _CHANGES = inotify.CREATE | inotify.MODIFY | inotify.MOVED_TO
 
 
@@ -134,6 +137,7 @@ class Watch:
         self._machines: dict[str, _Machine] = {}
         self._reached: list[Reached] = []
         self._console_due = 0.0
+        self._attended = time.monotonic()
         self._poll = select.poll()
         self._reports = _changes_below(self._run_dir / "report")
         self._consoles = _changes_below(self._run_dir / "console")
@@ -154,7 +158,8 @@ class Watch:
             known.report.restart()  # what it says after this start, which makes the file anew
         known.console.begin()
         known.phase, known.wanted, known.seen = phase, frozenset(signals), set()
-        known.within, known.deadline, known.since = within, time.monotonic() + within, time.time()
+        self._attended = time.monotonic()
+        known.within, known.deadline, known.since = within, self._attended + within, time.time()
         known.step, known.up = "", True
 
     def guard(self, machine: str) -> None:
@@ -187,13 +192,14 @@ class Watch:
         """Wait until something happens, and take it in."""
         waiting = [machine for machine in self._machines.values() if machine.wanted]
         ready = self._wait(min(machine.deadline for machine in waiting))
-        # files before events, and its own words first: what a machine said before it stopped explains why it did
+        # what a machine said before it stopped explains why it did, so files are taken in before events are, its own
+        # words first; and events are fetched before files are read, so that all that was said before them is there
+        happened = self._listener.take()
         self._reports.read(timeout=0)
         for machine in self._machines.values():
             for line in machine.report.lines():
                 self._report(machine, line)
         self._read_consoles()
-        happened = self._listener.take()
         # the end of the cluster is the end of its libvirt and of each machine too, and may be seen a moment later
         lost = any(event.what == "lost" for event in happened)
         if self._end in ready or (lost and select.select([self._end], [], [], 2)[0]):
@@ -215,8 +221,17 @@ class Watch:
                 until = min(deadline, self._console_due)
             # not longer than a second: an interrupted run tells its threads so, and they heed it between two waits
             ready = {descriptor for descriptor, _ in self._poll.poll(min(1.0, max(0.0, until - now)) * 1000 + 1)}
+            self._attend()
             if ready or time.monotonic() >= deadline:
                 return ready
+
+    def _attend(self) -> None:
+        """Time in which nobody watched does not count: this run was stopped (Ctrl-Z), or got no processor."""
+        now = time.monotonic()
+        if now - self._attended > _UNATTENDED:
+            for machine in self._machines.values():
+                machine.deadline += now - self._attended
+        self._attended = now
 
     def _read_consoles(self) -> None:
         self._consoles.read(timeout=0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from pipeline.hypervisor import namespace
 from pipeline.hypervisor.connection import Event, Listener
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.watch import Progress, Reached, Signal, Watch
+
+TOP = Path(__file__).resolve().parents[2]
 
 
 class Stage:
@@ -193,3 +198,55 @@ def test_a_busy_console_does_not_keep_it_from_listening(stage: Stage) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+_STOPPED = """
+import sys
+from pathlib import Path
+from pipeline.hypervisor.watch import Progress
+from tests.hypervisor.test_watch import Stage
+import os
+
+stage = Stage(Path(sys.argv[1]), os.getpid())
+stage.watch.expect("node1", "start", {"READY"}, within=3)
+print("waits", flush=True)
+stage.watch.wait()
+print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_time_in_which_the_run_itself_was_stopped_does_not_count(tmp_path: Path, ready: bool) -> None:
+    """Ctrl-Z and fg: a machine that takes a moment more then is not late; one that never comes is, a little later."""
+    with subprocess.Popen([sys.executable, "-c", _STOPPED, tmp_path / "one"], cwd=TOP, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout and run.stderr and run.stdout.readline() == "waits\n"
+        run.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, run.pid, os.WSTOPPED)
+        time.sleep(4)
+        run.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        if ready:
+            (tmp_path / "one/report/node1").write_text("READY\n")
+        said, errors = run.communicate(timeout=20)
+    assert (said == "ready\n") == ready, errors
+    assert ready or "node1 (start): not ready after 3 s" in errors
+
+
+def test_what_was_said_before_a_power_off_is_heard_before_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DONE and the power-off may both come while consoles are read."""
+    stage.watch.expect("node1", "install", INSTALLED, within=10)
+    reading = stage.watch._read_consoles
+
+    def slow() -> None:
+        if not said:
+            said.append("DONE")
+            stage.say("node1", "DONE\n")
+            stage.happens("node1", POWERED_OFF)
+        reading()
+
+    said: list[str] = []
+    monkeypatch.setattr(stage.watch, "_read_consoles", slow)
+    stage.say("node1", "STATUS finish\n")
+    stage.watch.wait()
+    assert said == ["DONE"]
