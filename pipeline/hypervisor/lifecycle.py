@@ -34,8 +34,9 @@ _STATES: dict[int, State] = {
 #: to start it from its disk, takes the mark away, and with it the memory that would no longer fit the disk.
 _SAVED = "urn:xen-oscar:saved:1"
 
-#: What libvirt does at once, but for a hypervisor that hangs: seconds.
-_AT_ONCE = 60
+#: What libvirt does at once, but for a hypervisor that hangs: seconds.  To make a machine takes an emulated Xen host
+#: some, and a busy one more.
+_AT_ONCE, _MADE = 60, 180
 
 #: Of a libvirt of the cluster's own; a Xen host's logs are fetched.
 _LOG = "more is in libvirtd.log in the cluster's run folder"
@@ -67,7 +68,7 @@ def start(connection: Connection, definition: str, *, report: Path) -> None:
     name = libvirt_xml.name_in(definition)
     try:
         with plain_words(f"{name} cannot be started"):
-            connection.raw.defineXML(definition).create()
+            _bounded(lambda: connection.raw.defineXML(definition).create(), f"{name}: it is not started", _MADE)
     except ClusterError as error:
         error.hint = next((hint for words, hint in _HINTS.items() if words in error.message), _log_of(connection))
         raise
@@ -95,19 +96,19 @@ def start_again(connection: Connection, name: str, *, report: Path) -> None:
     domain = connection.domain(name)
     report.unlink(missing_ok=True)
     with plain_words(f"{name} cannot be started", hint=_log_of(connection)):
-        _bounded(domain.create, f"{name}: its start", _AT_ONCE)
+        _bounded(domain.create, f"{name}: it is not started", _MADE)
 
 
 def pause(connection: Connection, name: str) -> None:
     """Hold a machine; it keeps its memory, and time stands still for it."""
     with plain_words(f"{name} cannot be paused"):
-        _bounded(connection.domain(name).suspend, f"{name}: its pause", _AT_ONCE)
+        _bounded(connection.domain(name).suspend, f"{name}: it is not paused", _AT_ONCE)
 
 
 def resume(connection: Connection, name: str) -> None:
     """Let a paused machine go on."""
     with plain_words(f"{name} cannot go on"):
-        _bounded(connection.domain(name).resume, f"{name}: its going on", _AT_ONCE)
+        _bounded(connection.domain(name).resume, f"{name}: it does not go on", _AT_ONCE)
 
 
 def save(connection: Connection, name: str, file: str, *, within: float) -> None:
@@ -177,7 +178,7 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
         domain = connection.domain(name)
         with plain_words(f"{name} cannot be ended"):
             try:
-                domain.destroy()
+                _bounded(domain.destroy, f"{name}: it is not ended", _AT_ONCE)
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:  # it is off already
                     raise
