@@ -25,6 +25,7 @@ from pipeline.signature import of as signature_of
 from pipeline.step import Plan
 
 if TYPE_CHECKING:
+    from pipeline.cluster.course import Phase
     from pipeline.cluster.lifecycle import Lifecycle
 
 Task = dict[str, Any]
@@ -61,7 +62,7 @@ class Graph:
                     "clean": [(self.engine.forget, [step.task])],
                 }
 
-    def machines(self, phase: str, doc: str, after: str = "") -> Iterator[Task]:
+    def machines(self, phase: Phase, doc: str, after: str = "") -> Iterator[Task]:
         """The tasks that bring the machines of every cluster into one phase: boot, install or start."""
         for name in self.plan.clusters:
             yield {
@@ -187,7 +188,7 @@ def _up_to_date(engine: Engine, task: str, *_: object) -> bool:
     return engine.up_to_date(task)
 
 
-def _has_reached(graph: Graph, cluster: str, phase: str, *_: object) -> bool:
+def _has_reached(graph: Graph, cluster: str, phase: Phase, *_: object) -> bool:
     return graph.lifecycle(cluster).has_reached(phase)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -11,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -128,9 +126,9 @@ def doit_json(project: Path, *args: str) -> list[dict[str, Any]]:
 def on_terminal(project: Path, *args: str, typed: bytes = b"") -> str:
     """What doit writes when its standard output is a terminal, on which `typed` answers the first question."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-m", "doit", *args], cwd=project, env=environment(),
-                               stdin=theirs if typed else subprocess.DEVNULL, stdout=theirs, stderr=theirs,
-                               start_new_session=True, preexec_fn=_take_terminal if typed else None)
+    own = ["setsid", "--ctty"] if typed else []     # so that a Ctrl-C that is typed reaches it
+    process = subprocess.Popen([*own, sys.executable, "-m", "doit", *args], cwd=project, env=environment(),
+                               stdin=theirs if typed else subprocess.DEVNULL, stdout=theirs, stderr=theirs)
     os.close(theirs)
     output = b""
     try:
@@ -145,11 +143,6 @@ def on_terminal(project: Path, *args: str, typed: bytes = b"") -> str:
         os.close(ours)
         process.wait(timeout=60)
     return output.decode()
-
-
-def _take_terminal() -> None:
-    """The terminal is the process's own, so that Ctrl-C that is typed reaches it."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 # --- plain lines

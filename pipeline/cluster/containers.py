@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline import checkout
+from pipeline import checkout, events
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
 from pipeline.holding import Holder
-from pipeline.hypervisor import namespace
+from pipeline.hypervisor import memory, namespace
 from pipeline.hypervisor.disks import Given
+from pipeline.hypervisor.domain import Accelerator
+from pipeline.hypervisor.pace import Capacity
 from pipeline.hypervisor.watch import Home
 from pipeline.store import remove
 
@@ -38,6 +41,13 @@ class Container(Protocol):
 
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because what the cluster needs has gone meanwhile."""
+
+    def capacity(self, accelerator: Accelerator) -> Capacity:
+        """What it can carry; `accelerator` is what QEMU uses on this machine."""
+
+    def require_memory(self, accelerator: Accelerator) -> None:
+        """Raise ClusterError where the memory for all machines is sure to be missing, and start does not see to that.
+        """
 
     def stop(self) -> None:
         """End the cluster's machines and networks."""
@@ -65,6 +75,16 @@ class Private:
 
     def check(self, home: Home) -> None:
         pass  # what a cluster has is its own, and goes with it
+
+    def capacity(self, accelerator: Accelerator) -> Capacity:
+        largest = max(self._cluster.machines, key=lambda machine: machine.memory_mib)
+        return Capacity(len(os.sched_getaffinity(0)), accelerator, self._cluster.head.cpus,
+                        memory.room(largest, accelerator))
+
+    def require_memory(self, accelerator: Accelerator) -> None:
+        told = memory.require(self._cluster.machines, accelerator)
+        if told:
+            events.note(f"{self._cluster.name}: {told}")
 
     def stop(self) -> None:
         namespace.stop(self._run_dir)

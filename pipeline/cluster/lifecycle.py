@@ -1,14 +1,15 @@
 """The life of a running cluster: boot, install, start, stop; `verification` checks it meanwhile.
 
 Running is separate from building: what runs are throwaway overlays over artifacts, in a run folder
-`artifacts/run/CLUSTER/` that is made anew at each boot.  What lives is asked of libvirt and of the machines' own
-report channels; each domain carries the digests of what it was made from, so a cluster whose artifacts have changed is
-seen, ended and booted afresh.
+`artifacts/run/CLUSTER/` that is made anew when a cluster is.  What lives is asked (`survey`); each domain carries the
+digests of what it was made from, so one whose artifacts have changed is seen.  How a cluster goes on is decided by
+`course`, and done here and in `bringing`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
 import time
@@ -18,28 +19,26 @@ from pathlib import Path
 
 import doit
 
-from pipeline import events
+from pipeline import consent, events
 from pipeline.checks.result import Verdict
-from pipeline.cluster import containers, records
+from pipeline.cluster import containers, course, records
+from pipeline.cluster.bringing import Hands, bring
+from pipeline.cluster.course import Course
 from pipeline.cluster.machines import Machines
+from pipeline.cluster.opkgphase import OpkgPhase, run_phase
+from pipeline.cluster.survey import Survey
 from pipeline.description import Cluster
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, UserError
 from pipeline.exclusive import exclusive
-from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, pace
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.watch import Home, Progress, Signal, Watch, watch
+from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
 from pipeline.report.model import Phase
 from pipeline.ssh import ClusterShell
 from pipeline.step import Plan
-
-#: Deadlines in seconds: three to five times what was measured for two nodes on two emulated processors.
-_BOOT, _INSTALL, _START, _OPKG = 180, 600, 300, 120
-
-#: Phases of OPKGs that run on the head node while the cluster comes up.
-_HEAD_UP, _NODES_UP = "api-post-clientdef", "api-post-deploy"
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -58,42 +57,21 @@ class Lifecycle:
         self.run_dir = engine.own / "run" / name
         self.report_dir = engine.own / "reports" / name
         self._host = plan.hosts[self.cluster.host]
+        self._notes = records.Notes(self.run_dir)
         self._container = containers.of(plan, self.cluster, self.run_dir, engine)
+        self._survey = Survey(self.cluster, self._container, self.run_dir, self._digests)
         self._step = plan.steps[f"verify:{name}"]
 
     # --- questions
 
-    def has_reached(self, phase: str) -> bool:
-        """Whether the cluster that runs is made of today's artifacts and has reached boot, install or start."""
-        expected = self._digests()
-        if expected is None:
+    def has_reached(self, phase: course.Phase) -> bool:
+        """Whether the cluster that runs is made of today's artifacts and has got through boot, install or start."""
+        if self._digests() is None:
             return False
-        home = self._container.find()
-        if home is None:
-            self._because(phase, f"{self.cluster.name} does not run")
-            return False
-        try:
-            with connect(home.libvirt_uri) as connection:
-                running = {item.metadata.node: item for item in machines.machines(connection)
-                           if item.metadata.cluster == self.cluster.name}
-        except ClusterError as error:
-            self._because(phase, error.message)
-            return False
-        for item in running.values():
-            if dict(item.metadata.artifacts) != expected:
-                changed = [role for role, digest in item.metadata.artifacts if expected.get(role) != digest]
-                self._because(phase, f"made of older artifacts: {', '.join(changed) or 'others'}")
-                return False
-        for machine in self.cluster.machines[: 1 if phase == "boot" else None]:
-            state = running[machine.name].state if machine.name in running else "not defined"
-            said = self._said(machine.name)
-            ready = state == "running" and "READY" in said
-            # what was ready once has been installed, whatever became of it since (`doit vm`)
-            installed = phase == "install" and ("READY" in said or (state == "off" and "DONE" in said))
-            if not (ready or installed):
-                self._because(phase, f"{machine.name} is {state}, and not yet through with it")
-                return False
-        return True
+        reason = self._survey.course(phase).reason
+        if reason:
+            events.reason(f"{phase}:{self.cluster.name}", reason)
+        return not reason
 
     def has_verdict(self) -> bool:
         """Whether these very artifacts have passed verification by today's checks, and nobody wants it anew."""
@@ -121,8 +99,7 @@ class Lifecycle:
         if home is None:
             return {}
         with connect(home.libvirt_uri) as connection:
-            return {item.metadata.node: item.state for item in machines.machines(connection)
-                    if item.metadata.cluster == self.cluster.name}
+            return {name: item.state for name, item in self._survey.running(connection).items()}
 
     def shell(self) -> ClusterShell:
         """Ssh into the running cluster."""
@@ -150,73 +127,114 @@ class Lifecycle:
     # --- phases
 
     def boot(self) -> None:
-        """Start the head node from a throwaway overlay; returns when its provisioning services serve."""
+        """Bring the head node back, or start the cluster anew with it, from throwaway overlays; returns when its
+        provisioning services serve."""
         if self._digests() is None:
             raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
         with self._alone():
-            self.stop()
-            self.engine.collect(idle=containers.idle(self.engine.artifacts))
-            given = self._prepare()
-            started = time.time()
-            kind = self._accelerator()
-            events.note(f"{self.cluster.name}: {kind.why}")
-            with self._held(), contextlib.ExitStack() as stack:
-                holder = stack.enter_context(self.engine.holder(self.plan.artifacts_of(self.cluster.name).values()))
-                home = self._container.start(given, self._kernels(), holder)
-                connection = stack.enter_context(connect(home.libvirt_uri))
-                self.record(Phase("", "networks and disks", started, time.time(), kind.why))
-                with self._watch(home, connection, "boot") as watching:
-                    watching.expect(self.cluster.head.name, "boot", {"READY"}, within=_BOOT)
-                    self._start_machine(connection, self.cluster.head.name, "boot")
-                    watching.wait()
-                self._opkg_phase(_HEAD_UP)
+            found = self._survey.course("boot")
+            if found.anew:
+                self._require_consent(found)
+                self._begin()
+            else:
+                with self._spared():
+                    self._bring("boot", found)
 
     def install(self) -> None:
-        """Install all compute nodes at once over the network; returns when each has said DONE and is off."""
-        self._nodes("install", {"DONE", "STOPPED"}, _INSTALL)
+        """Install over the network the compute nodes that are not; returns when each has said DONE and is off."""
+        self._nodes("install")
 
     def start(self) -> None:
-        """Start all compute nodes from their own disks; returns when each has said READY."""
-        self._nodes("start", {"READY"}, _START)
+        """Bring all compute nodes up from their own disks, or back; returns when each has said READY."""
+        self._nodes("start")
 
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
         self._container.stop()
         shutil.rmtree(self.run_dir / "saved", ignore_errors=True)  # no machine is left that this could be restored to
 
-    def _nodes(self, phase: str, signals: set[Signal], within: float) -> None:
-        with self._alone():
-            home, states = self._home(), self.states()
-            there = {name for name, state in states.items()
-                     if phase == "start" and state == "running" and "READY" in self._said(name)}
-            with self._held(), connect(home.libvirt_uri) as connection:
-                wanted = [node.name for node in self.cluster.nodes if node.name not in there]
-                self._container.check(home)
-                machines.destroy(connection, [domain.name_of(self.cluster.name, name) for name in wanted
-                                              if states.get(name, "off") != "off"])
-                with self._watch(home, connection, phase) as watching:
-                    for name in {self.cluster.head.name, *there}:
-                        watching.guard(name)
-                    for name in wanted:
-                        watching.expect(name, phase, signals, within=within)
-                        self._start_machine(connection, name, phase)
-                    watching.wait()
-                if phase == "start":
-                    self._opkg_phase(_NODES_UP)
+    def _begin(self) -> None:
+        """End what there is, and start anew."""
+        self.stop()
+        self.engine.collect(idle=containers.idle(self.engine.artifacts))
+        given = self._prepare()
+        started = time.time()
+        kind = self._accelerator
+        events.note(f"{self.cluster.name}: {kind.why}")
+        self._container.require_memory(kind.accelerator)
+        with self._held(), self.engine.holder(self.plan.artifacts_of(self.cluster.name).values()) as holder:
+            self._container.start(given, self._kernels(), holder)
+            self.record(Phase("", "networks and disks", started, time.time(), kind.why))
+            self._bring("boot", Course({self.cluster.head.name: "start"}))
+            self._opkg_phase("api-post-clientdef")
 
-    def _start_machine(self, connection: Connection, name: str, phase: str) -> None:
+    def _nodes(self, phase: course.Phase) -> None:
+        with self._alone():
+            found = self._survey.course(phase)
+            if found.anew:
+                raise ClusterError(f"{self.cluster.name}: {found.anew}", hint=f"doit cluster:{self.cluster.name}")
+            with self._spared() if self._notes.has("up") else self._held():
+                if found.deploy:
+                    self._notes.remove("deployed")
+                self._bring(phase, found)
+                if found.deploy:
+                    self._opkg_phase("api-post-deploy")
+                    self._notes.add("deployed")
+            if phase == "start":
+                self._notes.add("up")
+
+    def _bring(self, phase: course.Phase, found: Course) -> None:
+        """Act on a course, and note what has been installed."""
+        home = self._home()
+        with connect(home.libvirt_uri) as connection:
+            if set(found.acts.values()) & {"install", "start"}:
+                self._container.check(home)
+            seen = {machine.name: machine for machine in self._survey.seen(connection)}
+            ready = {name for name, machine in seen.items() if machine.ready}
+            hands = Hands(lambda name: self._start_machine(connection, seen[name], phase),
+                          lambda name: machines.resume(connection, domain.name_of(self.cluster.name, name)),
+                          lambda name: self.machines().restore(home, connection, name))
+            with self._watch(home, connection, phase) as watching:
+                for name in ready - found.acts.keys():
+                    if seen[name].state == "running":
+                        watching.guard(name)
+                for reached in bring(watching, phase, found.acts, ready, hands, self.capacity()):
+                    if phase == "install":
+                        self._notes.add(f"installed/{reached.machine}")
+
+    def _require_consent(self, found: Course) -> None:
+        """Raise ClusterError where memory that somebody saved would be lost, and nobody agrees to that."""
+        if not found.lost:
+            return
+        name, lost = self.cluster.name, course.few(found.lost)
+        consent.require(f"{name} is made anew: {found.anew}.  The saved memory of {lost} is lost then: go on?",
+                        ClusterError(f"{name} would be made anew, and the saved memory of {lost} would be lost: "
+                                     f"{found.anew}",
+                                     hint=f"doit vm restore {name} goes on with it as it was; --yes gives it up"))
+
+    def _start_machine(self, connection: Connection, seen: course.Seen, phase: str) -> None:
         """Start one machine as its definition says, marked with what it is made of."""
+        name = seen.name
+        if seen.state not in (None, "off"):
+            machines.destroy(connection, [domain.name_of(self.cluster.name, name)])
+        if phase == "install":
+            self._notes.remove(f"installed/{name}")
         installing = phase == "install" and self._host.hypervisor == "xen"  # no firmware there to boot by network
         file = f"{name}-netboot.xml" if installing else f"{name}.xml"
         definition = (self.engine.entry(self._step_task("vmconfig")).path / file).read_text()
         marks = sorted((self._digests() or {}).items())
-        machines.start(connection, libvirt_xml.for_start(definition, self._accelerator().accelerator, marks),
+        machines.start(connection, libvirt_xml.for_start(definition, self._accelerator.accelerator, marks),
                        report=self.run_dir / "report" / name)
 
+    @functools.cached_property
     def _accelerator(self) -> accelerator.Found:
         """What machines run with on this host; found out once by booting the installer's kernel."""
         kernel = self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel"
         return accelerator.find(kernel, cache=self.engine.artifacts / "cache")
+
+    def capacity(self) -> pace.Capacity:
+        """What its VM container can carry."""
+        return self._container.capacity(self._accelerator.accelerator)
 
     @contextlib.contextmanager
     def _watch(self, home: Home, connection: Connection, phase: str) -> Iterator[Watch]:
@@ -250,25 +268,24 @@ class Lifecycle:
             self._container.stop()
             raise
 
-    def _opkg_phase(self, phase: str) -> None:
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        """What once came up is left as it is, whatever becomes of one of its machines."""
+        name = self.cluster.name
+        try:
+            yield
+        except ClusterError as error:
+            left = f"{name} is left as it is; after doit vm stop {name} MACHINE the next run starts that one afresh"
+            error.hint = "; ".join(filter(None, (error.hint, left)))
+            raise
+
+    def _opkg_phase(self, phase: OpkgPhase) -> None:
         """Run a phase of the OPKGs on the head node, for those that have a script for it."""
-        head = self.cluster.head.name
         present = {path for path, _ in self.plan.steps[f"opkgs:{self.cluster.name}/head"].files}
         wanted = [opkg for opkg in self.cluster.opkgs if f"opkgs/{opkg}/scripts/{phase}" in present]
-        if not wanted:
-            return
-        shell = self.shell()
-        with shell.connected():
-            for opkg in wanted:
-                started = time.time()
-                home = f"/usr/lib/oscar/packages/{opkg}"
-                status, out, errors = shell.run(
-                    head, f"export OSCAR_PACKAGE_HOME={home}\nexec {home}/scripts/{phase}\n", timeout=_OPKG)
-                self.record(Phase(head, f"{opkg} {phase}", started, time.time()))
-                if status != 0:
-                    raise ClusterError(f"{head}: {phase} of OPKG {opkg} ended with status {status}",
-                                       tail="\n".join((out + errors).splitlines()[-12:]),
-                                       hint=f"recipes/opkgs/{opkg}/scripts/{phase}")
+        if wanted:
+            run_phase(phase, wanted, self.cluster.head.name, self.shell(), self.record,
+                      patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))
 
     def forget_verdict(self) -> None:
         """Take the verdict out of the store."""
@@ -332,14 +349,3 @@ class Lifecycle:
 
     def record(self, *phases: Phase) -> None:
         records.append(self.run_dir / "timeline.jsonl", *phases)
-
-    def _said(self, machine: str) -> list[str]:
-        """The words that a machine has said on its report channel since it started."""
-        try:
-            lines = (self.run_dir / "report" / machine).read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        return [line.partition(" ")[0] for line in lines]
-
-    def _because(self, phase: str, reason: str) -> None:
-        events.reason(f"{phase}:{self.cluster.name}", reason)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from pipeline.cluster import containers
+from pipeline.cluster.bringing import in_waves
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import disks, domain, lifecycle
+from pipeline.hypervisor import disks, domain, lifecycle, pace
 from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.domain import Accelerator
 from pipeline.hypervisor.lifecycle import State
 from pipeline.hypervisor.watch import Home, Watch
 
@@ -26,8 +28,8 @@ Action = Literal["start", "stop", "pause", "resume", "save", "restore"]
 Watcher = Callable[[Home, Connection, str], AbstractContextManager[Watch]]
 Show = Callable[[str, str], None]
 
-#: Deadlines in seconds: to be ready, to power off, to write or read memory; as generous as those of a cluster's start.
-_READY, _OFF, _MEMORY = 300, 120, 600
+#: Deadlines in seconds: to power off, to write or read memory; as generous as those of a cluster's start.
+_OFF, _MEMORY = 120, 600
 
 #: For what a saved machine's file holds besides memory.
 _BESIDES_MIB = 64
@@ -54,6 +56,7 @@ class Line:
     state: State
     memory_mib: int
     cpus: int
+    accelerator: Accelerator
 
 
 class Shelf(Protocol):
@@ -152,14 +155,18 @@ class Machines:
                         show(name, "saved")
                 elif action == "restore":
                     for name in chosen:
-                        lifecycle.restore(connection, self._domain(name), within=_MEMORY)
-                        self._shelf(home).clear(name)
+                        self.restore(home, connection, name)
                         show(name, "restored")
                 else:
                     do, done = ((lifecycle.pause, "paused") if action == "pause" else (lifecycle.resume, "running"))
                     for name in chosen:
                         do(connection, self._domain(name))
                         show(name, done)
+
+    def restore(self, home: Home, connection: Connection, name: str) -> None:
+        """Bring one saved machine back.  Whoever calls sees to it that nobody else changes the cluster meanwhile."""
+        lifecycle.restore(connection, self._domain(name), within=_MEMORY)
+        self._shelf(home).clear(name)
 
     # --- actions
 
@@ -168,22 +175,30 @@ class Machines:
         """The head node first: others may want its services to become ready."""
         self._container.check(home)
         head = self.cluster.head.name
+        capacity = self._container.capacity(known[chosen[0]].accelerator)
+        most = pace.at_once("start", capacity)
+        within = pace.deadline(most, "start", capacity)
         for group in ([name for name in chosen if name == head], [name for name in chosen if name != head]):
             if not group:
                 continue
             with self._watcher(home, connection, "start again") as watching:
                 if head not in group and (head in chosen or (head in known and known[head].state == "running")):
                     watching.guard(head)
-                for name in group:
-                    watching.expect(name, "start again", {"READY"}, within=_READY)
+
+                def begin(name: str, watching: Watch = watching) -> None:
+                    watching.expect(name, "start again", {"READY"}, within=within)
                     lifecycle.start_again(connection, self._domain(name), report=self._run_dir / "report" / name)
-                    if not wait:
+
+                if wait:
+                    for reached in in_waves(watching, group, most, begin):
+                        show(reached.machine, "ready")
+                else:
+                    for name in group:
+                        begin(name)
                         show(name, "started")
-                for reached in watching if wait else ():
-                    show(reached.machine, "ready")
 
     def _stop(self, home: Home, connection: Connection, chosen: Sequence[str], known: Mapping[str, Line], show: Show,
-              within: float) -> None:
+              off_within: float) -> None:
         """Compute nodes first: the head node serves what they use until they are off."""
         head = self.cluster.head.name
         for name in chosen:
@@ -196,6 +211,10 @@ class Machines:
             if known[name].state == "paused":  # it could not heed the request
                 lifecycle.resume(connection, self._domain(name))
         for group in ([name for name in up if name != head], [name for name in up if name == head]):
+            if not group:
+                continue
+            capacity = self._container.capacity(known[group[0]].accelerator)
+            within = off_within * pace.patience(len(group), "start", capacity)
             ended = lifecycle.shut_down(connection, [self._domain(name) for name in group], within=within)
             for name in group:
                 pulled = self._domain(name) in ended
@@ -239,7 +258,8 @@ class Machines:
         return " or ".join(f"doit vm {action} {self.cluster.name}{machine}" for action in follows)
 
     def _known(self, connection: Connection) -> dict[str, Line]:
-        found = {item.metadata.node: Line(item.metadata.node, item.state, item.memory_mib, item.cpus)
+        found = {item.metadata.node: Line(item.metadata.node, item.state, item.memory_mib, item.cpus,
+                                          item.metadata.accelerator)
                  for item in lifecycle.machines(connection) if item.metadata.cluster == self.cluster.name}
         return {machine.name: found[machine.name] for machine in self.cluster.machines if machine.name in found}
 

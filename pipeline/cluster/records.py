@@ -1,6 +1,7 @@
-"""What a running cluster writes down: when each machine was in which phase.
+"""What a running cluster writes down: when each machine was in which phase, and what it has come through for good.
 
-A file of JSON lines in the run folder, so that a killed run leaves a readable one.
+The first is a file of JSON lines in the run folder, so that a killed run leaves a readable one; the second are empty
+files there, which the next boot takes away with the folder.
 """
 
 from __future__ import annotations
@@ -26,3 +27,25 @@ def read(path: Path) -> list[Phase]:
     except FileNotFoundError:
         return []
     return [Phase(**json.loads(line)) for line in lines]
+
+
+class Notes:
+    """What a cluster has come through since it was booted.  A machine's report is begun anew whenever it starts, and
+    cannot tell: `installed/NODE` stays, whatever becomes of the node.
+
+    `up`: its first start came to a good end.  `deployed`: since its nodes were started last, the OPKGs have been told.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._folder = run_dir
+
+    def has(self, note: str) -> bool:
+        return (self._folder / note).exists()
+
+    def add(self, note: str) -> None:
+        path = self._folder / note
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    def remove(self, note: str) -> None:
+        (self._folder / note).unlink(missing_ok=True)

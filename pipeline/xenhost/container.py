@@ -20,7 +20,9 @@ from pipeline.errors import ClusterError
 from pipeline.holding import Holder
 from pipeline.hypervisor import domain
 from pipeline.hypervisor.disks import Given
+from pipeline.hypervisor.domain import Accelerator
 from pipeline.hypervisor.namespace import Namespace
+from pipeline.hypervisor.pace import Capacity
 from pipeline.hypervisor.watch import Home
 from pipeline.xenhost import access
 from pipeline.xenhost.home import XenHome
@@ -80,6 +82,16 @@ class XenContainer:
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because something has gone since the cluster was."""
         self._access.run(self._of(home).script("require_bridges"))
+
+    def capacity(self, accelerator: Accelerator) -> Capacity:
+        """The testbed's processors are this machine's; any other container has real ones."""
+        serving = self._cluster.head.cpus
+        if self._testbed:
+            return Capacity(self._testbed.host.cpus, accelerator, serving)
+        return Capacity(int(self._access.run("xl info nr_cpus").stdout), "kvm", serving)
+
+    def require_memory(self, accelerator: Accelerator) -> None:
+        """That is asked there, when the cluster is prepared."""
 
     def stop(self) -> None:
         """End the cluster's machines, take its disks and bridges away."""

@@ -18,6 +18,8 @@ from pipeline.cluster.machines import LocalShelf, Machines, RemoteShelf
 from pipeline.errors import ClusterError, UserError
 from pipeline.hypervisor import domain, lifecycle
 from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.domain import Accelerator
+from pipeline.hypervisor.pace import Capacity
 from pipeline.xenhost.access import Access
 from tests.hypervisor.samples import cluster
 
@@ -41,6 +43,9 @@ class Here:
 
     def find(self) -> Here | None:
         return self if self.up else None
+
+    def capacity(self, accelerator: Accelerator) -> Capacity:
+        return Capacity(2, accelerator)
 
 
 class Shelf:

@@ -27,7 +27,7 @@ class Machines:
     def lines(self) -> list[Line]:
         if self.cluster.name != "one":
             raise ClusterError(f"{self.cluster.name} is not to be reached")
-        return [Line("head", "running", 1024, 2), Line("node1", "saved", 512, 1)]
+        return [Line("head", "running", 1024, 2, "tcg"), Line("node1", "saved", 512, 1, "tcg")]
 
     def act(self, action: str, names: list[str], show: Any, *, wait: bool) -> None:
         self.asked.append((self.cluster.name, action, names, wait))

@@ -1,0 +1,75 @@
+"""Looking at a cluster: what its machines are and do, asked of libvirt, their report channels and the run's notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipeline.cluster import course, records
+from pipeline.cluster.containers import Container
+from pipeline.cluster.course import Course, Seen
+from pipeline.description import Cluster
+from pipeline.errors import ClusterError
+from pipeline.hypervisor import lifecycle
+from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.lifecycle import Running
+
+
+class Survey:
+    """What is seen of one cluster.  `digests` are those of today's artifacts, by role."""
+
+    def __init__(self, cluster: Cluster, container: Container, run_dir: Path,
+                 digests: Callable[[], Mapping[str, str] | None]) -> None:
+        self._cluster = cluster
+        self._container = container
+        self._run_dir = run_dir
+        self._digests = digests
+        self._notes = records.Notes(run_dir)
+
+    def course(self, phase: course.Phase) -> Course:
+        """How the cluster goes on to get through a phase."""
+        home = self._container.find()
+        if home is None:
+            return Course(anew=f"{self._cluster.name} does not run")
+        try:
+            with connect(home.libvirt_uri) as connection:
+                seen = self.seen(connection)
+        except ClusterError as error:
+            # nobody can tell any more what could be restored, but there is memory that somebody wanted to keep
+            return Course(anew=error.message, lost=self._kept())
+        found = course.find(phase, seen, deployed=self._notes.has("deployed"))
+        if found.acts.get(self._cluster.head.name) == "start":
+            try:
+                self._container.check(home)
+            except ClusterError as error:
+                return course.anew(error.message, seen)
+        return found
+
+    def seen(self, connection: Connection) -> list[Seen]:
+        """Every machine as it is now."""
+        running = self.running(connection)
+        return [self._look(machine.name, running.get(machine.name)) for machine in self._cluster.machines]
+
+    def running(self, connection: Connection) -> dict[str, Running]:
+        """The machines of the cluster that libvirt knows, by name."""
+        return {item.metadata.node: item for item in lifecycle.machines(connection)
+                if item.metadata.cluster == self._cluster.name}
+
+    def _look(self, name: str, running: Running | None) -> Seen:
+        expected = self._digests() or {}
+        made_of = dict(running.metadata.artifacts) if running else expected
+        changed = [role for role in sorted(expected.keys() | made_of.keys()) if expected.get(role) != made_of.get(role)]
+        return Seen(name, name == self._cluster.head.name, running.state if running else None, self._says_ready(name),
+                    self._notes.has(f"installed/{name}"), tuple(changed))
+
+    def _says_ready(self, name: str) -> bool:
+        """Whether the machine has said so on its report channel since it was started."""
+        try:
+            lines = (self._run_dir / "report" / name).read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return False
+        return any(line.partition(" ")[0] == "READY" for line in lines)
+
+    def _kept(self) -> tuple[str, ...]:
+        """The machines whose saved memory lies on this machine."""
+        return tuple(sorted(path.name for path in (self._run_dir / "saved").glob("*")))
