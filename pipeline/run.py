@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _permitted: frozenset[str] | None = None
 #: What starts other programs and leaves no trace in what they make.
 _STARTERS = frozenset({"setpriv", "unshare", "rm", "sh", Path(sys.executable).name})
+
+#: Bytes of a line that are handed on at a time, and of complaints that are kept.
+_PIECE, _KEPT = 1 << 20, 8192
 
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
@@ -105,6 +109,60 @@ def run(
         how = f"exit status {done.status}" if done.status > 0 else f"signal {signal.Signals(-done.status).name}"
         raise CommandError(f"{how}: {shlex.join(words)}", hint=hint, log=log, tail=_tail(log, stderr or stdout))
     return done
+
+
+def stream(argv: Sequence[str | Path], *, input: bytes, timeout: float) -> Iterator[bytes]:
+    """Run a command with that input: what it prints, line by line as it comes, lines longer than _PIECE in pieces.
+
+    Raises CommandError at the end of that when the command fails, or takes longer than `timeout` seconds.
+    """
+    words = [str(word) for word in argv]
+    with tempfile.TemporaryFile() as given:
+        given.write(input)
+        given.seek(0)
+        with (spawn(words, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+              _Attending(process, timeout) as attending):
+            assert process.stdout is not None
+            while line := process.stdout.readline(_PIECE):
+                yield line
+            process.wait()
+    if attending.late:
+        raise CommandError(f"no end after {timeout:g} s: {shlex.join(words)}", tail=attending.said)
+    if process.returncode:
+        raise CommandError(f"exit status {process.returncode}: {shlex.join(words)}", tail=attending.said)
+
+
+class _Attending:
+    """While somebody reads what a command prints: keeps the end of its complaints, and ends it when it is late."""
+
+    def __init__(self, process: subprocess.Popen[bytes], timeout: float) -> None:
+        self.late = False
+        self.said = ""
+        self._process = process
+        self._timer = threading.Timer(timeout, self._end)
+        self._thread = threading.Thread(target=self._listen, name="complaints", daemon=True)
+
+    def __enter__(self) -> _Attending:
+        self._timer.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._process.poll() is None:  # nobody wants the rest
+            end(self._process)
+        self._thread.join(timeout=5)
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        kept = b""
+        while data := os.read(self._process.stderr.fileno(), _KEPT):
+            kept = (kept + data)[-_KEPT:]
+            self.said = _tail(None, kept)
+
+    def _end(self) -> None:
+        self.late = True
+        end(self._process)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError, CommandError
 from pipeline.identity import Identity
-from pipeline.run import run
+from pipeline.run import run, stream
 
 #: Seconds for a connection to be made; under emulation 1 to 5 were measured.
 _CONNECT = 60
@@ -96,3 +96,17 @@ class ClusterShell:
             raise broken(machine, "the ssh connection broke", done.stderr,
                          hint=f"doit console {self.cluster.name} {machine}")
         return done.status, done.stdout, done.stderr
+
+    def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
+        """Run POSIX sh text on a machine as root: what it prints, line by line as it comes; very long ones in pieces.
+        """
+        try:
+            for line in stream(self.argv(machine, "sh -s", tty=False), input=script.encode(), timeout=timeout):
+                yield line.decode("utf-8", "replace")
+        except CommandError as error:
+            how = error.message.partition(":")[0]
+            if how == "exit status 255":
+                raise broken(machine, "the ssh connection broke", error.tail,
+                             hint=f"doit console {self.cluster.name} {machine}") from None
+            raise ClusterError(f"{machine}: {how} for a command", tail=error.tail,
+                               hint=f"doit ssh {self.cluster.name} {machine}") from None

@@ -1,31 +1,47 @@
 """One round of questions to all machines of a cluster.
 
 Under emulation a new ssh connection costs each side seconds, a line more in a script nothing.  So the head node
-gets one script, which asks the nodes side by side, and all that was seen comes back as one text.
+gets one script, which asks the nodes side by side, some at a time, and all that was seen comes back as one stream, one
+machine after the other: whoever judges a machine can forget it before the next one comes.
 """
 
 from __future__ import annotations
 
 import secrets
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.checks.facts import Facts, FactsError, parse
-from pipeline.checks.shell import Shell
+from pipeline.checks.shell import Tells
 from pipeline.description import Cluster, Machine
 
 _FOLDER = Path(__file__).parent
 _IMAGES = "/var/lib/systemimager/images"
+#: MiB of the head node's memory for each node that it asks at a time: an ssh client takes 8, what a node says one.
+_LANE_MIB = 16
 
 
-def collect(cluster: Cluster, shell: Shell, image: str, *, timeout: float) -> dict[str, Facts]:
-    """The facts by machine; a node that did not answer has only those that the head node knows about it."""
-    mark = new_mark()
-    status, stdout, stderr = shell.run(cluster.head.name, script(cluster, image, mark), timeout=timeout)
-    facts = parse(stdout, mark)
-    if cluster.head.name not in facts or not facts[cluster.head.name].complete:
-        raise FactsError((stderr.strip() or f"exit status {status}, no output").splitlines()[-1])
-    return facts
+def collect(cluster: Cluster, shell: Tells, image: str, *, lanes: int, timeout: float) -> Iterator[Facts]:
+    """The facts of the head node, then those of each node when it has answered, `lanes` at a time.
+
+    A node that did not answer has only those that the head node knows about it.  Raises FactsError where the head node
+    has no facts, and UserError where it does not answer or `timeout` seconds are over.
+    """
+    marks = new_mark(), new_mark()
+    lanes = max(1, min(lanes, cluster.head.memory_mib // _LANE_MIB))
+    lines = shell.lines(cluster.head.name, script(cluster, image, *marks, lanes), timeout=timeout)
+    known = {machine.name for machine in cluster.machines}
+    head = None
+    for facts in parse(lines, *marks):
+        if head is None:
+            head = facts
+            if head.machine != cluster.head.name or not head.complete:
+                break
+        if facts.machine in known:
+            yield facts
+    if head is None or head.machine != cluster.head.name or not head.complete:
+        raise FactsError("it did not come to the end of telling about itself")
 
 
 def new_mark() -> str:
@@ -33,18 +49,19 @@ def new_mark() -> str:
     return f"=={secrets.token_hex(8)}=="
 
 
-def script(cluster: Cluster, image: str, mark: str) -> str:
-    """The whole script for the head node."""
+def script(cluster: Cluster, image: str, mark: str, inner: str, lanes: int) -> str:
+    """The whole script for the head node.  Nodes get only the `inner` mark, with which none can speak for another."""
     words = {
         "mark": mark,
         "collector": (_FOLDER / "collect.sh").read_text(),
         "image": f"{_IMAGES}/{image}",
+        "lanes": str(lanes),
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     lines.append((_FOLDER / "fanout.sh").read_text())
     for node in cluster.nodes:
-        given = f"mark={shlex.quote(mark)} mounts={shlex.quote(' '.join(_mounts(node)))}"
-        lines.append(f"gather {shlex.quote(node.name)} {shlex.quote(given)}")
+        given = f"mark={shlex.quote(inner)} mounts={shlex.quote(' '.join(_mounts(node)))}"
+        lines.append(f"node {shlex.quote(node.name)} {shlex.quote(given)}")
     lines.append(f"finish {shlex.quote(cluster.head.name)}")
     return "\n".join(lines) + "\n"
 

@@ -7,9 +7,12 @@ the checks that need it and no others.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+#: Characters that one machine may say about itself; a usual one says a million.
+_MOST = 64 << 20
 
 
 class FactsError(ValueError):
@@ -222,17 +225,51 @@ class Facts:
         return fields + [""] * (count - len(fields))
 
 
-def parse(text: str, mark: str) -> dict[str, Facts]:
-    """The facts by machine in what `fanout.sh` printed."""
-    machines: dict[str, dict[str, str]] = {}
-    current: dict[str, str] = {}
-    for block in text.split(f"\n{mark} ")[1:]:
-        name, _, body = block.partition("\n")
-        if name.startswith("machine "):
-            current = machines.setdefault(name.removeprefix("machine "), {})
-        else:
-            current[name] = body
-    return {machine: Facts(machine, sections) for machine, sections in machines.items()}
+def parse(lines: Iterable[str], mark: str, inner: str) -> Iterator[Facts]:
+    """The facts of one machine after the other, from what `fanout.sh` prints.
+
+    Sections begin with `mark`, or with `inner` where a machine tells them itself, which is to say no more than
+    _MOST characters: of the rest nothing is kept, and the machine counts as one that did not come to its end.
+    """
+    machine, said = "", _Said()
+    for line in lines:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        if word == mark and (rest == "over" or rest.startswith("machine ")):
+            if machine:
+                yield Facts(machine, said.sections())
+            machine, said = rest.removeprefix("machine ") if rest != "over" else "", _Said()
+        elif machine and word in (mark, inner):
+            said.begin(rest)
+        elif machine:
+            said.add(line)
+    if machine:
+        yield Facts(machine, said.sections())
+
+
+class _Said:
+    """The sections of one machine as they come."""
+
+    def __init__(self) -> None:
+        self._sections: dict[str, list[str]] = {}
+        self._current: list[str] = []
+        self._size = 0
+
+    def begin(self, section: str) -> None:
+        self._current = self._sections.setdefault(section, [])
+
+    def add(self, line: str) -> None:
+        self._size += len(line)
+        if self._size <= _MOST:
+            self._current.append(line)
+
+    def sections(self) -> dict[str, str]:
+        # before each section's first line there is an end of line that is none of the section before
+        found = {name: "".join(lines).removesuffix("\n") for name, lines in self._sections.items()}
+        if self._size > _MOST:
+            found.pop("end", None)
+            found["status"] = ""
+            found["err"] = f"it said more than {_MOST >> 20} MiB about itself, the rest was not read"
+        return found
 
 
 def parse_tree(text: str) -> Tree:

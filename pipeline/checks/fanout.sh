@@ -1,11 +1,20 @@
-# On the head node: the facts of every machine, in one round; the nodes answer side by side.
+# On the head node: the facts of every machine, in one round.  So many nodes as `lanes` says answer side by side, and
+# what one has answered is passed on, and taken away here, before the next is asked: neither the memory of ssh clients
+# nor what nodes say grows with their number.
 #
-# Given: mark, collector (the text of collect.sh), image (path of the SIS image without a suffix).  What follows
-# calls `gather NODE ASSIGNMENTS` for each node and then `finish HEAD`.
+# Given: mark, collector (the text of collect.sh), image (path of the SIS image without a suffix), lanes.  What follows
+# calls `node NAME ASSIGNMENTS` for each node and then `finish HEAD`.
 
 [ -r "$image.sums" ] && sums=$image.sums || sums=/dev/null
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+: > "$work/queue"
+# opened for both, so that neither end waits for the other nor sees the end of the file
+mkfifo "$work/gathered" && exec 8<> "$work/gathered" || exit 1
+
+node() { printf '%s %s\n' "$1" "$2" >> "$work/queue"; }
+
+section() { printf '\n%s %s\n' "$mark" "$1"; }
 
 gather() {
     {
@@ -15,7 +24,7 @@ gather() {
     } > "$work/$1.ping" &
     mkfifo "$work/$1.in"
     {
-        ssh -o BatchMode=yes -o ConnectTimeout=30 -o LogLevel=ERROR "$1" "$2
+        ssh -o BatchMode=yes -o ConnectTimeout=60 -o LogLevel=ERROR "$1" "$2
 $collector" < "$work/$1.in" 2> "$work/$1.err"
         echo "$?" > "$work/$1.status"
     } | {
@@ -25,24 +34,42 @@ $collector" < "$work/$1.in" 2> "$work/$1.err"
         { date +%s.%N; cat "$sums"; } >&9 2> /dev/null &
         exec 9>&-
         cat
-    } > "$work/$1.out" &
-    gathered="$gathered $1"
+    } > "$work/$1.out"
+    wait
+    echo "$1" >&8
 }
 
-section() { printf '\n%s %s\n' "$mark" "$1"; }
+# Ask the next node; false where there is none.
+ask() {
+    read -r node given <&7 || return 1
+    gather "$node" "$given" 7<&- &
+    asked=$((asked + 1))
+}
+
+pass_on() {
+    section "machine $1"
+    for fact in ping status err; do
+        section "$fact"
+        cat "$work/$1.$fact"
+    done
+    cat "$work/$1.out"
+    section over
+    rm -f "$work/$1".*
+}
 
 finish() {
+    exec 7< "$work/queue"
+    asked=0
+    while [ "$asked" -lt "$lanes" ] && ask; do :; done
     section "machine $1"
     (mounts=; eval "$collector") < /dev/null
-    wait
     section tree
     cat "$image.tree"
-    for node in $gathered; do
-        section "machine $node"
-        for fact in ping status err; do
-            section "$fact"
-            cat "$work/$node.$fact"
-        done
-        cat "$work/$node.out"
+    section over
+    while [ "$asked" -gt 0 ]; do
+        read -r gathered <&8
+        asked=$((asked - 1))
+        pass_on "$gathered"
+        ask || :
     done
 }

@@ -11,12 +11,13 @@ from typing import Literal
 
 from pipeline.checks.collect import new_mark
 from pipeline.checks.result import Result
-from pipeline.checks.shell import Shell
+from pipeline.checks.shell import Runs
 from pipeline.errors import UserError
 
 _FOLDER = "/usr/lib/oscar/packages"
 _USER = "oscartst"
-#: One test's time.  Tests have shorter deadlines of their own and say more; this ends one that hangs.
+#: Seconds for one test, where the nodes are few.  Tests have shorter deadlines of their own and say more; this ends one
+#: that hangs.
 LIMIT = 240
 _KEPT = 64 * 1024
 
@@ -44,18 +45,22 @@ section end
 """
 
 
-def run_tests(opkg: str, head: str, shell: Shell) -> tuple[Result, ...]:
-    """Run the tests of one OPKG on the head node; an OPKG without tests gives no result."""
+def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tuple[Result, ...]:
+    """Run the tests of one OPKG on the head node; an OPKG without tests gives no result.
+
+    `patience` is how many times as long as usual each may take, for tests talk to all nodes.
+    """
+    limit = LIMIT * patience
     mark, started = new_mark(), time.time()
 
     def result(test: str, outcome: Literal["passed", "failed", "error"], message: str = "", output: str = "",
                since: float = started, seconds: float = 0.0) -> Result:
         return Result(f"opkg {opkg}{test}", head, outcome, message, output, since, seconds)
 
-    words = {"mark": mark, "folder": f"{_FOLDER}/{opkg}", "user": _USER, "limit": str(LIMIT), "kept": str(_KEPT)}
+    words = {"mark": mark, "folder": f"{_FOLDER}/{opkg}", "user": _USER, "limit": f"{limit:g}", "kept": str(_KEPT)}
     script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in words.items()), _SCRIPT])
     try:
-        status, stdout, stderr = shell.run(head, script, timeout=2 * LIMIT + 30)
+        status, stdout, stderr = shell.run(head, script, timeout=2 * limit + 30)
     except UserError as error:
         return (result("", "error", error.message, error.tail),)
     if f"\n{mark} end" not in stdout:
@@ -66,14 +71,14 @@ def run_tests(opkg: str, head: str, shell: Shell) -> tuple[Result, ...]:
         heading, _, output = section.partition("\n")
         test, code, start, end = heading.split()
         seconds = float(end) - float(start)
-        results.append(result(f" {test}", "passed" if code == "0" else "failed", _message(int(code), output),
+        results.append(result(f" {test}", "passed" if code == "0" else "failed", _message(int(code), output, limit),
                               output, since, seconds))
         since += seconds
     return tuple(results)
 
 
-def _message(status: int, output: str) -> str:
+def _message(status: int, output: str, limit: float) -> str:
     last = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it printed nothing")
     if status in (124, 137):
-        return f"no end after {LIMIT} s; last: {last}"
+        return f"no end after {limit:g} s; last: {last}"
     return last if status == 0 else f"exit status {status}: {last}"

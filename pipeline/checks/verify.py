@@ -19,12 +19,12 @@ from pipeline.checks.machine import CHECKS, Check, Subject
 from pipeline.checks.opkgs import run_tests
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.shell import Shell
-from pipeline.description import Cluster, Role
+from pipeline.description import Cluster, Machine, Role
 from pipeline.errors import UserError
 
 #: How many OPKGs are tested at once; each test talks to all nodes already.
 _LANES = 2
-#: For all facts, checksums of every file included.
+#: Seconds for all facts, checksums of every file included, where the nodes are few.
 _COLLECT_TIMEOUT = 300
 
 
@@ -37,13 +37,18 @@ class Expected:
 
 
 def verify(cluster: Cluster, shell: Shell, expected: Expected,
-           progress: Callable[[Result], None] = lambda result: None) -> Verdict:
-    """Check every machine of a running cluster; `progress` gets each result when it is known, in this thread."""
+           progress: Callable[[Result], None] = lambda result: None, *, lanes: int = 32,
+           patience: float = 1.0) -> Verdict:
+    """Check every machine of a running cluster; `progress` gets each result when it is known, in this thread.
+
+    The head node asks so many nodes at once as `lanes` says, and as it has memory for; all deadlines are multiplied by
+    `patience`.
+    """
     started = time.time()
     hopeless = threading.Event()
 
     def facts() -> tuple[Result, ...]:
-        results = _judge_all(cluster, shell, expected)
+        results = _judge_all(cluster, shell, expected, lanes=lanes, patience=patience)
         if any(result.outcome != "passed" for result in results if result.name in ("facts", "ssh")):
             hopeless.set()
         return results
@@ -51,7 +56,7 @@ def verify(cluster: Cluster, shell: Shell, expected: Expected,
     def test(opkg: str) -> tuple[Result, ...]:
         if hopeless.is_set():
             return (Result(f"opkg {opkg}", cluster.head.name, "skipped", "a machine does not answer"),)
-        return run_tests(opkg, cluster.head.name, shell)
+        return run_tests(opkg, cluster.head.name, shell, patience=patience)
 
     # While facts are collected, _LANES workers are left for the tests.
     with ThreadPoolExecutor(1 + _LANES, "verify") as pool:
@@ -69,33 +74,35 @@ def verify(cluster: Cluster, shell: Shell, expected: Expected,
     return Verdict(cluster.name, started, time.time() - started, results)
 
 
-def _judge_all(cluster: Cluster, shell: Shell, expected: Expected) -> tuple[Result, ...]:
+def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int,
+               patience: float) -> tuple[Result, ...]:
+    """All that follows from facts, in the order of the machines; of each the facts are forgotten when it was judged."""
     started = time.time()
+    found: dict[str, tuple[Result, ...]] = {}
+    trouble: tuple[Result, ...] = ()
+    head = None
     try:
-        found = collect(cluster, shell, expected.image, timeout=_COLLECT_TIMEOUT)
-    except FactsError as error:
-        return (Result("facts", cluster.head.name, "error", str(error), "", started, time.time() - started),)
-    except UserError as error:
-        return (Result("facts", cluster.head.name, "error", error.message, error.tail, started,
-                       time.time() - started),)
-    return judge(cluster, found, expected, started)
+        for facts in collect(cluster, shell, expected.image, lanes=lanes, timeout=_COLLECT_TIMEOUT * patience):
+            head = head or facts
+            found[facts.machine] = judge(cluster.machine(facts.machine), facts, head, expected, started)
+    except (FactsError, UserError) as error:
+        message, tail = (error.message, error.tail) if isinstance(error, UserError) else (str(error), "")
+        trouble = (Result("facts", cluster.head.name, "error", message, tail, started, time.time() - started),)
+    if head is not None:
+        for machine in cluster.machines:
+            if machine.name not in found:
+                found[machine.name] = judge(machine, Facts(machine.name, {}), head, expected, started)
+    return (*trouble, *(result for machine in cluster.machines for result in found.get(machine.name, ())))
 
 
-def judge(cluster: Cluster, found: Mapping[str, Facts], expected: Expected, started: float) -> tuple[Result, ...]:
-    """All results that follow from facts, machine by machine."""
-    results: list[Result] = []
-    for machine in cluster.machines:
-        facts = found.get(machine.name, Facts(machine.name, {}))
-        subject = Subject(machine, facts, expected.packages[machine.role], found[cluster.head.name])
-        silent = "hostname" not in facts.sections
-        for check in CHECKS:
-            if machine.role not in check.roles:
-                continue
-            if silent and not check.from_head:
-                results.append(Result(check.name, machine.name, "skipped", "no answer to ssh", started=started))
-            else:
-                results.append(dataclasses.replace(_apply(check, subject), started=started))
-    return tuple(results)
+def judge(machine: Machine, facts: Facts, head: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
+    """All results that follow from the facts of one machine; the head node's are needed for each."""
+    subject = Subject(machine, facts, expected.packages[machine.role], head)
+    silent = "hostname" not in facts.sections
+    return tuple(
+        Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)
+        if silent and not check.from_head else dataclasses.replace(_apply(check, subject), started=started)
+        for check in CHECKS if machine.role in check.roles)
 
 
 def _apply(check: Check, subject: Subject) -> Result:

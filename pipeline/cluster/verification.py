@@ -15,6 +15,7 @@ from pipeline.checks.verify import Expected
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.description import Role
 from pipeline.errors import ClusterError
+from pipeline.hypervisor import pace
 from pipeline.report.model import Artifact, Phase, Task, Timeline
 from pipeline.run import run
 from pipeline.step import Step
@@ -34,7 +35,10 @@ def verify(life: Lifecycle) -> None:
 
     shell = life.shell()
     with shell.connected():
-        verdict = checks.verify(cluster, shell, Expected({role: _packages(life, role) for role in _ROLES}), show)
+        capacity = life.capacity()
+        verdict = checks.verify(cluster, shell, Expected({role: _packages(life, role) for role in _ROLES}), show,
+                                lanes=pace.at_once("verify", capacity),
+                                patience=pace.patience(len(cluster.nodes), "verify", capacity))
     life.record(Phase(cluster.head.name, "verify", started, time.time(),
                       f"{verdict.count('passed')} of {len(verdict.results)} checks passed"))
     consoles = {machine.name: life.run_dir / "console" / f"{machine.name}.log" for machine in cluster.machines}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -22,17 +25,24 @@ class Answers:
         self.runs: list[str] = []
 
     def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
-        match = re.search(r"^mark=(\S+)$", script, re.MULTILINE)
-        assert match is not None
-        mark = match[1].strip("'")
-        if "collector=" in script:
-            self.runs.append("facts")
-            lines = [f"\n{mark} {heading}\n{body}" for name, found in self.sections.items()
-                     for heading, body in {f"machine {name}": "", **found}.items()]
-            return 0, "".join(lines), ""
+        mark = _mark(script)
         opkg, = re.findall(r"^folder=\S+/(\w+)$", script, re.MULTILINE)
         self.runs.append(opkg)
         return 0, f"\n{mark} test_root {self.status[opkg]} 100.0 102.5\nran\n\n{mark} end\n", ""
+
+
+    def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
+        self.runs.append("facts")
+        mark = _mark(script)
+        for name, found in self.sections.items():
+            for heading, body in {f"machine {name}": "", **found}.items():
+                yield from f"\n{mark} {heading}\n{body}".splitlines(keepends=True)
+
+
+def _mark(script: str) -> str:
+    match = re.search(r"^mark=(\S+)$", script, re.MULTILINE)
+    assert match is not None
+    return match[1].strip("'")
 
 
 def test_all_well() -> None:
@@ -76,7 +86,7 @@ def test_a_silent_node_is_told_once() -> None:
 
 def test_a_head_node_that_is_lost() -> None:
     class Lost(Answers):
-        def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
+        def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
             raise ClusterError("oscarhead: the ssh connection broke", tail="reset by peer")
 
     verdict = verify(cluster(), Lost(), EXPECTED)
@@ -112,3 +122,67 @@ def test_a_mistake_in_a_progress_callback_ends_it() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         verify(cluster(), Answers(), EXPECTED, broken)
+
+
+def test_a_head_node_that_is_lost_on_the_way() -> None:
+    """Machines that have been judged stay so; the others are told of by one result."""
+    class Breaks(Answers):
+        def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
+            for line in super().lines(machine, script, timeout=timeout):
+                if line.endswith(" machine node2\n"):
+                    raise ClusterError("oscarhead: the ssh connection broke")
+                yield line
+
+    verdict = verify(cluster(), Breaks(), EXPECTED)
+    first = verdict.results[0]
+    assert (first.name, first.outcome, first.message) == ("facts", "error", "oscarhead: the ssh connection broke")
+    judged = {result.machine for result in verdict.results if result.name == "host name" and result.good}
+    assert {"oscarhead", "node2"} <= judged
+    assert ("node2", "ping", "error") in [(item.machine, item.name, item.outcome) for item in verdict.results]
+
+
+def test_what_is_kept_does_not_grow_with_the_number_of_nodes() -> None:
+    """Two megabytes a node are told, and forgotten when the node has been judged."""
+    whole = cluster()
+    many = replace(whole, opkgs=(), nodes=tuple(
+        replace(whole.nodes[0], name=f"node{number}", index=number) for number in range(1, 31)))
+
+    class Loud(Answers):
+        def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
+            mark = _mark(script)
+            for item in many.machines:
+                found = sections(item if item.role == "head" else whole.nodes[0])
+                for heading, body in {f"machine {item.name}": "", **found}.items():
+                    yield from f"\n{mark} {heading}\n{body}".splitlines(keepends=True)
+                    if heading == "dmesg" and item.role == "compute":
+                        yield from ("[    2.000000] a line of a kernel that talks a lot\n" for _ in range(40_000))
+
+    tracemalloc.start()
+    try:
+        verdict = verify(many, Loud(), EXPECTED)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {result.name for result in verdict.bad} == {"host name"}     # all say that they are node1
+    assert peak < 30 << 20, f"{peak >> 20} MiB"
+
+
+def test_deadlines_grow_with_patience() -> None:
+    class Timed(Answers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.given: list[float] = []
+
+        def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
+            self.given.append(timeout)
+            assert "limit=720\n" in script
+            return super().run(machine, script, timeout=timeout)
+
+        def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
+            self.given.append(timeout)
+            assert "lanes=7\n" in script
+            return super().lines(machine, script, timeout=timeout)
+
+    answers = Timed()
+    verify(cluster(), answers, EXPECTED, lanes=7, patience=3)
+    assert sorted(answers.given) == [900, 1470, 1470]
