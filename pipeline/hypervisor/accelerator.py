@@ -2,7 +2,8 @@
 
 In clouds and containers /dev/kvm is often there, libvirt lists it, and even a boot sector runs, yet a real kernel
 hangs in it or QEMU gives up.  So the probe boots one, without a root file system: it works if the kernel gets to the
-panic that it must end in.  The answer is kept until the host boots anew or QEMU or the kernel changes.
+panic that it must end in.  The answer is kept until the host boots anew or QEMU or the kernel changes; that a kernel
+does not boot with a KVM that is there only for an hour, as a busy host may have made it too slow.
 """
 
 from __future__ import annotations
@@ -10,16 +11,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import CommandError, UserError
+from pipeline.files import write_whole
 from pipeline.hypervisor.domain import Accelerator
 from pipeline.run import run, which
 
 _QEMU = "qemu-system-x86_64"
 _KVM = Path("/dev/kvm")
 _ACL = "as root: setfacl -m u:USER:rw /dev/kvm; rights through group kvm end at a user namespace"
+#: Seconds for which it is believed that a KVM that is there does not work.
+_DOUBTED = 3600
+
+#: One at a time: two that try at once make each other slower.
+_trying = threading.Lock()
+
 _PANIC = "Kernel panic - not syncing: VFS: Unable to mount root fs"
 
 
@@ -31,22 +41,20 @@ class Found:
     why: str
 
 
-def find(kernel: Path, *, cache: Path) -> Found:
-    """The best accelerator that boots `kernel`; remembered in the folder `cache`."""
-    key = _key(kernel)
+def find(kernel: Path, *, cache: Path, anew: bool = False) -> Found:
+    """The best accelerator that boots `kernel`; remembered in the folder `cache`, and asked `anew` if one likes."""
     known = cache / "accelerator.json"
-    try:
-        data = json.loads(known.read_text())
-        if data.pop("key") == key:
-            return Found(**data)
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
-        pass  # never asked, or damaged: ask (again)
-    found = _probe(kernel)
-    cache.mkdir(parents=True, exist_ok=True)
-    new = known.with_name(f"{known.name}.{os.getpid()}")
-    new.write_text(json.dumps({"key": key, **asdict(found)}, indent=1) + "\n")
-    new.rename(known)
-    return found
+    with _trying:
+        key, now = _key(kernel), time.time()
+        before = _remembered(known, key)
+        if before is not None and not anew and (before.certain or 0 <= now - before.asked < _DOUBTED):
+            return before.found
+        found = _probe(kernel, emulates=before is not None and before.found.accelerator == "tcg")
+        # that there is no KVM for this user is in the key, and needs no doubt
+        certain = found.accelerator == "kvm" or bool(_kvm_obstacle())
+        write_whole(known, (json.dumps({"key": key, "asked": now, "certain": certain, **asdict(found)}, indent=1)
+                            + "\n").encode())
+        return found
 
 
 def host_kernel() -> Path | None:
@@ -55,7 +63,27 @@ def host_kernel() -> Path | None:
     return max(readable, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _probe(kernel: Path) -> Found:
+@dataclass(frozen=True)
+class _Remembered:
+    """What was found out before, when (seconds since the epoch), and whether it holds as long as its key does."""
+
+    found: Found
+    asked: float
+    certain: bool
+
+
+def _remembered(known: Path, key: str) -> _Remembered | None:
+    try:
+        data = json.loads(known.read_text())
+        if data["key"] == key:
+            return _Remembered(Found(data["accelerator"], data["why"]), float(data["asked"]), bool(data["certain"]))
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        pass  # never asked, or damaged
+    return None
+
+
+def _probe(kernel: Path, *, emulates: bool) -> Found:
+    """Try; `emulates`: that this kernel boots without KVM is known already."""
     obstacle = _kvm_obstacle()
     if not obstacle:
         obstacle = _boot(kernel, "kvm", within=20)
@@ -65,7 +93,7 @@ def _probe(kernel: Path) -> Found:
             obstacle = f"no KVM: /dev/kvm may not be opened in a namespace of this user ({_ACL})"
         else:
             obstacle = f"KVM is present, but a real kernel does not boot with it ({obstacle})"
-    emulation = _boot(kernel, "tcg", within=120)
+    emulation = "" if emulates else _boot(kernel, "tcg", within=120)
     if emulation:
         raise UserError(f"QEMU boots no kernel on this host: {emulation}", hint="doit doctor looks for the cause")
     return Found("tcg", f"{obstacle}: machines are emulated (TCG), some ten times slower")

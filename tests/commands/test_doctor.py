@@ -96,7 +96,7 @@ def test_networks(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str
 def test_accelerator(here: Surroundings, monkeypatch: pytest.MonkeyPatch, kind: Any, level: str) -> None:
     asked: list[Path] = []
 
-    def find(kernel: Path, *, cache: Path) -> accelerator.Found:
+    def find(kernel: Path, *, cache: Path, anew: bool) -> accelerator.Found:
         asked.extend((kernel, cache))
         return accelerator.Found(kind, "because")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,8 @@ class Host:
         for name, script in scripts.items():
             (self.folder / name).write_text(script + "\n")
 
-    def find(self) -> accelerator.Found:
-        return accelerator.find(self.kernel, cache=self.folder / "cache")
+    def find(self, *, anew: bool = False) -> accelerator.Found:
+        return accelerator.find(self.kernel, cache=self.folder / "cache", anew=anew)
 
     @property
     def calls(self) -> int:
@@ -82,6 +84,41 @@ def test_kvm_that_hangs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     found = host.find()
     assert found.accelerator == "tcg"
     assert "it hangs" in found.why
+
+
+def test_that_kvm_does_not_work_is_doubted_after_an_hour(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is busy makes it too slow; that emulation works is no question any more."""
+    now = time.time()
+    host.set(kvm="exit 1")
+    assert host.find().accelerator == "tcg" and host.calls == 2
+    monkeypatch.setattr(time, "time", lambda: now + 3000)
+    assert host.find().accelerator == "tcg" and host.calls == 2
+    monkeypatch.setattr(time, "time", lambda: now + 3700)
+    assert host.find().accelerator == "tcg" and host.calls == 3
+    monkeypatch.setattr(time, "time", lambda: now - 9000)     # the clock was put right
+    assert host.find().accelerator == "tcg" and host.calls == 4
+    host.set(kvm=_BOOTS)
+    monkeypatch.setattr(time, "time", lambda: now + 9000)
+    assert host.find().accelerator == "kvm"
+    monkeypatch.setattr(time, "time", lambda: now + 90000)
+    assert host.find().accelerator == "kvm" and host.calls == 5, "what works is not doubted"
+
+
+def test_it_can_be_asked_anew(host: Host) -> None:
+    host.set(kvm="exit 1")
+    host.find()
+    host.set(kvm=_BOOTS)
+    assert host.find().accelerator == "tcg"
+    assert host.find(anew=True).accelerator == "kvm"
+    assert host.find().accelerator == "kvm"
+
+
+def test_several_at_once_try_once(host: Host) -> None:
+    host.set(kvm=f"sleep 0.2; {_BOOTS}")
+    with ThreadPoolExecutor(4) as pool:
+        found = [future.result().accelerator for future in [pool.submit(host.find) for _ in range(4)]]
+    assert found == ["kvm"] * 4 and host.calls == 1
+    assert [path.name for path in (host.folder / "cache").iterdir()] == ["accelerator.json"]
 
 
 def test_without_kvm_nothing_is_tried_in_vain(host: Host) -> None:
