@@ -7,6 +7,7 @@ while it runs, as they are, without copying.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shlex
 import shutil
@@ -15,7 +16,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline import events
+from pipeline import consent, events
 from pipeline.description import Cluster, Host, Interface, Machine, Network
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
@@ -26,6 +27,7 @@ from pipeline.hypervisor.connection import connect, plain_words
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.watch import Progress, watch
 from pipeline.identity import Identity
+from pipeline.locks import Busy, locked
 from pipeline.ssh import ClusterShell
 
 #: Five times what was measured on two processors that other machines used as well.
@@ -36,6 +38,8 @@ _NETWORK = "public"
 #: Of the network between the testbed and this machine, which nobody else sees; dom0's files say the same.
 _ADDRESS, _HOST_ADDRESS, _CIDR = "10.76.0.1", "10.76.0.254", "10.76.0.0/24"
 _MAC = "00:16:3e:7f:00:00"
+#: Seconds that handing a disk to it may take others.
+_HANDED = 60
 #: What dom0 keeps for itself; all else is for machines of clusters.
 _DOM0_MIB = 768
 
@@ -70,8 +74,12 @@ class Testbed:
         if home is None or marks is None:
             events.reason(task, "it does not run")
             return False
-        with connect(home.libvirt_uri) as connection:
-            running = machines.machines(connection)
+        try:
+            with connect(home.libvirt_uri) as connection:
+                running = machines.machines(connection)
+        except ClusterError as error:
+            events.reason(task, error.message)
+            return False
         if not running or running[0].state != "running":
             events.reason(task, "its machine has ended")
             return False
@@ -87,6 +95,7 @@ class Testbed:
             raise ClusterError(f"{self.name} is not built", hint=f"doit xenhost:{self.host.name}")
         with exclusive(self.run_dir.parent / f".{self.name}.lock", f"another run is starting {self.name}",
                        hint="wait for it"):
+            self._require_consent()
             self.stop()
             self._prepare()
             kernel = self.engine.entry("netboot:amd64").path / "kernel"
@@ -113,7 +122,7 @@ class Testbed:
         home = self.alive()
         if home is None:
             raise ClusterError(f"{self.name} does not run", hint=f"doit xenhost:{self.host.name}")
-        with connect(home.libvirt_uri) as connection:
+        with self._handing(), connect(home.libvirt_uri) as connection:
             dom0 = connection.domain(domain.name_of(self.name, _DOM0))
             with plain_words(f"{self.name}: {path.name} cannot be handed to it"):
                 present = _serials(dom0.XMLDesc())
@@ -128,14 +137,43 @@ class Testbed:
         home = self.alive()
         if home is None:
             return
-        with connect(home.libvirt_uri) as connection:
+        with self._handing(), connect(home.libvirt_uri) as connection:
             dom0 = connection.domain(domain.name_of(self.name, _DOM0))
             with plain_words(f"{self.name}: a disk cannot be taken away"):
                 for element in ET.fromstring(dom0.XMLDesc()).iterfind("devices/disk"):
                     if element.findtext("serial", "").startswith(_serial(cluster)):
                         dom0.detachDevice(ET.tostring(element, encoding="unicode"))
 
+    @contextlib.contextmanager
+    def _handing(self) -> Iterator[None]:
+        """Within the block nobody else hands disks to it or takes them away: whoever does looks for a free name first.
+        """
+        try:
+            with locked(self.run_dir / "disks.lock", within=_HANDED):
+                yield
+        except Busy:
+            raise ClusterError(f"{self.name}: another run has been handing disks to it for {_HANDED} s",
+                               hint=f"see what holds it up, or doit stop:{self.name}") from None
+
     # --- starting
+
+    def _require_consent(self) -> None:
+        """Raise ClusterError where memory that somebody saved there would be lost, and nobody agrees to that."""
+        lost = self._saved()
+        if lost:
+            named = ", ".join(lost)
+            consent.require(f"{self.name} is started anew.  The saved memory of {named} is lost then: go on?",
+                            ClusterError(f"{self.name} would be started anew, and the saved memory of {named} would be "
+                                         "lost", hint="doit vm restore CLUSTER goes on with its machines as they were; "
+                                                      "--yes gives that up"))
+
+    def _saved(self) -> list[str]:
+        """Machines of clusters that lie there as memory; none where it does not answer, for then there are none."""
+        if self.alive() is None:
+            return []
+        with contextlib.suppress(ClusterError), connect(self.uri) as connection:
+            return [machine.name for machine in machines.machines(connection) if machine.state == "saved"]
+        return []
 
     def _boot(self, home: Namespace, definition: str) -> None:
         def show(progress: Progress) -> None:
