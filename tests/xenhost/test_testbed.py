@@ -77,7 +77,8 @@ def machine(name: str, state: State) -> Running:
     return Running(name, state, Metadata("c", name, "compute", "tcg", ()), 384, 1)
 
 
-def test_saved_memory_on_it_is_not_lost_without_a_word(testbed: testbeds.Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_memory_on_it_is_not_lost_without_a_word(testbed: testbeds.Testbed,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testbeds, "connect", lambda uri: answering(Dom0()))
     monkeypatch.setattr("pipeline.hypervisor.lifecycle.machines", lambda connection: [
         machine("c-node1", "saved"), machine("c-node2", "running")])
@@ -88,7 +89,8 @@ def test_saved_memory_on_it_is_not_lost_without_a_word(testbed: testbeds.Testbed
     assert "--yes" in caught.value.hint
 
 
-def test_a_libvirt_that_does_not_answer_makes_it_start_anew(testbed: testbeds.Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_libvirt_that_does_not_answer_makes_it_start_anew(testbed: testbeds.Testbed,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     def deaf(uri: str) -> None:
         raise ClusterError("libvirt did not answer within 60 s")
 

@@ -1,0 +1,322 @@
+"""A cluster goes on, over libvirt's own test driver: what is touched, what is left alone, and when all of it is ended.
+
+Its machines say on their report channels what the test wants; what only real machines can show is in `tests/boot`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from pipeline import events
+from pipeline.cluster.course import Phase, Seen
+from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.errors import ClusterError
+from pipeline.hypervisor import domain, lifecycle, pace
+from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.pace import Capacity
+from pipeline.tasks import Graph
+
+TOP = Path(__file__).resolve().parents[2]
+NAME = "debian12"
+MACHINES = ("head", "node1", "node2")
+
+_DEFINITION = """<domain type="test"><name>{0}-{1}</name><uuid>{2}</uuid><memory unit="MiB">64</memory>
+<vcpu>1</vcpu><os><type>hvm</type></os><metadata>
+<xo:machine xmlns:xo="urn:xen-oscar:domain:1" cluster="{0}" node="{1}" role="compute" accelerator="tcg">
+<xo:artifact role="image" digest="{3}"/></xo:machine></metadata></domain>"""
+
+
+class Place:
+    """A VM container with the test driver for its libvirt, and a run folder for what machines say."""
+
+    libvirt_uri = "test:///default"
+    kernel_log = None
+    disks_are_here = True
+    cluster = NAME
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.up = True
+        self.complete = True
+        self.ended = 0
+
+    def find(self) -> Place | None:
+        return self if self.up else None
+
+    def check(self, home: object) -> None:
+        if not self.complete:
+            raise ClusterError("the bridge xo-private is missing there")
+
+    def capacity(self, accelerator: object) -> Capacity:
+        return Capacity(2, "tcg")
+
+    def stop(self) -> None:
+        self.ended += 1
+
+    def lease(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def consoles(self, home: object, names: object) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def pidfd(self) -> int:
+        return os.eventfd(0, os.EFD_CLOEXEC)
+
+    def lost(self) -> ClusterError:
+        return ClusterError("the cluster has ended")
+
+
+class Stage:
+    """A cluster that came up once: three machines that run and are ready."""
+
+    def __init__(self, life: Lifecycle, place: Place, connection: Connection) -> None:
+        self.life = life
+        self.place = place
+        self.connection = connection
+        self.digest = "sha256:1"
+        self.started: list[tuple[str, str]] = []
+        self.deployed = 0
+
+    def define(self, name: str, digest: str = "sha256:1") -> None:
+        text = _DEFINITION.format(NAME, name, domain.uuid_of(NAME, name), digest)
+        lifecycle.start(self.connection, text, report=self.place.run_dir / "report" / name)
+
+    def start(self, connection: Connection, seen: Seen, phase: str) -> None:
+        self.started.append((phase, seen.name))
+        self.define(seen.name)
+        self.say(seen.name, "READY\n")
+
+    def say(self, name: str, text: str) -> None:
+        (self.place.run_dir / "report" / name).write_text(text)
+
+    def raw(self, name: str) -> Any:
+        return self.connection.domain(domain.name_of(NAME, name))
+
+    def states(self) -> dict[str, str]:
+        return self.life.states()
+
+    def reasons(self, phase: Phase) -> list[str]:
+        """Why a phase has something to do; none where it has not."""
+        told: list[events.Event] = []
+        unsubscribe = events.subscribe(told.append)
+        try:
+            reached = self.life.has_reached(phase)
+        finally:
+            unsubscribe()
+        found = [event.text for event in told if isinstance(event, events.Reason)]
+        assert reached == (not found)
+        return found
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    monkeypatch.setenv("XEN_OSCAR_ARTIFACTS", str(tmp_path))
+    life = Graph(TOP).lifecycle(NAME)
+    for folder in ("report", "console", "saved", "installed"):
+        (life.run_dir / folder).mkdir(parents=True)
+    place = Place(life.run_dir)
+    with connect(place.libvirt_uri) as connection:
+        made = Stage(life, place, connection)
+        monkeypatch.setattr(life, "_container", place)
+        monkeypatch.setattr(life._survey, "_container", place)
+        monkeypatch.setattr(life._survey, "_digests", lambda: {"image": made.digest})
+        monkeypatch.setattr(life, "_digests", lambda: {"image": made.digest})
+        monkeypatch.setattr(life, "_start_machine", made.start)
+        monkeypatch.setattr(Lifecycle, "capacity", lambda _self: Capacity(2, "tcg"))
+        monkeypatch.setattr(life, "_opkg_phase", lambda phase: setattr(made, "deployed", made.deployed + 1))
+        for name in MACHINES:
+            made.define(name)
+            made.say(name, "READY\n")
+        for note in ("installed/node1", "installed/node2", "up", "deployed"):
+            life._notes.add(note)
+        yield made
+        for found in connection.raw.listAllDomains():   # the driver's state is the process's, not the connection's
+            if found.name().startswith(f"{NAME}-"):
+                with contextlib.suppress(libvirt.libvirtError):
+                    found.destroy()
+                found.undefine()
+
+
+def all_phases(stage: Stage) -> list[str]:
+    return [reason for phase in ("boot", "install", "start") for reason in stage.reasons(phase)]
+
+
+def test_a_cluster_that_is_up_has_nothing_to_do(stage: Stage) -> None:
+    assert all_phases(stage) == []
+
+
+def test_paused_machines_are_resumed_and_nothing_else_is_touched(stage: Stage) -> None:
+    for name in MACHINES:
+        stage.raw(name).suspend()
+    assert all_phases(stage) == ["head to be resumed", "node1, node2 to be resumed"]
+    stage.life.boot()
+    stage.life.start()
+    assert set(stage.states().values()) == {"running"}
+    assert (stage.started, stage.place.ended, stage.deployed) == ([], 0, 0)
+    assert all_phases(stage) == []
+
+
+def test_saved_machines_are_restored(stage: Stage, tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    for name in ("head", "node2"):
+        lifecycle.save(stage.connection, domain.name_of(NAME, name), str(memory / name), within=10)
+    assert all_phases(stage) == ["head to be restored", "node2 to be restored"]
+    stage.life.boot()
+    stage.life.start()
+    assert set(stage.states().values()) == {"running"}
+    assert (stage.started, stage.place.ended) == ([], 0)
+
+
+def test_stopped_machines_are_started_and_stay_installed(stage: Stage) -> None:
+    for name in ("head", "node1"):
+        stage.raw(name).destroy()
+    assert all_phases(stage) == ["head to be started", "node1 to be started"]
+    stage.life.boot()
+    assert stage.deployed == 0
+    stage.life.install()
+    stage.life.start()
+    assert stage.started == [("boot", "head"), ("start", "node1")]
+    assert (stage.place.ended, stage.deployed) == (0, 1)
+    assert all_phases(stage) == []
+
+
+def test_a_node_on_its_way_is_waited_for(stage: Stage) -> None:
+    """As after `doit vm start --no-wait`, which begins its report anew."""
+    stage.say("node1", "STATUS boot\n")
+    assert all_phases(stage) == ["node1 to be waited for"]
+    ready = threading.Timer(0.5, stage.say, ["node1", "STATUS boot\nREADY\n"])
+    ready.start()
+    begin = time.monotonic()
+    stage.life.start()
+    assert time.monotonic() - begin > 0.4
+    assert (stage.started, stage.place.ended) == ([], 0)
+    ready.join()
+
+
+def test_a_node_that_does_not_come_back_ends_nothing_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pace._DEADLINES, "start", 0.2)
+    stage.say("node1", "STATUS boot\n")
+    with pytest.raises(ClusterError, match=r"node1 \(start.*\): not ready after 0.2 s") as caught:
+        stage.life.start()
+    assert "debian12 is left as it is; after doit vm stop debian12 MACHINE" in caught.value.hint
+    assert stage.place.ended == 0
+    assert set(stage.states().values()) == {"running"}
+
+
+def test_a_head_node_that_does_not_come_back_ends_nothing_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.raw("head").destroy()
+
+    def fail(connection: Connection, seen: Seen, phase: str) -> None:
+        raise ClusterError("debian12-head cannot be started: no memory")
+
+    monkeypatch.setattr(stage.life, "_start_machine", fail)
+    with pytest.raises(ClusterError, match="no memory"):
+        stage.life.boot()
+    assert stage.place.ended == 0
+    assert stage.states() == {"head": "off", "node1": "running", "node2": "running"}
+
+
+def test_a_first_start_that_fails_ends_the_cluster(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.life._notes.remove("up")
+    monkeypatch.setitem(pace._DEADLINES, "start", 0.2)
+    stage.say("node1", "STATUS boot\n")
+    with pytest.raises(ClusterError, match="not ready"):
+        stage.life.start()
+    assert stage.place.ended == 1
+
+
+def test_only_nodes_that_were_never_installed_are(stage: Stage) -> None:
+    stage.life._notes.remove("installed/node2")
+    stage.say("node2", "DONE\n")
+    assert stage.reasons("boot") == []
+    assert stage.reasons("install") == ["node2 to be installed"]
+
+
+def test_opkgs_that_failed_are_told_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that failed when nodes came back is no reason to call the cluster up."""
+    def fail(phase: str) -> None:
+        raise ClusterError("head: api-post-deploy of OPKG c3 ended with status 1")
+
+    stage.raw("node1").destroy()
+    monkeypatch.setattr(stage.life, "_opkg_phase", fail)
+    with pytest.raises(ClusterError, match="status 1"):
+        stage.life.start()
+    assert stage.reasons("start") == ["the OPKGs to be told that all nodes are up"]
+    assert stage.place.ended == 0
+
+
+def test_older_artifacts_are_named_and_saved_memory_is_not_given_up_unasked(stage: Stage, tmp_path: Path) -> None:
+    lifecycle.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
+    stage.digest = "sha256:2"
+    assert stage.reasons("boot") == ["head, node1, node2 are made of older artifacts: image"]
+    with pytest.raises(ClusterError, match="debian12 would be made anew, and the saved memory of node1 would be lost: "
+                                           "head, node1, node2 are made of older artifacts: image") as caught:
+        stage.life.boot()
+    assert "--yes" in caught.value.hint and "doit vm restore debian12" in caught.value.hint
+    assert stage.place.ended == 0
+    assert stage.states() == {"head": "running", "node1": "saved", "node2": "running"}
+
+
+def test_who_agrees_gets_a_new_cluster(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
+    stage.digest = "sha256:2"
+    asked: list[str] = []
+    begun: list[bool] = []
+
+    def agree(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr(stage.life, "_begin", lambda: begun.append(True))
+    events.answer_with(agree)
+    try:
+        stage.life.boot()
+    finally:
+        events.answer_with(None)
+    assert begun == [True]
+    question, = asked
+    assert question == ("debian12 is made anew: head, node1, node2 are made of older artifacts: image.  The saved "
+                        "memory of node1 is lost then: go on?")
+
+
+def test_older_artifacts_alone_are_replaced_without_a_question(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bool] = []
+    monkeypatch.setattr(stage.life, "_begin", lambda: begun.append(True))
+    stage.digest = "sha256:2"
+    stage.life.boot()
+    stage.place.up = False
+    stage.life.boot()
+    assert begun == [True, True]
+    assert stage.reasons("boot") == ["debian12 does not run"]
+
+
+def test_a_place_that_has_lost_what_the_cluster_needs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a Xen host that was started anew: with its head node off nothing is left to go on from."""
+    stage.place.complete = False
+    assert all_phases(stage) == [], "what runs is not touched"
+    stage.raw("node1").destroy()
+    with pytest.raises(ClusterError, match="the bridge xo-private is missing there"):
+        stage.life.start()
+    assert stage.place.ended == 0
+    stage.raw("head").destroy()
+    assert stage.reasons("boot") == ["the bridge xo-private is missing there"]
+
+
+def test_a_libvirt_that_does_not_answer_is_no_reason_to_lose_memory(stage: Stage) -> None:
+    stage.place.libvirt_uri = "qemu+unix:///system?socket=/nowhere"
+    with contextlib.suppress(ClusterError):
+        stage.life.has_reached("boot")
+    (stage.place.run_dir / "saved/node2").write_text("memory")
+    with pytest.raises(ClusterError, match="the saved memory of node2 would be lost"):
+        stage.life.boot()
+    assert stage.place.ended == 0
