@@ -17,7 +17,7 @@ import pytest
 
 from tests import debpackages
 from tests.boot import acts, checkout
-from tests.boot.checkout import Checkout
+from tests.boot.checkout import Checkout, Run
 
 pytestmark = pytest.mark.boot
 
@@ -153,18 +153,53 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
     boot_ids = [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names]
     assert vm("save", "ci") == [f"{name}: saved" for name in names]
     assert [line.split()[1:3] for line in vm("list", "ci")] == [[name, "saved"] for name in names]
-    assert vm("restore", "ci") == [f"{name}: restored" for name in names]
-    assert [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names] == boot_ids
-    assert set(running.doit("start:ci").results().values()) == {"reused"}
+    acted = doing(running.doit("cluster:ci"))
+    assert acted == {"boot:ci": "head to be restored", "start:ci": "node1, node2 to be restored"}
+    assert [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names] == boot_ids, "they went on where they were"
+    assert doing(running.doit("cluster:ci")) == {}
 
-    assert vm("stop", "ci", "node1") == ["node1: off"]
-    again = running.doit("start:ci")
-    assert {task for task, result in again.results().items() if result != "reused"} == {"start:ci"}, again.output
-    assert ask(acts.BOOT_ID) not in boot_ids
+    vm("pause", "ci", "node2")
+    assert vm("stop", "ci", "node1", "head") == ["node1: off", "head: off"]
+    acted = doing(running.doit("cluster:ci"))
+    assert acted == {"boot:ci": "head to be started", "start:ci": "node1 to be started; node2 to be resumed"}
+    now = [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names]
+    assert [old == new for old, new in zip(boot_ids, now, strict=True)] == [False, False, True]
+
+    vm("stop", "ci", "node1")
+    assert vm("start", "ci", "node1", "--no-wait") == ["node1: started"]
+    assert doing(running.doit("start:ci")) == {"start:ci": "node1 to be waited for"}
+    assert ask("hostname") == "node1"
 
     assert sorted(vm("stop", "ci")) == [f"{name}: off" for name in names]
     assert sorted(vm("start", "ci")) == [f"{name}: ready" for name in names]
     assert ask("hostname") == "node1"
+
+
+def doing(run: Run) -> dict[str, str]:
+    """The tasks that had something to do, and why."""
+    assert run.status == 0, run.output
+    reasons = {event["task"]: event["text"] for event in run.events if event["event"] == "reason"}
+    return {task: reasons[task] for task, result in run.results().items() if result != "reused"}
+
+
+def test_another_checkout_has_a_cluster_of_the_same_name(running: Checkout, project: Checkout) -> None:
+    """From the same store and at the same time; neither sees or ends the other's."""
+    project.write_cluster("ci", CLUSTER + "[compute]\ncount = 1\n")
+    try:
+        booted = project.doit("boot:ci")
+        assert booted.status == 0, booted.output
+        assert len(booted.built) < 6, "what both are made of was there"
+        listed = project.run(project.command("vm", "list", "ci")).stdout.splitlines()
+        assert [line.split()[1:3] for line in listed] == [["head", "running"]]
+        assert "ci: running" in project.run(project.command("status")).stdout
+        ours, theirs = (one.run(one.command("ssh", "ci", "--", "cat", "/etc/oscar/nodes", "/etc/machine-id"))
+                        for one in (running, project))
+        assert "node2" in ours.stdout and "node2" not in theirs.stdout
+        assert ours.stdout.splitlines()[-1] != theirs.stdout.splitlines()[-1]
+    finally:
+        assert project.doit("stop:ci").status == 0
+    assert processes_of(project.own / "run" / "ci") == []
+    assert doing(running.doit("cluster:ci")) == {}
 
 
 def test_no_artifact_log_or_report_holds_a_secret(running: Checkout) -> None:
@@ -215,8 +250,24 @@ def test_a_new_version_of_a_package_under_test_rebuilds_no_distribution_package(
         assert run.status == 0, run.output
         assert run.built == {"localpackages:ci/head", "localpackages:ci/compute", "opkgs:ci/head", "opkgs:ci/compute",
                              "disk:ci/head", "headnode:ci", "image:ci"}
+        assert_saved_memory_is_not_given_up(running)
     finally:
         write_ci(running, "1.0")
+    assert doing(running.doit("start:ci")) == {"start:ci": "node1 to be restored"}
+
+
+def assert_saved_memory_is_not_given_up(running: Checkout) -> None:
+    """Where nobody can be asked, a cluster of older artifacts is left alone if a machine of it is saved."""
+    saved = running.run(running.command("vm", "save", "ci", "node1"), timeout=900)
+    assert saved.returncode == 0, saved.stderr
+    refused = running.doit("boot:ci")
+    assert refused.status == 1
+    failed, = (event for event in refused.events if event["event"] == "failed")
+    assert "the saved memory of node1 would be lost" in failed["message"]
+    assert "head, node1, node2 are made of older artifacts: " in failed["message"]
+    assert "--yes" in failed["hint"]
+    listed = running.run(running.command("vm", "list", "ci")).stdout.splitlines()
+    assert [line.split()[1:3] for line in listed] == [["head", "running"], ["node1", "saved"], ["node2", "running"]]
 
 
 def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
