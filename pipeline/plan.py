@@ -51,6 +51,7 @@ def make(recipes: Recipes) -> Plan:
         plan.clusters[name] = description
         plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
         _add(plan, _cluster_steps(recipes, name, description))
+    plan.warnings.extend(map(str, recipes.warnings()))
     return plan
 
 

@@ -57,12 +57,15 @@ class Plan:
     """All steps by task name, every cluster as it will be, and the VM containers.
 
     `reads` are the paths outside of the recipes that were looked at to make it, as they were given.
+    `warnings` are mistakes in the recipes that stop nothing.  They are part of the plan, so that a run that only
+    remembers its plan tells them as well.
     """
 
     steps: dict[str, Step] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def artifacts_of(self, cluster: str) -> dict[str, str]:
         """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkout
+from pipeline import checkout, events
 from pipeline.engine import Engine
 from pipeline.errors import UserError
 from pipeline.files import write_whole
@@ -42,6 +42,8 @@ class Graph:
         own = checkout.own_folder(top, self.artifacts)
         self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")
         self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
+        for text in self.plan.warnings:
+            events.warning(text)
 
     @property
     def config(self) -> dict[str, Any]:

@@ -108,6 +108,17 @@ def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path)
     assert "localpackages:mine/compute" not in after.steps
 
 
+def test_warnings_are_told_by_the_remembered_plan_too(recipes: Path, tmp_path: Path) -> None:
+    config = recipes / "opkgs/ganglia/config.xml"
+    config.write_text(config.read_text().replace(
+        "<clientDeps>", "<clientDeps>\n<requires><filters><arch>amd46</arch></filters><pkg>tree</pkg></requires>"))
+    line = config.read_text().splitlines().index("  <clientDeps>") + 2
+    first, again = (load_plan(recipes, tmp_path / "plan.pickle") for _ in range(2))
+    assert again.warnings == first.warnings
+    assert len(first.warnings) == 1
+    assert first.warnings[0].startswith(f'{config}:{line}: filters.arch: "amd46" is no architecture')
+
+
 # --- the remembered plan
 
 

@@ -1,7 +1,8 @@
 """How a mistake in a recipe is told: where it is, what is wrong, what was expected, and the nearest right word.
 
-A file is checked to its end and all its mistakes are told at once, one line each.  Nothing here needs pydantic, so
-that reading OPKGs stays cheap.
+A file is checked to its end and all its mistakes are told at once, one line each.  A mistake is refused (`fail`), or
+warned of where the recipe can be used all the same: then it stands in the `warnings` of what was read, and the plan
+carries it to every run.  Nothing here needs pydantic, so that reading OPKGs stays cheap.
 """
 
 from __future__ import annotations

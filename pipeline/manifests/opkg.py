@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pipeline.manifests.mistakes import did_you_mean, listing
+from pipeline.manifests.mistakes import Mistake, did_you_mean, listing
 
 Side = Literal["server", "client"]
 Relation = Literal["requires", "suggests", "provides", "conflicts"]
@@ -39,8 +39,16 @@ PHASES: Mapping[str, tuple[str, ...]] = {
 #: The phases that run on compute nodes; all others run on the head node.
 CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
 
-#: Names of the same processor family, as OPKGs and distributions write them.
-_ARCHITECTURES = {"x86_64": "amd64", "i486": "i386", "i586": "i386", "i686": "i386", "aarch64": "arm64"}
+#: Architectures of machines: those of the OPKG schema, and others that distributions have been made for.
+ARCHITECTURES = frozenset((
+    "alpha", "amd64", "arm64", "armel", "armhf", "hppa", "i386", "ia64", "loong64", "mips", "mips64el", "mipsel", "ppc",
+    "ppc64", "ppc64el", "riscv64", "s390", "s390x", "sparc", "sparc64",
+))
+#: Other names that OPKGs and distributions have for them, and the words with which they mean all.
+_SAME_ARCHITECTURE = {
+    "x86_64": "amd64", "x86-64": "amd64", "i486": "i386", "i586": "i386", "i686": "i386", "aarch64": "arm64",
+    "powerpc": "ppc", "ppc64le": "ppc64el", "all": "any", "noarch": "any",
+}
 
 
 class _Compat(Protocol):
@@ -89,10 +97,8 @@ class Filter:
         distribution = not self.distributions or any(
             item.name == target.compat.name and item.admits(target.compat.version) for item in self.distributions
         )
-        architecture = not self.architectures or _architecture(target.architecture) in map(
-            _architecture, self.architectures
-        )
-        return distribution and architecture
+        machines = {architecture(name) for name in self.architectures}
+        return distribution and (not machines or not machines.isdisjoint(("any", architecture(target.architecture))))
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ class Opkg:
     """An OPKG.  `name` is its folder's; `title` is what older generations have as a name for people to read.
 
     `provides`, `conflicts` and `requires` are between OPKGs; `dependencies` name packages of the distribution.
-    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has.
+    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has.  `warnings` are
+    mistakes with which it can be used all the same.
     """
 
     name: str
@@ -135,6 +142,7 @@ class Opkg:
     scripts: tuple[Script, ...]
     tests: tuple[str, ...]
     folder: Path
+    warnings: tuple[Mistake, ...] = ()
 
     def script(self, phase: str) -> str | None:
         """The path of that phase's script below the OPKG's folder, or None."""
@@ -228,8 +236,13 @@ def _satisfies(opkg: Opkg, need: Versioned) -> bool:
                for item in opkg.provides)
 
 
-def _architecture(name: str) -> str:
-    return _ARCHITECTURES.get(name, name)
+def architecture(name: str) -> str:
+    """The one name in `ARCHITECTURES` that is meant, "any" for all of them, or else a name that fits no machine.
+
+    Debian's words for groups of architectures (linux-any, any-amd64) name the system first; here it is always Linux.
+    """
+    plain = re.sub("^(?:linux|any)-", "", name.lower())
+    return _SAME_ARCHITECTURE.get(plain, plain)
 
 
 def _compare(one: str, other: str) -> int:

@@ -7,6 +7,7 @@ The parser knows the line of every element, and refuses entities: a recipe can't
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,17 @@ from typing import NoReturn, get_args
 from xml.parsers import expat
 
 from pipeline.manifests.mistakes import Mistake, did_you_mean, fail, listing, printable, quoted, shown
-from pipeline.manifests.opkg import Dependency, Filter, Opkg, Relation, Script, Side, Versioned
+from pipeline.manifests.opkg import (
+    ARCHITECTURES,
+    Dependency,
+    Filter,
+    Opkg,
+    Relation,
+    Script,
+    Side,
+    Versioned,
+    architecture,
+)
 
 CLASSES = ("core", "base", "included", "third-party")
 
@@ -86,7 +97,7 @@ def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = 
     opkg = reader.opkg(scripts, tests)
     if reader.mistakes:
         fail(reader.mistakes)
-    return opkg
+    return dataclasses.replace(opkg, warnings=tuple(reader.warnings))
 
 
 def _parse(file: Path) -> _Element:
@@ -138,6 +149,7 @@ class _Reader:
         self.file = file
         self.folder = file.parent
         self.mistakes: list[Mistake] = []
+        self.warnings: list[Mistake] = []
 
     def opkg(self, scripts: tuple[Script, ...], tests: tuple[str, ...]) -> Opkg:
         root = _parse(self.file)
@@ -277,9 +289,16 @@ class _Reader:
         found: list[Filter] = []
         for filters in element.all("filters"):
             distributions = [self._versioned(item, "filters.dist", _NAME) for item in filters.all("dist")]
-            architectures = tuple(item.text for item in filters.all("arch"))
+            architectures = tuple(self._architecture(item, "filters.arch", item.text) for item in filters.all("arch"))
             found.append(Filter(tuple(item for item in distributions if item), architectures))
         return tuple(found)
+
+    def _architecture(self, element: _Element, where: str, name: str) -> str:
+        """The name as it is, with a warning where no machine can have it."""
+        if architecture(name) not in (*ARCHITECTURES, "any"):
+            self._warn(element, where, f"{quoted(name)} is no architecture, so this never fits; expected one of "
+                                       f"{listing(ARCHITECTURES)}{did_you_mean(name, ARCHITECTURES)}")
+        return name
 
     # Generations 1 and 2.
 
@@ -319,12 +338,16 @@ class _Reader:
         name = distribution.value("name") if distribution else item.attributes.get("distribution", "")
         version = distribution.value("version") if distribution else item.attributes.get("distribution_version", "")
         group = item.value("group") or item.attributes.get("group", "")
-        architecture = item.value("architecture") or item.attributes.get("architecture", "")
+        machine = item.value("architecture") or item.attributes.get("architecture", "")
         if group not in _GROUPS:
             self._wrong(item, "filter.group", f"{quoted(group)} is not known; expected oscar_server or oscar_clients"
                                               f"{did_you_mean(group, _GROUPS)}")
         distributions = (Versioned(name, "=" if version else "", version),) if name else ()
-        return _GROUPS.get(group, ()), Filter(distributions, (architecture,) if architecture else ())
+        machines = (self._architecture(item, "filter.architecture", machine),) if machine else ()
+        return _GROUPS.get(group, ()), Filter(distributions, machines)
 
     def _wrong(self, element: _Element, where: str, text: str) -> None:
         self.mistakes.append(Mistake(shown(self.file), element.line, where, text))
+
+    def _warn(self, element: _Element, where: str, text: str) -> None:
+        self.warnings.append(Mistake(shown(self.file), element.line, where, text))

@@ -73,6 +73,12 @@ class Recipes:
                 collector.attempt(functools.partial(reader, name))
         collector.finish()
 
+    def warnings(self) -> list[Mistake]:
+        """What the OPKGs that can be read warn of, by file and line."""
+        collector = Collector()
+        read = [collector.attempt(functools.partial(self.opkg, name)) for name in self.names("opkgs")]
+        return sorted({warning for item in read if item for warning in item.warnings})
+
     def _distro(self, name: str) -> Distro:
         return loader.validate(self._document("distros", name), Distro)
 

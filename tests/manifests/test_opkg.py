@@ -54,6 +54,18 @@ def test_generation_3(tmp_path: Path, where: Target, server: list[str]) -> None:
     assert packages(found, "client", where) == ["node", "both"]
 
 
+@pytest.mark.parametrize(("words", "others"), [
+    (("amd64", "x86_64", "AMD64", "x86-64", "any-amd64", "linux-amd64"), []),
+    (("any", "all", "noarch", "linux-any", "any-any"), ["x"]),
+])
+def test_architectures_by_any_of_their_names(tmp_path: Path, words: tuple[str, ...], others: list[str]) -> None:
+    for word in words:
+        text = f"<serverDeps><requires><filters><arch>{word}</arch></filters><pkg>x</pkg></requires></serverDeps>"
+        found = opkg(tmp_path, opkg_text("app", text))
+        assert packages(found, "server", DEBIAN) == ["x"], word
+        assert packages(found, "server", target("debian", "12", "i386")) == others, word
+
+
 OLD = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <!DOCTYPE package SYSTEM "../package.dtd">
 <oscar><name>An \xe9 old one</name>

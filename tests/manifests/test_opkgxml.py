@@ -70,6 +70,23 @@ def test_mistakes(tmp_path: Path, text: str | bytes, wanted: str) -> None:
     assert re.search(f"^{wanted}" if wanted[0].isdigit() else wanted, told, re.MULTILINE), told
 
 
+@pytest.mark.parametrize("text", [
+    opkg_text("app", "<serverDeps><requires>\n<filters><arch>{}</arch></filters><pkg>x</pkg></requires></serverDeps>"),
+    OLD.replace("group='oscar_sever'", "architecture='{}'"),
+])
+def test_an_architecture_that_no_machine_has_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app").mkdir()
+    file = tmp_path / "app" / "config.xml"
+    file.write_text(text.format("amd46"))
+    warned = opkgxml.read(file).warnings
+    assert [(one.line, one.text.partition(";")[0]) for one in warned] == [
+        (text[:text.index("{}")].count("\n") + 1, '"amd46" is no architecture, so this never fits')]
+    assert warned[0].text.endswith('did you mean "amd64"?')
+    for known in ("x86_64", "ia64", "ppc64", "all", "any", "ppc64le", "AMD64"):
+        file.write_text(text.format(known))
+        assert opkgxml.read(file).warnings == (), known
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read: No such file"):
         opkgxml.read(tmp_path / "config.xml")
