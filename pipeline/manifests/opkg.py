@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pipeline.manifests.filters import architecture
 from pipeline.manifests.mistakes import Mistake, did_you_mean, listing
 
 Side = Literal["server", "client"]
@@ -38,17 +39,6 @@ PHASES: Mapping[str, tuple[str, ...]] = {
 
 #: The phases that run on compute nodes; all others run on the head node.
 CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
-
-#: Architectures of machines: those of the OPKG schema, and others that distributions have been made for.
-ARCHITECTURES = frozenset((
-    "alpha", "amd64", "arm64", "armel", "armhf", "hppa", "i386", "ia64", "loong64", "mips", "mips64el", "mipsel", "ppc",
-    "ppc64", "ppc64el", "riscv64", "s390", "s390x", "sparc", "sparc64",
-))
-#: Other names that OPKGs and distributions have for them, and the words with which they mean all.
-_SAME_ARCHITECTURE = {
-    "x86_64": "amd64", "x86-64": "amd64", "i486": "i386", "i586": "i386", "i686": "i386", "aarch64": "arm64",
-    "powerpc": "ppc", "ppc64le": "ppc64el", "all": "any", "noarch": "any",
-}
 
 
 class _Compat(Protocol):
@@ -94,9 +84,9 @@ class Filter:
     architectures: tuple[str, ...] = ()
 
     def fits(self, target: Target) -> bool:
+        name, version = target.compat.name.lower(), target.compat.version
         distribution = not self.distributions or any(
-            item.name == target.compat.name and item.admits(target.compat.version) for item in self.distributions
-        )
+            item.name.lower() == name and item.admits(version) for item in self.distributions)
         machines = {architecture(name) for name in self.architectures}
         return distribution and (not machines or not machines.isdisjoint(("any", architecture(target.architecture))))
 
@@ -234,15 +224,6 @@ def _satisfies(opkg: Opkg, need: Versioned) -> bool:
         return need.admits(opkg.version)
     return any(item.name == need.name and (not need.rel or (bool(item.version) and need.admits(item.version)))
                for item in opkg.provides)
-
-
-def architecture(name: str) -> str:
-    """The one name in `ARCHITECTURES` that is meant, "any" for all of them, or else a name that fits no machine.
-
-    Debian's words for groups of architectures (linux-any, any-amd64) name the system first; here it is always Linux.
-    """
-    plain = re.sub("^(?:linux|any)-", "", name.lower())
-    return _SAME_ARCHITECTURE.get(plain, plain)
 
 
 def _compare(one: str, other: str) -> int:

@@ -11,8 +11,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.manifests import opkgxml
+from pipeline.manifests.filters import Codenames
 from pipeline.manifests.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
 from pipeline.manifests.opkg import CLIENT_PHASES, PHASES, Opkg, Script, Side
 
@@ -27,13 +29,13 @@ _LEFTOVERS = ("~", ".swp", ".orig", ".rej")
 _TODAY = {old: phase for phase, names in PHASES.items() for old in names}
 
 
-def load(folder: Path) -> Opkg:
+def load(folder: Path, codenames: Codenames = MappingProxyType({})) -> Opkg:
     """The OPKG in that folder; all its mistakes in one ManifestError."""
     mistakes = [*_top_level(folder), *_unknown_trees(folder)]
     scripts = tuple(_scripts(folder, mistakes))
     tests = tuple(_tests(folder, mistakes))
     collector = Collector(mistakes)
-    opkg = collector.attempt(lambda: opkgxml.read(folder / "config.xml", scripts, tests))
+    opkg = collector.attempt(lambda: opkgxml.read(folder / "config.xml", scripts, tests, codenames))
     collector.finish()
     assert opkg is not None  # finish() raises otherwise
     return opkg

@@ -12,21 +12,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn, get_args
 from xml.parsers import expat
 
+from pipeline.manifests.filters import Codenames, understood, unfit_architecture, unfit_distribution
 from pipeline.manifests.mistakes import Mistake, did_you_mean, fail, listing, printable, quoted, shown
-from pipeline.manifests.opkg import (
-    ARCHITECTURES,
-    Dependency,
-    Filter,
-    Opkg,
-    Relation,
-    Script,
-    Side,
-    Versioned,
-    architecture,
-)
+from pipeline.manifests.opkg import Dependency, Filter, Opkg, Relation, Script, Side, Versioned
 
 CLASSES = ("core", "base", "included", "third-party")
 
@@ -91,9 +83,10 @@ class _Element:
         return found.text if found else ""
 
 
-def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = ()) -> Opkg:
-    """The OPKG whose `config.xml` this is; its name is its folder's."""
-    reader = _Reader(file)
+def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = (),
+         codenames: Codenames = MappingProxyType({})) -> Opkg:
+    """The OPKG whose `config.xml` this is; its name is its folder's.  Filters may name suites by `codenames`."""
+    reader = _Reader(file, codenames)
     opkg = reader.opkg(scripts, tests)
     if reader.mistakes:
         fail(reader.mistakes)
@@ -145,8 +138,9 @@ def _parse(file: Path) -> _Element:
 
 
 class _Reader:
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, codenames: Codenames) -> None:
         self.file = file
+        self.codenames = codenames
         self.folder = file.parent
         self.mistakes: list[Mistake] = []
         self.warnings: list[Mistake] = []
@@ -288,17 +282,22 @@ class _Reader:
     def _filters(self, element: _Element) -> tuple[Filter, ...]:
         found: list[Filter] = []
         for filters in element.all("filters"):
-            distributions = [self._versioned(item, "filters.dist", _NAME) for item in filters.all("dist")]
+            distributions = [self._distribution(item, "filters.dist", one) for item in filters.all("dist")
+                             if (one := self._versioned(item, "filters.dist", _NAME)) is not None]
             architectures = tuple(self._architecture(item, "filters.arch", item.text) for item in filters.all("arch"))
-            found.append(Filter(tuple(item for item in distributions if item), architectures))
+            found.append(Filter(tuple(distributions), architectures))
         return tuple(found)
 
     def _architecture(self, element: _Element, where: str, name: str) -> str:
         """The name as it is, with a warning where no machine can have it."""
-        if architecture(name) not in (*ARCHITECTURES, "any"):
-            self._warn(element, where, f"{quoted(name)} is no architecture, so this never fits; expected one of "
-                                       f"{listing(ARCHITECTURES)}{did_you_mean(name, ARCHITECTURES)}")
+        self._warn(element, where, unfit_architecture(name))
         return name
+
+    def _distribution(self, element: _Element, where: str, item: Versioned) -> Versioned:
+        """The distribution that is meant, with a warning where none ever is."""
+        meant = understood(item, self.codenames)
+        self._warn(element, where, unfit_distribution(meant, self.codenames))
+        return meant
 
     # Generations 1 and 2.
 
@@ -342,7 +341,8 @@ class _Reader:
         if group not in _GROUPS:
             self._wrong(item, "filter.group", f"{quoted(group)} is not known; expected oscar_server or oscar_clients"
                                               f"{did_you_mean(group, _GROUPS)}")
-        distributions = (Versioned(name, "=" if version else "", version),) if name else ()
+        distributions = (self._distribution(item, "filter.distribution", Versioned(name, "=" if version else "",
+                                                                                   version)),) if name else ()
         machines = (self._architecture(item, "filter.architecture", machine),) if machine else ()
         return _GROUPS.get(group, ()), Filter(distributions, machines)
 
@@ -350,4 +350,5 @@ class _Reader:
         self.mistakes.append(Mistake(shown(self.file), element.line, where, text))
 
     def _warn(self, element: _Element, where: str, text: str) -> None:
-        self.warnings.append(Mistake(shown(self.file), element.line, where, text))
+        if text:
+            self.warnings.append(Mistake(shown(self.file), element.line, where, text))

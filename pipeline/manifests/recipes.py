@@ -17,6 +17,7 @@ from pipeline.errors import ManifestError
 from pipeline.manifests import allocation, loader, opkg, opkgfolder
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
+from pipeline.manifests.filters import Codenames
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Document
 from pipeline.manifests.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
@@ -44,6 +45,7 @@ class Recipes:
         self.netboot = functools.cache(self._netboot)
         self.opkg = functools.cache(self._opkg)
         self.cluster = functools.cache(self._cluster)
+        self.codenames = functools.cache(self._codenames)
 
     def names(self, kind: str) -> list[str]:
         """The names of what is there: `kind` is the folder: "clusters", "distros", "hosts", "netboot" or "opkgs"."""
@@ -100,7 +102,13 @@ class Recipes:
 
     def _opkg(self, name: str) -> Opkg:
         self._known("opkgs", name)
-        return opkgfolder.load(self.folder / "opkgs" / name)
+        return opkgfolder.load(self.folder / "opkgs" / name, self.codenames())
+
+    def _codenames(self) -> Codenames:
+        """What the suites of all distributions that can be read are called as versions."""
+        collector = Collector()
+        read = [collector.attempt(functools.partial(self.distro, name)) for name in self.names("distros")]
+        return {(item.compat.name.lower(), item.suite.lower()): item.compat.version for item in read if item}
 
     def _cluster(self, name: str) -> Cluster:
         """The cluster; its `opkgs` are completed by what they require, and in the order of installation."""

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
+from pipeline.manifests.opkg import packages
 from pipeline.manifests.recipes import load
-from tests.manifests.conftest import Writer, opkg_text
+from tests.manifests.conftest import DISTRO, Writer, opkg_text
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -29,6 +30,39 @@ def test_all_mistakes_of_all_recipes_at_once(recipes: Writer) -> None:
         load(folder).check()
     files = [line.split(":")[0] for line in caught.value.message.splitlines()]
     assert files == ["clusters/a.toml", "clusters/a.toml", "clusters/b.toml", "hosts/h.toml", "opkgs/slurm/config.xml"]
+
+
+FILTERS = """
+<serverDeps>
+  <requires><filters><dist>Debian</dist></filters><pkg>jq</pkg></requires>
+  <requires><filters><arch>any</arch></filters><pkg>nano</pkg></requires>
+  <requires><filters><dist version="Bookworm">debian</dist></filters><pkg>tree</pkg></requires>
+  <requires><filters><dist rel=">" version="etch">debian</dist></filters><pkg>less</pkg></requires>
+  <requires><filters><dist rel="&lt;" version="trixie">DEBIAN</dist></filters><pkg>zip</pkg></requires>
+  <requires><filters><dist version="12.5">debian</dist></filters><pkg>never</pkg></requires>
+  <requires><filters><dist>debain</dist></filters><pkg>never</pkg></requires>
+  <requires><filters><dist>bookworm</dist></filters><pkg>never</pkg></requires>
+  <requires><filters><dist version="11">debian</dist><dist version="4">fc</dist><dist>ubuntu</dist></filters>
+    <pkg>elsewhere</pkg></requires>
+</serverDeps>
+"""
+
+
+def test_what_filters_mean_is_understood_and_what_never_fits_is_told(recipes: Writer) -> None:
+    trixie = DISTRO.replace("bookworm", "trixie").replace('"12"', '"13"')
+    found = load(recipes({"opkgs/app/config.xml": opkg_text("app", FILTERS), "distros/debian13.toml": trixie,
+                          "distros/bad.toml": "x = 1"}))
+    assert packages(found.opkg("app"), "server", found.distro("debian12")) == ["jq", "nano", "tree", "less", "zip"]
+    assert packages(found.opkg("app"), "server", found.distro("debian13")) == ["jq", "nano", "less"]
+    assert [(str(warning).partition(",")[0], str(warning).partition("; ")[2]) for warning in found.warnings()] == [
+        ('opkgs/app/config.xml:12: filters.dist: "etch" is no version of debian that is known here',
+         "expected one like 12 (bookworm), 13 (trixie)"),
+        ('opkgs/app/config.xml:14: filters.dist: "12.5" is never the version of debian', 'did you mean "12"?'),
+        ('opkgs/app/config.xml:15: filters.dist: "debain" is no distribution that is known here',
+         'did you mean "debian"?'),
+        ('opkgs/app/config.xml:16: filters.dist: "bookworm" is no distribution that is known here',
+         "did you mean version 12 of debian?"),
+    ]
 
 
 def test_a_mistake_elsewhere_does_not_hinder(recipes: Writer) -> None:
