@@ -22,7 +22,7 @@ from pipeline.description import Cluster, Host
 from pipeline.manifests import opkg, opkgfolder
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
-from pipeline.step import Parent, Plan, Step
+from pipeline.step import Parent, Plan, Step, disk_role
 
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
@@ -189,7 +189,7 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
     steps.append(Step(
         "verify", name, f"verdict on the running cluster {name}", "pipeline.checks.verify:verify",
         parents=(Parent("image", f"image:{name}"), Parent("vmconfig", f"vmconfig:{name}"),
-                 *(Parent(machine.name, f"disk:{name}/{machine.name}") for machine in cluster.machines),
+                 *(Parent(disk_role(machine.name), f"disk:{name}/{machine.name}") for machine in cluster.machines),
                  *_on_xen(cluster, host)),
         ships=("checks",)))
     return steps

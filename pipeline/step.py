@@ -14,6 +14,11 @@ from typing import Any
 from pipeline.description import Cluster, Host
 
 
+def disk_role(machine: str) -> str:
+    """The role of a machine's disk in a cluster: a machine may be called like any other artifact of it, as `image`."""
+    return f"disk/{machine}"
+
+
 @dataclass(frozen=True)
 class Parent:
     """An input: the output of another step.  `role` is the builder's name for it; `part` one file of it, "" = all."""

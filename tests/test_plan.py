@@ -99,6 +99,17 @@ def test_one_more_node_asks_for_one_more_disk(plan: Plan, recipes: Path) -> None
     assert not after & {"lock:debian12/head", "packages:debian12/compute", "disk:debian12/node1", "root:debian12"}
 
 
+@pytest.mark.parametrize("name", ["image", "vmconfig", "kernel", "xenconfig", "dom0", "disk"])
+def test_a_machine_may_be_called_like_an_artifact(plan: Plan, recipes: Path, name: str) -> None:
+    (recipes / "clusters/mine.toml").write_text(f'extends = "debian12-xen"\nhead.name = "{name}"\n')
+    found = planning.make(load(recipes))
+    usual = {task.replace("debian12-xen", "mine").replace("/head", f"/{name}")
+             for task in plan.artifacts_of("debian12-xen").values()}
+    assert set(found.artifacts_of("mine").values()) == usual | {f"disk:mine/{name}"}
+    assert found.artifacts_of("mine")[f"disk/{name}"] == f"disk:mine/{name}"
+    assert found.artifacts_of("mine")["image"] == "image:mine"
+
+
 def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path) -> None:
     debpackages.make(recipes / "clusters", "mine")
     (recipes / "clusters/mine.toml").write_text('extends = "debian12"\n[packages]\nhead = ["mine_1.0_all.deb"]\n')

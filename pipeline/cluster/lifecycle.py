@@ -38,7 +38,7 @@ from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
 from pipeline.report.model import Phase
 from pipeline.ssh import ClusterShell
-from pipeline.step import Plan
+from pipeline.step import Plan, disk_role
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -321,7 +321,7 @@ class Lifecycle:
         self.run_dir.chmod(0o700)
         given = []
         for machine in self.cluster.machines:
-            entry = self.engine.entry(self._step_task(machine.name))
+            entry = self.engine.entry(self._step_task(disk_role(machine.name)))
             base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
             disks.overlay(base, overlay)
             given.append(disks.Given(machine.name, overlay, base, entry.digest, device=machine.device))

@@ -26,6 +26,15 @@ from pipeline.manifests.opkg import Opkg
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
+#: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
+_FOLDERS = frozenset(("cache", "checkouts", "failed", "identity", "logs", "pool", "reports", "run", "store"))
+#: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
+_BEGINNINGS = {
+    "clusters": {"xenhost-": "the testbeds of Xen hosts"},
+    "distros": {"dom0-": "what makes a Xen host of a distribution", "netboot-": "what the installer is made of",
+                "xltools-": "what Xen configurations are checked with"},
+}
+
 
 def load(folder: Path) -> Recipes:
     """The recipes in that folder; nothing in it is read yet."""
@@ -150,9 +159,9 @@ class Recipes:
         if name not in names:
             raise ManifestError(f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
                                 f"{did_you_mean(name, names)}")
-        if kind != "opkgs" and not _NAME.fullmatch(name):
-            fail([Mistake(shown(self._file(kind, name)), 1, "", "the file's name is no name; expected letters a-z, "
-                                                                "digits and inner hyphens, 40 at most")])
+        wrong = _wrong_name(kind, name)
+        if wrong:
+            fail([Mistake(shown(self._file(kind, name)), 1, "", wrong)])
 
     def _refer(self, document: Document, references: Iterable[tuple[Key, str, object]]) -> None:
         """Names of other recipes that stand in a manifest; what is no text was told already."""
@@ -164,6 +173,21 @@ class Recipes:
                                                       f"one of {listing(names)}{did_you_mean(name, names)}"))
         if mistakes:
             fail(mistakes)
+
+
+def _wrong_name(kind: str, name: str) -> str:
+    """What is wrong with the name of a manifest, or ""; OPKGs are judged where they are read."""
+    if kind == "opkgs":
+        return ""
+    if not _NAME.fullmatch(name):
+        return "the file's name is no name; expected letters a-z, digits and inner hyphens, 40 at most"
+    if kind in ("clusters", "distros") and name in _FOLDERS:
+        return (f"{quoted(name)} is a folder of artifacts/ already; expected another file name, "
+                f"none of {listing(_FOLDERS)}")
+    for beginning, what in _BEGINNINGS.get(kind, {}).items():
+        if name.startswith(beginning):
+            return f"names that begin with {quoted(beginning)} are for {what}; expected another file name"
+    return ""
 
 
 def _references(document: Document) -> Iterator[tuple[Key, str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,30 @@ def test_mistakes_of_what_a_cluster_refers_to(recipes: Writer) -> None:
     (folder / "netboot" / "amd64.toml").unlink()
     with pytest.raises(ManifestError, match=r'clusters/b.toml:1: distro: "amd64" is not in netboot; expected one of'):
         load(folder).cluster("b")
+
+
+@pytest.mark.parametrize(("kind", "name", "wanted"), [
+    ("clusters", "store", '"store" is a folder of artifacts/ already; expected another file name, none of cache, '),
+    ("distros", "run", '"run" is a folder of artifacts/ already'),
+    ("clusters", "xenhost-debian12", 'names that begin with "xenhost-" are for the testbeds of Xen hosts'),
+    ("distros", "dom0-debian12", 'names that begin with "dom0-" are for what makes a Xen host'),
+    ("clusters", "Mine", "the file's name is no name; expected letters a-z"),
+])
+def test_names_that_stand_for_something_else_are_refused(recipes: Writer, kind: str, name: str, wanted: str) -> None:
+    found = load(recipes({f"{kind}/{name}.toml": 'distro = "debian12"' if kind == "clusters" else DISTRO}))
+    with pytest.raises(ManifestError) as caught:
+        (found.cluster if kind == "clusters" else found.distro)(name)
+    assert caught.value.message.startswith(f"{kind}/{name}.toml:1: {wanted}")
+
+
+def test_no_cluster_can_be_called_like_a_folder_of_the_artifacts(recipes: Writer) -> None:
+    source = "".join(path.read_text() for path in (RECIPES.parent / "pipeline").rglob("*.py"))
+    folders = set(re.findall(r'\b(?:artifacts|\.own) / "([a-z0-9]+)"', source)) - {"amd64"}
+    assert {"store", "run", "pool", "identity"} <= folders
+    found = load(recipes({f"clusters/{name}.toml": 'distro = "debian12"' for name in folders}))
+    for name in folders:
+        with pytest.raises(ManifestError, match="is a folder of artifacts/ already"):
+            found.cluster(name)
 
 
 def test_no_recipes(tmp_path: Path) -> None:
