@@ -63,7 +63,8 @@ class Plan:
 
     `reads` are the paths outside of the recipes that were looked at to make it, as they were given.
     `warnings` are mistakes in the recipes that stop nothing.  They are part of the plan, so that a run that only
-    remembers its plan tells them as well.
+    remembers its plan tells them as well.  `broken` are the recipes of which nothing can be made: "clusters/mine" or
+    "opkgs/mine" -> all their mistakes, one a line; what needs such a recipe is broken too, by the same mistakes.
     """
 
     steps: dict[str, Step] = field(default_factory=dict)
@@ -71,6 +72,25 @@ class Plan:
     hosts: dict[str, Host] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def told(self) -> list[str]:
+        """What is wrong with the recipes, for everybody who runs anything: a line for each fault and each warning."""
+        by_fault: dict[str, list[str]] = {}
+        for recipe, mistakes in self.broken.items():
+            by_fault.setdefault(mistakes, []).append(recipe)
+        faults = []
+        for mistakes, recipes in by_fault.items():
+            first, *others = mistakes.splitlines()
+            more = f"{len(others) + 1} mistakes; " if others else ""
+            faults.append(f"{first} ({more}so nothing is made of {', '.join(recipes)})")
+        return [*faults, *self.warnings]
+
+    def fault(self, task: str) -> str:
+        """The mistakes for which there is no task of that name, or ""."""
+        name = task.partition(":")[2].partition("/")[0]
+        return next((mistakes for recipe, mistakes in self.broken.items()
+                     if recipe in (f"clusters/{name}", f"distros/{name}", f"netboot/{name}", f"hosts/{name}")), "")
 
     def artifacts_of(self, cluster: str) -> dict[str, str]:
         """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""

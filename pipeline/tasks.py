@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import checkout, events
 from pipeline.engine import Engine
-from pipeline.errors import UserError
+from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from pipeline.cluster.lifecycle import Lifecycle
 
 Task = dict[str, Any]
+
+_LINE = "\n"
+#: What of a file's name can be a task's: doit takes `=` for something else, and `*` for any.
+_TASK_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Graph:
@@ -42,13 +47,14 @@ class Graph:
         own = checkout.own_folder(top, self.artifacts)
         self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")
         self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
-        for text in self.plan.warnings:
+        for text in self.plan.told():
             events.warning(text)
 
     @property
     def config(self) -> dict[str, Any]:
         """doit's settings: two tasks at once, in threads (each works in a process of its own), nothing on disk."""
-        return {"default_tasks": ["cluster:debian12"] if "debian12" in self.plan.clusters else [],
+        there = "debian12" in self.plan.clusters or "clusters/debian12" in self.plan.broken
+        return {"default_tasks": ["cluster:debian12"] if there else [],
                 "num_process": 2, "par_type": "thread", "backend": "memory", "verbosity": 2}
 
     def steps(self, kind: str) -> Iterator[Task]:
@@ -62,6 +68,18 @@ class Graph:
                     "uptodate": [(_up_to_date, [self.engine, step.task])],
                     "task_dep": list(dict.fromkeys(parent.task for parent in step.parents)),
                     "clean": [(self.engine.forget, [step.task])],
+                }
+
+    def broken(self, kind: str) -> Iterator[Task]:
+        """A task for each recipe of that kind that has mistakes: it can be seen and named, and tells them all."""
+        for recipe, mistakes in self.plan.broken.items():
+            folder, _, name = recipe.partition("/")
+            if folder == kind and _TASK_NAME.fullmatch(name):
+                yield {
+                    "name": name,
+                    "doc": f"cannot be made: {mistakes.partition(_LINE)[0]}",
+                    "actions": [(_refuse, [mistakes])],
+                    "meta": {"broken": mistakes},
                 }
 
     def machines(self, phase: Phase, doc: str, after: str = "") -> Iterator[Task]:
@@ -137,6 +155,8 @@ class Graph:
         """The running side of one cluster."""
         from pipeline.cluster.lifecycle import Lifecycle
 
+        if f"clusters/{name}" in self.plan.broken:
+            raise ManifestError(self.plan.broken[f"clusters/{name}"])
         if name not in self.plan.clusters:
             raise UserError(f"there is no cluster {name!r}", hint=f"there are: {', '.join(sorted(self.plan.clusters))}")
         return Lifecycle(self.plan, name, self.engine)
@@ -158,7 +178,8 @@ def load_plan(recipes: Path, cache: Path) -> Plan:
     plan = planning.make(load(recipes))
     signed = _signature(recipes, plan.reads)
     # edited meanwhile, or so shortly before that it could not be seen if it were edited again: not worth remembering
-    if before == signed[: len(before)] and is_settled((number for _, number in signed), began):
+    settled = before == signed[: len(before)] and is_settled((number for _, number in signed), began)
+    if settled and not plan.broken:  # which may be mended in a place that a plan without that recipe does not read
         with contextlib.suppress(OSError):  # somebody else's folder: then planning takes its time
             write_whole(cache, pickle.dumps((signed, plan)), mode=0o600)
     return plan
@@ -184,6 +205,10 @@ def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signatur
 
     modules = [item for item in below(Path(__file__).resolve().parent) if not item[0].endswith((".pyc", "__pycache__"))]
     return [(sys.version, ()), *modules, *below(recipes, is_read), *((path, signature_of(path)) for path in others)]
+
+
+def _refuse(mistakes: str) -> None:
+    raise ManifestError(mistakes)
 
 
 def _up_to_date(engine: Engine, task: str, *_: object) -> bool:

@@ -15,6 +15,7 @@ from pipeline import plan as planning
 from pipeline import tasks
 from pipeline.manifests.recipes import load
 from pipeline.step import Plan
+from pipeline.store import Store
 from pipeline.tasks import load_plan
 from tests import debpackages
 
@@ -97,6 +98,58 @@ def test_one_more_node_asks_for_one_more_disk(plan: Plan, recipes: Path) -> None
     after = changed(plan, planning.make(load(recipes)))
     assert "disk:debian12/node3" in after
     assert not after & {"lock:debian12/head", "packages:debian12/compute", "disk:debian12/node1", "root:debian12"}
+
+
+def spoil(recipes: Path, path: str, text: str) -> None:
+    (recipes / path).parent.mkdir(parents=True, exist_ok=True)
+    (recipes / path).write_text(text)
+
+
+@pytest.mark.parametrize(("path", "text", "broken"), [
+    ("clusters/mine.toml", "x = 1", ["clusters/mine"]),
+    ("distros/mine.toml", "x = 1", ["distros/mine"]),
+    ("hosts/mine.toml", 'kind = "xen"', ["hosts/mine"]),
+    ("netboot/mips.toml", "", ["netboot/mips"]),
+    ("opkgs/mine/config.xml", "<oscar>", ["opkgs/mine"]),
+    ("opkgs/mine/scripts/server-post-install", "echo", ["opkgs/mine"]),
+])
+def test_what_is_broken_and_not_needed_changes_nothing_else(plan: Plan, recipes: Path, path: str, text: str,
+                                                            broken: list[str]) -> None:
+    spoil(recipes, path, text)
+    found = planning.make(load(recipes))
+    assert list(found.broken) == broken
+    assert (found.steps, found.clusters, found.hosts) == (plan.steps, plan.clusters, plan.hosts)
+
+
+@pytest.mark.parametrize(("path", "text", "broken"), [
+    ("distros/debian13.toml", "x = 1", ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13",
+                                        "distros/debian13", "netboot/amd64"]),  # the installer is made of it
+    ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
+    ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
+    ("opkgs/core/config.xml", "<oscar><class>core</class>", ["clusters/debian12", "clusters/debian12-xen",
+                                                             "clusters/debian13", "opkgs/core"]),
+])
+def test_what_is_broken_takes_what_needs_it_along_by_the_same_mistakes(recipes: Path, path: str, text: str,
+                                                                       broken: list[str]) -> None:
+    spoil(recipes, path, text)
+    found = planning.make(load(recipes))
+    assert sorted(found.broken) == broken
+    assert len(set(found.broken.values())) == 1
+    assert path in found.broken[broken[0]]
+    assert len(found.told()) == 1
+
+
+def test_a_testbed_needs_a_distribution_that_can_be_one(recipes: Path) -> None:
+    host = recipes / "hosts/debian12.toml"
+    host.write_text(host.read_text().replace('"debian12"', '"debian13"'))
+    assert 'distro: "debian13" has no packages.dom0' in planning.make(load(recipes)).broken["hosts/debian12"]
+
+
+def test_no_two_tasks_have_the_same_link(recipes: Path) -> None:
+    for name in ("amd64", "image", "lock", "packages", "head", "dom0-debian12", "netboot-amd64"):
+        (recipes / f"clusters/{name}.toml").write_text('extends = "debian12"\n')
+    store, steps = Store(recipes.parent), planning.make(load(recipes)).steps
+    assert len({store.link_path(task) for task in steps}) == len(steps)
 
 
 @pytest.mark.parametrize("name", ["image", "vmconfig", "kernel", "xenconfig", "dom0", "disk"])

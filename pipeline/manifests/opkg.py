@@ -8,7 +8,7 @@ one filter must all fit, and of several filters one must fit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -153,15 +153,26 @@ def packages(opkg: Opkg, side: Side, target: Target) -> list[str]:
     return list(wanted)
 
 
-def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target) -> tuple[tuple[str, ...], list[str]]:
+def needed(opkgs: Mapping[str, Opkg], wanted: Iterable[str]) -> list[str]:
+    """`wanted` and all that is required by name, of OPKGs that are known or not."""
+    found = list(dict.fromkeys([*wanted, *(name for name, item in sorted(opkgs.items()) if item.class_ == "core")]))
+    for name in found:  # grows while it is read
+        needs = opkgs[name].requires if name in opkgs else ()
+        found += [need.name for need in needs if need.name not in found]
+    return found
+
+
+def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target,
+            unread: Sequence[str] = ()) -> tuple[tuple[str, ...], list[str]]:
     """The OPKGs to install, in order, and what is wrong with that choice.
 
     Those of class "core" come first if they are not named, each one comes after what it requires, and otherwise the
-    order is that of `wanted`.  Names that are not in `opkgs` are left out.
+    order is that of `wanted`.  Names that are not in `opkgs` are left out.  `unread` are others that have mistakes, so
+    that nobody knows what they provide.
     """
     named = [name for name in dict.fromkeys(wanted) if name in opkgs]
     core = [name for name, item in sorted(opkgs.items()) if item.class_ == "core" and name not in named]
-    chosen = _Choice(opkgs, [*core, *named])
+    chosen = _Choice(opkgs, [*core, *named], unread)
     wrong = chosen.wrong
     for index, name in enumerate(chosen.order):
         item = opkgs[name]
@@ -178,11 +189,12 @@ def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target) ->
 class _Choice:
     """Depth first through what OPKGs require."""
 
-    def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str]) -> None:
+    def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str], unread: Sequence[str]) -> None:
         self.order: list[str] = []
         self.wrong: list[str] = []
         self._opkgs = opkgs
         self._wanted = wanted
+        self._unread = unread
         for name in wanted:
             self._add(name, ())
 
@@ -209,7 +221,8 @@ class _Choice:
             self.wrong.append(f'OPKG "{name}" requires "{need}", which several OPKGs provide; '
                               f"expected one of them to be named: {listing(able)}")
         else:
-            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides'
+            but = f", unless one does that cannot be read: {listing(self._unread)}" if self._unread else ""
+            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides{but}'
                               f"{did_you_mean(need.name, self._opkgs)}")
         return None
 

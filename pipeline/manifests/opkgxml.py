@@ -93,6 +93,16 @@ def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = 
     return dataclasses.replace(opkg, warnings=tuple(reader.warnings))
 
 
+def may_be_core(file: Path) -> bool:
+    """Whether a file, however broken, says that its OPKG belongs to every cluster; true where nobody can tell."""
+    try:
+        return re.search(rb"<class>\s*core\s*</class>", file.read_bytes()) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
 def _parse(file: Path) -> _Element:
     """The file as a tree of elements."""
     top = _Element("", 1, {})

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import plan as planning
 from pipeline.errors import ManifestError
 from pipeline.manifests.opkg import packages
 from pipeline.manifests.recipes import load
+from pipeline.step import Plan
 from tests.manifests.conftest import DISTRO, Writer, opkg_text
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -17,7 +19,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 def test_our_own_recipes_have_no_mistakes() -> None:
     recipes = load(RECIPES)
-    recipes.check()
+    assert planning.make(recipes).told() == []
     assert {"debian12", "debian13"} <= set(recipes.names("clusters"))
     for name in recipes.names("clusters"):
         cluster = recipes.describe(name)
@@ -27,10 +29,10 @@ def test_our_own_recipes_have_no_mistakes() -> None:
 def test_all_mistakes_of_all_recipes_at_once(recipes: Writer) -> None:
     folder = recipes({"clusters/a.toml": "x = 1", "clusters/b.toml": 'extends = "a"', "hosts/h.toml": "",
                       "opkgs/slurm/config.xml": "<oscar>"})
-    with pytest.raises(ManifestError) as caught:
-        load(folder).check()
-    files = [line.split(":")[0] for line in caught.value.message.splitlines()]
-    assert files == ["clusters/a.toml", "clusters/a.toml", "clusters/b.toml", "hosts/h.toml", "opkgs/slurm/config.xml"]
+    broken = planning.make(load(folder)).broken
+    assert {recipe: [line.split(":")[0] for line in mistakes.splitlines()] for recipe, mistakes in broken.items()} == {
+        "clusters/a": ["clusters/a.toml", "clusters/a.toml"], "clusters/b": ["clusters/a.toml", "clusters/b.toml"],
+        "hosts/h": ["hosts/h.toml"], "opkgs/slurm": ["opkgs/slurm/config.xml"]}
 
 
 FILTERS = """
@@ -108,11 +110,36 @@ def test_no_cluster_can_be_called_like_a_folder_of_the_artifacts(recipes: Writer
             found.cluster(name)
 
 
+def test_an_opkg_that_cannot_be_read_is_missed_by_whoever_requires_it(recipes: Writer) -> None:
+    need = "<requires><pkg>mta</pkg></requires>"
+    folder = recipes({
+        "opkgs/munge/config.xml": opkg_text("munge", kind="includde"),
+        "opkgs/mail/config.xml": opkg_text("mail", need),
+        "clusters/a.toml": 'distro = "debian12"\nopkgs = ["slurm"]',  # which requires munge
+        "clusters/b.toml": 'distro = "debian12"\nopkgs = ["mail"]',
+        "clusters/c.toml": 'distro = "debian12"',
+    })
+    broken = planning.make(load(folder)).broken
+    assert set(broken) == {"opkgs/munge", "clusters/a", "clusters/b"}
+    assert broken["clusters/a"] == broken["opkgs/munge"]
+    assert broken["clusters/b"] == (
+        'clusters/b.toml:2: opkgs: OPKG "mail" requires "mta", which no OPKG provides, unless one does that cannot be '
+        "read: munge")
+
+
+def test_a_link_that_leads_nowhere_is_an_opkg_that_cannot_be_read(recipes: Writer) -> None:
+    folder = recipes({"clusters/c.toml": 'distro = "debian12"'})
+    (folder / "opkgs/away").symlink_to("/nowhere/away")
+    broken = planning.make(load(folder)).broken
+    assert list(broken) == ["opkgs/away"]
+    assert broken["opkgs/away"].startswith("opkgs/away")
+
+
 def test_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such folder"):
         load(tmp_path / "recipes")
     assert load(tmp_path).names("clusters") == []
-    load(tmp_path).check()
+    assert planning.make(load(tmp_path)) == Plan()
 
 
 def test_wrong_choices_of_opkgs_are_told_at_the_manifest(recipes: Writer) -> None:
