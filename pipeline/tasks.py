@@ -35,6 +35,9 @@ _LINE = "\n"
 #: What of a file's name can be a task's: doit takes `=` for something else, and `*` for any.
 _TASK_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
+#: What the run folder of a testbed is called, before its host's name.
+_TESTBED = "xenhost-"
+
 
 class Graph:
     """The task graph of one checkout.  `XEN_OSCAR_ARTIFACTS` names another artifacts folder, to share a store."""
@@ -136,30 +139,66 @@ class Graph:
             }
 
     def stops(self) -> Iterator[Task]:
-        """End clusters; nothing of them goes on running."""
-        for name in self.plan.clusters:
-            yield {
-                "name": name,
-                "doc": f"end the cluster {name}: machines, networks, daemons",
-                "actions": [(_call, [self, name, "stop"])],
-            }
-        for name, host in self.plan.hosts.items():
-            if host.connection == "testbed":
-                yield {
-                    "name": f"xenhost-{name}",
-                    "doc": f"end the testbed {name}, and all clusters on it",
-                    "actions": [(_xenhost, [self, name, "stop"])],
-                }
+        """End clusters; nothing of them goes on running.  What runs can be ended whatever has become of its recipe."""
+        testbeds = [f"{_TESTBED}{name}" for name, host in self.plan.hosts.items() if host.connection == "testbed"]
+        for name in dict.fromkeys([*self.known(), *testbeds, *self._marked()]):
+            what = f"testbed {name.removeprefix(_TESTBED)}, and all clusters on it" if name.startswith(_TESTBED) else (
+                f"cluster {name}: machines, networks, daemons")
+            yield {"name": name, "doc": f"end the {what}", "actions": [(_stop, [self, name])]}
+
+    # --- clusters one by one
+
+    @property
+    def run(self) -> Path:
+        """Where clusters and testbeds that run have their folders."""
+        return self.engine.own / "run"
+
+    def booted(self) -> list[str]:
+        """The clusters that may be running: they have been booted, and nobody has stopped them since."""
+        return [name for name in self._marked() if not name.startswith(_TESTBED)]
+
+    def known(self) -> list[str]:
+        """Every cluster that has a recipe, be it a broken one, or may be running without."""
+        broken = [recipe.partition("/")[2] for recipe in self.plan.broken if recipe.startswith("clusters/")]
+        return sorted({*self.plan.clusters, *filter(_TASK_NAME.fullmatch, broken), *self.booted()})
+
+    def _marked(self) -> list[str]:
+        """The run folders of clusters and testbeds that may be running."""
+        marks = [*self.run.glob("*/init.pid"), *self.run.glob("*/container")]
+        return sorted({mark.parent.name for mark in marks if _TASK_NAME.fullmatch(mark.parent.name)})
 
     def lifecycle(self, name: str) -> Lifecycle:
-        """The running side of one cluster."""
+        """One cluster as its recipe says."""
         from pipeline.cluster.lifecycle import Lifecycle
 
-        if f"clusters/{name}" in self.plan.broken:
-            raise ManifestError(self.plan.broken[f"clusters/{name}"])
         if name not in self.plan.clusters:
-            raise UserError(f"there is no cluster {name!r}", hint=f"there are: {', '.join(sorted(self.plan.clusters))}")
+            raise self.unknown(name)
         return Lifecycle(self.plan, name, self.engine)
+
+    def unknown(self, cluster: str) -> UserError:
+        """The error for a cluster of which nothing can be made."""
+        if f"clusters/{cluster}" in self.plan.broken:
+            return ManifestError(self.plan.broken[f"clusters/{cluster}"])
+        return UserError(f"there is no cluster {cluster!r}", hint=f"there are: {', '.join(self.known())}")
+
+    def running(self, name: str) -> Lifecycle:
+        """One cluster as it was booted, if it runs or there is no recipe to read; else as its recipe says."""
+        from pipeline.cluster import described
+        from pipeline.cluster.lifecycle import Lifecycle
+
+        if name not in {folder.name for folder in self.run.glob("*")}:  # a word that was typed is no path
+            return self.lifecycle(name)
+        try:
+            booted = described.read(self.run / name)
+        except UserError:
+            if name not in self.plan.clusters:
+                raise
+            booted = None
+        if booted:
+            life = Lifecycle(self.plan, name, self.engine, booted)
+            if name not in self.plan.clusters or life.machines().runs():
+                return life
+        return self.lifecycle(name)
 
 
 def load_plan(recipes: Path, cache: Path) -> Plan:
@@ -225,6 +264,19 @@ def _has_verdict(graph: Graph, cluster: str, *_: object) -> bool:
 
 def _call(graph: Graph, cluster: str, what: str) -> None:
     getattr(graph.lifecycle(cluster), what)()
+
+
+def _stop(graph: Graph, name: str) -> None:
+    """End a cluster or a testbed, whatever is known of it."""
+    try:
+        life = graph.running(name)
+    except UserError:
+        from pipeline.hypervisor import namespace
+
+        if not namespace.stop(graph.run / name) and (graph.run / name / "container").exists():
+            raise  # it is on a machine that only its recipe names
+        return
+    life.stop()
 
 
 def _verify(graph: Graph, cluster: str) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ManifestError
+from pipeline.cluster import described
+from pipeline.description import Host
+from pipeline.errors import ClusterError, ManifestError, UserError
+from pipeline.hypervisor import namespace
 from pipeline.tasks import Graph
 from tests import debpackages
 from tests.boot import checkout
+from tests.hypervisor.samples import cluster
 
 WRONG = 'extends = "debian12"\n\nhead.cpus = 0\nhead.memory = 5\n'
+LOCAL = Host("local", "qemu", "private")
 
 
 @pytest.fixture
@@ -32,6 +38,16 @@ def doit(top: Path, *words: str) -> subprocess.CompletedProcess[str]:
                           timeout=120)
 
 
+def booted(top: Path, name: str) -> Path:
+    """The run folder of a cluster that seems to run: its first process is this one."""
+    run_dir = top / "artifacts" / "run" / name
+    run_dir.mkdir(parents=True)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (run_dir / "init.pid").write_text(f"{os.getpid()} {namespace._start_time(os.getpid())} {boot}\n")
+    described.write(run_dir, cluster(name), LOCAL)
+    return run_dir
+
+
 def test_a_broken_recipe_is_seen_in_the_list_and_told_by_its_task(top: Path) -> None:
     listed = doit(top, "list", "--all")
     mistake = "recipes/clusters/mine.toml:3: head.cpus: 0 is out of range; expected at least 1"
@@ -46,7 +62,8 @@ def test_a_broken_recipe_is_seen_in_the_list_and_told_by_its_task(top: Path) -> 
 
 
 @pytest.mark.parametrize("words", [("disk:mine/head",), ("image:mine",), ("why", "cluster:mine"),
-                                   ("why", "boot:mine"), ("ssh", "mine"), ("vm", "list", "mine")])
+                                   ("why", "boot:mine"), ("ssh", "mine"), ("inspect", "mine", "head"),
+                                   ("console", "mine"), ("vm", "list", "mine")])
 def test_whoever_names_what_is_broken_is_told_its_mistakes(top: Path, words: tuple[str, ...]) -> None:
     done = doit(top, *words)
     assert done.returncode != 0
@@ -59,7 +76,9 @@ def test_what_is_not_broken_goes_on_and_tells_it_in_one_line(top: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.count("mine.toml") == 1
     assert doit(top, "vm", "list").stdout == "no cluster runs\n"
-    assert "other: not running; " in doit(top, "status").stdout
+    told = doit(top, "status").stdout
+    assert "mine: not running; its recipe cannot be read: recipes/clusters/mine.toml:3: head.cpus" in told
+    assert "other: not running; " in told
 
 
 def test_names_that_doit_takes_for_something_else_are_told_all_the_same(top: Path) -> None:
@@ -75,6 +94,46 @@ def test_a_broken_recipe_is_told_at_each_run_and_until_it_is_mended(top: Path) -
         assert "mine_1.0_all.deb" in Graph(top).plan.broken["clusters/mine"]
     debpackages.make(top, "mine")  # of which no plan without the cluster knows
     assert Graph(top).plan.broken == {}
+
+
+def test_a_cluster_that_runs_is_what_was_booted_whatever_became_of_its_recipe(top: Path) -> None:
+    for name in ("mine", "other", "gone"):
+        booted(top, name)
+    graph = Graph(top)
+    assert graph.booted() == ["gone", "mine", "other"]
+    for name in graph.booted():
+        assert graph.running(name).cluster == cluster(name), name
+    (top / "artifacts/run/other/init.pid").unlink()  # it has ended: what counts is the recipe
+    assert graph.running("other").cluster.opkgs != ()
+    assert graph.lifecycle("other").cluster.opkgs != ()
+    (top / "artifacts/run/gone/init.pid").unlink()  # what is left of it can still be looked at
+    assert graph.running("gone").cluster == cluster("gone")
+
+
+def test_there_is_a_task_to_end_whatever_may_run(top: Path) -> None:
+    booted(top, "gone")
+    booted(top, "xenhost-away")
+    stops = {task["name"]: task["doc"] for task in Graph(top).stops()}
+    assert stops["gone"] == "end the cluster gone: machines, networks, daemons"
+    assert stops["mine"] == "end the cluster mine: machines, networks, daemons"
+    assert stops["xenhost-away"] == "end the testbed away, and all clusters on it"
+    assert set(stops) >= {"other", "debian12", "xenhost-debian12"}
+    assert doit(top, "stop:mine").returncode == 0  # nothing of it runs
+
+
+def test_words_that_are_typed_are_no_paths(top: Path) -> None:
+    booted(top, "gone")
+    for word in ("../run/gone", "gone/", ".", "..", ""):
+        with pytest.raises(UserError, match="there is no cluster"):
+            Graph(top).running(word)
+
+
+def test_a_description_of_another_version_is_told_where_nothing_else_is_known(top: Path) -> None:
+    for name in ("gone", "other"):
+        (booted(top, name) / "cluster.json").write_text('{"schema": 99, "cluster": {}}')
+    with pytest.raises(ClusterError, match=r"gone was booted by another version of this project: .*schema 99"):
+        Graph(top).running("gone")
+    assert Graph(top).running("other").cluster.opkgs != ()
 
 
 def test_mistakes_of_one_recipe_in_all_that_need_it_are_one_line(top: Path) -> None:
