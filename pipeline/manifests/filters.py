@@ -27,8 +27,8 @@ ARCHITECTURES = frozenset((
 ))
 #: Other names that OPKGs and distributions have for them, and the words with which they mean all.
 _SAME = {
-    "x86_64": "amd64", "x86-64": "amd64", "i486": "i386", "i586": "i386", "i686": "i386", "aarch64": "arm64",
-    "powerpc": "ppc", "ppc64le": "ppc64el", "all": "any", "noarch": "any",
+    "x86_64": "amd64", "x86-64": "amd64", "ia32": "i386", "i486": "i386", "i586": "i386", "i686": "i386",
+    "aarch64": "arm64", "powerpc": "ppc", "ppc64le": "ppc64el", "all": "any", "noarch": "any",
 }
 
 

@@ -1,7 +1,8 @@
 """Reads an OPKG's `config.xml`, whichever generation wrote it.
 
 Old files have quirks that are kept: a document type that points to a DTD (never fetched), names meant for people, no
-`config.xml` schema at all.  In generation 3, which is what this project writes, an unknown element is a mistake.
+`config.xml` schema at all.  In generation 3, which is what this project writes, an unknown element is a mistake; in
+older ones it is a warning, for their authors have long gone home.
 The parser knows the line of every element, and refuses entities: a recipe can't read other files or fill the memory.
 """
 
@@ -27,7 +28,6 @@ _LIMIT = 1 << 20
 _RELATIONS: tuple[Relation, ...] = get_args(Relation)
 _OPERATORS = (">=", "<=", ">", "<", "=")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
-_OPKG_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:-]*")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,99}")
 _SUMMARY = 67
@@ -53,6 +53,28 @@ _GRAMMAR: dict[str, tuple[str, ...]] = {
     "changelog": ("versionEntry",),
     "versionEntry": ("changelogEntry",),
     "changelogEntry": ("item",),
+}
+#: Generations 1 and 2, which nobody checked when they were written: what is acted upon, and what needs no acting.
+_OLD_GRAMMAR: dict[str, tuple[str, ...]] = {
+    "oscar": ("name", "version", "class", "summary", "description", "license", "copyright", "group", "url", "uri",
+              "vendor", "maintainer", "packager", "provides", "conflicts", "requires", "filter", "rpmlist",
+              "binary-package-list"),
+    "version": ("major", "minor", "subversion", "release", "epoch"),
+    **dict.fromkeys(("provides", "conflicts", "requires"), ("type", "name")),
+    "rpmlist": ("filter", "rpm"),
+    "binary-package-list": ("filter", "pkg"),
+    "filter": ("group", "architecture", "distribution"),
+    "filter.distribution": ("name", "version"),
+}
+_OLD_ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "filter": ("group", "distribution", "distribution_version", "architecture"),
+    **dict.fromkeys(("name", "rpm", "pkg"), ("rel", "version")),
+}
+#: Elements of theirs that said what is now said otherwise.
+_SPECIFIC = "there are no switcher tags and no tables of OSCAR's database here"
+_OLD_MEANINGS = {
+    "servicelist": "services are enabled by their packages, or by a script: systemctl enable",
+    **dict.fromkeys(("package", "package-specific-attributes", "switcher", "database_tables"), _SPECIFIC),
 }
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "author": ("cat",), "dist": ("rel", "version"), "pkg": ("rel", "version"), "versionEntry": ("version",),
@@ -162,12 +184,15 @@ class _Reader:
         generation = self._generation(root)
         if generation == 3:
             self._grammar(root, root.tag)
+        else:
+            self._old_grammar(root, root.tag)
         name = self.folder.name
         title = self._required(root, "name")
         if generation == 3 and title and title != name:
             self._wrong(root.first("name") or root, "name", f"{quoted(title)} differs from its folder {quoted(name)}")
-        if not _OPKG_NAME.fullmatch(name):
-            self._wrong(root, "name", f"the folder {quoted(name)} is no OPKG name; expected a-z, digits and + - .")
+        if not _NAME.fullmatch(name):
+            self._wrong(root, "name", f"the folder {quoted(name)} is no OPKG name; expected letters a-z, digits and "
+                                      "+ - . _")
         summary = self._required(root, "summary")
         if generation == 3 and len(summary) > _SUMMARY:
             self._wrong(root.first("summary") or root, "summary",
@@ -219,8 +244,12 @@ class _Reader:
         """Other OPKGs: generation 3 has `pkg` there, the older ones `type` and `name`."""
         found: list[Versioned] = []
         for element in root.all(relation):
-            if old:
-                names = [name for name in element.all("name") if element.value("type") in ("", "package")]
+            kind = element.value("type") if old else ""
+            if kind not in ("", "package"):
+                self._warn(element, relation, f"type {quoted(kind)} is not acted upon; expected package")
+                names = []
+            elif old:
+                names = list(element.all("name"))
             else:
                 names = list(element.all("pkg"))
                 for filters in element.all("filters"):
@@ -310,6 +339,26 @@ class _Reader:
         return meant
 
     # Generations 1 and 2.
+
+    def _old_grammar(self, element: _Element, where: str) -> None:
+        """Warn of what gets lost: elements, attributes and text that nothing is made of."""
+        allowed = _OLD_GRAMMAR.get(where[max(where.find("filter"), 0):], ())  # filters stand in several elements
+        for child in element.children if allowed else ():
+            below = child.tag if where == "oscar" else f"{where}.{child.tag}"
+            if child.tag in allowed:
+                self._old_grammar(child, below)
+            else:
+                known = _OLD_MEANINGS.get(child.tag, "")
+                text = f"not acted upon: {known or f'it is not known{did_you_mean(child.tag, allowed)}'}"
+                if not known or not any((one.field, one.text) == (below, text) for one in self.warnings):
+                    self._warn(child, below, text)
+        options = _OLD_ATTRIBUTES.get(element.tag, ())
+        for name in element.attributes:
+            if allowed and element.tag != "oscar" and name not in options:
+                self._warn(element, where, f"attribute {quoted(name)} is not acted upon: it is not known"
+                                           f"{did_you_mean(name, options)}")
+        if allowed and element.text:
+            self._warn(element, where, f"{quoted(element.text)} stands between elements and is not acted upon")
 
     def _old_version(self, root: _Element) -> str:
         """epoch:major.minor.subversion-release, of which only the first number must be there."""

@@ -135,6 +135,15 @@ def test_a_link_that_leads_nowhere_is_an_opkg_that_cannot_be_read(recipes: Write
     assert broken["opkgs/away"].startswith("opkgs/away")
 
 
+def test_old_opkgs_find_each_other_by_their_old_names(recipes: Writer) -> None:
+    old = "<oscar><name>Old</name><version><major>1</major></version><summary>old</summary><rpmlist/>{}</oscar>"
+    need = "<requires><type>package</type><name>{}</name></requires>"
+    folder = recipes({"opkgs/sync_files/config.xml": old.format(""), "opkgs/perl-Qt/config.xml": old.format(""),
+                      "opkgs/opium/config.xml": old.format(need.format("sync_files") + need.format("perl-Qt")),
+                      "clusters/c.toml": 'distro = "debian12"\nopkgs = ["opium"]'})
+    assert load(folder).cluster("c").opkgs == ("base", "sis", "sync_files", "perl-Qt", "opium")
+
+
 def test_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such folder"):
         load(tmp_path / "recipes")
