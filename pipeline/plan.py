@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pipeline.description import Cluster, Host
 from pipeline.errors import ManifestError
-from pipeline.manifests import opkg, opkgfolder
+from pipeline.manifests import kept, opkg, opkgfolder
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.step import Parent, Plan, Step, disk_role
@@ -262,7 +262,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
         steps.append(Step(
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
             params={"packages": [Path(path).name for path in local]},
-            files=tuple((path, opkgfolder.digest(Path(path))) for path in local),
+            files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
             parents=tuple(stack), tools=_LAYER_TOOLS))
         stack.append(Parent("layer", f"localpackages:{name}"))
     files: dict[str, str] = {}

@@ -32,11 +32,11 @@ class Parent:
 class Step:
     """One artifact.
 
-    `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/,
-    SHA-256).  `ships` are files and folders below pipeline/ that it reads besides its own source.  `tools` are the
-    host programs whose versions matter to the output.  Only `network` steps can reach the network, and what they
-    bring is checked against a SHA-256 or a signature; of a `snapshot` nobody knows before what it will be, and taken
-    again it may be another.
+    `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/, what is
+    kept of it as `manifests.kept` says).  `ships` are files and folders below pipeline/ that it reads besides its own
+    source.  `tools` are the host programs whose versions matter to the output.  Only `network` steps can reach the
+    network, and what they bring is checked against a SHA-256 or a signature; of a `snapshot` nobody knows before what
+    it will be, and taken again it may be another.
     """
 
     kind: str

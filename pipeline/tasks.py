@@ -21,6 +21,7 @@ from pipeline import checkout, events
 from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
+from pipeline.manifests import kept
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
 from pipeline.step import Plan
@@ -239,8 +240,8 @@ def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signatur
     """Signatures of all that a plan is made from: the recipes, the modules that plan, and what lies elsewhere."""
 
     def is_read(link: Path) -> bool:
-        """In an OPKG's files a link is one of the root to be: what it leads to here is nothing of ours."""
-        return link.relative_to(recipes).parts[2:3] != ("files",)
+        """A link in a root to be is one of that root: what it leads to here is nothing of ours."""
+        return not kept.in_root(str(link.relative_to(recipes)))
 
     modules = [item for item in below(Path(__file__).resolve().parent) if not item[0].endswith((".pyc", "__pycache__"))]
     return [(sys.version, ()), *modules, *below(recipes, is_read), *((path, signature_of(path)) for path in others)]

@@ -329,6 +329,17 @@ def test_links_of_a_root_to_be_are_not_followed(remembered: Remembered) -> None:
     assert not [path for path, _ in tasks._signature(remembered.recipes, ()) if "/srv/all/" in path]
 
 
+def test_a_side_s_files_that_are_a_link_are_watched_behind_it(remembered: Remembered, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (remembered.recipes / "shared").symlink_to(shared)
+    (remembered.recipes / "opkgs/ntpconfig/files").mkdir()
+    (remembered.recipes / "opkgs/ntpconfig/files/common").symlink_to("../../../shared")
+    first = remembered.opkgs()
+    (shared / "conf").write_text("x")
+    assert remembered.opkgs().keys() - first.keys() == {"opkgs/ntpconfig/files/common/conf"}
+
+
 def test_links_in_a_circle_have_an_end(remembered: Remembered) -> None:
     (remembered.recipes / "opkgs/more").symlink_to("..")
     signed = tasks._signature(remembered.recipes, ())

@@ -37,6 +37,7 @@ from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
+from pipeline.manifests.opkg import has_script
 from pipeline.report.model import Phase
 from pipeline.ssh import ClusterShell
 from pipeline.step import Plan, Step, disk_role
@@ -292,7 +293,7 @@ class Lifecycle:
     def _opkg_phase(self, phase: OpkgPhase) -> None:
         """Run a phase of the OPKGs on the head node, for those that have a script for it."""
         present = {path for path, _ in self.plan.steps[f"opkgs:{self.cluster.name}/head"].files}
-        wanted = [opkg for opkg in self.cluster.opkgs if f"opkgs/{opkg}/scripts/{phase}" in present]
+        wanted = [opkg for opkg in self.cluster.opkgs if has_script(phase, opkg, present)]
         if wanted:
             run_phase(phase, wanted, self.cluster.head.name, self.shell(), self.record,
                       patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))

@@ -107,12 +107,12 @@ def quoted(value: Any) -> str:
     return printable(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
 
 
-def nearest(word: object, options: Iterable[str]) -> str | None:
-    """The option that was probably meant by `word`."""
+def nearest(word: object, options: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The option that was probably meant by `word`; they must be that much alike, from 0 to 1."""
     if not isinstance(word, str):
         return None
     known = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(word[:200].lower(), known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:200].lower(), known, n=1, cutoff=likeness)
     return known[close[0]] if close else None
 
 

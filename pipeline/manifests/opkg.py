@@ -8,7 +8,7 @@ one filter must all fit, and of several filters one must fit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -36,6 +36,13 @@ PHASES: Mapping[str, tuple[str, ...]] = {
     "api-pre-uninstall": (),
     "api-post-uninstall": (),
 }
+
+#: Phases whose scripts run on the head node while the cluster comes up, and the tests that run there afterwards.
+HEAD_UP_PHASES = ("api-post-clientdef", "api-post-deploy")
+TESTS = ("test_root", "test_user")
+
+#: Phases at which nothing is run here, though a script may expect it; packages are never taken out of a cluster again.
+NEVER_RUN = frozenset(("api-pre-install", "api-pre-configure", "api-post-configure", "api-post-image"))
 
 #: The phases that run on compute nodes; all others run on the head node.
 CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
@@ -141,6 +148,11 @@ class Opkg:
     def is_for(self, target: Target) -> bool:
         """Whether the OPKG as a whole is meant for that distribution."""
         return not self.filters or any(item.fits(target) for item in self.filters)
+
+
+def has_script(phase: str, opkg: str, files: Container[str]) -> bool:
+    """Whether files (paths below the folder of all recipes) have a script for a phase, by whichever of its names."""
+    return any(f"opkgs/{opkg}/scripts/{name}" in files for name in (phase, *PHASES[phase]))
 
 
 def packages(opkg: Opkg, side: Side, target: Target) -> list[str]:
