@@ -21,7 +21,6 @@ from pipeline import checkout, events
 from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
-from pipeline.manifests import kept
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
 from pipeline.step import Plan
@@ -241,6 +240,8 @@ def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signatur
 
     def is_read(link: Path) -> bool:
         """A link in a root to be is one of that root: what it leads to here is nothing of ours."""
+        from pipeline.manifests import kept
+
         return not kept.in_root(str(link.relative_to(recipes)))
 
     modules = [item for item in below(Path(__file__).resolve().parent) if not item[0].endswith((".pyc", "__pycache__"))]

@@ -142,8 +142,9 @@ class Run(DoitRun):
             _show(error, as_json=params["json"])
             return 1
         except InvalidCommand as error:
-            _show(self._unknown(error), as_json=params["json"])
-            return 3
+            unknown = self._unknown(error)
+            _show(unknown, as_json=params["json"])
+            return 1 if isinstance(unknown, ManifestError) else 3
         except _Interrupted as interrupt:
             left = self._watch.end()
             _show(UserError(
