@@ -22,6 +22,7 @@ DOIT_CONFIG = graph.config
 def task_index():
     """package indexes of a distribution, signatures checked"""
     yield from graph.steps("index")
+    yield from graph.broken("distros")
 
 
 def task_lock():
@@ -85,6 +86,7 @@ def task_bootloader():
 def task_netboot():
     """installer kernel and ramdisk, independent of the target distribution"""
     yield from graph.steps("netboot")
+    yield from graph.broken("netboot")
 
 
 def task_headnode():
@@ -123,6 +125,7 @@ def task_vmconfig():
 def task_xenhost():
     """VM containers that run Xen: the testbed, started, or another one, asked"""
     yield from graph.xenhosts()
+    yield from graph.broken("hosts")
 
 
 def task_boot():
@@ -148,6 +151,7 @@ def task_verify():
 def task_cluster():
     """build, boot, install and verify a cluster, and leave it running"""
     yield from graph.clusters()
+    yield from graph.broken("clusters")
 
 
 def task_stop():

@@ -10,6 +10,7 @@ and nothing is looked up on the host's file system once that is out of reach.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import socket
@@ -19,6 +20,9 @@ from typing import Any
 
 #: The environment variable that says what to do; the command does not see it.
 PLAN = "XEN_OSCAR_SANDBOX"
+
+#: What stands in the output of a command that has not even begun.
+NOT_STARTED = "it cannot be started"
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -115,6 +119,32 @@ def _give_up_power() -> None:
             raise _error("prctl")
 
 
+def _why_not(path: str, error: OSError) -> str:
+    """Why a file that may well be there cannot be started: what the kernel says is short, and "No such file" often
+    is about another one."""
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(4096)
+            mode = os.fstat(file.fileno()).st_mode
+    except IsADirectoryError:
+        return "it is a folder"
+    except OSError:
+        return str(error.strerror)
+    first = beginning.partition(b"\n")[0]
+    if error.errno == errno.ENOENT:
+        if first.startswith(b"#!") and first.endswith(b"\r"):
+            return "its first line ends in CR LF, as on Windows"
+        if first.startswith(b"#!"):
+            return f"its interpreter {' '.join(os.fsdecode(first[2:]).split()[:1])} is not there"
+        return "the program that loads its shared libraries is not there"
+    if error.errno == errno.ENOEXEC:
+        return ("it is a program for another kind of machine" if beginning.startswith(b"\x7fELF") else
+                "it is no program, and no script whose first line names an interpreter")
+    if error.errno == errno.EACCES and not mode & 0o111:
+        return "it is not executable"
+    return str(error.strerror)
+
+
 def main(plan: dict[str, Any]) -> int:
     """Run `plan`'s command; its exit status, 128 + signal like a shell's."""
     root = plan["root"]
@@ -133,7 +163,7 @@ def main(plan: dict[str, Any]) -> int:
             os.chdir(plan["cwd"])
             os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
         except OSError as error:
-            os.write(2, f"{plan['argv'][0]}: {error.strerror}\n".encode())
+            os.write(2, f"{plan['argv'][0]}: {NOT_STARTED}: {_why_not(plan['argv'][0], error)}\n".encode())
         os._exit(127)
     while True:
         pid, status = os.wait()

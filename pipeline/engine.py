@@ -142,9 +142,9 @@ class Engine:
 
     def _require_unchanged(self, step: Step, ingredients: Mapping[str, Any]) -> None:
         """Raise if somebody edited what the builder reads, or the builder, while it ran: the key is not for that."""
-        from pipeline.manifests import opkgfolder
+        from pipeline.manifests import kept
 
-        changed = [name for name, digest in step.files if opkgfolder.digest(self.recipes / name) != digest]
+        changed = [name for name, digest in step.files if str(kept.of(self.recipes, name)) != digest]
         now = Keys(self.steps, self.store).ingredients(step)
         if now is None or now["source"] != ingredients["source"]:
             changed.append("the builder")

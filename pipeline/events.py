@@ -63,7 +63,14 @@ class Note:
     text: str
 
 
-Event = Reason | Progress | Phase | Outcome | Note
+@dataclass(frozen=True)
+class Warning:
+    """Something in the recipes that is probably not what its author wants: where it is, and why."""
+
+    text: str
+
+
+Event = Reason | Progress | Phase | Outcome | Note | Warning
 Subscriber = Callable[[Event], None]
 
 _lock = threading.Lock()
@@ -95,6 +102,11 @@ def outcome(task: str, result: Result, seconds: float = 0.0, size_bytes: int = 0
 def note(text: str) -> None:
     """Tell something about the whole run."""
     publish(Note(text))
+
+
+def warning(text: str) -> None:
+    """Tell a mistake that stops nothing."""
+    publish(Warning(text))
 
 
 def publish(event: Event) -> None:

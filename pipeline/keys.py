@@ -212,7 +212,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for what in ("files", "tools", "params"):
         before, after = old.get(what, {}), new[what]
         for name in sorted({*before, *after}):
-            if before.get(name) != after.get(name):
+            if canonical(before.get(name)) != canonical(after.get(name)):  # what was read back has lists for tuples
                 verb = "is new" if name not in before else "is gone" if name not in after else "changed"
                 label = {"files": "", "tools": "tool ", "params": "parameter "}[what]
                 found.append(f"{label}{name} {verb}")

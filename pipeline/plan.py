@@ -14,15 +14,16 @@ built, run or asked of the network here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.description import Cluster, Host
-from pipeline.manifests import opkg, opkgfolder
+from pipeline.errors import ManifestError
+from pipeline.manifests import kept, opkg, opkgfolder
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
-from pipeline.step import Parent, Plan, Step
+from pipeline.step import Parent, Plan, Step, disk_role
 
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
@@ -37,26 +38,49 @@ _OPKG_SIDE: dict[Side, Literal["server", "client"]] = {"head": "server", "comput
 
 
 def make(recipes: Recipes) -> Plan:
-    """The plan for everything in the recipes."""
+    """The plan for everything in the recipes that can be made; a mistake stops only what needs that recipe."""
     plan = Plan()
-    recipes.check()
-    for name in recipes.names("netboot"):
-        _add(plan, _netboot_steps(recipes, name))
-    for name in recipes.names("distros"):
-        _add(plan, _distro_steps(recipes.distro(name)))
-    for name in recipes.names("hosts"):
-        plan.hosts[name] = recipes.host(name).describe()
-    for name in recipes.names("clusters"):
-        description = recipes.describe(name)
-        plan.clusters[name] = description
-        plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
-        _add(plan, _cluster_steps(recipes, name, description))
+    for kind, add in _KINDS.items():
+        for name in recipes.names(kind):
+            try:
+                add(plan, recipes, name)
+            except ManifestError as error:
+                plan.broken[f"{kind}/{name}"] = error.message
+    plan.warnings.extend(map(str, recipes.warnings()))
     return plan
 
 
+def _add_netboot(plan: Plan, recipes: Recipes, name: str) -> None:
+    _add(plan, _netboot_steps(recipes, name))
+
+
+def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
+    _add(plan, _distro_steps(recipes.distro(name)))
+
+
+def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
+    plan.hosts[name] = recipes.host(name).describe()
+
+
+def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:
+    recipes.opkg(name)  # it is part of clusters; but one that none of them names is told if it is broken
+
+
+def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
+    description = recipes.describe(name)
+    plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
+    _add(plan, _cluster_steps(recipes, name, description))
+    plan.clusters[name] = description
+
+
+#: What a recipe of each kind adds to the plan.
+_KINDS: dict[str, Callable[[Plan, Recipes, str], None]] = {
+    "netboot": _add_netboot, "distros": _add_distro, "hosts": _add_host, "opkgs": _add_opkg, "clusters": _add_cluster,
+}
+
+
 def _add(plan: Plan, steps: Iterable[Step]) -> None:
-    for step in steps:
-        plan.steps[step.task] = step
+    plan.steps.update({step.task: step for step in steps})
 
 
 def _index(distro: Distro) -> Step:
@@ -188,7 +212,7 @@ def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
     steps.append(Step(
         "verify", name, f"verdict on the running cluster {name}", "pipeline.checks.verify:verify",
         parents=(Parent("image", f"image:{name}"), Parent("vmconfig", f"vmconfig:{name}"),
-                 *(Parent(machine.name, f"disk:{name}/{machine.name}") for machine in cluster.machines),
+                 *(Parent(disk_role(machine.name), f"disk:{name}/{machine.name}") for machine in cluster.machines),
                  *_on_xen(cluster, host)),
         ships=("checks",)))
     return steps
@@ -208,8 +232,7 @@ def _on_xen(cluster: Cluster, host: Host) -> list[Parent]:
 
 def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]:
     """The xl that a cluster's configurations are checked with: its own distribution's, its host's, or any."""
-    others = [host.distro, *recipes.names("distros")]
-    candidates = [distro, *(recipes.distro(name) for name in others if name)]
+    candidates = [distro, *([recipes.distro(host.distro)] if host.distro else []), *recipes.distros()]
     found = next((one.name for one in candidates if one.packages.xl), "")
     return (Parent("toolroot", f"xltools:{found}"),) if found else ()
 
@@ -239,7 +262,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
         steps.append(Step(
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
             params={"packages": [Path(path).name for path in local]},
-            files=tuple((path, opkgfolder.digest(Path(path))) for path in local),
+            files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
             parents=tuple(stack), tools=_LAYER_TOOLS))
         stack.append(Parent("layer", f"localpackages:{name}"))
     files: dict[str, str] = {}

@@ -73,6 +73,8 @@ class Reporter:
             match event:
                 case events.Note(text):
                     self._view.note(text)
+                case events.Warning(text):
+                    self._view.warning(text)
                 case events.Reason(task, text):
                     self._reasons[task] = text
                     if task in self._activities:

@@ -14,6 +14,11 @@ from typing import Any
 from pipeline.description import Cluster, Host
 
 
+def disk_role(machine: str) -> str:
+    """The role of a machine's disk in a cluster: a machine may be called like any other artifact of it, as `image`."""
+    return f"disk/{machine}"
+
+
 @dataclass(frozen=True)
 class Parent:
     """An input: the output of another step.  `role` is the builder's name for it; `part` one file of it, "" = all."""
@@ -27,11 +32,11 @@ class Parent:
 class Step:
     """One artifact.
 
-    `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/,
-    SHA-256).  `ships` are files and folders below pipeline/ that it reads besides its own source.  `tools` are the
-    host programs whose versions matter to the output.  Only `network` steps can reach the network, and what they
-    bring is checked against a SHA-256 or a signature; of a `snapshot` nobody knows before what it will be, and taken
-    again it may be another.
+    `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/, what is
+    kept of it as `manifests.kept` says).  `ships` are files and folders below pipeline/ that it reads besides its own
+    source.  `tools` are the host programs whose versions matter to the output.  Only `network` steps can reach the
+    network, and what they bring is checked against a SHA-256 or a signature; of a `snapshot` nobody knows before what
+    it will be, and taken again it may be another.
     """
 
     kind: str
@@ -57,12 +62,35 @@ class Plan:
     """All steps by task name, every cluster as it will be, and the VM containers.
 
     `reads` are the paths outside of the recipes that were looked at to make it, as they were given.
+    `warnings` are mistakes in the recipes that stop nothing.  They are part of the plan, so that a run that only
+    remembers its plan tells them as well.  `broken` are the recipes of which nothing can be made: "clusters/mine" or
+    "opkgs/mine" -> all their mistakes, one a line; what needs such a recipe is broken too, by the same mistakes.
     """
 
     steps: dict[str, Step] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def told(self) -> list[str]:
+        """What is wrong with the recipes, for everybody who runs anything: a line for each fault and each warning."""
+        by_fault: dict[str, list[str]] = {}
+        for recipe, mistakes in self.broken.items():
+            by_fault.setdefault(mistakes, []).append(recipe)
+        faults = []
+        for mistakes, recipes in by_fault.items():
+            first, *others = mistakes.splitlines()
+            more = f"{len(others) + 1} mistakes; " if others else ""
+            faults.append(f"{first} ({more}so nothing is made of {', '.join(recipes)})")
+        return [*faults, *self.warnings]
+
+    def fault(self, task: str) -> str:
+        """The mistakes for which there is no task of that name, or ""."""
+        name = task.partition(":")[2].partition("/")[0]
+        return next((mistakes for recipe, mistakes in self.broken.items()
+                     if recipe in (f"clusters/{name}", f"distros/{name}", f"netboot/{name}", f"hosts/{name}")), "")
 
     def artifacts_of(self, cluster: str) -> dict[str, str]:
         """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkout
+from pipeline import checkout, events
 from pipeline.engine import Engine
-from pipeline.errors import UserError
+from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from pipeline.cluster.lifecycle import Lifecycle
 
 Task = dict[str, Any]
+
+_LINE = "\n"
+#: What of a file's name can be a task's: doit takes `=` for something else, and `*` for any.
+_TASK_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+#: What the run folder of a testbed is called, before its host's name.
+_TESTBED = "xenhost-"
 
 
 class Graph:
@@ -42,11 +50,14 @@ class Graph:
         own = checkout.own_folder(top, self.artifacts)
         self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")
         self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
+        for text in self.plan.told():
+            events.warning(text)
 
     @property
     def config(self) -> dict[str, Any]:
         """doit's settings: two tasks at once, in threads (each works in a process of its own), nothing on disk."""
-        return {"default_tasks": ["cluster:debian12"] if "debian12" in self.plan.clusters else [],
+        there = "debian12" in self.plan.clusters or "clusters/debian12" in self.plan.broken
+        return {"default_tasks": ["cluster:debian12"] if there else [],
                 "num_process": 2, "par_type": "thread", "backend": "memory", "verbosity": 2}
 
     def steps(self, kind: str) -> Iterator[Task]:
@@ -60,6 +71,18 @@ class Graph:
                     "uptodate": [(_up_to_date, [self.engine, step.task])],
                     "task_dep": list(dict.fromkeys(parent.task for parent in step.parents)),
                     "clean": [(self.engine.forget, [step.task])],
+                }
+
+    def broken(self, kind: str) -> Iterator[Task]:
+        """A task for each recipe of that kind that has mistakes: it can be seen and named, and tells them all."""
+        for recipe, mistakes in self.plan.broken.items():
+            folder, _, name = recipe.partition("/")
+            if folder == kind and _TASK_NAME.fullmatch(name):
+                yield {
+                    "name": name,
+                    "doc": f"cannot be made: {mistakes.partition(_LINE)[0]}",
+                    "actions": [(_refuse, [mistakes])],
+                    "meta": {"broken": mistakes},
                 }
 
     def machines(self, phase: Phase, doc: str, after: str = "") -> Iterator[Task]:
@@ -116,28 +139,66 @@ class Graph:
             }
 
     def stops(self) -> Iterator[Task]:
-        """End clusters; nothing of them goes on running."""
-        for name in self.plan.clusters:
-            yield {
-                "name": name,
-                "doc": f"end the cluster {name}: machines, networks, daemons",
-                "actions": [(_call, [self, name, "stop"])],
-            }
-        for name, host in self.plan.hosts.items():
-            if host.connection == "testbed":
-                yield {
-                    "name": f"xenhost-{name}",
-                    "doc": f"end the testbed {name}, and all clusters on it",
-                    "actions": [(_xenhost, [self, name, "stop"])],
-                }
+        """End clusters; nothing of them goes on running.  What runs can be ended whatever has become of its recipe."""
+        testbeds = [f"{_TESTBED}{name}" for name, host in self.plan.hosts.items() if host.connection == "testbed"]
+        for name in dict.fromkeys([*self.known(), *testbeds, *self._marked()]):
+            what = f"testbed {name.removeprefix(_TESTBED)}, and all clusters on it" if name.startswith(_TESTBED) else (
+                f"cluster {name}: machines, networks, daemons")
+            yield {"name": name, "doc": f"end the {what}", "actions": [(_stop, [self, name])]}
+
+    # --- clusters one by one
+
+    @property
+    def run(self) -> Path:
+        """Where clusters and testbeds that run have their folders."""
+        return self.engine.own / "run"
+
+    def booted(self) -> list[str]:
+        """The clusters that may be running: they have been booted, and nobody has stopped them since."""
+        return [name for name in self._marked() if not name.startswith(_TESTBED)]
+
+    def known(self) -> list[str]:
+        """Every cluster that has a recipe, be it a broken one, or may be running without."""
+        broken = [recipe.partition("/")[2] for recipe in self.plan.broken if recipe.startswith("clusters/")]
+        return sorted({*self.plan.clusters, *filter(_TASK_NAME.fullmatch, broken), *self.booted()})
+
+    def _marked(self) -> list[str]:
+        """The run folders of clusters and testbeds that may be running."""
+        marks = [*self.run.glob("*/init.pid"), *self.run.glob("*/container")]
+        return sorted({mark.parent.name for mark in marks if _TASK_NAME.fullmatch(mark.parent.name)})
 
     def lifecycle(self, name: str) -> Lifecycle:
-        """The running side of one cluster."""
+        """One cluster as its recipe says."""
         from pipeline.cluster.lifecycle import Lifecycle
 
         if name not in self.plan.clusters:
-            raise UserError(f"there is no cluster {name!r}", hint=f"there are: {', '.join(sorted(self.plan.clusters))}")
+            raise self.unknown(name)
         return Lifecycle(self.plan, name, self.engine)
+
+    def unknown(self, cluster: str) -> UserError:
+        """The error for a cluster of which nothing can be made."""
+        if f"clusters/{cluster}" in self.plan.broken:
+            return ManifestError(self.plan.broken[f"clusters/{cluster}"])
+        return UserError(f"there is no cluster {cluster!r}", hint=f"there are: {', '.join(self.known())}")
+
+    def running(self, name: str) -> Lifecycle:
+        """One cluster as it was booted, if it runs or there is no recipe to read; else as its recipe says."""
+        from pipeline.cluster import described
+        from pipeline.cluster.lifecycle import Lifecycle
+
+        if name not in {folder.name for folder in self.run.glob("*")}:  # a word that was typed is no path
+            return self.lifecycle(name)
+        try:
+            booted = described.read(self.run / name)
+        except UserError:
+            if name not in self.plan.clusters:
+                raise
+            booted = None
+        if booted:
+            life = Lifecycle(self.plan, name, self.engine, booted)
+            if name not in self.plan.clusters or life.machines().runs():
+                return life
+        return self.lifecycle(name)
 
 
 def load_plan(recipes: Path, cache: Path) -> Plan:
@@ -156,7 +217,8 @@ def load_plan(recipes: Path, cache: Path) -> Plan:
     plan = planning.make(load(recipes))
     signed = _signature(recipes, plan.reads)
     # edited meanwhile, or so shortly before that it could not be seen if it were edited again: not worth remembering
-    if before == signed[: len(before)] and is_settled((number for _, number in signed), began):
+    settled = before == signed[: len(before)] and is_settled((number for _, number in signed), began)
+    if settled and not plan.broken:  # which may be mended in a place that a plan without that recipe does not read
         with contextlib.suppress(OSError):  # somebody else's folder: then planning takes its time
             write_whole(cache, pickle.dumps((signed, plan)), mode=0o600)
     return plan
@@ -177,11 +239,17 @@ def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signatur
     """Signatures of all that a plan is made from: the recipes, the modules that plan, and what lies elsewhere."""
 
     def is_read(link: Path) -> bool:
-        """In an OPKG's files a link is one of the root to be: what it leads to here is nothing of ours."""
-        return link.relative_to(recipes).parts[2:3] != ("files",)
+        """A link in a root to be is one of that root: what it leads to here is nothing of ours."""
+        from pipeline.manifests import kept
+
+        return not kept.in_root(str(link.relative_to(recipes)))
 
     modules = [item for item in below(Path(__file__).resolve().parent) if not item[0].endswith((".pyc", "__pycache__"))]
     return [(sys.version, ()), *modules, *below(recipes, is_read), *((path, signature_of(path)) for path in others)]
+
+
+def _refuse(mistakes: str) -> None:
+    raise ManifestError(mistakes)
 
 
 def _up_to_date(engine: Engine, task: str, *_: object) -> bool:
@@ -198,6 +266,19 @@ def _has_verdict(graph: Graph, cluster: str, *_: object) -> bool:
 
 def _call(graph: Graph, cluster: str, what: str) -> None:
     getattr(graph.lifecycle(cluster), what)()
+
+
+def _stop(graph: Graph, name: str) -> None:
+    """End a cluster or a testbed, whatever is known of it."""
+    try:
+        life = graph.running(name)
+    except UserError:
+        from pipeline.hypervisor import namespace
+
+        if not namespace.stop(graph.run / name) and (graph.run / name / "container").exists():
+            raise  # it is on a machine that only its recipe names
+        return
+    life.stop()
 
 
 def _verify(graph: Graph, cluster: str) -> None:

@@ -97,6 +97,8 @@ class View(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def warning(self, text: str) -> None: ...
+
     def started(self, activity: Activity, summary: Summary) -> None: ...
 
     def reason(self, activity: Activity) -> None: ...
@@ -133,6 +135,9 @@ class PlainView:
 
     def note(self, text: str) -> None:
         self._write(text if "\n" in text else f"note: {text}")
+
+    def warning(self, text: str) -> None:
+        self._write(f"warning: {text}")
 
     def started(self, activity: Activity, summary: Summary) -> None:
         self._shown[activity.task] = time.monotonic()
@@ -185,6 +190,9 @@ class JsonView:
 
     def note(self, text: str) -> None:
         self._write("note", text=text)
+
+    def warning(self, text: str) -> None:
+        self._write("warning", text=text)
 
     def started(self, activity: Activity, summary: Summary) -> None:
         self._write("started", task=activity.task)
@@ -244,6 +252,9 @@ class TerminalView:
 
     def note(self, text: str) -> None:
         self._print(text)
+
+    def warning(self, text: str) -> None:
+        self._print(f"warning: {text}", "yellow")
 
     def started(self, activity: Activity, summary: Summary) -> None:
         self._activities[activity.task] = activity

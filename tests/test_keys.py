@@ -88,6 +88,13 @@ def test_why_names_what_changed(tmp_path: Path) -> None:
     assert keys(tmp_path, changed).why(changed) == "opkgs/c3/config.xml is new; parameter suite changed"
 
 
+def test_why_does_not_name_what_only_json_has_changed(tmp_path: Path) -> None:
+    step = replace(BASE, params={"suite": "bookworm", "nodes": ({"name": "node1", "cards": ("eth0",)},)})
+    build(keys(tmp_path, step), step, "tree")
+    changed = replace(step, params={**step.params, "suite": "trixie"})
+    assert keys(tmp_path, changed).why(changed) == "parameter suite changed"
+
+
 def test_tool_versions_are_remembered_between_runs(tmp_path: Path) -> None:
     step = replace(BASE, tools=("tar",))
     first = keys(tmp_path, step)

@@ -15,6 +15,7 @@ from pipeline import plan as planning
 from pipeline import tasks
 from pipeline.manifests.recipes import load
 from pipeline.step import Plan
+from pipeline.store import Store
 from pipeline.tasks import load_plan
 from tests import debpackages
 
@@ -99,6 +100,69 @@ def test_one_more_node_asks_for_one_more_disk(plan: Plan, recipes: Path) -> None
     assert not after & {"lock:debian12/head", "packages:debian12/compute", "disk:debian12/node1", "root:debian12"}
 
 
+def spoil(recipes: Path, path: str, text: str) -> None:
+    (recipes / path).parent.mkdir(parents=True, exist_ok=True)
+    (recipes / path).write_text(text)
+
+
+@pytest.mark.parametrize(("path", "text", "broken"), [
+    ("clusters/mine.toml", "x = 1", ["clusters/mine"]),
+    ("distros/mine.toml", "x = 1", ["distros/mine"]),
+    ("hosts/mine.toml", 'kind = "xen"', ["hosts/mine"]),
+    ("netboot/mips.toml", "", ["netboot/mips"]),
+    ("opkgs/mine/config.xml", "<oscar>", ["opkgs/mine"]),
+    ("opkgs/mine/scripts/server-post-install", "echo", ["opkgs/mine"]),
+])
+def test_what_is_broken_and_not_needed_changes_nothing_else(plan: Plan, recipes: Path, path: str, text: str,
+                                                            broken: list[str]) -> None:
+    spoil(recipes, path, text)
+    found = planning.make(load(recipes))
+    assert list(found.broken) == broken
+    assert (found.steps, found.clusters, found.hosts) == (plan.steps, plan.clusters, plan.hosts)
+
+
+@pytest.mark.parametrize(("path", "text", "broken"), [
+    ("distros/debian13.toml", "x = 1", ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13",
+                                        "distros/debian13", "netboot/amd64"]),  # the installer is made of it
+    ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
+    ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
+    ("opkgs/core/config.xml", "<oscar><class>core</class>", ["clusters/debian12", "clusters/debian12-xen",
+                                                             "clusters/debian13", "opkgs/core"]),
+])
+def test_what_is_broken_takes_what_needs_it_along_by_the_same_mistakes(recipes: Path, path: str, text: str,
+                                                                       broken: list[str]) -> None:
+    spoil(recipes, path, text)
+    found = planning.make(load(recipes))
+    assert sorted(found.broken) == broken
+    assert len(set(found.broken.values())) == 1
+    assert path in found.broken[broken[0]]
+    assert len(found.told()) == 1
+
+
+def test_a_testbed_needs_a_distribution_that_can_be_one(recipes: Path) -> None:
+    host = recipes / "hosts/debian12.toml"
+    host.write_text(host.read_text().replace('"debian12"', '"debian13"'))
+    assert 'distro: "debian13" has no packages.dom0' in planning.make(load(recipes)).broken["hosts/debian12"]
+
+
+def test_no_two_tasks_have_the_same_link(recipes: Path) -> None:
+    for name in ("amd64", "image", "lock", "packages", "head", "dom0-debian12", "netboot-amd64"):
+        (recipes / f"clusters/{name}.toml").write_text('extends = "debian12"\n')
+    store, steps = Store(recipes.parent), planning.make(load(recipes)).steps
+    assert len({store.link_path(task) for task in steps}) == len(steps)
+
+
+@pytest.mark.parametrize("name", ["image", "vmconfig", "kernel", "xenconfig", "dom0", "disk"])
+def test_a_machine_may_be_called_like_an_artifact(plan: Plan, recipes: Path, name: str) -> None:
+    (recipes / "clusters/mine.toml").write_text(f'extends = "debian12-xen"\nhead.name = "{name}"\n')
+    found = planning.make(load(recipes))
+    usual = {task.replace("debian12-xen", "mine").replace("/head", f"/{name}")
+             for task in plan.artifacts_of("debian12-xen").values()}
+    assert set(found.artifacts_of("mine").values()) == usual | {f"disk:mine/{name}"}
+    assert found.artifacts_of("mine")[f"disk/{name}"] == f"disk:mine/{name}"
+    assert found.artifacts_of("mine")["image"] == "image:mine"
+
+
 def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path) -> None:
     debpackages.make(recipes / "clusters", "mine")
     (recipes / "clusters/mine.toml").write_text('extends = "debian12"\n[packages]\nhead = ["mine_1.0_all.deb"]\n')
@@ -106,6 +170,17 @@ def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path)
     layers = [parent.task for parent in after.steps["opkgs:mine/head"].parents]
     assert layers == ["root:debian12", "initrd:debian12", "packages:mine/head", "localpackages:mine/head"]
     assert "localpackages:mine/compute" not in after.steps
+
+
+def test_warnings_are_told_by_the_remembered_plan_too(recipes: Path, tmp_path: Path) -> None:
+    config = recipes / "opkgs/ganglia/config.xml"
+    config.write_text(config.read_text().replace(
+        "<clientDeps>", "<clientDeps>\n<requires><filters><arch>amd46</arch></filters><pkg>tree</pkg></requires>"))
+    line = config.read_text().splitlines().index("  <clientDeps>") + 2
+    first, again = (load_plan(recipes, tmp_path / "plan.pickle") for _ in range(2))
+    assert again.warnings == first.warnings
+    assert len(first.warnings) == 1
+    assert first.warnings[0].startswith(f'{config}:{line}: filters.arch: "amd46" is no architecture')
 
 
 # --- the remembered plan
@@ -252,6 +327,17 @@ def test_links_of_a_root_to_be_are_not_followed(remembered: Remembered) -> None:
     (folder / "up").symlink_to("..")
     remembered.plan()
     assert not [path for path, _ in tasks._signature(remembered.recipes, ()) if "/srv/all/" in path]
+
+
+def test_a_side_s_files_that_are_a_link_are_watched_behind_it(remembered: Remembered, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (remembered.recipes / "shared").symlink_to(shared)
+    (remembered.recipes / "opkgs/ntpconfig/files").mkdir()
+    (remembered.recipes / "opkgs/ntpconfig/files/common").symlink_to("../../../shared")
+    first = remembered.opkgs()
+    (shared / "conf").write_text("x")
+    assert remembered.opkgs().keys() - first.keys() == {"opkgs/ntpconfig/files/common/conf"}
 
 
 def test_links_in_a_circle_have_an_end(remembered: Remembered) -> None:

@@ -33,6 +33,8 @@ from pipeline.errors import BuildError
 from pipeline.run import run
 
 DOIT_CONFIG = {"num_process": 2}
+if Path("warned").exists():
+    events.warning(Path("warned").read_text())
 
 def build(name):
     events.reason(name, "the lock changed")
@@ -146,6 +148,18 @@ def on_terminal(project: Path, *args: str, typed: bytes = b"") -> str:
 
 
 # --- plain lines
+
+
+@pytest.mark.parametrize("task", ["boot", "ready"])
+def test_warnings_are_told_at_each_run_and_by_list_beside_the_tasks(project: Path, task: str) -> None:
+    (project / "warned").write_text("a.xml:3: arch: never fits")
+    assert "warning: a.xml:3: arch: never fits\n" in doit(project, task).stdout
+    told = [event["text"] for event in doit_json(project, "--json", task) if event["event"] == "warning"]
+    assert told == ["a.xml:3: arch: never fits"]
+    assert "warning: a.xml:3: arch: never fits" in on_terminal(project, task)
+    listed = doit(project, "list")
+    assert listed.stderr == "warning: a.xml:3: arch: never fits\n"
+    assert "warning" not in listed.stdout and "root" in listed.stdout
 
 
 def test_lines_say_why_a_task_runs_and_how_long_it_took(project: Path) -> None:

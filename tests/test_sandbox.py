@@ -132,6 +132,34 @@ def test_a_failure_shows_the_command_and_its_last_lines(root: Path) -> None:
     assert "busybox" not in shown
 
 
+def starting(root: str) -> None:
+    """Inner side: programs that cannot be started."""
+    for name in sorted(path.name for path in (Path(root) / "etc").iterdir()):
+        try:
+            sandbox.chroot_run(Path(root), [f"/etc/{name}"], log=Path(root).with_name("log"), timeout=30)
+        except CommandError as error:
+            print(error.tail.splitlines()[-1])
+
+
+def test_what_cannot_be_started_is_told_with_what_is_missing(root: Path) -> None:
+    elf = bytearray((root / "bin/busybox").read_bytes()[:4096])
+    elf[18:20] = b"\xf3\0"  # RISC-V
+    files = {"a-python": b"#!/usr/bin/python3 -u\nprint()\n", "b-cr": b"#!/bin/sh\r\n", "c-text": b"echo\n",
+             "d-riscv": bytes(elf), "e-plain": b"#!/bin/sh\n"}
+    for name, data in files.items():
+        (root / "etc" / name).write_bytes(data)
+        (root / "etc" / name).chmod(0o644 if name == "e-plain" else 0o755)
+    (root / "etc/f-folder").mkdir()
+    assert inside(starting, root).splitlines() == [
+        "/etc/a-python: it cannot be started: its interpreter /usr/bin/python3 is not there",
+        "/etc/b-cr: it cannot be started: its first line ends in CR LF, as on Windows",
+        "/etc/c-text: it cannot be started: it is no program, and no script whose first line names an interpreter",
+        "/etc/d-riscv: it cannot be started: it is a program for another kind of machine",
+        "/etc/e-plain: it cannot be started: it is not executable",
+        "/etc/f-folder: it cannot be started: it is a folder",
+    ]
+
+
 def test_nothing_is_left_in_the_root(root: Path) -> None:
     before = sorted(path.relative_to(root) for path in root.rglob("*"))
     run(root, "echo x > /run/x; echo x > /tmp/x; echo x > /dev/shm/x")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import confine, sandbox
+from pipeline.build import volatile
 from pipeline.build.lowers import extracted
 from pipeline.run import run
 from pipeline.step import Input, Job
@@ -27,19 +28,6 @@ LAYER = "layer.tar.zst"
 TOOLS = ("tar", "zstd")
 
 _CAPABILITY = "security.capability"
-#: Never part of a layer: kernel file systems and scratch.
-_SCRATCH = re.compile(r"(dev|proc|sys|run|tmp|var/tmp)/.*")
-#: Files that differ from one run to the next and are made anew, and what is secret.
-_LEFT_OUT = re.compile(
-    r"var/(cache/apt|lib/apt/lists|lib/apt/periodic|log/apt)/.*|var/lib/apt/extended_states"
-    r"|var/cache/(ldconfig|man)/.*|var/cache/debconf/.*-old"
-    r"|var/lib/dpkg/(lock|lock-frontend|available|.*-old|triggers/Lock)"
-    r"|var/lib/systemd/(random-seed|credential\.secret)|var/lib/dbus/machine-id"
-    r"|etc/(passwd|shadow|group|gshadow|subuid|subgid)-|etc/\.pwd\.lock"
-    r"|etc/ssh/ssh_host_.*|etc/munge/munge\.key|etc/ssl/private/ssl-cert-snakeoil\.key"
-    r"|root/(\.bash_history|\.wget-hsts|\.cache/.*)"
-)
-_LOG = re.compile(r"var/log/.*")
 
 
 @contextlib.contextmanager
@@ -179,13 +167,14 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
 
 
 def _left_out(path: str, entry: os.DirEntry[str]) -> bool:
-    if _SCRATCH.fullmatch(path):
+    if volatile.SCRATCH.fullmatch(path):
         return True
     if entry.is_dir(follow_symlinks=False):
         return False
-    if _LOG.fullmatch(path) and entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_size > 0:
+    is_log = volatile.LOG.fullmatch(path) and entry.is_file(follow_symlinks=False)
+    if is_log and entry.stat(follow_symlinks=False).st_size > 0:
         return True
-    return _LEFT_OUT.fullmatch(path) is not None
+    return volatile.MADE_ANEW.fullmatch(path) is not None
 
 
 def _lstat(path: Path) -> os.stat_result | None:

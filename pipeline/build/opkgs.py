@@ -1,8 +1,9 @@
 """The top layer of a machine: what the cluster is called, and the files and scripts of its OPKGs, in manifest order.
 
-An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}/PATH-BELOW-/`, `testing/`.  The head
-node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because later phases and the tests run there; a
-compute node has it only while its script runs.  What scripts need to know of the cluster stands in /etc/oscar.
+An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}/PATH-BELOW-/`, `testing/`, and what its
+scripts need besides.  The head node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because later phases
+and the tests run there; a compute node has it only while its script runs.  What scripts need to know of the cluster
+stands in /etc/oscar.
 
 Scripts that name their phase as OSCAR 4 and 5 did are installed under the present name, so nobody else has to know.
 """
@@ -13,15 +14,19 @@ import errno
 import json
 import os
 import shlex
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from pipeline.build import layers
+from pipeline.confine import NOT_STARTED
 from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
-from pipeline.manifests.opkg import PHASES
+from pipeline.manifests.kept import Kept
+from pipeline.manifests.opkg import HEAD_UP_PHASES, PHASES, TESTS, has_script
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import chroot_run
+from pipeline.sandbox import PATH, chroot_run
 from pipeline.step import Job
 
 Side = Literal["head", "compute"]
@@ -46,12 +51,16 @@ def build(job: Job) -> None:
     cluster = Cluster.from_json(job.params["cluster"])
     side: Side = job.params["side"]
     opkgs: list[str] = job.params["opkgs"]
-    files = [path for path, _ in job.step.files]
+    files = {path: Kept.parse(kept) for path, kept in job.step.files}
     with layers.changed(job) as root, RootFs(root) as inside:
         describe(inside, cluster)
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
             apply(inside, name, job.recipes, files, side, job.log)
+        if side == "head":
+            for name in opkgs:
+                for script in _run_later(name, files):
+                    _require_startable(inside, name, script, side)
 
 
 def describe(root: RootFs, cluster: Cluster) -> None:
@@ -77,23 +86,23 @@ def describe(root: RootFs, cluster: Cluster) -> None:
     root.write("/etc/hosts", "\n".join(hosts) + "\n")
 
 
-def apply(root: RootFs, name: str, recipes: Path, files: list[str], side: Side, log: Path) -> None:
+def apply(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], side: Side, log: Path) -> None:
     """Bring one OPKG to `root`: its files for this side, then its script.  `files` are paths below `recipes`."""
     folder = f"opkgs/{name}/"
     home = f"{PACKAGES}/{name}"
-    phase = _PHASE[side]
-    own = [path.removeprefix(folder) for path in files if path.startswith(folder)]
-    for path in own:
-        _copy(recipes / folder / path, root, f"{home}/{path}", executable=_is_program(path))
+    own = {path.removeprefix(folder): kept for path, kept in files.items() if path.startswith(folder)}
+    for path, kept in own.items():
+        _bring(recipes / folder / path, kept, root, f"{home}/{path}")
     _name_phases(root, f"{home}/scripts")
     for part in _FILES[side]:
         prefix = f"files/{part}/"
-        for path in own:
+        for path, kept in own.items():
             if path.startswith(prefix):
-                _copy(recipes / folder / path, root, "/" + path.removeprefix(prefix))
+                _bring(recipes / folder / path, kept, root, "/" + path.removeprefix(prefix))
     try:
-        if root.lstat(f"{home}/scripts/{phase}"):
-            _run(root, name, phase, log)
+        if has_script(_PHASE[side], name, files):
+            _require_startable(root, name, f"scripts/{_PHASE[side]}", side)
+            _run(root, name, _PHASE[side], log)
     finally:
         if side == "compute":
             _remove(root, home)
@@ -105,8 +114,10 @@ def _run(root: RootFs, name: str, phase: str, log: Path) -> None:
         chroot_run(root.top, [f"{home}/scripts/{phase}"], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
                    timeout=_DEADLINE)
     except CommandError as error:
-        raise BuildError(f"OPKG {name}: script {phase} failed: {error.message}",
-                         hint=f"correct recipes/opkgs/{name}/scripts/{phase}; `set -x` in it shows its steps", log=log,
+        hint = f"correct recipes/opkgs/{name}/scripts/{phase}"
+        if NOT_STARTED not in error.tail:
+            hint += "; `set -x` in it shows its steps"
+        raise BuildError(f"OPKG {name}: script {phase} failed: {error.message}", hint=hint, log=log,
                          tail=error.tail) from None
 
 
@@ -117,24 +128,62 @@ def _name_phases(root: RootFs, folder: str) -> None:
             root.write(f"{folder}/{phase}", root.read(f"{folder}/{there[0]}"), 0o755)
 
 
-def _is_program(path: str) -> bool:
-    """Scripts and tests are run, whatever mode a checkout or an archive left them with."""
-    return path.startswith(("scripts/", "testing/"))
-
-
-def _copy(source: Path, root: RootFs, path: str, *, executable: bool = False) -> None:
-    """Owner root; a program stays one, and nothing else of the source's mode or time counts."""
+def _bring(source: Path, kept: Kept, root: RootFs, path: str) -> None:
+    """Owner root, and what the plan says is kept; nothing else of the source's counts."""
     try:
-        if source.is_symlink():
-            root.link(path, os.readlink(source))
+        if kept.kind == "link":
+            root.link(path, kept.content)
+        elif kept.kind == "folder":
+            _make_folder(root, path, kept.mode)
         else:
-            root.copy(source, path, 0o755 if executable or source.stat().st_mode & 0o100 else 0o644)
+            root.copy(source, path, kept.mode & 0o777)
+            if kept.mode & 0o7000:  # which are lost when a file is written to
+                root.set_access(path, kept.mode)
     except OSError as error:
         if error.errno not in _WRONG_KIND:
             raise
         raise BuildError(f"{source}: it cannot be put at {path}: {_WRONG_KIND[error.errno]}",
                          hint="give it another name, or leave it out: packages or other OPKGs have made what is there"
                          ) from None
+
+
+def _make_folder(root: RootFs, path: str, mode: int) -> None:
+    """One that is there already keeps its mode: it is others' too."""
+    found = root.stat(path)
+    if found is None:
+        root.make_folder(path.rpartition("/")[0] or "/")
+        root.make_folder(path, mode)
+    elif not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+
+def _run_later(name: str, files: Mapping[str, Kept]) -> list[str]:
+    """The scripts and tests of an OPKG that run on the head node when it is up."""
+    scripts = [f"scripts/{phase}" for phase in HEAD_UP_PHASES if has_script(phase, name, files)]
+    return [*scripts, *(f"testing/{test}" for test in TESTS if f"opkgs/{name}/testing/{test}" in files)]
+
+
+def _require_startable(root: RootFs, name: str, script: str, side: Side) -> None:
+    """Raise BuildError unless a script that shall run is there, and so is its interpreter."""
+    where = "the head node" if side == "head" else "compute nodes"
+    path = f"{PACKAGES}/{name}/{script}"
+    if not root.is_file(path):
+        raise BuildError(f"OPKG {name}: {script} should run on {where} and is not there",
+                         hint="a script or package that ran before has taken it away or put a link in its place")
+    wanted, places = _interpreter(root.read(path))
+    if wanted and not any(root.is_file(place) for place in places):
+        raise BuildError(f"OPKG {name}: {script} cannot be started on {where}: its interpreter {wanted} is not there",
+                         hint=f"name the package that has it in recipes/opkgs/{name}/config.xml, in "
+                              + ("serverDeps" if side == "head" else "clientDeps"))
+
+
+def _interpreter(script: bytes) -> tuple[str, list[str]]:
+    """The program that a script is started with, and where it may lie; "" where that cannot be told."""
+    first = script.partition(b"\n")[0]
+    words = os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+    if len(words) > 1 and words[0].endswith("/env") and not words[1].startswith("-") and "=" not in words[1]:
+        return words[1], [f"{folder}/{words[1]}" for folder in PATH.split(":")]
+    return (words[0], words[:1]) if words else ("", [])
 
 
 def _remove(root: RootFs, home: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline import checkout, events
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Host
 from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
 from pipeline.holding import Holder
@@ -24,7 +24,6 @@ from pipeline.store import remove
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
-    from pipeline.step import Plan
 
 
 class Container(Protocol):
@@ -97,9 +96,8 @@ class Private:
         yield  # QEMU writes them there itself
 
 
-def of(plan: Plan, cluster: Cluster, run_dir: Path, engine: Engine) -> Container:
-    """The container that the cluster's manifest names."""
-    host = plan.hosts[cluster.host]
+def of(host: Host, cluster: Cluster, run_dir: Path, engine: Engine) -> Container:
+    """The cluster's place on that host."""
     if host.connection == "private":
         return Private(cluster, run_dir, engine.artifacts / "cache")
     from pipeline.xenhost.container import XenContainer

@@ -21,9 +21,10 @@ import doit
 
 from pipeline import consent, events
 from pipeline.checks.result import Verdict
-from pipeline.cluster import containers, course, records
+from pipeline.cluster import containers, course, described, records
 from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Course
+from pipeline.cluster.described import Described
 from pipeline.cluster.machines import Machines
 from pipeline.cluster.opkgphase import OpkgPhase, run_phase
 from pipeline.cluster.survey import Survey
@@ -36,9 +37,10 @@ from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
+from pipeline.manifests.opkg import has_script
 from pipeline.report.model import Phase
 from pipeline.ssh import ClusterShell
-from pipeline.step import Plan
+from pipeline.step import Plan, Step, disk_role
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -48,19 +50,25 @@ def verdict_line(verdict: Verdict) -> str:
 
 
 class Lifecycle:
-    """One cluster of a plan, whether it runs or not."""
+    """One cluster of a plan, whether it runs or not.
 
-    def __init__(self, plan: Plan, name: str, engine: Engine) -> None:
+    One that was `described` when it was booted needs no plan for what is done with running machines.
+    """
+
+    def __init__(self, plan: Plan, name: str, engine: Engine, booted: Described | None = None) -> None:
         self.plan = plan
-        self.cluster: Cluster = plan.clusters[name]
+        self.cluster: Cluster = booted.cluster if booted else plan.clusters[name]
         self.engine = engine
         self.run_dir = engine.own / "run" / name
         self.report_dir = engine.own / "reports" / name
-        self._host = plan.hosts[self.cluster.host]
+        self.host = booted.host if booted else plan.hosts[self.cluster.host]
         self._notes = records.Notes(self.run_dir)
-        self._container = containers.of(plan, self.cluster, self.run_dir, engine)
+        self._container = containers.of(self.host, self.cluster, self.run_dir, engine)
         self._survey = Survey(self.cluster, self._container, self.run_dir, self._digests)
-        self._step = plan.steps[f"verify:{name}"]
+
+    @property
+    def _step(self) -> Step:
+        return self.plan.steps[f"verify:{self.cluster.name}"]
 
     # --- questions
 
@@ -150,6 +158,9 @@ class Lifecycle:
 
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
+        elsewhere = self._elsewhere()
+        if elsewhere is not None:
+            elsewhere.stop()
         self._container.stop()
         shutil.rmtree(self.run_dir / "saved", ignore_errors=True)  # no machine is left that this could be restored to
 
@@ -219,7 +230,7 @@ class Lifecycle:
             machines.destroy(connection, [domain.name_of(self.cluster.name, name)])
         if phase == "install":
             self._notes.remove(f"installed/{name}")
-        installing = phase == "install" and self._host.hypervisor == "xen"  # no firmware there to boot by network
+        installing = phase == "install" and self.host.hypervisor == "xen"  # no firmware there to boot by network
         file = f"{name}-netboot.xml" if installing else f"{name}.xml"
         definition = (self.engine.entry(self._step_task("vmconfig")).path / file).read_text()
         marks = sorted((self._digests() or {}).items())
@@ -282,7 +293,7 @@ class Lifecycle:
     def _opkg_phase(self, phase: OpkgPhase) -> None:
         """Run a phase of the OPKGs on the head node, for those that have a script for it."""
         present = {path for path, _ in self.plan.steps[f"opkgs:{self.cluster.name}/head"].files}
-        wanted = [opkg for opkg in self.cluster.opkgs if f"opkgs/{opkg}/scripts/{phase}" in present]
+        wanted = [opkg for opkg in self.cluster.opkgs if has_script(phase, opkg, present)]
         if wanted:
             run_phase(phase, wanted, self.cluster.head.name, self.shell(), self.record,
                       patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))
@@ -292,6 +303,16 @@ class Lifecycle:
         self.engine.forget(self._step.task)
 
     # --- helpers
+
+    def _elsewhere(self) -> containers.Container | None:
+        """Where the cluster was booted, if that is not where its recipe has it by now."""
+        try:
+            booted = described.read(self.run_dir)
+        except ClusterError:  # another version's: the recipe is all there is to go by
+            return None
+        if booted is None or booted.host == self.host:
+            return None
+        return containers.of(booted.host, booted.cluster, self.run_dir, self.engine)
 
     def _step_task(self, role: str) -> str:
         return self.plan.artifacts_of(self.cluster.name)[role]
@@ -319,9 +340,10 @@ class Lifecycle:
         folder = self.run_dir / "disks"
         folder.mkdir(parents=True)
         self.run_dir.chmod(0o700)
+        described.write(self.run_dir, self.cluster, self.host)
         given = []
         for machine in self.cluster.machines:
-            entry = self.engine.entry(self._step_task(machine.name))
+            entry = self.engine.entry(self._step_task(disk_role(machine.name)))
             base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
             disks.overlay(base, overlay)
             given.append(disks.Given(machine.name, overlay, base, entry.digest, device=machine.device))
@@ -334,7 +356,7 @@ class Lifecycle:
 
     def _kernels(self) -> dict[str, Path]:
         """What a hypervisor loads itself, by the name that definitions know; QEMU's machines boot by firmware."""
-        if self._host.hypervisor != "xen":
+        if self.host.hypervisor != "xen":
             return {}
         netboot = self.engine.entry(f"netboot:{self.cluster.architecture}").path
         found = {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}

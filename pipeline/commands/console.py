@@ -24,7 +24,7 @@ class Console(GraphCommand):
         machine_argument(parser)
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        lifecycle = graph.lifecycle(args.cluster)
+        lifecycle = graph.running(args.cluster)
         machine = args.machine or lifecycle.cluster.head.name
         names = [item.name for item in lifecycle.cluster.machines]
         if machine not in names:

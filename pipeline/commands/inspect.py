@@ -26,17 +26,15 @@ class Inspect(GraphCommand):
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         from pipeline import appliance
 
-        if args.cluster not in graph.plan.clusters:
-            raise nearest(args.cluster, graph.plan.clusters, "cluster")
-        cluster = graph.plan.clusters[args.cluster]
+        lifecycle = graph.running(args.cluster)
+        cluster, host = lifecycle.cluster, lifecycle.host
         name = args.machine or cluster.head.name
         if name not in [machine.name for machine in cluster.machines]:
             raise nearest(name, [machine.name for machine in cluster.machines], "machine")
-        host = graph.plan.hosts[cluster.host]
         if "://" in host.connection:
             raise UserError(f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
                             hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
-        disk, format = graph.engine.own / "run" / cluster.name / "disks" / f"{name}.qcow2", "qcow2"
+        disk, format = lifecycle.run_dir / "disks" / f"{name}.qcow2", "qcow2"
         if not disk.exists():
             entry = graph.engine.store.linked(f"disk:{cluster.name}/{name}")
             if entry is None:

@@ -30,7 +30,7 @@ from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
-from pipeline.errors import UserError
+from pipeline.errors import ManifestError, UserError
 from pipeline.run import end_all
 from pipeline.views import error_fields, write_json
 
@@ -142,8 +142,9 @@ class Run(DoitRun):
             _show(error, as_json=params["json"])
             return 1
         except InvalidCommand as error:
-            _show(self._unknown(error), as_json=params["json"])
-            return 3
+            unknown = self._unknown(error)
+            _show(unknown, as_json=params["json"])
+            return 1 if isinstance(unknown, ManifestError) else 3
         except _Interrupted as interrupt:
             left = self._watch.end()
             _show(UserError(
@@ -168,9 +169,13 @@ class Run(DoitRun):
             auto_delayed_regex, force_verbosity, failure_verbosity, pdb))
 
     def _unknown(self, error: InvalidCommand) -> UserError:
-        """A word that is no task, with the nearest ones that are."""
+        """A word that is no task: what is broken in its recipe, or the nearest words that are tasks."""
         if error.not_found is None:
             return UserError(str(error))
+        recipe = error.not_found.partition(":")[2].partition("/")[0]
+        for task in self.task_list:
+            if task.meta and task.name.partition(":")[2] == recipe:
+                return ManifestError(task.meta["broken"])
         near = difflib.get_close_matches(error.not_found, [task.name for task in self.task_list], cutoff=0.5)
         return UserError(f"there is no task {error.not_found!r}",
                          hint=f"did you mean {' or '.join(near)}?" if near else "`doit list --all` names every task")

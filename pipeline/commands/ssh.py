@@ -25,7 +25,7 @@ class Ssh(GraphCommand):
         parser.add_argument("command", nargs="*", help="after --: what to run instead of a shell")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        lifecycle = graph.lifecycle(args.cluster)
+        lifecycle = graph.running(args.cluster)
         names = [machine.name for machine in lifecycle.cluster.machines]
         machine, command = args.machine or lifecycle.cluster.head.name, args.command
         if machine not in names:

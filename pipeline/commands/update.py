@@ -6,9 +6,11 @@ Everything else follows by keys: new locks where versions changed, and what is m
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from pipeline.commands.base import GraphCommand, nearest
+from pipeline.errors import ManifestError
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -27,9 +29,13 @@ class Update(GraphCommand):
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         known = {step.name for step in graph.plan.steps.values() if step.kind == "index"}
         for name in args.distro:
+            if f"distros/{name}" in graph.plan.broken:
+                raise ManifestError(graph.plan.broken[f"distros/{name}"])
             if name not in known:
                 raise nearest(name, known, "distribution")
         for name in args.distro or sorted(known):
             graph.engine.forget(f"index:{name}")
             print(f"{name}: the next run takes a new snapshot of its package index")
+        for text in () if args.distro else graph.plan.told():
+            print(f"warning: {text}", file=sys.stderr)
         return 0

@@ -44,7 +44,7 @@ class Vm(GraphCommand):
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         if args.action == "list":
             return self._list(graph, args.cluster)
-        lifecycle = graph.lifecycle(args.cluster)
+        lifecycle = graph.running(args.cluster)
         names = [machine.name for machine in lifecycle.cluster.machines]
         for name in args.machines:
             if name not in names:
@@ -60,10 +60,10 @@ class Vm(GraphCommand):
     def _list(self, graph: Graph, cluster: str | None) -> int:
         """A cluster whose VM container does not answer must not hide the others."""
         status, found = 0, []
-        for name in [cluster] if cluster else graph.plan.clusters:
-            machines = graph.lifecycle(name).machines()
-            host = graph.plan.hosts[machines.cluster.host]
+        for name in [cluster] if cluster else graph.booted():
             try:
+                life = graph.running(name)
+                machines, host = life.machines(), life.host
                 if cluster or machines.runs():
                     found += [(name, line, f"{host.hypervisor}/{host.name}") for line in machines.lines()]
             except UserError as error:

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from pipeline.commands.base import GraphCommand, nearest
+from pipeline.errors import ManifestError
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -27,6 +28,8 @@ class Why(GraphCommand):
             wanted = list(graph.plan.artifacts_of(name).values())
         elif args.task in steps:
             wanted = [args.task]
+        elif graph.plan.fault(args.task):
+            raise ManifestError(graph.plan.fault(args.task))
         else:
             raise nearest(args.task, [*steps, *(f"cluster:{cluster}" for cluster in graph.plan.clusters)], "task")
         stale = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.commands.base import GraphCommand, nearest
-from pipeline.errors import UserError
+from pipeline.errors import ManifestError, UserError
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -33,6 +33,8 @@ class XenhostSetup(GraphCommand):
         from pipeline.xenhost import access
 
         hosts = graph.plan.hosts
+        if f"hosts/{args.host}" in graph.plan.broken:
+            raise ManifestError(graph.plan.broken[f"hosts/{args.host}"])
         if args.host not in hosts:
             raise nearest(args.host, hosts, "VM container")
         connection = hosts[args.host].connection

@@ -352,5 +352,5 @@ def _wrong_package_file(path: str) -> str:
     except OSError as error:
         folder = file.parent
         others = [entry.name for entry in folder.glob("*.deb")] if folder.is_dir() else []
-        return f"{quoted(shown(file))} cannot be read: {error.strerror}{did_you_mean(file.name, others)}"
-    return f"{quoted(shown(file))} is no Debian package, whatever its name says"
+        return f'"{shown(file)}" cannot be read: {error.strerror}{did_you_mean(file.name, others)}'
+    return f'"{shown(file)}" is no Debian package, whatever its name says'

@@ -1,7 +1,8 @@
 """How a mistake in a recipe is told: where it is, what is wrong, what was expected, and the nearest right word.
 
-A file is checked to its end and all its mistakes are told at once, one line each.  Nothing here needs pydantic, so
-that reading OPKGs stays cheap.
+A file is checked to its end and all its mistakes are told at once, one line each.  A mistake is refused (`fail`), or
+warned of where the recipe can be used all the same: then it stands in the `warnings` of what was read, and the plan
+carries it to every run.  Nothing here needs pydantic, so that reading OPKGs stays cheap.
 """
 
 from __future__ import annotations
@@ -106,12 +107,12 @@ def quoted(value: Any) -> str:
     return printable(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
 
 
-def nearest(word: object, options: Iterable[str]) -> str | None:
-    """The option that was probably meant by `word`."""
+def nearest(word: object, options: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The option that was probably meant by `word`; they must be that much alike, from 0 to 1."""
     if not isinstance(word, str):
         return None
     known = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(word[:200].lower(), known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:200].lower(), known, n=1, cutoff=likeness)
     return known[close[0]] if close else None
 
 

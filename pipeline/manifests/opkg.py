@@ -8,12 +8,13 @@ one filter must all fit, and of several filters one must fit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pipeline.manifests.mistakes import did_you_mean, listing
+from pipeline.manifests.filters import architecture
+from pipeline.manifests.mistakes import Mistake, did_you_mean, listing
 
 Side = Literal["server", "client"]
 Relation = Literal["requires", "suggests", "provides", "conflicts"]
@@ -36,11 +37,15 @@ PHASES: Mapping[str, tuple[str, ...]] = {
     "api-post-uninstall": (),
 }
 
+#: Phases whose scripts run on the head node while the cluster comes up, and the tests that run there afterwards.
+HEAD_UP_PHASES = ("api-post-clientdef", "api-post-deploy")
+TESTS = ("test_root", "test_user")
+
+#: Phases at which nothing is run here, though a script may expect it; packages are never taken out of a cluster again.
+NEVER_RUN = frozenset(("api-pre-install", "api-pre-configure", "api-post-configure", "api-post-image"))
+
 #: The phases that run on compute nodes; all others run on the head node.
 CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
-
-#: Names of the same processor family, as OPKGs and distributions write them.
-_ARCHITECTURES = {"x86_64": "amd64", "i486": "i386", "i586": "i386", "i686": "i386", "aarch64": "arm64"}
 
 
 class _Compat(Protocol):
@@ -86,13 +91,11 @@ class Filter:
     architectures: tuple[str, ...] = ()
 
     def fits(self, target: Target) -> bool:
+        name, version = target.compat.name.lower(), target.compat.version
         distribution = not self.distributions or any(
-            item.name == target.compat.name and item.admits(target.compat.version) for item in self.distributions
-        )
-        architecture = not self.architectures or _architecture(target.architecture) in map(
-            _architecture, self.architectures
-        )
-        return distribution and architecture
+            item.name.lower() == name and item.admits(version) for item in self.distributions)
+        machines = {architecture(name) for name in self.architectures}
+        return distribution and (not machines or not machines.isdisjoint(("any", architecture(target.architecture))))
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ class Opkg:
     """An OPKG.  `name` is its folder's; `title` is what older generations have as a name for people to read.
 
     `provides`, `conflicts` and `requires` are between OPKGs; `dependencies` name packages of the distribution.
-    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has.
+    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has.  `warnings` are
+    mistakes with which it can be used all the same.
     """
 
     name: str
@@ -135,6 +139,7 @@ class Opkg:
     scripts: tuple[Script, ...]
     tests: tuple[str, ...]
     folder: Path
+    warnings: tuple[Mistake, ...] = ()
 
     def script(self, phase: str) -> str | None:
         """The path of that phase's script below the OPKG's folder, or None."""
@@ -143,6 +148,11 @@ class Opkg:
     def is_for(self, target: Target) -> bool:
         """Whether the OPKG as a whole is meant for that distribution."""
         return not self.filters or any(item.fits(target) for item in self.filters)
+
+
+def has_script(phase: str, opkg: str, files: Container[str]) -> bool:
+    """Whether files (paths below the folder of all recipes) have a script for a phase, by whichever of its names."""
+    return any(f"opkgs/{opkg}/scripts/{name}" in files for name in (phase, *PHASES[phase]))
 
 
 def packages(opkg: Opkg, side: Side, target: Target) -> list[str]:
@@ -155,15 +165,26 @@ def packages(opkg: Opkg, side: Side, target: Target) -> list[str]:
     return list(wanted)
 
 
-def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target) -> tuple[tuple[str, ...], list[str]]:
+def needed(opkgs: Mapping[str, Opkg], wanted: Iterable[str]) -> list[str]:
+    """`wanted` and all that is required by name, of OPKGs that are known or not."""
+    found = list(dict.fromkeys([*wanted, *(name for name, item in sorted(opkgs.items()) if item.class_ == "core")]))
+    for name in found:  # grows while it is read
+        needs = opkgs[name].requires if name in opkgs else ()
+        found += [need.name for need in needs if need.name not in found]
+    return found
+
+
+def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target,
+            unread: Sequence[str] = ()) -> tuple[tuple[str, ...], list[str]]:
     """The OPKGs to install, in order, and what is wrong with that choice.
 
     Those of class "core" come first if they are not named, each one comes after what it requires, and otherwise the
-    order is that of `wanted`.  Names that are not in `opkgs` are left out.
+    order is that of `wanted`.  Names that are not in `opkgs` are left out.  `unread` are others that have mistakes, so
+    that nobody knows what they provide.
     """
     named = [name for name in dict.fromkeys(wanted) if name in opkgs]
     core = [name for name, item in sorted(opkgs.items()) if item.class_ == "core" and name not in named]
-    chosen = _Choice(opkgs, [*core, *named])
+    chosen = _Choice(opkgs, [*core, *named], unread)
     wrong = chosen.wrong
     for index, name in enumerate(chosen.order):
         item = opkgs[name]
@@ -180,11 +201,12 @@ def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target) ->
 class _Choice:
     """Depth first through what OPKGs require."""
 
-    def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str]) -> None:
+    def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str], unread: Sequence[str]) -> None:
         self.order: list[str] = []
         self.wrong: list[str] = []
         self._opkgs = opkgs
         self._wanted = wanted
+        self._unread = unread
         for name in wanted:
             self._add(name, ())
 
@@ -211,7 +233,8 @@ class _Choice:
             self.wrong.append(f'OPKG "{name}" requires "{need}", which several OPKGs provide; '
                               f"expected one of them to be named: {listing(able)}")
         else:
-            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides'
+            but = f", unless one does that cannot be read: {listing(self._unread)}" if self._unread else ""
+            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides{but}'
                               f"{did_you_mean(need.name, self._opkgs)}")
         return None
 
@@ -226,10 +249,6 @@ def _satisfies(opkg: Opkg, need: Versioned) -> bool:
         return need.admits(opkg.version)
     return any(item.name == need.name and (not need.rel or (bool(item.version) and need.admits(item.version)))
                for item in opkg.provides)
-
-
-def _architecture(name: str) -> str:
-    return _ARCHITECTURES.get(name, name)
 
 
 def _compare(one: str, other: str) -> int:

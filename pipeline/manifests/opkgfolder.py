@@ -1,125 +1,144 @@
 """An OPKG's folder: its scripts, tests and files, and which of them matter to which side of the cluster.
 
 The folder holds `config.xml`, `scripts/PHASE`, `testing/test_root` and `testing/test_user`, and below `files/server`,
-`files/client` and `files/common` what is copied to the root of the head node, of compute nodes, or of both.
+`files/client` and `files/common` what is copied to the root of the head node, of compute nodes, or of both.  Whatever
+else it holds is there for its scripts, beside which it lies on the head node.
 """
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
-from pipeline.manifests import opkgxml
-from pipeline.manifests.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
-from pipeline.manifests.opkg import CLIENT_PHASES, PHASES, Opkg, Script, Side
-
-TESTS = ("test_root", "test_user")
+from pipeline.manifests import kept, opkgxml
+from pipeline.manifests.filters import Codenames
+from pipeline.manifests.mistakes import Collector, did_you_mean, fail, listing, nearest, quoted, shown
+from pipeline.manifests.opkg import CLIENT_PHASES, NEVER_RUN, PHASES, TESTS, Opkg, Script, Side
+from pipeline.manifests.opkgtree import Tree
 
 _TREES = ("server", "client", "common")
 _FOLDERS = ("scripts", "files", "testing")
 
-#: What editors leave behind; never part of an OPKG.
-_LEFTOVERS = ("~", ".swp", ".orig", ".rej")
-
 _TODAY = {old: phase for phase, names in PHASES.items() for old in names}
 
+#: How like a phase or folder a name must be to have been meant for it; helpers have names that are a little like, too.
+_NEARLY = 0.75
 
-def load(folder: Path) -> Opkg:
+#: Bytes in which a script says how it is to be started, and those in which it is looked for names of others.
+_BEGINNING, _SEARCHED = 256, 1 << 20
+#: What editors of other systems put before a text: marks of UTF-8 and UTF-16.
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def load(folder: Path, codenames: Codenames = MappingProxyType({})) -> Opkg:
     """The OPKG in that folder; all its mistakes in one ManifestError."""
-    mistakes = [*_top_level(folder), *_unknown_trees(folder)]
-    scripts = tuple(_scripts(folder, mistakes))
-    tests = tuple(_tests(folder, mistakes))
-    collector = Collector(mistakes)
-    opkg = collector.attempt(lambda: opkgxml.read(folder / "config.xml", scripts, tests))
+    tree = Tree(folder)
+    tree.entries(folder)
+    if tree.mistakes:  # there is no such folder
+        fail(tree.mistakes)
+    _look_at_top(tree)
+    scripts = tuple(_scripts(tree))
+    tests = tuple(_tests(tree))
+    for _ in _everything(tree):
+        pass  # what is wrong with any of it is noted
+    collector = Collector(tree.mistakes)
+    opkg = collector.attempt(lambda: opkgxml.read(folder / "config.xml", scripts, tests, codenames))
     collector.finish()
     assert opkg is not None  # finish() raises otherwise
-    return opkg
+    return dataclasses.replace(opkg, warnings=(*opkg.warnings, *sorted(set(tree.warnings))))
 
 
 def content(opkg: Opkg, side: Side) -> tuple[tuple[str, str], ...]:
-    """What builders read of the OPKG for that side: (path below the folder of all recipes, digest), sorted.
+    """What builders read of the OPKG for that side: (path below the folder of all recipes, what is kept of it), sorted.
 
-    The head node gets the scripts and tests of all phases, for they run there when the cluster is up; compute nodes
-    get only theirs and what these call, so that a change for the head node leaves the compute image alone.
+    The head node gets the scripts and tests of all phases, for they run there when the cluster is up, and all that lies
+    beside them; compute nodes get only what their own scripts call and mention, so that a change for the head node
+    leaves the compute image alone.
     """
-    folder, recipes = opkg.folder, opkg.folder.parent.parent
-    found = [*_walk(folder / "files" / side), *_walk(folder / "files" / "common")]
+    tree, recipes = Tree(opkg.folder), opkg.folder.parent.parent
+    found = [*_files(tree, side), *_files(tree, "common")]
     if side == "server":
-        found += [folder / "config.xml", *_walk(folder / "scripts"), *_walk(folder / "testing")]
+        found += [path for entry in _beside(tree) for path in _all_of(tree, entry)]
     else:
-        found += _called(folder, [script.file for script in opkg.scripts if script.phase in CLIENT_PHASES])
-    return tuple(sorted((path.relative_to(recipes).as_posix(), digest(path)) for path in found))
+        found += _called(tree, [script.file for script in opkg.scripts if script.phase in CLIENT_PHASES])
+    if tree.mistakes:
+        fail(tree.mistakes)  # made since it was loaded
+    names = sorted({path.relative_to(recipes).as_posix() for path in found})
+    return tuple((name, str(kept.of(recipes, name))) for name in names)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 over what is kept of a file: what kind it is, whether it is executable, and its bytes or its target."""
-    try:
-        status = path.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            return hashlib.sha256(b"link\0" + os.fsencode(os.readlink(path))).hexdigest()
-        if not stat.S_ISREG(status.st_mode):
-            fail([Mistake(shown(path), 1, "", "expected a file, a folder or a symbolic link")])
-        kind = b"program\0" if status.st_mode & stat.S_IXUSR else b"file\0"
-        return hashlib.sha256(kind + path.read_bytes()).hexdigest()
-    except OSError as error:
-        fail([Mistake(shown(path), 1, "", f"cannot be read: {error.strerror}")])
+def _everything(tree: Tree) -> Iterator[Path]:
+    for entry in _beside(tree):
+        yield from _all_of(tree, entry)
+    for side in _TREES:
+        yield from _files(tree, side)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """All files and symbolic links below a folder."""
-    for entry in _entries(folder):
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _walk(entry)
-        else:
-            yield entry
+def _files(tree: Tree, side: str) -> Iterator[Path]:
+    """What is for the root of one side, or of both."""
+    if tree.kind(tree.top / "files") == "folder":
+        yield from tree.below(tree.top / "files" / side)
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What stands in a folder, without what editors leave; a missing folder is an empty one."""
-    try:
-        entries = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        fail([Mistake(shown(folder), 1, "", f"cannot be read: {error.strerror}")])
-    return [entry for entry in entries
-            if not entry.name.endswith(_LEFTOVERS) and not entry.name.startswith((".#", "#"))]
+def _beside(tree: Tree) -> list[Path]:
+    """What lies in the OPKG's folder, but for the trees of files."""
+    return [entry for entry in tree.entries(tree.top) if entry.name != "files"]
 
 
-def _top_level(folder: Path) -> Iterator[Mistake]:
-    """Folders whose name is nearly right: they would silently be left out."""
-    for entry in _entries(folder):
+def _all_of(tree: Tree, entry: Path) -> list[Path]:
+    """A file, or a folder with its content."""
+    kind = tree.kind(entry)
+    inside = list(tree.below(entry)) if kind == "folder" else []
+    itself = kind is not None and (not inside or tree.was_meant(entry))
+    return [*([entry] if itself else []), *inside]
+
+
+def _look_at_top(tree: Tree) -> None:
+    """Folders whose name is nearly right: what they hold would not be used for what it is meant for."""
+    for entry in tree.entries(tree.top):
         if entry.name not in _FOLDERS and entry.is_dir():
-            near = nearest(entry.name, _FOLDERS)
+            near = nearest(entry.name, _FOLDERS, _NEARLY)
             if near is not None:
-                yield Mistake(shown(entry), 1, "", f"this folder is not read; did you mean {quoted(near)}?")
-
-
-def _unknown_trees(folder: Path) -> Iterator[Mistake]:
-    for entry in _entries(folder / "files"):
+                tree.wrong(entry, f"nothing in it is run or copied to a root; did you mean {quoted(near)}?")
+    for entry in tree.entries(tree.top / "files"):
         if entry.name not in _TREES or not entry.is_dir():
-            yield Mistake(shown(entry), 1, "", f"not for any machine; expected a folder, one of {listing(_TREES)}"
-                                               f"{did_you_mean(entry.name, _TREES)}")
+            tree.wrong(entry, f"not for any machine; expected a folder, one of {listing(_TREES)}"
+                              f"{did_you_mean(entry.name, _TREES)}")
 
 
-def _called(folder: Path, names: list[str]) -> list[Path]:
-    """Those scripts, and the other files beside them that they mention by name, also through one another."""
-    others = {entry.name: entry for entry in _entries(folder / "scripts")}
-    called = [others.pop(name) for name in names if name in others]
-    for script in called:  # grows while it is read
-        text = _bytes(script)
-        called += [others.pop(name) for name in list(others) if os.fsencode(name) in text and not _phase(name)]
+def _called(tree: Tree, names: list[str]) -> list[Path]:
+    """Those scripts, and all else in the OPKG that they mention by name, also through one another.
+
+    A link mentions what it leads to.  Of a folder that is mentioned all counts, and who mentions `scripts` may call any
+    that is no phase's.
+    """
+    scripts = tree.entries(tree.top / "scripts")
+    others = [*scripts, *(entry for entry in _beside(tree) if entry.name != "scripts")]
+    called: list[Path] = []
+
+    def add(mentioned: list[Path]) -> None:
+        for entry in mentioned:
+            others.remove(entry)
+            called.extend(_all_of(tree, entry))
+
+    add([entry for entry in scripts if entry.name in names])
+    for path in called:  # grows while it is read
+        text = _text(path)
+        add([entry for entry in others if os.fsencode(entry.name) in text
+             or (b"scripts" in text and entry in scripts and not _phase(entry.name))])
     return called
 
 
-def _bytes(script: Path) -> bytes:
+def _text(path: Path) -> bytes:
     try:
-        return script.read_bytes()
+        target = os.fsencode(os.readlink(path)) if path.is_symlink() else b""
+        with path.open("rb") as file:
+            return target + b"\n" + file.read(_SEARCHED)
     except OSError:
-        return b""  # told where scripts are checked
+        return b""  # a folder; or it is told where it is looked at
 
 
 def _phase(name: str) -> str:
@@ -128,40 +147,76 @@ def _phase(name: str) -> str:
     return phase if phase in PHASES else ""
 
 
-def _scripts(folder: Path, mistakes: list[Mistake]) -> Iterator[Script]:
-    """The phases' scripts; other files are what these call, and a file that none of them mentions is a mistake."""
-    entries = _entries(folder / "scripts")
-    called = _called(folder, [entry.name for entry in entries if _phase(entry.name)])
+def _scripts(tree: Tree) -> Iterator[Script]:
+    """The phases' scripts; other files are what these call."""
+    entries = tree.entries(tree.top / "scripts")
+    called = _called(tree, [entry.name for entry in entries if _phase(entry.name)])
     seen: dict[str, str] = {}
     for entry in entries:
         phase = _phase(entry.name)
-        if not phase and entry in called:
-            continue
         if not phase:
-            hint = did_you_mean(entry.name, [*PHASES, *_TODAY]) or f"; expected one of {listing(PHASES)}"
-            mistakes.append(Mistake(shown(entry), 1, "", f"no phase has that name and no script calls it{hint}"))
+            if entry not in called and tree.kind(entry) == "file":
+                _look_at_helper(tree, entry)
             continue
         if phase in seen and phase not in (entry.name, seen[phase]):
             continue  # two old names, of which the first was run
         if phase in seen:
-            mistakes.append(Mistake(shown(entry), 1, "", f"the same phase as {quoted(seen[phase])}; expected one"))
+            tree.wrong(entry, f"the same phase as {quoted(seen[phase])}; expected one")
         seen[phase] = entry.name
-        mistakes += _not_executable(entry)
+        _look_at_start(tree, entry)
+        if phase in NEVER_RUN:
+            tree.warn(entry, f"never run: at {phase} no scripts are run here")
         yield Script(phase, entry.name)
 
 
-def _tests(folder: Path, mistakes: list[Mistake]) -> Iterator[str]:
+def _look_at_helper(tree: Tree, entry: Path) -> None:
+    """A file in scripts/ that is no phase and that no script mentions: is it meant to be one?"""
+    near = nearest(entry.name, [*PHASES, *_TODAY], _NEARLY)
+    if near is not None:
+        tree.wrong(entry, f"no phase has that name and no script calls it; did you mean {quoted(near)}?")
+    elif entry.stat().st_mode & 0o111:
+        tree.warn(entry, "not run: no phase has that name and no script calls it")
+
+
+def _tests(tree: Tree) -> Iterator[str]:
     """The tests; other files beside them are their data, but for a name that is nearly a test's."""
-    for entry in _entries(folder / "testing"):
+    for entry in tree.entries(tree.top / "testing"):
         if entry.name in TESTS:
-            mistakes += _not_executable(entry)
+            _look_at_start(tree, entry)
             yield entry.name
-        elif entry.is_file() and os.access(entry, os.X_OK) and nearest(entry.stem, TESTS):
-            mistakes.append(Mistake(shown(entry), 1, "", f"not run as a test{did_you_mean(entry.stem, TESTS)}"))
+        elif tree.kind(entry) == "file" and entry.stat().st_mode & 0o111 and nearest(entry.stem, TESTS):
+            tree.wrong(entry, f"not run as a test{did_you_mean(entry.stem, TESTS)}")
 
 
-def _not_executable(script: Path) -> Iterator[Mistake]:
-    if not script.is_file():
-        yield Mistake(shown(script), 1, "", "expected a file")
-    elif not os.access(script, os.X_OK):
-        yield Mistake(shown(script), 1, "", f"not executable; expected: chmod +x {shown(script)}")
+def _look_at_start(tree: Tree, script: Path) -> None:
+    """Tell why a script cannot be started, as far as it can be seen without the root that it shall run in."""
+    kind = tree.kind(script)
+    if kind == "folder":
+        tree.wrong(script, "a folder; expected a script")
+    elif kind == "file":
+        if not script.stat().st_mode & 0o111:
+            tree.wrong(script, f"not executable; expected: chmod +x {shown(script)}")
+        try:
+            with script.open("rb") as file:
+                why = _not_startable(file.read(_BEGINNING))
+        except OSError as error:
+            tree.wrong(script, f"cannot be read: {error.strerror}")
+        else:
+            if why:
+                tree.wrong(script, f"it cannot be started: {why}")
+
+
+def _not_startable(beginning: bytes) -> str:
+    """Why no kernel starts a file that begins so, or ""."""
+    first = beginning.partition(b"\n")[0]
+    if beginning.startswith(_MARKS):
+        return "a byte order mark stands before its first line; expected a text without, saved as plain UTF-8"
+    if beginning.startswith(b"\x7fELF"):
+        return ""
+    if not first.startswith(b"#!"):
+        return 'its first line names no interpreter; expected one like "#!/bin/sh"'
+    if first.endswith(b"\r"):
+        return "its first line ends in CR LF as on Windows; expected LF alone: sed -i 's/\\r$//'"
+    if not first[2:].strip().startswith(b"/"):
+        return 'its first line names no interpreter by its whole path; expected one like "#!/bin/sh"'
+    return ""

@@ -1,19 +1,23 @@
 """Reads an OPKG's `config.xml`, whichever generation wrote it.
 
 Old files have quirks that are kept: a document type that points to a DTD (never fetched), names meant for people, no
-`config.xml` schema at all.  In generation 3, which is what this project writes, an unknown element is a mistake.
+`config.xml` schema at all.  In generation 3, which is what this project writes, an unknown element is a mistake; in
+older ones it is a warning, for their authors have long gone home.
 The parser knows the line of every element, and refuses entities: a recipe can't read other files or fill the memory.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn, get_args
 from xml.parsers import expat
 
+from pipeline.manifests.filters import Codenames, understood, unfit_architecture, unfit_distribution
 from pipeline.manifests.mistakes import Mistake, did_you_mean, fail, listing, printable, quoted, shown
 from pipeline.manifests.opkg import Dependency, Filter, Opkg, Relation, Script, Side, Versioned
 
@@ -24,7 +28,6 @@ _LIMIT = 1 << 20
 _RELATIONS: tuple[Relation, ...] = get_args(Relation)
 _OPERATORS = (">=", "<=", ">", "<", "=")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")
-_OPKG_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:-]*")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^-]{0,99}")
 _SUMMARY = 67
@@ -50,6 +53,28 @@ _GRAMMAR: dict[str, tuple[str, ...]] = {
     "changelog": ("versionEntry",),
     "versionEntry": ("changelogEntry",),
     "changelogEntry": ("item",),
+}
+#: Generations 1 and 2, which nobody checked when they were written: what is acted upon, and what needs no acting.
+_OLD_GRAMMAR: dict[str, tuple[str, ...]] = {
+    "oscar": ("name", "version", "class", "summary", "description", "license", "copyright", "group", "url", "uri",
+              "vendor", "maintainer", "packager", "provides", "conflicts", "requires", "filter", "rpmlist",
+              "binary-package-list"),
+    "version": ("major", "minor", "subversion", "release", "epoch"),
+    **dict.fromkeys(("provides", "conflicts", "requires"), ("type", "name")),
+    "rpmlist": ("filter", "rpm"),
+    "binary-package-list": ("filter", "pkg"),
+    "filter": ("group", "architecture", "distribution"),
+    "filter.distribution": ("name", "version"),
+}
+_OLD_ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "filter": ("group", "distribution", "distribution_version", "architecture"),
+    **dict.fromkeys(("name", "rpm", "pkg"), ("rel", "version")),
+}
+#: Elements of theirs that said what is now said otherwise.
+_SPECIFIC = "there are no switcher tags and no tables of OSCAR's database here"
+_OLD_MEANINGS = {
+    "servicelist": "services are enabled by their packages, or by a script: systemctl enable",
+    **dict.fromkeys(("package", "package-specific-attributes", "switcher", "database_tables"), _SPECIFIC),
 }
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "author": ("cat",), "dist": ("rel", "version"), "pkg": ("rel", "version"), "versionEntry": ("version",),
@@ -80,13 +105,24 @@ class _Element:
         return found.text if found else ""
 
 
-def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = ()) -> Opkg:
-    """The OPKG whose `config.xml` this is; its name is its folder's."""
-    reader = _Reader(file)
+def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = (),
+         codenames: Codenames = MappingProxyType({})) -> Opkg:
+    """The OPKG whose `config.xml` this is; its name is its folder's.  Filters may name suites by `codenames`."""
+    reader = _Reader(file, codenames)
     opkg = reader.opkg(scripts, tests)
     if reader.mistakes:
         fail(reader.mistakes)
-    return opkg
+    return dataclasses.replace(opkg, warnings=tuple(reader.warnings))
+
+
+def may_be_core(file: Path) -> bool:
+    """Whether a file, however broken, says that its OPKG belongs to every cluster; true where nobody can tell."""
+    try:
+        return re.search(rb"<class>\s*core\s*</class>", file.read_bytes()) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _parse(file: Path) -> _Element:
@@ -134,10 +170,12 @@ def _parse(file: Path) -> _Element:
 
 
 class _Reader:
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, codenames: Codenames) -> None:
         self.file = file
+        self.codenames = codenames
         self.folder = file.parent
         self.mistakes: list[Mistake] = []
+        self.warnings: list[Mistake] = []
 
     def opkg(self, scripts: tuple[Script, ...], tests: tuple[str, ...]) -> Opkg:
         root = _parse(self.file)
@@ -146,12 +184,15 @@ class _Reader:
         generation = self._generation(root)
         if generation == 3:
             self._grammar(root, root.tag)
+        else:
+            self._old_grammar(root, root.tag)
         name = self.folder.name
         title = self._required(root, "name")
         if generation == 3 and title and title != name:
             self._wrong(root.first("name") or root, "name", f"{quoted(title)} differs from its folder {quoted(name)}")
-        if not _OPKG_NAME.fullmatch(name):
-            self._wrong(root, "name", f"the folder {quoted(name)} is no OPKG name; expected a-z, digits and + - .")
+        if not _NAME.fullmatch(name):
+            self._wrong(root, "name", f"the folder {quoted(name)} is no OPKG name; expected letters a-z, digits and "
+                                      "+ - . _")
         summary = self._required(root, "summary")
         if generation == 3 and len(summary) > _SUMMARY:
             self._wrong(root.first("summary") or root, "summary",
@@ -203,8 +244,12 @@ class _Reader:
         """Other OPKGs: generation 3 has `pkg` there, the older ones `type` and `name`."""
         found: list[Versioned] = []
         for element in root.all(relation):
-            if old:
-                names = [name for name in element.all("name") if element.value("type") in ("", "package")]
+            kind = element.value("type") if old else ""
+            if kind not in ("", "package"):
+                self._warn(element, relation, f"type {quoted(kind)} is not acted upon; expected package")
+                names = []
+            elif old:
+                names = list(element.all("name"))
             else:
                 names = list(element.all("pkg"))
                 for filters in element.all("filters"):
@@ -276,12 +321,44 @@ class _Reader:
     def _filters(self, element: _Element) -> tuple[Filter, ...]:
         found: list[Filter] = []
         for filters in element.all("filters"):
-            distributions = [self._versioned(item, "filters.dist", _NAME) for item in filters.all("dist")]
-            architectures = tuple(item.text for item in filters.all("arch"))
-            found.append(Filter(tuple(item for item in distributions if item), architectures))
+            distributions = [self._distribution(item, "filters.dist", one) for item in filters.all("dist")
+                             if (one := self._versioned(item, "filters.dist", _NAME)) is not None]
+            architectures = tuple(self._architecture(item, "filters.arch", item.text) for item in filters.all("arch"))
+            found.append(Filter(tuple(distributions), architectures))
         return tuple(found)
 
+    def _architecture(self, element: _Element, where: str, name: str) -> str:
+        """The name as it is, with a warning where no machine can have it."""
+        self._warn(element, where, unfit_architecture(name))
+        return name
+
+    def _distribution(self, element: _Element, where: str, item: Versioned) -> Versioned:
+        """The distribution that is meant, with a warning where none ever is."""
+        meant = understood(item, self.codenames)
+        self._warn(element, where, unfit_distribution(meant, self.codenames))
+        return meant
+
     # Generations 1 and 2.
+
+    def _old_grammar(self, element: _Element, where: str) -> None:
+        """Warn of what gets lost: elements, attributes and text that nothing is made of."""
+        allowed = _OLD_GRAMMAR.get(where[max(where.find("filter"), 0):], ())  # filters stand in several elements
+        for child in element.children if allowed else ():
+            below = child.tag if where == "oscar" else f"{where}.{child.tag}"
+            if child.tag in allowed:
+                self._old_grammar(child, below)
+            else:
+                known = _OLD_MEANINGS.get(child.tag, "")
+                text = f"not acted upon: {known or f'it is not known{did_you_mean(child.tag, allowed)}'}"
+                if not known or not any((one.field, one.text) == (below, text) for one in self.warnings):
+                    self._warn(child, below, text)
+        options = _OLD_ATTRIBUTES.get(element.tag, ())
+        for name in element.attributes:
+            if allowed and element.tag != "oscar" and name not in options:
+                self._warn(element, where, f"attribute {quoted(name)} is not acted upon: it is not known"
+                                           f"{did_you_mean(name, options)}")
+        if allowed and element.text:
+            self._warn(element, where, f"{quoted(element.text)} stands between elements and is not acted upon")
 
     def _old_version(self, root: _Element) -> str:
         """epoch:major.minor.subversion-release, of which only the first number must be there."""
@@ -319,12 +396,18 @@ class _Reader:
         name = distribution.value("name") if distribution else item.attributes.get("distribution", "")
         version = distribution.value("version") if distribution else item.attributes.get("distribution_version", "")
         group = item.value("group") or item.attributes.get("group", "")
-        architecture = item.value("architecture") or item.attributes.get("architecture", "")
+        machine = item.value("architecture") or item.attributes.get("architecture", "")
         if group not in _GROUPS:
             self._wrong(item, "filter.group", f"{quoted(group)} is not known; expected oscar_server or oscar_clients"
                                               f"{did_you_mean(group, _GROUPS)}")
-        distributions = (Versioned(name, "=" if version else "", version),) if name else ()
-        return _GROUPS.get(group, ()), Filter(distributions, (architecture,) if architecture else ())
+        distributions = (self._distribution(item, "filter.distribution", Versioned(name, "=" if version else "",
+                                                                                   version)),) if name else ()
+        machines = (self._architecture(item, "filter.architecture", machine),) if machine else ()
+        return _GROUPS.get(group, ()), Filter(distributions, machines)
 
     def _wrong(self, element: _Element, where: str, text: str) -> None:
         self.mistakes.append(Mistake(shown(self.file), element.line, where, text))
+
+    def _warn(self, element: _Element, where: str, text: str) -> None:
+        if text:
+            self.warnings.append(Mistake(shown(self.file), element.line, where, text))

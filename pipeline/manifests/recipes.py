@@ -1,22 +1,22 @@
 """The recipes folder: everything in it by kind and name, read when asked for, and checked against each other.
 
     recipes = load(Path("recipes"))
-    recipes.cluster("debian12")     # one, with what it refers to
-    recipes.check()                 # all of it, every mistake at once
+    recipes.cluster("debian12")     # one, with what it refers to: what else is in the folder may be broken
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline import description
 from pipeline.errors import ManifestError
-from pipeline.manifests import allocation, loader, opkg, opkgfolder
+from pipeline.manifests import allocation, loader, opkg, opkgfolder, opkgxml
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
+from pipeline.manifests.filters import Codenames
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Document
 from pipeline.manifests.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
@@ -24,6 +24,15 @@ from pipeline.manifests.netboot import Netboot
 from pipeline.manifests.opkg import Opkg
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+#: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
+_FOLDERS = frozenset(("cache", "checkouts", "failed", "identity", "logs", "pool", "reports", "run", "store"))
+#: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
+_BEGINNINGS = {
+    "clusters": {"xenhost-": "the testbeds of Xen hosts"},
+    "distros": {"dom0-": "what makes a Xen host of a distribution", "netboot-": "what the installer is made of",
+                "xltools-": "what Xen configurations are checked with"},
+}
 
 
 def load(folder: Path) -> Recipes:
@@ -44,6 +53,7 @@ class Recipes:
         self.netboot = functools.cache(self._netboot)
         self.opkg = functools.cache(self._opkg)
         self.cluster = functools.cache(self._cluster)
+        self.codenames = functools.cache(self._codenames)
 
     def names(self, kind: str) -> list[str]:
         """The names of what is there: `kind` is the folder: "clusters", "distros", "hosts", "netboot" or "opkgs"."""
@@ -52,7 +62,7 @@ class Recipes:
             return []
         if kind == "opkgs":
             return sorted(entry.name for entry in folder.iterdir()
-                          if entry.is_dir() and not entry.name.startswith("."))
+                          if (entry.is_dir() or entry.is_symlink()) and not entry.name.startswith("."))
         return sorted(entry.stem for entry in folder.iterdir()
                       if entry.suffix == ".toml" and not entry.name.startswith("."))
 
@@ -61,17 +71,15 @@ class Recipes:
         manifest = self.cluster(cluster)
         return allocation.describe(manifest, self.distro(manifest.distro))
 
-    def check(self) -> None:
-        """Read everything; raise one ManifestError with all mistakes."""
+    def distros(self) -> list[Distro]:
+        """All distributions that can be read."""
         collector = Collector()
-        readers: dict[str, Callable[[str], object]] = {
-            "distros": self.distro, "hosts": self.host, "opkgs": self.opkg, "netboot": self.netboot,
-            "clusters": self.cluster,
-        }
-        for kind, reader in readers.items():
-            for name in self.names(kind):
-                collector.attempt(functools.partial(reader, name))
-        collector.finish()
+        read = [collector.attempt(functools.partial(self.distro, name)) for name in self.names("distros")]
+        return [item for item in read if item]
+
+    def warnings(self) -> list[Mistake]:
+        """What the OPKGs that can be read warn of, by file and line."""
+        return sorted({warning for item in self._opkgs().values() for warning in item.warnings})
 
     def _distro(self, name: str) -> Distro:
         return loader.validate(self._document("distros", name), Distro)
@@ -80,6 +88,9 @@ class Recipes:
         document = self._document("hosts", name)
         manifest = loader.validate(document, Host)
         self._refer(document, [(("distro",), "distros", manifest.distro)])
+        if manifest.distro and not self.distro(manifest.distro).packages.dom0:
+            fail([document.mistake(("distro",), f"{quoted(manifest.distro)} has no packages.dom0, which make a Xen "
+                                                "host of it; expected another one, or these packages")])
         return manifest
 
     def _netboot(self, name: str) -> Netboot:
@@ -94,7 +105,11 @@ class Recipes:
 
     def _opkg(self, name: str) -> Opkg:
         self._known("opkgs", name)
-        return opkgfolder.load(self.folder / "opkgs" / name)
+        return opkgfolder.load(self.folder / "opkgs" / name, self.codenames())
+
+    def _codenames(self) -> Codenames:
+        """What the suites of all distributions that can be read are called as versions."""
+        return {(item.compat.name.lower(), item.suite.lower()): item.compat.version for item in self.distros()}
 
     def _cluster(self, name: str) -> Cluster:
         """The cluster; its `opkgs` are completed by what they require, and in the order of installation."""
@@ -114,14 +129,27 @@ class Recipes:
             installer = distro.architecture
             collector.attempt(lambda: self._refer(document, [(("distro",), "netboot", installer)]))
             collector.attempt(lambda: self.netboot(installer) if installer in self.names("netboot") else None)
-        opkgs = {one: found for one in self.names("opkgs")
-                 if (found := collector.attempt(functools.partial(self.opkg, one))) is not None}
+        opkgs = self._opkgs()
+        unread = [one for one in self.names("opkgs") if one not in opkgs]
+        for one in opkg.needed(opkgs, [*manifest.opkgs, *filter(self._may_be_core, unread)]):
+            if one in unread:
+                collector.attempt(functools.partial(self.opkg, one))
         collector.finish()
         assert distro is not None
-        order, wrong = opkg.resolve(opkgs, manifest.opkgs, distro)
+        order, wrong = opkg.resolve(opkgs, manifest.opkgs, distro, unread)
         if wrong:
             fail([document.mistake(("opkgs",), text) for text in wrong])
         return manifest.model_copy(update={"opkgs": order})
+
+    def _opkgs(self) -> dict[str, Opkg]:
+        """All OPKGs that can be read."""
+        collector = Collector()
+        return {name: found for name in self.names("opkgs")
+                if (found := collector.attempt(functools.partial(self.opkg, name))) is not None}
+
+    def _may_be_core(self, name: str) -> bool:
+        """Whether an OPKG that cannot be read may belong to every cluster: nobody shall get one without it."""
+        return opkgxml.may_be_core(self.folder / "opkgs" / name / "config.xml")
 
     def _file(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{name}.toml"
@@ -136,9 +164,9 @@ class Recipes:
         if name not in names:
             raise ManifestError(f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
                                 f"{did_you_mean(name, names)}")
-        if kind != "opkgs" and not _NAME.fullmatch(name):
-            fail([Mistake(shown(self._file(kind, name)), 1, "", "the file's name is no name; expected letters a-z, "
-                                                                "digits and inner hyphens, 40 at most")])
+        wrong = _wrong_name(kind, name)
+        if wrong:
+            fail([Mistake(shown(self._file(kind, name)), 1, "", wrong)])
 
     def _refer(self, document: Document, references: Iterable[tuple[Key, str, object]]) -> None:
         """Names of other recipes that stand in a manifest; what is no text was told already."""
@@ -150,6 +178,21 @@ class Recipes:
                                                       f"one of {listing(names)}{did_you_mean(name, names)}"))
         if mistakes:
             fail(mistakes)
+
+
+def _wrong_name(kind: str, name: str) -> str:
+    """What is wrong with the name of a manifest, or ""; OPKGs are judged where they are read."""
+    if kind == "opkgs":
+        return ""
+    if not _NAME.fullmatch(name):
+        return "the file's name is no name; expected letters a-z, digits and inner hyphens, 40 at most"
+    if kind in ("clusters", "distros") and name in _FOLDERS:
+        return (f"{quoted(name)} is a folder of artifacts/ already; expected another file name, "
+                f"none of {listing(_FOLDERS)}")
+    for beginning, what in _BEGINNINGS.get(kind, {}).items():
+        if name.startswith(beginning):
+            return f"names that begin with {quoted(beginning)} are for {what}; expected another file name"
+    return ""
 
 
 def _references(document: Document) -> Iterator[tuple[Key, str, object]]:

@@ -37,16 +37,19 @@ class Machines:
 class Graph:
     """Three clusters."""
 
-    plan = SimpleNamespace(clusters=["one", "two", "three"],
-                           hosts={"local": SimpleNamespace(name="local", hypervisor="qemu")})
+    clusters = ("one", "two", "three")
 
     def __init__(self, *_: object) -> None:
         self.asked: list[tuple[object, ...]] = []
 
-    def lifecycle(self, name: str) -> Any:
-        if name not in self.plan.clusters:
+    def booted(self) -> tuple[str, ...]:
+        return self.clusters
+
+    def running(self, name: str) -> Any:
+        if name not in self.clusters:
             raise UserError(f"there is no cluster {name!r}")
-        return SimpleNamespace(cluster=cluster(name), machines=lambda: Machines(name, self.asked))
+        return SimpleNamespace(cluster=cluster(name), host=SimpleNamespace(name="local", hypervisor="qemu"),
+                               machines=lambda: Machines(name, self.asked))
 
 
 @pytest.fixture
@@ -108,6 +111,6 @@ def test_a_list_of_all_tells_what_it_could_not_ask(graph: Graph, monkeypatch: py
 
 
 def test_a_list_of_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(Graph, "plan", SimpleNamespace(clusters=["three"], hosts=Graph.plan.hosts))
+    monkeypatch.setattr(Graph, "clusters", ("three",))
     assert vm(monkeypatch, "list") == 0
     assert capsys.readouterr().out == "no cluster runs\n"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.manifests import opkgxml
-from pipeline.manifests.opkg import Opkg, Versioned, packages, resolve
+from pipeline.manifests.opkg import Opkg, Versioned, has_script, packages, resolve
 from tests.manifests.conftest import Target, opkg_text, target
 
 DEBIAN = target("debian", "12")
@@ -52,6 +52,18 @@ def test_generation_3(tmp_path: Path, where: Target, server: list[str]) -> None:
     found = opkg(tmp_path, opkg_text("app", DEPENDENCIES))
     assert packages(found, "server", where) == ["all", "new>=1.2", "exact=3", *server, "both", "node"]
     assert packages(found, "client", where) == ["node", "both"]
+
+
+@pytest.mark.parametrize(("words", "others"), [
+    (("amd64", "x86_64", "AMD64", "x86-64", "any-amd64", "linux-amd64"), []),
+    (("any", "all", "noarch", "linux-any", "any-any"), ["x"]),
+])
+def test_architectures_by_any_of_their_names(tmp_path: Path, words: tuple[str, ...], others: list[str]) -> None:
+    for word in words:
+        text = f"<serverDeps><requires><filters><arch>{word}</arch></filters><pkg>x</pkg></requires></serverDeps>"
+        found = opkg(tmp_path, opkg_text("app", text))
+        assert packages(found, "server", DEBIAN) == ["x"], word
+        assert packages(found, "server", target("debian", "12", "i386")) == others, word
 
 
 OLD = """<?xml version="1.0" encoding="ISO-8859-1"?>
@@ -160,3 +172,12 @@ def test_numbers_in_versions_compare_as_numbers(one: list[int], other: list[int]
 def test_epochs_come_before_everything() -> None:
     assert Versioned("x", ">", "9.0").admits("1:1.0")
     assert Versioned("x", "=", "0:9.0").admits("9.0")
+
+
+@pytest.mark.parametrize(("phase", "file", "there"), [
+    ("api-post-deploy", "api-post-deploy", True), ("api-post-deploy", "post_install", True),
+    ("api-post-clientdef", "post_clients", True), ("api-post-clientdef", "post_install", False),
+    ("client-post-install", "post_rpm_install", True), ("api-post-deploy", "post_install.orig", False),
+])
+def test_a_phase_is_announced_by_any_of_its_names(phase: str, file: str, there: bool) -> None:
+    assert has_script(phase, "app", {f"opkgs/app/scripts/{file}", "opkgs/other/scripts/api-post-deploy"}) is there

@@ -70,6 +70,69 @@ def test_mistakes(tmp_path: Path, text: str | bytes, wanted: str) -> None:
     assert re.search(f"^{wanted}" if wanted[0].isdigit() else wanted, told, re.MULTILINE), told
 
 
+@pytest.mark.parametrize("text", [
+    opkg_text("app", "<serverDeps><requires>\n<filters><arch>{}</arch></filters><pkg>x</pkg></requires></serverDeps>"),
+    OLD.replace("group='oscar_sever'", "architecture='{}'"),
+])
+def test_an_architecture_that_no_machine_has_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app").mkdir()
+    file = tmp_path / "app" / "config.xml"
+    file.write_text(text.format("amd46"))
+    warned = opkgxml.read(file).warnings
+    assert [(one.line, one.text.partition(";")[0]) for one in warned] == [
+        (text[:text.index("{}")].count("\n") + 1, '"amd46" is no architecture, so this never fits')]
+    assert warned[0].text.endswith('did you mean "amd64"?')
+    for known in ("x86_64", "ia64", "ppc64", "all", "any", "ppc64le", "AMD64"):
+        file.write_text(text.format(known))
+        assert opkgxml.read(file).warnings == (), known
+
+
+LOST = """<oscar><name>X</name>
+<version><major>1</major><minr>2</minr></version><summary>y</summary>
+<packager><name>P</name><email>p@example.org</email></packager><license>GPL</license>
+<rmplist><rpm>jq</rpm></rmplist>
+<requires><type>rpm</type><name>z</name></requires>
+<rpmlist>less
+  <filter gruop="oscar_server"/><rmp>jq</rmp><rpm>y</rpm></rpmlist>
+<servicelist><service>gmond</service></servicelist>
+<servicelist><filter group="oscar_server"/><service>gmetad</service></servicelist>
+<package><switcher><tag>mpi</tag><name>lam</name></switcher></package>
+</oscar>"""
+
+
+def test_what_gets_lost_of_an_old_one_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "app" / "config.xml"
+    file.parent.mkdir()
+    file.write_text(LOST)
+    assert [str(one).partition("config.xml:")[2] for one in sorted(opkgxml.read(file).warnings)] == [
+        '2: version.minr: not acted upon: it is not known; did you mean "minor"?',
+        '4: rmplist: not acted upon: it is not known; did you mean "rpmlist"?',
+        '5: requires: type "rpm" is not acted upon; expected package',
+        '6: rpmlist: "less" stands between elements and is not acted upon',
+        '7: rpmlist.filter: attribute "gruop" is not acted upon: it is not known; did you mean "group"?',
+        '7: rpmlist.rmp: not acted upon: it is not known; did you mean "rpm"?',
+        "8: servicelist: not acted upon: services are enabled by their packages, or by a script: systemctl enable",
+        "10: package: not acted upon: there are no switcher tags and no tables of OSCAR's database here",
+    ]
+    second = file.read_text().replace("rpmlist", "binary-package-list").replace(
+        '<filter gruop="oscar_server"/>', "<filter><group>all</group><distribution><nam>fc</nam><version>4</version>"
+        "</distribution></filter>").replace("rpm>", "pkg>")
+    file.write_text(second)
+    found = opkgxml.read(file)
+    assert found.generation == 2
+    assert [one.field for one in found.warnings if "filter" in one.field] == [
+        "binary-package-list.filter.distribution.nam"]
+
+
+def test_names_as_old_ones_have_them(tmp_path: Path) -> None:
+    for name in ("sync_files", "perl-Qt", "kernel_picker", "c3", "R"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.xml").write_text(OLD.replace("oscar_sever", "oscar_server"))
+        assert opkgxml.read(tmp_path / name / "config.xml").name == name
+    for name in ("a b", "-x", "..x", "a\nb", "caf\u00e9", "x;y"):
+        assert "is no OPKG name; expected letters" in message(tmp_path, OLD, name)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read: No such file"):
         opkgxml.read(tmp_path / "config.xml")

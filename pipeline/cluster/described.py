@@ -1,0 +1,48 @@
+"""What a cluster that runs is: written down in its run folder when it boots.
+
+Whoever looks after running machines (stop, status, ssh, vm, console, inspect) reads it here and not in the recipes: a
+recipe may have been edited since, may be broken now, or gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.description import Cluster, Host
+from pipeline.errors import ClusterError
+
+_FILE = "cluster.json"
+
+#: Grows with every change of what is written that an older or newer version of this project could not read.
+_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Described:
+    """A cluster and the VM container that it was booted on."""
+
+    cluster: Cluster
+    host: Host
+
+
+def write(run_dir: Path, cluster: Cluster, host: Host) -> None:
+    """Write it down, in a run folder that is there."""
+    text = json.dumps({"schema": _SCHEMA, "cluster": cluster.to_json(), "host": dataclasses.asdict(host)}, indent=1)
+    (run_dir / _FILE).write_text(text + "\n")
+
+
+def read(run_dir: Path) -> Described | None:
+    """What stands in a run folder, or None; raises ClusterError where another version has written it."""
+    try:
+        found = json.loads((run_dir / _FILE).read_bytes())
+        if found["schema"] != _SCHEMA:
+            raise ValueError(f"schema {found['schema']}")
+        return Described(Cluster.from_json(found["cluster"]), Host(**found["host"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClusterError(f"{run_dir.name} was booted by another version of this project: {run_dir / _FILE} cannot be "
+                           f"read ({error})", hint=f"doit stop:{run_dir.name} ends it") from None
