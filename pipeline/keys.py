@@ -123,7 +123,8 @@ class Keys:
         """The version of a host program, or of a Python package ("python:NAME")."""
         if tool.startswith("python:"):
             name = tool.removeprefix("python:")
-            return self._remembered(f"tool {tool} of {sys.prefix}", _package_folders,
+            folders = _package_folders()  # those of another checkout are others, whatever remembers both
+            return self._remembered(f"tool {tool} in {':'.join(map(str, folders))}", lambda: folders,
                                     lambda _: _package_version(name))
         path = which(tool, sandbox.PATH)  # what the builder will run, not what the caller would
         if path is None:
