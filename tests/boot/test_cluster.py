@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests import debpackages
-from tests.boot import acts, checkout
+from tests.boot import acts, checkout, hostile
 from tests.boot.checkout import Checkout, Run
 
 pytestmark = pytest.mark.boot
@@ -269,6 +269,11 @@ def assert_saved_memory_is_not_given_up(running: Checkout) -> None:
     assert "--yes" in failed["hint"]
     listed = running.run(running.command("vm", "list", "ci")).stdout.splitlines()
     assert [line.split()[1:3] for line in listed] == [["head", "running"], ["node1", "saved"], ["node2", "running"]]
+
+
+def test_links_that_an_opkg_makes_lead_nowhere_outside(running: Checkout) -> None:
+    with hostile.outside(running, "debian12") as outside:
+        outside.assert_untouched()
 
 
 def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
