@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline import sandbox
+from pipeline.run import which
 from pipeline.step import Input, Job, Step
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,16 @@ def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str]
         pytest.skip(f"no namespaces here: {done.stdout.strip()}")
     assert done.returncode == status, done.stdout
     return done.stdout
+
+
+def subordinate_user() -> str:
+    """An account that root here can become, with ranges of subordinate ids; the test is skipped where there is none."""
+    file = Path("/etc/subuid")
+    lines = file.read_text().split() if file.exists() else []
+    user = next((line.partition(":")[0] for line in lines if not line.startswith("root:")), "")
+    if os.geteuid() != 0 or not user or which("newuidmap") is None:
+        pytest.skip("needs root, and an account with ranges in /etc/subuid")
+    return user
 
 
 def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool: Path | None = None,

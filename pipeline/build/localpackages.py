@@ -23,5 +23,5 @@ def build(job: Job) -> None:
             raise BuildError(f"{source}: no such package file", hint="correct `packages` in the cluster's recipe")
         shutil.copyfile(source, folder / source.name)
         names.append(f"{PACKAGES}/{source.name}")
-    with layers.changed(job) as root:
-        install(root, [], folder, ["--allow-downgrades", "--reinstall", *names], work=job.work, log=job.log)
+    words = ["--allow-downgrades", "--reinstall", *names]
+    layers.change(job, lambda root: install(root, [], folder, words, work=job.work, log=job.log))

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build import layers
-from pipeline.build.debian import PACKAGES, QUIET, install, no_daemons
+from pipeline.build.complaints import explained
+from pipeline.build.debian import PACKAGES, QUIET, install
 from pipeline.build.debs import extract, unpacked
-from pipeline.errors import BuildError, CommandError
+from pipeline.errors import CommandError
 from pipeline.families.deb import locked
 from pipeline.families.deb_index import Stanza
 from pipeline.rootfs import RootFs
@@ -93,12 +94,10 @@ def _install_essential(job: Job, root: Path, files: Sequence[Path]) -> None:
         for name in ("status", "available"):
             inside.write(f"/var/lib/dpkg/{name}", "")
     argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--install", *(f"{PACKAGES}/{file.name}" for file in files)]
-    with no_daemons(root):
-        try:
-            chroot_run(root, argv, binds=[Bind(files[0].parent, PACKAGES)], env=QUIET, log=job.log, timeout=_DEADLINE)
-        except CommandError as error:
-            raise BuildError("the essential packages of the distribution cannot be installed", tail=error.tail,
-                             log=job.log, hint="the last lines name the package whose script failed") from None
+    try:
+        chroot_run(root, argv, binds=[Bind(files[0].parent, PACKAGES)], env=QUIET, log=job.log, timeout=_DEADLINE)
+    except CommandError as error:
+        raise explained(error, [file.name for file in files]) from None
 
 
 def _make_neutral(root: RootFs) -> None:

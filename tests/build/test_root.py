@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import sandbox
-from pipeline.build import debs, layers, localpackages, packages, root
+from pipeline.build import debs, layers, localpackages, root
 from pipeline.errors import UserError
-from pipeline.families import deb
-from pipeline.step import Input
+from tests.build import realroot
 from tests.debmirror import deb as make_deb
 from tests.namespaced import inside, job
-
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-PARAMS = {"suites": ["bookworm"], "suite": "bookworm", "components": ["main"], "architecture": "amd64",
-          "keyring": str(KEYRING), "mirror": ""}
 
 #: What the distribution's own tools say of a root, and what must not be in it.
 SOUND = """
@@ -57,43 +51,20 @@ def test_packages_are_decompressed_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_roots_of_real_packages(tmp_path: Path) -> None:
-    if not KEYRING.exists():
-        pytest.skip("needs debian-archive-keyring")
-    index = job(tmp_path / "index", PARAMS)
-    try:
-        deb.index(index)
-    except UserError as error:
-        pytest.skip(f"no mirror: {error.message}")
-    found = Input("index", "", index.out, "")
-    base = _locked(tmp_path / "base", ["systemd-sysv", "iputils-ping"], found)
-    _locked(tmp_path / "top", ["munge"], found, Input("base", "", base, ""))
-    make_deb(tmp_path / "given", "mine", "2", Depends="munge")
-    make_deb(tmp_path / "given", "lost", "1", Depends="nowhere")
-    assert inside(build_all, tmp_path, "1") == inside(build_all, tmp_path, "2")
+def test_roots_of_real_packages(real: Path) -> None:
+    make_deb(real / "given", "mine", "2", Depends="munge")
+    make_deb(real / "given", "lost", "1", Depends="nowhere")
+    inside(realroot.build, real, "again")
+    assert [layer.digest for layer in realroot.stack(real)] == [layer.digest for layer in realroot.stack(real, "again")]
+    assert inside(on_top, real, "1") == inside(on_top, real, "2")
 
 
-def _locked(folder: Path, names: list[str], *inputs: Input) -> Path:
-    lock = job(folder / "lock", {"packages": names, "architecture": "amd64"}, *inputs)
-    deb.lock(lock)
-    deb.fetch(job(folder / "fetch", PARAMS, Input("lock", "", lock.out, ""), pool=folder.parent / "pool"))
-    return lock.out
-
-
-def build_all(folder: str, number: str) -> None:
-    """Inner side: base, packages and a package under test; print their digests."""
-    place = Path(folder)
-    stack: list[Input] = []
-    for name, builder, params in (
-            ("base", root.build, PARAMS), ("top", packages.build, {}),
-            ("given", localpackages.build, {"packages": [str(place / "given/mine_2_all.deb")]})):
-        inputs = [Input(role, "", place / name / role / "out", "") for role in ("lock", "fetch")]
-        work = job(place / f"{name}-{number}", params, *stack, *inputs, pool=place / "pool")
-        sandbox.scratch(work.work)
-        builder(work)
-        digest = hashlib.sha256((work.out / layers.LAYER).read_bytes()).hexdigest()
-        stack.append(Input("layer", "", work.out, digest))
-        print(name, digest)
+def on_top(folder: str, number: str) -> None:
+    """Inner side: a package under test; print its digest, and look at all of it."""
+    place, stack = Path(folder), realroot.stack(Path(folder))
+    given = {"packages": [str(place / "given/mine_2_all.deb")]}
+    stack.append(realroot.layer(place / f"given-{number}", localpackages.build, given, *stack))
+    print(stack[-1].digest)
     check = job(place / f"check-{number}", None, *stack, pool=place / "pool")
     with layers.changed(check) as tree:
         sandbox.chroot_run(tree, ["sh", "-ec", SOUND], log=check.log, timeout=300)
@@ -101,8 +72,7 @@ def build_all(folder: str, number: str) -> None:
         assert (tree / "etc/machine-id").read_text() == ""
         for secret in ("etc/munge/munge.key", "etc/hostname", "etc/resolv.conf", "var/log/dpkg.log"):
             assert not (tree / secret).exists(), secret
-    lost = job(place / f"lost-{number}", {"packages": [str(place / "given/lost_1_all.deb")]}, *stack,
-               pool=place / "pool")
+    lost = {"packages": [str(place / "given/lost_1_all.deb")]}
     with pytest.raises(UserError, match=r"lost_1_all\.deb cannot be installed") as caught:
-        localpackages.build(lost)
+        realroot.layer(place / f"lost-{number}", localpackages.build, lost, *stack)
     assert "nowhere" in caught.value.tail
