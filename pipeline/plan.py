@@ -28,6 +28,9 @@ from pipeline.step import Parent, Plan, Step, disk_role
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
 
+#: Packages that are asked for, each with who asks: ("munge", "OPKG slurm").
+Asked = list[tuple[str, str]]
+
 #: The host programs that write layers, and unpack them.
 _LAYER_TOOLS = ("tar", "zstd")
 #: What compresses without a program.
@@ -92,13 +95,22 @@ def _index(distro: Distro) -> Step:
         tools=("apt-get", "apt-config", "gpgv"), network=True, snapshot=True)
 
 
-def _lock(name: str, what: str, distro: Distro, packages: list[str], base: str = "") -> Step:
+def _asked(by: str, packages: Iterable[str]) -> Asked:
+    """What a lock is asked for, and by whom: errors name them."""
+    return [(package, by) for package in packages]
+
+
+def _lock(name: str, what: str, distro: Distro, asked: Asked, base: str = "") -> Step:
+    askers: dict[str, list[str]] = {}
+    for package, by in asked:
+        askers.setdefault(package, []).append(by)
     parents = [Parent("index", f"index:{distro.name}")]
     if base:
         parents.append(Parent("base", base))
     return Step("lock", name, f"exact versions and checksums of {what}", "pipeline.families.deb:lock",
-                params={"packages": packages, "architecture": distro.architecture}, parents=tuple(parents),
-                tools=("apt-get", "dpkg"))
+                params={"packages": {package: ", ".join(dict.fromkeys(by)) for package, by in sorted(askers.items())},
+                        "architecture": distro.architecture}, parents=tuple(parents),
+                tools=("apt-get",))
 
 
 def _fetch(name: str, what: str, distro: Distro) -> Step:
@@ -113,7 +125,8 @@ def _distro_steps(distro: Distro) -> list[Step]:
         *(_dom0_steps(distro) if distro.packages.dom0 else ()),
         *(_xltools_steps(distro) if distro.packages.xl else ()),
         _index(distro),
-        _lock(name, f"the base packages of {name}", distro, [*distro.packages.base, distro.kernel]),
+        _lock(name, f"the base packages of {name}", distro,
+              _asked(f"distribution {name}", [*distro.packages.base, distro.kernel])),
         _fetch(name, f"base packages of {name}", distro),
         Step("root", name, f"base root file system of {name}", "pipeline.build.root:build",
              params={"suite": distro.suite, "architecture": distro.architecture},
@@ -132,8 +145,8 @@ def _dom0_steps(distro: Distro) -> list[Step]:
     name = f"dom0-{distro.name}"
     stack = (Parent("layer", f"root:{distro.name}"),)
     return [
-        _lock(name, f"what makes a Xen host of {distro.name}", distro, list(distro.packages.dom0),
-              f"lock:{distro.name}"),
+        _lock(name, f"what makes a Xen host of {distro.name}", distro,
+              _asked(f"distribution {distro.name}", distro.packages.dom0), f"lock:{distro.name}"),
         _fetch(name, f"packages that make a Xen host of {distro.name}", distro),
         Step("packages", name, f"layer: hypervisor, dom0 kernel and libvirt for {distro.name}",
              "pipeline.build.packages:build",
@@ -150,7 +163,7 @@ def _dom0_steps(distro: Distro) -> list[Step]:
 def _xltools_steps(distro: Distro) -> list[Step]:
     name = f"xltools-{distro.name}"
     return [
-        _lock(name, f"Xen's xl of {distro.name}", distro, list(distro.packages.xl)),
+        _lock(name, f"Xen's xl of {distro.name}", distro, _asked(f"distribution {distro.name}", distro.packages.xl)),
         _fetch(name, f"packages of Xen's xl of {distro.name}", distro),
         Step("xltools", distro.name, f"Xen's xl of {distro.name}, to check configurations with",
              "pipeline.build.toolroot:build",
@@ -165,7 +178,8 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
     name = f"netboot-{architecture}"
     toolroot = Parent("toolroot", f"toolroot:{architecture}")
     return [
-        _lock(name, f"the build tools and the installer for {architecture}", distro, list(netboot.packages)),
+        _lock(name, f"the build tools and the installer for {architecture}", distro,
+              _asked(f"netboot {architecture}", netboot.packages)),
         _fetch(name, f"packages of the build tools and the installer for {architecture}", distro),
         Step("toolroot", architecture, "build tools of fixed versions, whatever the host has",
              "pipeline.build.toolroot:build",
@@ -243,12 +257,12 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
     name, base = f"{cluster.name}/{side}", distro.name
     what = "the head node" if side == "head" else "the compute nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
-    packages = list(distro.packages.head if side == "head" else distro.packages.compute)
+    asked = _asked(f"distribution {base}", distro.packages.head if side == "head" else distro.packages.compute)
     for one in opkgs:
-        packages += opkg.packages(one, _OPKG_SIDE[side], distro)
+        asked += _asked(f"OPKG {one.name}", opkg.packages(one, _OPKG_SIDE[side], distro))
     stack = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
     steps = [
-        _lock(name, f"the packages of {what} of {cluster.name}", distro, sorted(set(packages)), f"lock:{base}"),
+        _lock(name, f"the packages of {what} of {cluster.name}", distro, asked, f"lock:{base}"),
         _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),

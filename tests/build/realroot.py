@@ -32,7 +32,8 @@ def fetch(folder: Path) -> None:
         pytest.skip(f"no mirror: {error.message}")
     inputs = [Input("index", "", index.out, "")]
     for name, wanted in PACKAGES.items():
-        lock = job(folder / name / "lock", {"packages": wanted, "architecture": "amd64"}, *inputs)
+        asked = dict.fromkeys(wanted, "a test")
+        lock = job(folder / name / "lock", {"packages": asked, "architecture": "amd64"}, *inputs)
         deb.lock(lock)
         deb.fetch(job(folder / name / "fetch", PARAMS, Input("lock", "", lock.out, ""), pool=folder / "pool"))
         inputs.append(Input("base", "", lock.out, ""))

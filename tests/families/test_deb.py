@@ -47,7 +47,8 @@ def index(folder: Path, archive: Archive, **params: Any) -> Input:
 
 
 def lock(folder: Path, packages: list[str], *inputs: Input) -> Input:
-    work = job(folder, {"packages": packages, "architecture": "amd64"}, *inputs)
+    asked = dict.fromkeys(packages, "OPKG app")
+    work = job(folder, {"packages": asked, "architecture": "amd64"}, *inputs)
     deb.lock(work)
     return Input("lock", "lock:tiny", work.out, "")
 
@@ -200,7 +201,7 @@ def test_wrong_mirror_suite_and_keyring(archive: Archive, tmp_path: Path) -> Non
             index(tmp_path / "1", archive, mirror=f"{url}/elsewhere")
         with pytest.raises(UserError, match="wrong mirror"):
             index(tmp_path / "2", archive, suites=["sarge"], mirror=url)
-    with pytest.raises(UserError, match="has not all of"):
+    with pytest.raises(UserError, match="no suite has the component games"):
         index(tmp_path / "3", archive, components=["main", "games"])
     with pytest.raises(UserError, match="is missing"):
         index(tmp_path / "4", archive, keyring="nowhere.gpg")
@@ -244,11 +245,12 @@ def test_a_proxy_is_used(archive: Archive, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_trimmed_index_keeps_what_counts(tmp_path: Path) -> None:
-    (tmp_path / "x_Packages").write_bytes(trimmed(
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/x_Packages").write_bytes(trimmed(
         b"Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\nDescription: long\n text\nMD5sum: 0\n\n"
-        b"Package: b\nVersion: 1\nProvides: x (= 1), virtual\nTag: t,\n u\nPriority: required\n\n"))
+        b"Package: b\nVersion: 1\nProvides: x (= 1),\n virtual\nTag: t,\n u\nPriority: required\n\n"))
     index = Index(tmp_path)
-    assert index.stanzas("a")[0].text == "Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\n"
+    assert index.candidates("a")[0].text == "Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\n"
     assert index.minimal() == ["a", "apt", "b"]
     assert "virtual" in index
     assert "virt" not in index
