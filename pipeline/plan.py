@@ -33,6 +33,8 @@ Asked = list[tuple[str, str]]
 
 #: The host programs that write layers, and unpack them.
 _LAYER_TOOLS = ("tar", "zstd")
+#: Those that change layers: where a rename is refused they work on a copy.
+_CHANGING_TOOLS = ("cp", "dpkg-deb", *_LAYER_TOOLS)
 #: What compresses without a program.
 _COMPRESSING_TOOLS = (*_LAYER_TOOLS, "python:zstandard")
 
@@ -151,7 +153,7 @@ def _dom0_steps(distro: Distro) -> list[Step]:
         Step("packages", name, f"layer: hypervisor, dom0 kernel and libvirt for {distro.name}",
              "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("dpkg-deb", *_LAYER_TOOLS)),
+             tools=_CHANGING_TOOLS),
         Step("dom0", distro.name, f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
              "pipeline.build.dom0:build",
              parents=(*stack, Parent("layer", f"packages:{name}"),
@@ -266,7 +268,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
         _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("dpkg-deb", *_LAYER_TOOLS)),
+             tools=_CHANGING_TOOLS),
     ]
     stack.append(Parent("layer", f"packages:{name}"))
     under_test = recipes.cluster(cluster.name).packages
@@ -277,7 +279,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
             params={"packages": [Path(path).name for path in local]},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
-            parents=tuple(stack), tools=_LAYER_TOOLS))
+            parents=tuple(stack), tools=_CHANGING_TOOLS))
         stack.append(Parent("layer", f"localpackages:{name}"))
     files: dict[str, str] = {}
     for one in opkgs:

@@ -57,7 +57,7 @@ def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     step = Step(kind="test", name="test", doc="", builder="", params=params or {})
-    return Job(step=step, inputs=inputs, log=folder / "log", progress=progress, **places)
+    return Job(step=step, inputs=inputs, log=folder / "log", progress=progress, note=print, **places)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ _BEGUN = re.compile(r"^(?:Preparing to unpack|Unpacking|Setting up|Processing tr
 _UNMET = "The following packages have unmet dependencies:\n"
 _ESSENTIAL = re.compile(r"^WARNING: The following essential packages will be removed\..*\n.*\n((?:  .*\n)+)", re.M)
 
+_REMOVED = re.compile(r"^The following packages will be REMOVED:\n((?:  .*\n)+)", re.MULTILINE)
+
 _HINTS = (
     (r"trying to overwrite",
      "two packages bring the same file: one of them must leave it out, divert it, or say `Replaces`"),
@@ -28,9 +30,16 @@ _HINTS = (
      "there is no network while a root is built: what the script fetches must be in a package, or come by an OPKG"),
     (r"mknod: .*not permitted|mount: .*denied|must be superuser|denied on key|/proc/sys/.*(?:denied|Read-only)",
      "a script cannot make devices, mount or change the kernel's settings while a root is built"),
+    (r"architecture .* does not match system", "give the package that was built for the machines' architecture"),
     (r"subprocess .*returned error",
      "scripts of packages run in a chroot that is not booted, as root, without network"),
 )
+
+
+class Removal(BuildError):
+    """Packages of the root would have to go; `names` are theirs."""
+
+    names: list[str]
 
 
 def explained(error: CommandError, words: Sequence[str]) -> BuildError:
@@ -44,6 +53,8 @@ def explained(error: CommandError, words: Sequence[str]) -> BuildError:
                                "that it started in the foreground")
     if _UNMET in said:
         return _unmet(what, said.rpartition(_UNMET)[2], error.log)
+    if match := _REMOVED.search(said):
+        return _removal(what, match[1].split(), error.log)
     if match := _ESSENTIAL.search(said):
         return BuildError(f"{what} would remove what no machine can do without: {' '.join(match[1].split())}",
                           log=error.log, hint="a package under test may not conflict with essential packages")
@@ -51,6 +62,13 @@ def explained(error: CommandError, words: Sequence[str]) -> BuildError:
         return BuildError(f"installing {Path(match[1]).name} failed: {match[2]}", log=error.log,
                           tail=_excerpt(said[:match.start()]), hint=_hint(said[:match.end()]))
     return BuildError(f"installing {what} failed", log=error.log, tail=_excerpt(said), hint=_hint(said))
+
+
+def _removal(what: str, words: Sequence[str], log: Path | None) -> Removal:
+    names = [word.rstrip("*").partition(":")[0] for word in words]
+    error = Removal(f"{what} would remove {', '.join(names)}", log=log)
+    error.names = names
+    return error
 
 
 def _unmet(what: str, reasons: str, log: Path | None) -> BuildError:

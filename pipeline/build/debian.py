@@ -76,6 +76,7 @@ Dir::Log "{_APT}/log";
 Dir::Etc::sourcelist "{_APT}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 APT::Install-Recommends "false";
+APT::Get::Remove "false";
 APT::Get::Assume-Yes "true";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
