@@ -60,7 +60,9 @@ def _add_netboot(plan: Plan, recipes: Recipes, name: str) -> None:
 
 
 def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
-    _add(plan, _distro_steps(recipes.distro(name)))
+    keyring = str((recipes.folder / recipes.distro(name).keyring).absolute())
+    plan.reads.append(keyring)
+    _add(plan, _distro_steps(recipes, recipes.distro(name), keyring))
 
 
 def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
@@ -88,12 +90,14 @@ def _add(plan: Plan, steps: Iterable[Step]) -> None:
     plan.steps.update({step.task: step for step in steps})
 
 
-def _index(distro: Distro) -> Step:
+def _index(recipes: Recipes, distro: Distro, keyring: str) -> Step:
+    """Signatures are checked with a keyring: one that is not there is told where it is wanted."""
     return Step(
         "index", distro.name, f"snapshot of the package index of {distro.name}, signatures checked",
         "pipeline.families.deb:index",
         params={"suites": list(distro.suites), "components": list(distro.components),
                 "architecture": distro.architecture, "keyring": distro.keyring, "mirror": distro.mirror},
+        files=((keyring, str(kept.of(recipes.folder, keyring))),) if Path(keyring).is_file() else (),
         tools=("apt-get", "apt-config", "gpgv"), network=True, snapshot=True)
 
 
@@ -121,12 +125,12 @@ def _fetch(name: str, what: str, distro: Distro) -> Step:
                 parents=(Parent("lock", f"lock:{name}", "lock.json"),), tools=("apt-config",), network=True)
 
 
-def _distro_steps(distro: Distro) -> list[Step]:
+def _distro_steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:
     name = distro.name
     return [
         *(_dom0_steps(distro) if distro.packages.dom0 else ()),
         *(_xltools_steps(distro) if distro.packages.xl else ()),
-        _index(distro),
+        _index(recipes, distro, keyring),
         _lock(name, f"the base packages of {name}", distro,
               _asked(f"distribution {name}", [*distro.packages.base, distro.kernel])),
         _fetch(name, f"base packages of {name}", distro),
