@@ -9,6 +9,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import itertools
 import lzma
 import os
 import shutil
@@ -80,22 +81,26 @@ class Archive:
     def publish(self, suite: str = SUITE, components: Mapping[str, str | None] = MappingProxyType({"main": ""}), *,
                 release: str = "", suffixes: Sequence[str] = ("", ".gz"), sums: Sequence[str] = ("SHA256",),
                 signed: str = "inline", by_hash: bool = False, plain: bool = True,
+                architectures: Sequence[str] = (ARCHITECTURE,),
                 edit: Callable[[str], str] = lambda text: text) -> None:
         """Write and sign the index of a suite: `components` are folders of the pool, None is an empty one.
 
         `release` are more lines of the Release file, `sums` its kinds of checksums; without `plain` these are for
-        compressed files only; `signed` is inline, detached or no.
-        `edit` changes each Packages file before it is signed for.
+        compressed files only; `signed` is inline, detached or no.  `edit` changes each Packages file before it is
+        signed for.  Where there are several `architectures`, each has an index of its own packages.
         """
         top = self.root / "dists" / suite
         shutil.rmtree(top, ignore_errors=True)
         top.mkdir(parents=True)
         files: dict[str, bytes] = {}
         listed: dict[str, bytes] = {}  # what is not compressed is signed for, whether it is there or not
-        for component, folder in components.items():
+        for (component, folder), architecture in itertools.product(components.items(), architectures):
             debs = [] if folder is None else sorted((self.root / "pool" / folder).glob("*.deb"))
-            text = edit("\n".join(_stanza(file, self.root) for file in debs)).encode()
-            place = f"{component}/binary-{ARCHITECTURE}/Packages"
+            stanzas = [_stanza(file, self.root) for file in debs]
+            if len(architectures) > 1:
+                stanzas = [stanza for stanza in stanzas if f"Architecture: {architecture}\n" in stanza]
+            text = edit("\n".join(stanzas)).encode()
+            place = f"{component}/binary-{architecture}/Packages"
             files |= {f"{place}{suffix}": _PACKERS[suffix](text) for suffix in suffixes}
             listed |= {place: text} if plain else {}
         for name, data in files.items():
@@ -105,7 +110,7 @@ class Archive:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         lines = release if "Codename:" in release else f"Suite: {suite}\nCodename: {suite}\n{release}"
-        lines += f"Architectures: {ARCHITECTURE}\nComponents: {' '.join(components)}\n"
+        lines += f"Architectures: {' '.join(architectures)}\nComponents: {' '.join(components)}\n"
         lines += "Acquire-By-Hash: yes\n" if by_hash else ""
         lines += "" if "Date:" in release else f"Date: {email.utils.formatdate(usegmt=True)}\n"
         for kind in sums:
@@ -135,12 +140,28 @@ class Archive:
         _run("gpg", "--homedir", str(self.home), "--batch", "--yes", "--quiet", "--passphrase", "", *words)
 
 
+#: What a mirror answers to a path: status, headers, content; None: the file.
+Answer = Callable[[str], tuple[int, Mapping[str, str], bytes] | None]
+
+
 @contextlib.contextmanager
-def served(root: Path) -> Iterator[str]:
-    """`root` over HTTP on the loopback; the base URL."""
+def served(root: Path, answer: Answer = lambda path: None) -> Iterator[str]:
+    """`root` over HTTP on the loopback, but where `answer` has another one; the base URL."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            other = answer(self.path)
+            if other is None:
+                super().do_GET()
+                return
+            status, headers, content = other
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
 
         def translate_path(self, path: str) -> str:
             return super().translate_path(urllib.parse.urlsplit(path).path)

@@ -44,10 +44,7 @@ def index(job: Job) -> None:
     apt = Apt(job.work / "apt", architecture=architecture, sources=sources, lists=lists, keyring=_keys(job),
               options=network_options())
     _update(apt, mirrors, job.log)
-    targets = apt.get("indextargets", "--format", "$(RELEASE) $(COMPONENT) $(FILENAME)", "Created-By: Packages",
-                      timeout=30).stdout
-    fetched = {(suite, component): Path(file) for suite, component, file in
-               (line.split(" ", 2) for line in targets.splitlines())}
+    fetched = _fetched(apt)
     releases = [Release.read(lists, suite) for suite in suites]
     found = components_of(releases, components, architecture, fetched, f"{mirrors.main} (from {mirrors.origin})")
     (job.out / "lists").mkdir()
@@ -58,11 +55,21 @@ def index(job: Job) -> None:
             if (file := Path(f"{release.stem}{name}")).exists():
                 shutil.copyfile(file, f"{prefix}{name}")
         for component in found[release.suite]:
-            kept = fetched.get((release.suite, component))
+            kept = [file.read_bytes() for file in fetched.get((release.suite, component), ()) if file.exists()]
             Path(f"{prefix}{component.replace('/', '_')}_binary-{architecture}_Packages").write_bytes(
-                trimmed(kept.read_bytes()) if kept and kept.exists() else b"")
+                b"\n".join(map(trimmed, kept)))
     (job.out / "sources.list").write_text("".join(
         f"deb [trusted=yes] http://{archive_of(suite)} {suite} {' '.join(has)}\n" for suite, has in found.items()))
+
+
+def _fetched(apt: Apt) -> dict[tuple[str, str], list[Path]]:
+    """The Packages files of each suite and component: archives may have one of their own for "all" architectures."""
+    targets = apt.get("indextargets", "--format", "$(RELEASE) $(COMPONENT) $(FILENAME)", "Created-By: Packages",
+                      timeout=30).stdout
+    found: dict[tuple[str, str], list[Path]] = {}
+    for suite, component, file in (line.split(" ", 2) for line in targets.splitlines()):
+        found.setdefault((suite, component), []).append(Path(file))
+    return found
 
 
 def _keys(job: Job) -> bytes:
@@ -74,7 +81,9 @@ def _keys(job: Job) -> bytes:
         raise BuildError(f"keyring {keyring} is missing: {error.strerror}",
                          hint="install the package debian-archive-keyring, or name another `keyring` in the recipe"
                          ) from None
-    if not keys.startswith(b"-----BEGIN PGP PUBLIC KEY") and not keys[:1] >= b"\x80":  # an OpenPGP packet begins so
+    if keys.startswith(b"-----BEGIN PGP PUBLIC KEY"):
+        return keys.replace(b"\r\n", b"\n")  # apt reads no other ends of lines
+    if keys[:1] < b"\x80":  # an OpenPGP packet begins so
         raise BuildError(f"{keyring} is no keyring: it holds no OpenPGP keys",
                          hint="name the file of the archive's keys in the recipe: `keyring`")
     return keys
@@ -158,6 +167,9 @@ def _planned(job: Job, choice: Choice, base: Sequence[dict[str, Any]], number: i
 
 def _together(reasons: str, wishes: Sequence[Wish], index: Index) -> BuildError:
     """apt's reasons, and who asked for the packages that they begin with."""
+    if broken := re.match(r"E: (?:Repository is broken: \S+ \S+ \S+ )?(.*)", reasons):
+        return BuildError(f"the archive's index is not good: {broken[1]}", tail=reasons,
+                          hint=f"whoever makes the archive must mend it; searched {index.searched}")
     named = set(re.findall(r"^ (\S+) : ", reasons, re.MULTILINE))
     asked = [str(wish) for wish in wishes if wish.name in named and wish.asker] or [str(wish) for wish in wishes]
     what = ", ".join(asked) if len(asked) < 12 else "those that are asked for"
@@ -168,21 +180,18 @@ def _together(reasons: str, wishes: Sequence[Wish], index: Index) -> BuildError:
 
 def _entry(stanzas: Sequence[Stanza], archive: str) -> dict[str, Any]:
     """A package of the lock, from the one stanza that the index has for it."""
-    stanza = stanzas[0]
+    stanza, digest = stanzas[0], stanzas[0].get("SHA256").lower()
     what = f"{stanza.name} {stanza.version}"
     if len({one.get("SHA256") for one in stanzas}) > 1:
         raise BuildError(f"the archive contradicts itself: its index has different files as {what}, with the same name",
                          hint="nobody can tell which is meant: the archive must be mended, or another one used",
                          tail="\n".join(f"{one.get('Filename')} SHA-256 {one.get('SHA256')}" for one in stanzas))
-    missing = [field for field, pattern in (("SHA256", "[0-9a-f]{64}"), ("Size", "[0-9]+"))
-               if not re.fullmatch(pattern, stanza.get(field))]
-    if missing:
-        raise BuildError(f"{what}: no {' and no '.join(missing)} in the archive's index, so nobody can tell whether a "
-                         "file is the right one",
-                         hint="whoever makes the archive must list them (dpkg-scanpackages and apt-ftparchive do)")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise BuildError(f"{what}: no SHA256 in the archive's index, so nobody can tell whether its file is right",
+                         hint="whoever makes the archive must list it (dpkg-scanpackages and apt-ftparchive do)")
     return {"name": stanza.name, "version": stanza.version, "architecture": stanza.get("Architecture"),
             "archive": archive, "path": stanza.get("Filename"), "size": int(stanza.get("Size")),
-            "sha256": stanza.get("SHA256"), "stanza": stanza.text}
+            "sha256": digest, "stanza": stanza.text}
 
 
 # --- fetch

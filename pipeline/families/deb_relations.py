@@ -87,7 +87,7 @@ def _order(part: str) -> Order:
     """Letters and digits in turn: `~` sorts before the end, the end before letters, letters before all else."""
     pairs = [((*map(_rank, letters), 0), int(digits or 0))
              for letters, digits in re.findall(r"([^0-9]*)([0-9]*)", part)]
-    while pairs and pairs[-1] == ((0,), 0):
+    while len(pairs) > 1 and pairs[-1] == ((0,), 0):
         pairs.pop()
     return (*pairs, ((0,), 0))
 

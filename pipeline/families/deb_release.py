@@ -7,7 +7,7 @@ it ran is looked up here: it is empty, not there, or not readable.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Release:
 
 
 def components_of(releases: Sequence[Release], components: Sequence[str], architecture: str,
-                  fetched: Mapping[tuple[str, str], Path], where: str) -> dict[str, list[str]]:
+                  fetched: Container[tuple[str, str]], where: str) -> dict[str, list[str]]:
     """The components of each suite, whether apt fetched something for them or they are empty; BuildError for what
     no suite has, and for what apt cannot read."""
     for release in releases:

@@ -148,8 +148,8 @@ class _Task:
                     raise BuildError(
                         f"{item.url}: wrong checksum\nwanted SHA-256 {item.sha256} ({item.size} bytes)\n"
                         f"got    SHA-256 {digest} ({received} bytes)",
-                        hint="the mirror or something on the way to it gives out another file than its signed index "
-                             "names: use another mirror. " + self.advice.gone)
+                        hint="that is not the file that was locked: use another mirror, or `doit update` if the "
+                             "archive has changed since")
                 part.flush()
                 os.fsync(part.fileno())
                 os.fchmod(part.fileno(), 0o644)

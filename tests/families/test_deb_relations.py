@@ -24,7 +24,8 @@ def test_versions_have_the_order_that_dpkg_gives_them(one: str, other: str) -> N
 
 
 def test_versions_in_order() -> None:
-    versions = ["1.0~~", "1.0~bpo1", "1.0", "1.0-1", "1.0-1+b1", "1.0a", "1.0+dfsg", "1.0.1", "1.9", "1.10", "1:0.1"]
+    versions = ["0~", "0", "1.0~~", "1.0~bpo1", "1.0", "1.0-1", "1.0-1+b1", "1.0a", "1.0+dfsg", "1.0.1", "1.9",
+                "1.10", "1:0.1"]
     assert sorted(set(versions), key=by_version) == versions
     assert compare("1.0", "1.0-0") == 0 and compare("0:1", "1") == 0 and compare("1.", "1.0") == 0
 
