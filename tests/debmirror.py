@@ -38,7 +38,7 @@ _PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 def deb(folder: Path, name: str, version: str = "1", *, files: Mapping[str, str] | None = None,
-        scripts: Mapping[str, str] | None = None, **fields: str) -> Path:
+        scripts: Mapping[str, str] | None = None, links: Mapping[str, str] | None = None, **fields: str) -> Path:
     """Make a .deb in `folder`; `fields` are control fields, `_` for `-`."""
     tree = folder / f"{name}.tree"
     (tree / "DEBIAN").mkdir(parents=True)
@@ -51,6 +51,9 @@ def deb(folder: Path, name: str, version: str = "1", *, files: Mapping[str, str]
     for path, text in (files or {f"usr/share/{name}/data": f"{name} {version}\n"}).items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         (tree / path).write_text(text)
+    for path, there in (links or {}).items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).symlink_to(there)
     target = folder / f"{name}_{version.partition(':')[2] or version}_all.deb"
     _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target))
     return target
@@ -76,7 +79,7 @@ class Archive:
     def add(self, name: str, version: str = "1", *, at: str = "", files: Mapping[str, str] | None = None,
             scripts: Mapping[str, str] | None = None, **fields: str) -> Path:
         """Put a package into the pool, or the folder `at` of it; `publish` makes it known."""
-        return deb(self.root / "pool" / at, name, version, files=files, scripts=scripts, **fields)
+        return deb(self.root / "pool" / at, name, version, files=files, scripts=scripts, links=None, **fields)
 
     def publish(self, suite: str = SUITE, components: Mapping[str, str | None] = MappingProxyType({"main": ""}), *,
                 release: str = "", suffixes: Sequence[str] = ("", ".gz"), sums: Sequence[str] = ("SHA256",),

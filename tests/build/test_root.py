@@ -43,11 +43,36 @@ def test_packages_are_decompressed_whole(tmp_path: Path) -> None:
     ready = tmp_path / "ready" / made.name
     offset, size = debs.content(ready)
     assert b"y" * 9999 in ready.read_bytes()[offset : offset + size]
-    debs.extract([ready], tmp_path)
-    assert (tmp_path / "usr/share/odd/x").read_text() == "xyz"
     (tmp_path / "no.deb").write_text("no package")
     with pytest.raises(UserError, match="is no package"):
         debs.unpacked([tmp_path / "no.deb"], tmp_path / "bad")
+
+
+def test_what_is_unpacked_stays_in_its_root(tmp_path: Path) -> None:
+    """A link of one package in place of a folder of the next is followed as it is in that root, as dpkg does."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folders = {"absolute": str(outside), "up": "../../../../../../../../.." + str(outside), "merged": "usr/merged"}
+    make_deb(tmp_path / "given", "a", files={"usr/merged/first": "1\n", "etc/same": "old\n"},
+             links={**folders, "etc/file": f"{outside}/file"})
+    make_deb(tmp_path / "given", "b", files={**{f"{name}/second": "2\n" for name in folders}, "etc/file": "3\n",
+                                             "etc/same": "new\n"})
+    inside(unpack, tmp_path)
+    root = tmp_path / "root"
+    assert not list(outside.iterdir())
+    assert (root / str(outside)[1:] / "second").read_text() == "2\n"
+    assert (root / "merged").is_symlink() and (root / "usr/merged/second").read_text() == "2\n"
+    assert (root / "etc/file").read_text() == "3\n" and (root / "etc/same").read_text() == "new\n"
+    assert (root / "etc/same").stat().st_mode & 0o7777 == 0o644
+
+
+def unpack(folder: str) -> None:
+    """Inner side: the packages in their order."""
+    place = Path(folder)
+    given = [place / f"given/{name}_1_all.deb" for name in ("a", "b")]
+    (place / "root" / str(place / "outside")[1:]).mkdir(parents=True)
+    debs.unpacked(given, place / "ready")
+    debs.extract([place / "ready" / file.name for file in given], place / "root")
 
 
 @pytest.mark.slow
