@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,18 @@ def test_a_damaged_file_in_the_pool_is_fetched_again(archive: Archive, tmp_path:
     (work.pool / f"{package['sha256']}.deb").write_text("not a package")
     deb.fetch(work)
     assert (work.out / "packages" / Path(package["path"]).name).stat().st_size == package["size"]
+
+
+def test_what_a_killed_run_left_goes_and_what_another_one_writes_stays(archive: Archive, tmp_path: Path) -> None:
+    locked = lock(tmp_path / "lock", [], index(tmp_path / "index", archive))
+    work = job(tmp_path / "fetch", archive.params(), locked)
+    left, written = work.pool / "1-left.part", work.pool / "2-written.part"
+    left.touch()
+    with written.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.utime(written, (0, 0))  # as after a clock that jumped
+        deb.fetch(work)
+    assert list(work.pool.glob("*.part")) == [written]
 
 
 def test_wrong_checksum_names_both(archive: Archive, tmp_path: Path) -> None:
