@@ -1,4 +1,4 @@
-"""A real, small Debian to try packages on: a base with systemd, and munge on top, from the mirror."""
+"""A real, small Debian to try packages on: a base with systemd, and munge and ssl-cert on top, from the mirror."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.namespaced import job
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PARAMS = {"suites": ["bookworm"], "suite": "bookworm", "components": ["main"], "architecture": "amd64",
           "keyring": str(KEYRING), "mirror": ""}
-PACKAGES = {"base": ["systemd-sysv", "iputils-ping", "kmod", "procps", "udev"], "top": ["munge"]}
+PACKAGES = {"base": ["systemd-sysv", "iputils-ping", "kmod", "procps", "udev"], "top": ["munge", "ssl-cert"]}
 
 
 def fetch(folder: Path) -> None:

@@ -22,6 +22,10 @@ apt-get check
 getcap /bin/ping | grep cap_net_raw
 test "$(id -u munge)" -gt 0
 test ! -e /usr/sbin/policy-rc.d
+test ! -e /etc/ssl/certs/ssl-cert-snakeoil.pem
+$(sed -n s/ExecStart=//p /etc/systemd/system/sysinit.target.wants/own-certificate.service)
+openssl verify -CAfile /etc/ssl/certs/ssl-cert-snakeoil.pem /etc/ssl/certs/ssl-cert-snakeoil.pem
+test "$(stat -c '%G %a' /etc/ssl/private/ssl-cert-snakeoil.key)" = "ssl-cert 640"
 """
 
 
