@@ -137,19 +137,27 @@ def _resolve(job: Job, index: Index, wishes: Sequence[Wish], base: Sequence[dict
     chooser = Chooser(index, {package["name"]: package["version"] for package in base})
     choice = chooser.choose(wishes)
     plan = _planned(job, choice, base, 1)
-    if plan.status != 0 and (wider := chooser.widened(choice)).pins != choice.pins:
+    if (plan.status != 0 or _changed(plan, chooser.base)) and (wider := chooser.widened(choice)).pins != choice.pins:
         plan = _planned(job, wider, base, 2)
     if plan.status != 0:
         raise _together(complaint(plan.stdout + plan.stderr), wishes, index)
-    packages = []
-    for match in re.finditer(r"^'http://([^/']+)/([^']+)' (\S+) (\d+)", plan.stdout, re.MULTILINE):
-        archive, path, name = match[1], unquote(match[2]), unquote(match[3]).partition("_")[0]
-        if name in chooser.base:
-            raise BuildError(f"{name} {chooser.base[name]} is part of the base root, and what is asked for needs "
-                             f"another version: {', '.join(str(wish) for wish in wishes if wish.relation.rel)}",
-                             hint="change the version that is asked for, or give your own .deb to the cluster")
-        packages.append(_entry(index.at(name, path), archive))
+    if changed := _changed(plan, chooser.base):
+        names = ", ".join(f"{name} {chooser.base[name]}" for name in changed)
+        raise BuildError(f"{names} of the base root would have to be replaced for {_listed(wishes)}",
+                         hint="change what is asked for, or give your own .deb to the cluster")
+    packages = [_entry(index.at(name, path), archive) for archive, path, name in _brought(plan)]
     return sorted(packages, key=lambda package: (package["name"], package["architecture"]))
+
+
+def _brought(plan: Completed) -> list[tuple[str, str, str]]:
+    """What apt would fetch: archive, path there, and the package's name."""
+    return [(match[1], unquote(match[2]), unquote(match[3]).partition("_")[0])
+            for match in re.finditer(r"^'http://([^/']+)/([^']+)' (\S+) (\d+)", plan.stdout, re.MULTILINE)]
+
+
+def _changed(plan: Completed, base: Mapping[str, str]) -> list[str]:
+    """The packages of the base that apt would replace: what lies on top of a root changes nothing below."""
+    return [name for _, _, name in _brought(plan) if name in base]
 
 
 def _planned(job: Job, choice: Choice, base: Sequence[dict[str, Any]], number: int) -> Completed:
@@ -171,11 +179,14 @@ def _together(reasons: str, wishes: Sequence[Wish], index: Index) -> BuildError:
         return BuildError(f"the archive's index is not good: {broken[1]}", tail=reasons,
                           hint=f"whoever makes the archive must mend it; searched {index.searched}")
     named = set(re.findall(r"^ (\S+) : ", reasons, re.MULTILINE))
-    asked = [str(wish) for wish in wishes if wish.name in named and wish.asker] or [str(wish) for wish in wishes]
-    what = ", ".join(asked) if len(asked) < 12 else "those that are asked for"
-    return BuildError(f"these packages do not go together: {what}", tail=reasons,
+    asked = [wish for wish in wishes if wish.name in named and wish.asker] or wishes
+    return BuildError(f"these packages do not go together: {_listed(asked)}", tail=reasons,
                       hint=f"searched {index.searched}; the packages are those of the distribution's recipe and of the "
                            "OPKGs")
+
+
+def _listed(wishes: Sequence[Wish]) -> str:
+    return ", ".join(map(str, wishes)) if len(wishes) < 12 else "those that are asked for"
 
 
 def _entry(stanzas: Sequence[Stanza], archive: str) -> dict[str, Any]:

@@ -48,10 +48,11 @@ class Wish:
 
 @dataclass
 class Choice:
-    """What apt is told: `words` to install, and the versions it must look at, by name."""
+    """What apt is told: `words` to install, and the versions it must look at, by name; `needs` are why."""
 
     words: list[str] = field(default_factory=list)
     pins: dict[str, Stanza] = field(default_factory=dict)
+    needs: dict[str, list[Relation]] = field(default_factory=dict)
 
     @property
     def preferences(self) -> str:
@@ -81,27 +82,45 @@ class Chooser:
                 self._check_base(group)
             elif stanza := self._stanza_for(group, [*asked, *self.base]):
                 choice.words.append(stanza.name)
+                choice.needs[name] = [wish.relation for wish in group]
                 if stanza != self.index.candidates(stanza.name)[0]:
                     choice.pins[stanza.name] = stanza
         return choice
 
     def widened(self, choice: Choice) -> Choice:
-        """The same, with pins for what its packages depend on, wherever only another version will do."""
-        pins = dict(choice.pins)
-        needs: dict[str, list[Relation]] = {}
+        """The same, with pins for its packages and what they depend on, wherever only another version will do."""
+        pins, needs = dict(choice.pins), {name: list(found) for name, found in choice.needs.items()}
         todo, seen = list(choice.words), set(self.base)
         while todo:
             name = todo.pop()
-            stanza = pins.get(name) or next(iter(self.index.candidates(name)), None)
-            if name in seen or stanza is None:
+            if name in seen:
                 continue
             seen.add(name)
-            for group in stanza.dependencies:
+            stanza = self._settled(name, needs.get(name, ()), pins)
+            for group in stanza.dependencies if stanza else ():
                 need = next((one for one in group if self._is_met(one, pins)), None) or self._pinned(group, needs, pins)
                 if need is not None:
                     needs.setdefault(need.name, []).append(need)
                     todo.append(need.name)
-        return Choice(choice.words, pins)
+        return Choice(choice.words, pins, needs)
+
+    def _settled(self, name: str, needs: Iterable[Relation], pins: dict[str, Stanza]) -> Stanza | None:
+        """The version of a package whose own dependencies can be met, if there is one; pinned where apt needs it."""
+        if name in pins:
+            return pins[name]
+        fitting = self._fitting(name, needs)
+        stanza = next((one for one in fitting if all(self._can_be_met(group, pins) for group in one.dependencies)),
+                      next(iter(fitting), None))
+        if stanza and stanza != self.index.candidates(name)[0]:
+            pins[name] = stanza
+        return stanza
+
+    def _can_be_met(self, group: Sequence[Relation], pins: Mapping[str, Stanza]) -> bool:
+        return any(self._is_met(need, pins) or self._is_open(need, pins) for need in group)
+
+    def _is_open(self, need: Relation, pins: Mapping[str, Stanza]) -> bool:
+        """Whether another version meets a need, and may be taken."""
+        return need.name not in self.base and need.name not in pins and bool(self._fitting(need.name, [need]))
 
     def _pinned(self, group: Sequence[Relation], needs: Mapping[str, Sequence[Relation]],
                 pins: dict[str, Stanza]) -> Relation | None:

@@ -30,6 +30,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Input]:
     for suite, version in zip(SUITES, ("1.0", "2.0", "3.0~bpo1"), strict=True):
         archive.add("tool", version, at=suite, Multi_Arch="allowed")
         archive.add("library", version, at=suite)
+        archive.add("user", version, at=suite, Depends=f"tool ({'<<' if version == '1.0' else '>='} 2)")
         archive.add("strict", version, at=suite, Depends=f"library (= {version})")
     archive.add("newer", at="tiny-backports", Depends="chain")
     archive.add("chain", at="tiny-backports", Depends="strict (>= 3.0~)")
@@ -76,6 +77,9 @@ def locked(folder: Path, index: Input, asked: Mapping[str, str] | Sequence[str],
     (["virt<<3"], ["virt-b 1"]),
     (["mail", "virt-b"], ["virt-b 1"]),
     (["only"], ["only 1"]),
+    (["user"], ["tool 2.0", "user 2.0"]),
+    (["user", "tool<<2"], ["tool 1.0", "user 1.0"]),
+    (["user>=2", "tool>=3~"], ["tool 3.0~bpo1", "user 2.0"]),
 ])
 def test_the_version_that_fits_is_taken(index: Input, tmp_path: Path, asked: list[str], wanted: list[str]) -> None:
     assert locked(tmp_path, index, asked) == wanted
@@ -83,6 +87,12 @@ def test_the_version_that_fits_is_taken(index: Input, tmp_path: Path, asked: lis
 
 def test_what_the_base_has_is_not_locked_again(index: Input, tmp_path: Path) -> None:
     assert locked(tmp_path, index, ["tool>=2", "virt>=2", "library"], base=["tool", "virt-b"]) == ["library 2.0"]
+
+
+def test_what_fits_the_base_is_taken(index: Input, tmp_path: Path) -> None:
+    assert locked(tmp_path / "1", index, ["user"], base=["tool<<2"]) == ["user 1.0"]
+    with pytest.raises(UserError, match=r"^tool 1\.0 of the base root would have to be replaced for user \(= 2\.0\) "):
+        locked(tmp_path / "2", index, ["user=2.0"], base=["tool<<2"])
 
 
 @pytest.mark.parametrize(("asked", "message"), [
