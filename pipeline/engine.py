@@ -202,6 +202,8 @@ class Engine:
                         failure = pickle.loads(b64decode(message["error"]))
                     elif "done" in message:
                         events.progress(step.task, message["done"], message["total"], message["unit"])
+                    elif "note" in message:
+                        events.note(message["note"])
                     else:
                         finished = True
                 process.wait()

@@ -2,7 +2,7 @@
 
 It is started by `engine.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
 step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
-parent: progress, and at the end `finished` or `error`.  Standard error goes to the step's log.
+parent: progress, notes, and at the end `finished` or `error`.  Standard error goes to the step's log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _say(**message: Any) -> None:
 
 def _job(path: Path) -> Job:
     raw = pickle.loads(path.read_bytes())  # written by our own parent, in a folder of its own
-    return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit))
+    return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit),
+               note=lambda text: _say(note=text))
 
 
 def main(path: Path) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import events
 from pipeline.engine import Engine
 from pipeline.errors import BuildError, UserError
 from pipeline.step import Parent, Step
@@ -42,6 +43,16 @@ def test_a_step_is_built_once_and_then_up_to_date(tmp_path: Path) -> None:
     assert made(first, "test:x") == "hello"
     assert engine(tmp_path, one).up_to_date("test:x")
     assert not list((tmp_path / "store" / ".building").iterdir())
+
+
+def test_what_a_builder_remarks_is_told(tmp_path: Path) -> None:
+    heard: list[events.Event] = []
+    unsubscribe = events.subscribe(heard.append)
+    try:
+        engine(tmp_path, step("remark", text="hello")).build("test:x")
+    finally:
+        unsubscribe()
+    assert events.Note("test:x: look twice") in heard
 
 
 def test_inputs_reach_the_builder_in_order(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_it_sees_a_machine_of_its_own(root: Path) -> None:
     assert seen.endswith("shownstatus=7\n")
 
 
+def test_it_looks_like_a_chroot_of_a_booted_system(root: Path) -> None:
+    """systemctl, udevadm, invoke-rc.d and ischroot compare the roots; other scripts look who is process 1."""
+    seen = run(root, "test $(stat -L -c %d:%i /proc/1/root) != $(stat -c %d:%i /) && echo elsewhere; "
+                     "cat /proc/1/comm; readlink /proc/1/exe; ps -o pid,comm | grep -w 1; "
+                     "test -d /run/systemd/system || echo not booted")
+    assert seen.split("\n")[:5] == ["elsewhere", "systemd", "/usr/lib/systemd/systemd", "    1 systemd", "not booted"]
+
+
 def test_its_environment_is_the_same_everywhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAK", "leaked")
     seen = run(root, "env")

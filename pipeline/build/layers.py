@@ -13,13 +13,14 @@ import filecmp
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import confine, sandbox
 from pipeline.build import volatile
 from pipeline.build.lowers import extracted
+from pipeline.errors import UserError
 from pipeline.run import run
 from pipeline.step import Input, Job
 
@@ -28,6 +29,8 @@ LAYER = "layer.tar.zst"
 TOOLS = ("tar", "zstd")
 
 _CAPABILITY = "security.capability"
+#: How programs tell that a rename was refused because both ends are not on one device.
+_REFUSED_RENAME = re.compile(r"cross-device link|\bEXDEV\b")
 
 
 @contextlib.contextmanager
@@ -54,6 +57,33 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
         stack.callback(sandbox.unmount, root)
         yield root
         write(job, upper, lower)
+
+
+@contextlib.contextmanager
+def copied(job: Job) -> Iterator[Path]:
+    """The same as `changed` with the same result, on a plain copy of the tree: slower, but no rename is refused."""
+    with contextlib.ExitStack() as stack:
+        lower = _mounted(stack, job, job.layers)
+        root = _folder(job, "copy")
+        run(["cp", "--archive", f"{lower}/.", root], timeout=600)
+        yield root
+        write(job, root, lower, whole=True)
+
+
+def change(job: Job, how: Callable[[Path], None]) -> None:
+    """Have `how` change the job's layers, and write what it changed.
+
+    Overlayfs, as Linux lets users have it, refuses to rename a folder of a lower layer.  mv copes; dpkg, where a folder
+    becomes a file, and some scripts do not.  That is seldom, so all is done anew on a copy only when it was refused.
+    """
+    try:
+        with changed(job) as root:
+            how(root)
+    except UserError as error:
+        if not job.layers or not _REFUSED_RENAME.search(f"{error.message}\n{error.tail}"):
+            raise
+        with copied(job) as root:
+            how(root)
 
 
 def _folder(job: Job, name: str) -> Path:
@@ -104,16 +134,24 @@ def _quoted(path: str | Path) -> str:
 
 @dataclass
 class _Change:
-    """What a layer says: names to write from the upper tree, names to remove."""
+    """What a layer says: names to write from the upper tree, names to remove.
 
+    `linked` are the files of the upper tree that are hard links of the same files as below; others with several links
+    were linked anew.
+    """
+
+    linked: frozenset[str] = frozenset()
     written: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
 
-def write(job: Job, upper: Path, lower: Path | None) -> None:
-    """Write `job.out/layer.tar.zst`: how `upper` (a plain tree, or an upper directory over `lower`) changes `lower`."""
-    change = _Change()
-    _compare(change, upper, lower, "", hidden=False)
+def write(job: Job, upper: Path, lower: Path | None, *, whole: bool = False) -> None:
+    """Write `job.out/layer.tar.zst`: how `upper` changes `lower`.
+
+    `upper` is a plain tree on nothing, an upper directory over `lower`, or (`whole`) a tree in place of `lower`.
+    """
+    change = _Change(_linked_alike(upper, lower) if whole and lower else frozenset())
+    _compare(change, upper, lower, "", hidden=whole)
     marks = _folder(job, "whiteouts")
     for name in change.removed:
         mark = marks / Path(name).with_name(f".wh.{Path(name).name}")
@@ -157,7 +195,8 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
                               hidden=over is not None and (hidden or _is_opaque(upper / name)))
             if inside or over is None or not under or _access(found) != _access(under):
                 change.written.insert(place, path)
-        elif _is_kept(found) and not (under and lower and _equal(upper / name, found, lower / name, under)):
+        elif _is_kept(found) and not (under and lower and _equal(upper / name, found, lower / name, under)
+                                      and (found.st_nlink == 1 or path in change.linked)):
             change.written.append(path)
     if hidden and lower:
         with os.scandir(lower) as entries:
@@ -202,14 +241,29 @@ def _access(found: os.stat_result) -> tuple[int, int, int]:
 
 
 def _equal(upper: Path, found: os.stat_result, lower: Path, under: os.stat_result) -> bool:
-    """Whether a file is what it was: content, access, time and capabilities.  One of several hard links never is."""
-    if _access(found) != _access(under) or found.st_size != under.st_size or found.st_nlink > 1:
+    """Whether a file is what it was: content, access, time and capabilities."""
+    if _access(found) != _access(under) or found.st_size != under.st_size:
         return False
     if min(int(found.st_mtime), sandbox.SOURCE_DATE_EPOCH) != min(int(under.st_mtime), sandbox.SOURCE_DATE_EPOCH):
         return False
     if stat.S_ISLNK(found.st_mode):
         return upper.readlink() == lower.readlink()
     return _capability(upper) == _capability(lower) and filecmp.cmp(upper, lower, shallow=False)
+
+
+def _linked_alike(upper: Path, lower: Path) -> frozenset[str]:
+    """The files that share their content with the same other files in both trees."""
+    return frozenset(name for group in _link_groups(upper) & _link_groups(lower) for name in group)
+
+
+def _link_groups(root: Path) -> set[frozenset[str]]:
+    groups: dict[int, set[str]] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            found = os.lstat(os.path.join(folder, name))
+            if found.st_nlink > 1:
+                groups.setdefault(found.st_ino, set()).add(os.path.relpath(os.path.join(folder, name), root))
+    return set(map(frozenset, groups.values()))
 
 
 def _capability(path: Path) -> bytes | None:
