@@ -1,15 +1,17 @@
-"""What our own commands share: free arguments, the task graph, and errors without tracebacks."""
+"""What our own commands share: free arguments, the task graph, errors without tracebacks, output that is clean."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from doit.cmd_base import Command
 
+from pipeline import foreign
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ class GraphCommand(Command):
     """A command that works on the task graph of the folder it is called in.
 
     A subclass says its arguments in `arguments` and works in `main`.  doit would take `k=v` words out of what is
-    typed, so the words are read from the command line itself.
+    typed, so the words are read from the command line itself.  What it prints is cleaned, for names and texts may come
+    from machines, disks and packages; only `sys.stdout.buffer` takes bytes as they are.
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,8 @@ class GraphCommand(Command):
         try:
             from pipeline.tasks import Graph
 
-            return self.main(Graph(Path.cwd()), args)
+            with contextlib.redirect_stdout(cast(TextIO, _Clean(sys.stdout))):
+                return self.main(Graph(Path.cwd()), args)
         except UserError as error:
             print(error.render(), file=sys.stderr)
             return 1
@@ -47,6 +51,19 @@ class GraphCommand(Command):
         except BrokenPipeError:  # whoever read it has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+
+
+class _Clean:
+    """A stream but for what would steer the terminal behind it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(foreign.clean(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def cluster_argument(parser: argparse.ArgumentParser) -> None:
