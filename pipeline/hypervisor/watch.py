@@ -13,13 +13,15 @@ it is told as such.
         ...                              # may expect more; the loop ends when nothing is expected any more
 
 The order matters: first expect, then start, so that nothing is missed.
+
+Machines are not believed: names, lengths and numbers of what they say have limits here, and no machine can keep the
+loop from looking after the others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import time
 from collections.abc import Callable, Iterator, Set
@@ -27,35 +29,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from inotify_simple import INotify
-from inotify_simple import flags as inotify
-
+from pipeline import events, foreign
 from pipeline.errors import ClusterError
+from pipeline.hypervisor import progress
 from pipeline.hypervisor.connection import Connection, Event, Listener
-from pipeline.hypervisor.console import FATAL_TO_ALL, Console, Growing
+from pipeline.hypervisor.console import FATAL_TO_ALL, Console, strip
 from pipeline.hypervisor.domain import name_of
+from pipeline.hypervisor.growing import Changes, Growing
+from pipeline.hypervisor.progress import Allowance, Progress
+from pipeline.hypervisor.timeline import Span, Timeline
+
+__all__ = ["Home", "Progress", "Reached", "Signal", "Span", "Watch", "watch"]
 
 #: What can be expected of a machine: its services are up, its installation is done, it has powered off.
 Signal = Literal["READY", "DONE", "STOPPED"]
 
-#: Consoles are written a few bytes at a time; looking at each would cost more than the machines themselves.
-_CONSOLE_INTERVAL = 0.25
+#: Seconds between two looks.  Consoles are written a few bytes at a time, and looking at each would cost more than the
+#: machines themselves; a report is news, but a machine that makes nothing but news shall not keep a processor busy.
+_CONSOLE_INTERVAL, _REPORT_INTERVAL = 0.25, 0.02
 
 #: Seconds between two looks, which never wait longer than one, from which on there was nobody to look.
 _UNATTENDED = 2.0
-
-_CHANGES = inotify.CREATE | inotify.MODIFY | inotify.MOVED_TO
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a machine says of itself while one waits for it."""
-
-    machine: str
-    phase: str
-    step: str
-    detail: str
-    percent: int | None
 
 
 @dataclass(frozen=True)
@@ -64,17 +58,6 @@ class Reached:
 
     machine: str
     phase: str
-
-
-@dataclass(frozen=True)
-class Span:
-    """A piece of a machine's time line: a phase (`step` is "") or a step of it; seconds since the epoch."""
-
-    machine: str
-    phase: str
-    step: str
-    start: float
-    end: float
 
 
 @dataclass
@@ -93,6 +76,7 @@ class _Machine:
     step: str = ""
     step_since: float = 0.0
     up: bool = False
+    shown: Allowance = field(default_factory=Allowance)
 
 
 class Home(Protocol):
@@ -128,7 +112,7 @@ class Watch:
     """Watches the machines of one cluster; `timeline` is what happened when."""
 
     def __init__(self, home: Home, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
-        self.timeline: list[Span] = []
+        self.timeline = Timeline()
         self._home = home
         self._cluster = home.cluster
         self._run_dir = home.run_dir
@@ -136,17 +120,19 @@ class Watch:
         self._on_progress = on_progress
         self._machines: dict[str, _Machine] = {}
         self._reached: list[Reached] = []
-        self._console_due = 0.0
         self._attended = time.monotonic()
-        self._poll = select.poll()
-        self._reports = _changes_below(self._run_dir / "report")
-        self._consoles = _changes_below(self._run_dir / "console")
+        self._reports = Changes(self._run_dir / "report", _REPORT_INTERVAL)
+        self._consoles = Changes(self._run_dir / "console", _CONSOLE_INTERVAL)
         self._kernel = Console(home.kernel_log, fatal=FATAL_TO_ALL) if home.kernel_log else None
         self._end = home.pidfd()
-        for descriptor in (self._reports, listener, self._end):
-            self._poll.register(descriptor, select.POLLIN)
 
     def close(self) -> None:
+        """End it, and say once what nobody has looked at."""
+        for machine in self._machines.values():
+            over = machine.console.passed_over + machine.report.passed_over
+            if over:
+                events.note(f"{self._cluster}: {machine.name} wrote faster than one can follow, or lines without an "
+                            f"end: {over / 1e6:.1f} MB were passed over")
         self._reports.close()
         self._consoles.close()
         os.close(self._end)
@@ -195,7 +181,7 @@ class Watch:
         # what a machine said before it stopped explains why it did, so files are taken in before events are, its own
         # words first; and events are fetched before files are read, so that all that was said before them is there
         happened = self._listener.take()
-        self._reports.read(timeout=0)
+        self._reports.take()
         for machine in self._machines.values():
             for line in machine.report.lines():
                 self._report(machine, line)
@@ -211,16 +197,22 @@ class Watch:
                 raise self._error(machine, self._missing(machine))
 
     def _wait(self, deadline: float) -> set[int]:
-        """The descriptors on which something happened; consoles count no more often than their interval allows."""
+        """The descriptors on which something happened; files count no more often than their intervals allow."""
+        behind = any(machine.console.behind or machine.report.behind for machine in self._machines.values())
+        files = (self._reports, self._consoles)
         while True:
             now = time.monotonic()
-            if now >= self._console_due:
-                self._poll.register(self._consoles, select.POLLIN)
-                until = deadline
-            else:
-                until = min(deadline, self._console_due)
+            poll = select.poll()
+            poll.register(self._listener, select.POLLIN)
+            poll.register(self._end, select.POLLIN)
+            for changes in files:
+                if changes.due <= now:
+                    poll.register(changes, select.POLLIN)
+            if behind and self._reports.due <= now:
+                return set()
+            until = min([deadline, *(changes.due for changes in files if changes.due > now)])
             # not longer than a second: an interrupted run tells its threads so, and they heed it between two waits
-            ready = {descriptor for descriptor, _ in self._poll.poll(min(1.0, max(0.0, until - now)) * 1000 + 1)}
+            ready = {descriptor for descriptor, _ in poll.poll(min(1.0, max(0.0, until - now)) * 1000 + 1)}
             self._attend()
             if ready or time.monotonic() >= deadline:
                 return ready
@@ -234,10 +226,7 @@ class Watch:
         self._attended = now
 
     def _read_consoles(self) -> None:
-        self._consoles.read(timeout=0)
-        with contextlib.suppress(KeyError):
-            self._poll.unregister(self._consoles)
-        self._console_due = time.monotonic() + _CONSOLE_INTERVAL
+        self._consoles.take()
         reason = self._kernel.read() if self._kernel else ""
         if reason and self._kernel:
             raise ClusterError(f"the VM container of {self._cluster}: {reason}", tail=self._kernel.tail,
@@ -250,15 +239,14 @@ class Watch:
 
     def _report(self, machine: _Machine, line: bytes) -> None:
         """One line of the report channel."""
-        word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+        word, _, rest = strip(line).strip().partition(" ")
         if word == "STATUS":
-            step, _, detail = rest.partition(" ")
-            self._enter_step(machine, step)
-            percent = re.search(r"\b(\d{1,3})\s?%", detail)
-            self._on_progress(Progress(machine.name, machine.phase, step, detail,
-                                       min(100, int(percent[1])) if percent else None))
+            told = progress.of(machine.name, machine.phase, rest)
+            self._enter_step(machine, told.step)
+            if machine.shown.take():
+                self._on_progress(told)
         elif word == "FAIL":
-            raise self._error(machine, rest or "it reported a failure without a reason")
+            raise self._error(machine, foreign.line(rest) or "it reported a failure without a reason")
         elif word == "READY":
             self._signal(machine, "READY")
         elif word == "DONE":
@@ -286,7 +274,7 @@ class Watch:
         machine.seen.add(signal)
         if machine.wanted and machine.seen >= machine.wanted:
             self._enter_step(machine, "")
-            self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+            self.timeline.add(Span(machine.name, machine.phase, "", machine.since, time.time()))
             self._reached.append(Reached(machine.name, machine.phase))
             machine.wanted = frozenset()
 
@@ -296,7 +284,7 @@ class Watch:
             return
         now = time.time()
         if machine.step:
-            self.timeline.append(Span(machine.name, machine.phase, machine.step, machine.step_since, now))
+            self.timeline.add(Span(machine.name, machine.phase, machine.step, machine.step_since, now))
         machine.step, machine.step_since = step, now
 
     def _missing(self, machine: _Machine) -> str:
@@ -314,7 +302,7 @@ class Watch:
         if machine.step:
             phase = f"{phase}/{machine.step}"
         self._enter_step(machine, "")
-        self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+        self.timeline.add(Span(machine.name, machine.phase, "", machine.since, time.time()))
         look = f"doit inspect {self._cluster} {machine.name} looks into its disk; " if self._home.disks_are_here else ""
         return ClusterError(
             f"{machine.name} ({phase}): {reason}", tail=machine.console.tail,
@@ -333,9 +321,3 @@ def watch(home: Home, connection: Connection,
             raise ClusterError(f"cluster {home.cluster} has ended") from None
         with contextlib.closing(watching):
             yield watching
-
-
-def _changes_below(folder: Path) -> INotify:
-    changes = INotify()
-    changes.add_watch(folder, _CHANGES)
-    return changes

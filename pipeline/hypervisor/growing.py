@@ -1,0 +1,137 @@
+"""A file that a machine fills, read line by line as it grows.
+
+Whoever fills it may write faster than anybody reads, lines without an end, or both.  So one look takes a bounded
+amount, of a long line the beginning and the end are kept, and what was passed over is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from inotify_simple import INotify
+from inotify_simple import flags as inotify
+
+#: A log that has become large gets this behind its name, and a new one begins.
+ROTATED = ".0"
+
+#: Bytes that one look takes from the file.
+_LOOK = 128 * 1024
+#: Further behind than this, it goes on near the file's end.
+_BACKLOG = 1024 * 1024
+#: Of one line: all that is kept, and how much of that is its end, in which a kernel may have said its last words.
+_LINE, _LINE_END = 64 * 1024, 4 * 1024
+
+_CHANGES = inotify.CREATE | inotify.MODIFY | inotify.MOVED_TO
+
+
+class Changes:
+    """Tells by its descriptor that files of a folder have changed; before `due` it is not worth asking again."""
+
+    def __init__(self, folder: Path, interval: float) -> None:
+        self.due = 0.0
+        self._interval = interval
+        self._inotify = INotify()
+        self._inotify.add_watch(folder, _CHANGES)
+
+    def fileno(self) -> int:
+        return int(self._inotify.fileno())
+
+    def take(self) -> None:
+        """Begin anew."""
+        self._inotify.read(timeout=0)
+        self.due = time.monotonic() + self._interval
+
+    def close(self) -> None:
+        self._inotify.close()
+
+
+class Growing:
+    """Lines of a file, which may be truncated or replaced meanwhile.
+
+    `behind`: there was more than one look takes.  `passed_over`: bytes that stood in it and were not looked at.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.passed_over = 0
+        self._path = path
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with the file's first line, whatever has been read so far."""
+        self._offset, self._inode, self._rest, self.behind = 0, 0, b"", False
+
+    def skip(self) -> None:
+        """Pass over what stands in it now."""
+        self.restart()
+        if self._path.exists():
+            state = self._path.stat()
+            self._offset, self._inode = state.st_size, state.st_ino
+
+    @property
+    def unfinished(self) -> bytes:
+        """The beginning of a line that has not ended yet: a prompt, or half of a message."""
+        return self._rest
+
+    def lines(self) -> list[bytes]:
+        """The lines that have ended since the last call."""
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if inode == self._inode:
+                    return self._read(file)
+                ended = self._end_of_rotated()
+                if not self.behind:
+                    self._offset, self._inode, self._rest = 0, inode, b""
+                    ended += self._read(file)
+                return ended
+        except FileNotFoundError:
+            return []
+
+    def _end_of_rotated(self) -> list[bytes]:
+        """What has come into the file since the last look, if it was moved aside meanwhile and not just replaced."""
+        try:
+            with self._path.with_name(self._path.name + ROTATED).open("rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_ino == self._inode:
+                    ended = self._read(file)
+                    return [*ended, self._rest] if self._rest and not self.behind else ended
+        except FileNotFoundError:
+            pass
+        return []
+
+    def _read(self, file: IO[bytes]) -> list[bytes]:
+        size = os.fstat(file.fileno()).st_size
+        if size < self._offset:  # it was truncated
+            self._offset, self._rest = 0, b""
+        file.seek(self._offset)
+        data = file.read(_LOOK)
+        self._offset += len(data)
+        ended = self._split(data)
+        if size - self._offset > _BACKLOG:
+            ended += [self._rest, *self._jump(file, size - _LOOK)]
+        self.behind = size > self._offset
+        return ended
+
+    def _jump(self, file: IO[bytes], offset: int) -> list[bytes]:
+        """Go on with the first whole line behind `offset`."""
+        file.seek(offset)
+        data = file.read(_LOOK)
+        begin = data.find(b"\n") + 1
+        self.passed_over += offset + begin - self._offset
+        self._offset, self._rest = offset + len(data), b""
+        return self._split(data[begin:])
+
+    def _split(self, data: bytes) -> list[bytes]:
+        *ended, self._rest = map(self._shorten, (self._rest + data).split(b"\n"))
+        return ended
+
+    def _shorten(self, line: bytes) -> bytes:
+        if len(line) <= _LINE:
+            return line
+        # what has been overwritten nobody would see, as the percentages of a long copy
+        line = line[line.rstrip(b"\r").rfind(b"\r") + 1:]
+        over = max(0, len(line) - _LINE)
+        self.passed_over += over
+        return line[:_LINE - _LINE_END] + line[-_LINE_END:] if over else line
