@@ -58,6 +58,11 @@ def blank(path: Path, size_mib: int) -> None:
         file.truncate(size_mib << 20)
 
 
+def is_full(folder: Path) -> bool:
+    """Whether the file system of `folder` takes nothing more."""
+    return shutil.disk_usage(folder).free < 1 << 16
+
+
 def require_space(folder: Path, mib: int) -> None:
     """Raise unless the file system of `folder` has `mib` MiB free."""
     free = shutil.disk_usage(folder).free >> 20

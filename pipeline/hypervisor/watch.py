@@ -31,10 +31,10 @@ from typing import Literal, Protocol
 
 from pipeline import events, foreign
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import progress
+from pipeline.hypervisor import disks, progress
 from pipeline.hypervisor.connection import Connection, Event, Listener
 from pipeline.hypervisor.console import FATAL_TO_ALL, Console, strip
-from pipeline.hypervisor.domain import name_of
+from pipeline.hypervisor.domain import RUN, name_of
 from pipeline.hypervisor.growing import Changes, Growing
 from pipeline.hypervisor.progress import Allowance, Progress
 from pipeline.hypervisor.timeline import Span, Timeline
@@ -264,6 +264,11 @@ class Watch:
             elif event.what == "stopped" and machine.wanted == machine.seen | {"STOPPED"}:
                 machine.up = False
                 self._signal(machine, "STOPPED")
+            elif event.what == "paused" and machine.up:
+                raise self._error(machine, f"paused: {event.detail.replace(RUN, str(self._run_dir))}",
+                                  "make room (doit gc frees what no cluster needs), then doit cluster:"
+                                  f"{self._cluster}; if it is there still, doit vm resume {self._cluster} "
+                                  f"{machine.name}")
             elif event.what in ("stopped", "crashed") and machine.up:
                 early = " too early" if machine.wanted and event.what == "stopped" else ""
                 raise self._error(machine, event.detail + early)
@@ -293,9 +298,11 @@ class Watch:
             return f"done, but not powered off after {machine.within:g} s"
         words = {"READY": "not ready", "DONE": "not done", "STOPPED": "not powered off"}
         last = f", last seen at: {machine.step}" if machine.step else ""
-        return f"{words[min(missing)]} after {machine.within:g} s{last}"
+        # what it has said since then did not arrive
+        full = f"; no space is left on {self._run_dir}" if disks.is_full(self._run_dir) else ""
+        return f"{words[min(missing)]} after {machine.within:g} s{last}{full}"
 
-    def _error(self, machine: _Machine, reason: str) -> ClusterError:
+    def _error(self, machine: _Machine, reason: str, hint: str = "") -> ClusterError:
         """`machine` will not get there: where it stood, why, its last lines, and how to go on."""
         machine.console.read()
         phase = machine.phase if machine.wanted else "running"
@@ -307,7 +314,7 @@ class Watch:
         return ClusterError(
             f"{machine.name} ({phase}): {reason}", tail=machine.console.tail,
             log=self._run_dir / "console" / f"{machine.name}.log",
-            hint=f"{look}doit cluster:{self._cluster} tries again")
+            hint=hint or f"{look}doit cluster:{self._cluster} tries again")
 
 
 @contextlib.contextmanager

@@ -347,6 +347,41 @@ def test_a_machine_that_says_nothing_more(lab: Lab) -> None:
             watching.wait()
 
 
+def inside(running: Namespace, *words: str) -> None:
+    """Run a command where a cluster's libvirt runs."""
+    command = running.command(words)
+    command[command.index("--net")] = "--mount"
+    subprocess.run(command, check=True, timeout=30)
+
+
+def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is(lab: Lab) -> None:
+    """Where machines have their disks there is space for a few megabytes only."""
+    running, folder = lab.running, f"{domain.RUN}/disks"
+    inside(running, "mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder)
+    inside(running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.folder / "empty.img"),
+           f"{folder}/node1.qcow2")
+    with watch(running, lab.connection) as watching:
+        watching.expect("node1", "start", {"READY"}, within=PATIENCE)
+        begin = time.monotonic()
+        lifecycle.start(lab.connection, libvirt_xml.render(lab.domain("node1", "fill")),
+                        report=running.run_dir / "report/node1")
+        with pytest.raises(ClusterError) as caught:
+            watching.wait()
+        assert time.monotonic() - begin < PATIENCE / 2
+    assert caught.value.message == f"node1 (start/boot): paused: no space left on {running.run_dir}/disks"
+    assert "doit gc" in caught.value.hint and "doit vm resume one node1" in caught.value.hint
+    machine, = lifecycle.machines(lab.connection)
+    assert (machine.state, machine.why) == ("paused", "no space left for its disk")
+
+    inside(running, "mount", "-o", "remount,size=100m", folder)
+    with watch(running, lab.connection) as watching:
+        watching.expect("node1", "start", {"READY"}, within=PATIENCE)
+        lifecycle.resume(lab.connection, "one-node1")
+        watching.wait()
+    machine, = lifecycle.machines(lab.connection)
+    assert (machine.state, machine.why) == ("running", "")
+
+
 def test_a_disk_and_network_with_nothing_to_boot(lab: Lab) -> None:
     definition = libvirt_xml.render(dataclasses.replace(lab.domain("node1", ""), kernel=None))
     disks.overlay(lab.folder / "empty.img", lab.folder / "node1.qcow2")

@@ -41,6 +41,7 @@ case $act in
     off) poweroff -f ;;
     panic) echo c > /proc/sysrq-trigger ;;
     reboot) reboot -f ;;
+    fill) dd if=/dev/urandom of=/dev/vda bs=64k 2> /dev/null; sync; echo READY >&3 ;;
 esac
 exec setsid cttyhack sh
 """
