@@ -14,8 +14,7 @@ from typing import IO
 from inotify_simple import INotify
 from inotify_simple import flags as inotify
 
-#: A log that has become large gets this behind its name, and a new one begins.
-ROTATED = ".0"
+from pipeline.hypervisor import logs
 
 #: Bytes that one look takes from the file.
 _LOOK = 128 * 1024
@@ -82,7 +81,7 @@ class Growing:
                 inode = os.fstat(file.fileno()).st_ino
                 if inode == self._inode:
                     return self._read(file)
-                ended = self._end_of_rotated()
+                ended = self._end_of_older()
                 if not self.behind:
                     self._offset, self._inode, self._rest = 0, inode, b""
                     ended += self._read(file)
@@ -90,10 +89,10 @@ class Growing:
         except FileNotFoundError:
             return []
 
-    def _end_of_rotated(self) -> list[bytes]:
+    def _end_of_older(self) -> list[bytes]:
         """What has come into the file since the last look, if it was moved aside meanwhile and not just replaced."""
         try:
-            with self._path.with_name(self._path.name + ROTATED).open("rb", buffering=0) as file:
+            with logs.older(self._path).open("rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_ino == self._inode:
                     ended = self._read(file)
                     return [*ended, self._rest] if self._rest and not self.behind else ended

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import libvirt
 
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import libvirt_xml
+from pipeline.hypervisor import libvirt_xml, logs
 from pipeline.hypervisor.connection import Connection, plain_words
 from pipeline.hypervisor.libvirt_xml import Metadata
 
@@ -65,7 +65,7 @@ def start(connection: Connection, definition: str, *, report: Path) -> None:
 
     `report` is the file behind its report channel: what an earlier start left there must not count for this one.
     """
-    report.unlink(missing_ok=True)
+    logs.remove(report)
     name = libvirt_xml.name_in(definition)
     try:
         with plain_words(f"{name} cannot be started"):
@@ -97,7 +97,7 @@ def machines(connection: Connection) -> list[Running]:
 def start_again(connection: Connection, name: str, *, report: Path) -> None:
     """Start a machine from its disk, as it is defined; `report` as in `start`."""
     domain = connection.domain(name)
-    report.unlink(missing_ok=True)
+    logs.remove(report)
     with plain_words(f"{name} cannot be started", hint=_log_of(connection)):
         _bounded(domain.create, f"{name}: it is not started", _MADE)
 

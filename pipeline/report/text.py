@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pipeline.foreign import clean
+from pipeline.hypervisor import logs
 
 
 def tail(path: Path, most: int) -> tuple[str, int]:
     """The last `most` bytes of a console, from the start of a line, and how many bytes come before them."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - most))
-        data = file.read()
-    if size > most:
-        data = data[data.find(b"\n") + 1 :]
-    return clean(data.decode("utf-8", "replace")), size - len(data)
+    data, before = logs.last(path, most)
+    return clean(data.decode("utf-8", "replace")), before
 
 
 def duration(seconds: float) -> str:

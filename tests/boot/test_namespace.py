@@ -23,7 +23,7 @@ import pytest
 
 from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, namespace
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, logs, namespace
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.domain import Domain, Kernel
 from pipeline.hypervisor.namespace import Namespace
@@ -317,6 +317,35 @@ def attach_to_console(lab: Lab) -> None:
     while "answer 42" not in log.read_text(errors="replace"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_machine_that_prints_as_fast_as_it_can_takes_no_more_than_its_share(lab: Lab) -> None:
+    """Whether or not anybody watches; and whoever watches is not kept busy."""
+    folder, told = lab.running.run_dir, list[Progress]()
+    with watch(lab.running, lab.connection, told.append) as watching:
+        watching.expect("head", "boot", {"READY"}, within=PATIENCE)
+        lab.start("head", "flood")
+        watching.wait()
+        watching.expect("head", "boot", {"DONE"}, within=5)
+        begin, spent = time.monotonic(), time.process_time()
+        with pytest.raises(ClusterError, match=r"head \(boot/flood\): not done after 5 s"):
+            watching.wait()
+        assert time.monotonic() - begin < 15
+        assert time.process_time() - spent < 5
+        assert len(told) < 200 and len(list(watching.timeline)) < 100
+    paths = folder / "console/head.log", folder / "report/head"
+    deadline = time.monotonic() + PATIENCE
+    while not all(logs.older(path).exists() for path in paths):
+        assert time.monotonic() < deadline, "it prints too slowly for this test"
+        time.sleep(1)
+    begun = paths[1].stat().st_ino
+    while paths[1].stat().st_ino == begun:
+        assert time.monotonic() < deadline, "it does not go on"
+        time.sleep(0.2)
+    for path in paths:
+        assert [file.stat().st_size <= logs.LIMIT for file in path.parent.glob("head*")] == [True, True]
+        data, _ = logs.last(path, 1000)
+        assert b"as fast as it can" in data or b"STATUS flood" in data
 
 
 @pytest.mark.parametrize(("act", "signals", "message"), [
