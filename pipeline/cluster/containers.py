@@ -16,7 +16,7 @@ from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
 from pipeline.holding import Holder
 from pipeline.hypervisor import memory, namespace
-from pipeline.hypervisor.disks import Given
+from pipeline.hypervisor.disks import Given, require_fit
 from pipeline.hypervisor.domain import Accelerator
 from pipeline.hypervisor.pace import Capacity
 from pipeline.hypervisor.watch import Home
@@ -70,6 +70,9 @@ class Private:
         return namespace.alive(self._run_dir)
 
     def start(self, disks: Sequence[Given], kernels: Mapping[str, Path], holder: Holder) -> Home:
+        remark = require_fit(self._run_dir / "disks", disks)
+        if remark:
+            events.note(f"{self._cluster.name}: {remark}")
         return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, keep=[holder.fileno()])
 
     def check(self, home: Home) -> None:
