@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
 
 
+#: Takes the reason, from another thread.
+Failed = Callable[[ClusterError], None]
+
+
 class Container(Protocol):
     """What a cluster asks of the VM container that it runs on."""
 
@@ -54,8 +58,8 @@ class Container(Protocol):
     def lease(self) -> AbstractContextManager[None]:
         """Within the block half a cluster does not outlive this run."""
 
-    def consoles(self, home: Home, names: Sequence[str]) -> AbstractContextManager[None]:
-        """Within the block what machines write arrives in the run folder."""
+    def consoles(self, home: Home, names: Sequence[str], failed: Failed) -> AbstractContextManager[None]:
+        """Within the block what machines write arrives in the run folder; `failed` is told when it no longer does."""
 
 
 class Private:
@@ -95,7 +99,7 @@ class Private:
         return namespace.lease(self._run_dir)
 
     @contextlib.contextmanager
-    def consoles(self, home: Home, names: Sequence[str]) -> Iterator[None]:
+    def consoles(self, home: Home, names: Sequence[str], failed: Failed) -> Iterator[None]:
         yield  # QEMU writes them there itself
 
 

@@ -254,7 +254,8 @@ class Lifecycle:
             events.phase(f"{phase}:{self.cluster.name}", progress.machine, progress.step, progress.detail)
 
         names = [machine.name for machine in self.cluster.machines]
-        with watch(home, connection, show) as watching, self._container.consoles(home, names):
+        with (watch(home, connection, show) as watching,
+              self._container.consoles(home, names, watching.fail)):
             try:
                 yield watching
             finally:

@@ -47,20 +47,49 @@ class Changes:
         self._inotify.close()
 
 
+class Lines:
+    """Lines in bytes that come in pieces.  `passed_over`: bytes of lines that were too long to be kept."""
+
+    def __init__(self) -> None:
+        self.passed_over = 0
+        self.unfinished = b""
+
+    def take(self, data: bytes) -> list[bytes]:
+        """The lines that end in the next piece."""
+        *ended, self.unfinished = map(self._shorten, (self.unfinished + data).split(b"\n"))
+        return ended
+
+    def break_off(self) -> list[bytes]:
+        """The line that has not ended and will not, if there is one."""
+        line, self.unfinished = self.unfinished, b""
+        return [line] if line else []
+
+    def _shorten(self, line: bytes) -> bytes:
+        if len(line) <= _LINE:
+            return line
+        # what has been overwritten nobody would see, as the percentages of a long copy
+        line = line[line.rstrip(b"\r").rfind(b"\r") + 1:]
+        over = max(0, len(line) - _LINE)
+        self.passed_over += over
+        return line[:_LINE - _LINE_END] + line[-_LINE_END:] if over else line
+
+
 class Growing:
     """Lines of a file, which may be truncated or replaced meanwhile.
 
-    `behind`: there was more than one look takes.  `passed_over`: bytes that stood in it and were not looked at.
+    `behind`: there was more than one look takes.
     """
 
     def __init__(self, path: Path) -> None:
-        self.passed_over = 0
         self._path = path
+        self._lines = Lines()
+        self._jumped = 0
         self.restart()
 
     def restart(self) -> None:
         """Begin with the file's first line, whatever has been read so far."""
-        self._offset, self._inode, self._rest, self.behind = 0, 0, b"", False
+        self._offset, self._inode, self.behind = 0, 0, False
+        self._lines.break_off()
 
     def skip(self) -> None:
         """Pass over what stands in it now."""
@@ -70,9 +99,14 @@ class Growing:
             self._offset, self._inode = state.st_size, state.st_ino
 
     @property
+    def passed_over(self) -> int:
+        """Bytes that stood in it and were not looked at, because there were too many."""
+        return self._jumped + self._lines.passed_over
+
+    @property
     def unfinished(self) -> bytes:
         """The beginning of a line that has not ended yet: a prompt, or half of a message."""
-        return self._rest
+        return self._lines.unfinished
 
     def lines(self) -> list[bytes]:
         """The lines that have ended since the last call."""
@@ -83,19 +117,20 @@ class Growing:
                     return self._read(file)
                 ended = self._end_of_older()
                 if not self.behind:
-                    self._offset, self._inode, self._rest = 0, inode, b""
+                    self._offset, self._inode = 0, inode
+                    self._lines.break_off()
                     ended += self._read(file)
                 return ended
         except FileNotFoundError:
             return []
 
     def _end_of_older(self) -> list[bytes]:
-        """What has come into the file since the last look, if it was moved aside meanwhile and not just replaced."""
+        """What has come into the file since the last look, if it was set aside meanwhile and not just replaced."""
         try:
             with logs.older(self._path).open("rb", buffering=0) as file:
                 if os.fstat(file.fileno()).st_ino == self._inode:
                     ended = self._read(file)
-                    return [*ended, self._rest] if self._rest and not self.behind else ended
+                    return ended if self.behind else ended + self._lines.break_off()
         except FileNotFoundError:
             pass
         return []
@@ -103,13 +138,14 @@ class Growing:
     def _read(self, file: IO[bytes]) -> list[bytes]:
         size = os.fstat(file.fileno()).st_size
         if size < self._offset:  # it was truncated
-            self._offset, self._rest = 0, b""
+            self._offset = 0
+            self._lines.break_off()
         file.seek(self._offset)
         data = file.read(_LOOK)
         self._offset += len(data)
-        ended = self._split(data)
+        ended = self._lines.take(data)
         if size - self._offset > _BACKLOG:
-            ended += [self._rest, *self._jump(file, size - _LOOK)]
+            ended += [*self._lines.break_off(), *self._jump(file, size - _LOOK)]
         self.behind = size > self._offset
         return ended
 
@@ -118,19 +154,6 @@ class Growing:
         file.seek(offset)
         data = file.read(_LOOK)
         begin = data.find(b"\n") + 1
-        self.passed_over += offset + begin - self._offset
-        self._offset, self._rest = offset + len(data), b""
-        return self._split(data[begin:])
-
-    def _split(self, data: bytes) -> list[bytes]:
-        *ended, self._rest = map(self._shorten, (self._rest + data).split(b"\n"))
-        return ended
-
-    def _shorten(self, line: bytes) -> bytes:
-        if len(line) <= _LINE:
-            return line
-        # what has been overwritten nobody would see, as the percentages of a long copy
-        line = line[line.rstrip(b"\r").rfind(b"\r") + 1:]
-        over = max(0, len(line) - _LINE)
-        self.passed_over += over
-        return line[:_LINE - _LINE_END] + line[-_LINE_END:] if over else line
+        self._jumped += offset + begin - self._offset
+        self._offset = offset + len(data)
+        return self._lines.take(data[begin:])

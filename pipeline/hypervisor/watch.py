@@ -121,6 +121,7 @@ class Watch:
         self._machines: dict[str, _Machine] = {}
         self._reached: list[Reached] = []
         self._attended = time.monotonic()
+        self._failure: ClusterError | None = None
         self._reports = Changes(self._run_dir / "report", _REPORT_INTERVAL)
         self._consoles = Changes(self._run_dir / "console", _CONSOLE_INTERVAL)
         self._kernel = Console(home.kernel_log, fatal=FATAL_TO_ALL) if home.kernel_log else None
@@ -153,6 +154,11 @@ class Watch:
         known = self._machine(machine)
         known.report.skip()
         known.phase, known.wanted, known.up, known.since = "running", frozenset(), True, time.time()
+
+    def fail(self, error: ClusterError) -> None:
+        """End the wait; for whoever brings here what machines write, in any thread, when that comes to an end."""
+        self._failure = error
+        self._listener.put(Event("", "lost", error.message))
 
     def __iter__(self) -> Iterator[Reached]:
         """Every machine as it gets where it is expected, until none is expected any more."""
@@ -255,7 +261,7 @@ class Watch:
     def _happened(self, event: Event) -> None:
         """One event of libvirt."""
         if event.what == "lost":
-            raise self._home.lost()
+            raise self._failure or self._home.lost()
         for machine in self._machines.values():
             if event.domain != name_of(self._cluster, machine.name):
                 continue

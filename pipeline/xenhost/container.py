@@ -11,7 +11,7 @@ import contextlib
 import getpass
 import shlex
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import events
@@ -118,9 +118,10 @@ class XenContainer:
                 self._fetch_logs(script, error)
                 raise
 
-    def consoles(self, home: Home, names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    def consoles(self, home: Home, names: Sequence[str],
+                 failed: Callable[[ClusterError], None]) -> contextlib.AbstractContextManager[None]:
         """Bring what machines write here; see XenHome."""
-        return self._of(home).consoles(names)
+        return self._of(home).consoles(names, failed)
 
     # --- the container's side
 

@@ -139,20 +139,11 @@ clear() {
     rm -rf "$folder"
 }
 
-# follow NAME SEEN ...: what these machines write to their consoles from there on, and what dom0's kernel says (as the
-# machine "_dom0"), line by line with the name in front, until standard input ends
+# follow NAME SEEN ...: what these machines write to their consoles from there on, and what dom0's kernel says, in
+# pieces, until standard input ends; see follow.py
 follow() {
-    mkdir -p "$consoles" && cd "$consoles" || exit
-    while [ $# -gt 0 ]; do
-        file=guest-$cluster-$1.log
-        [ -e "$file" ] || : > "$file"
-        tail -c "+$(($2 + 1))" -F "$file" 2> /dev/null | sed -u "s/^/$1 /" &
-        shift 2
-    done
-    dmesg --follow-new | sed -u 's/^/_dom0 /' &
-    cat > /dev/null
-    trap '' TERM
-    kill -TERM 0
+    mkdir -p "$consoles" || exit
+    exec python3 -c "$follow_program" "$consoles" "guest-$cluster" "$@"
 }
 
 # tell_logs: what Xen, libvirt and dom0's kernel said last

@@ -65,7 +65,7 @@ class Place:
     def lease(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def consoles(self, home: object, names: object) -> contextlib.AbstractContextManager[None]:
+    def consoles(self, home: object, names: object, failed: object) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def pidfd(self) -> int:
