@@ -51,6 +51,9 @@ _CONSOLE_INTERVAL, _REPORT_INTERVAL = 0.25, 0.02
 #: Seconds between two looks, which never wait longer than one, from which on there was nobody to look.
 _UNATTENDED = 2.0
 
+#: Seconds in which what a machine said before it powered off has come: it takes another way than the event does.
+_LAST_WORDS = 5.0
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -62,7 +65,8 @@ class Reached:
 
 @dataclass
 class _Machine:
-    """What the loop knows of one machine.  `wanted` is empty once it got there; `up` until it is seen to stop."""
+    """What the loop knows of one machine.  `wanted` is empty once it got there; `up` until it is seen to stop, `ended`
+    with these words."""
 
     name: str
     console: Console
@@ -76,6 +80,7 @@ class _Machine:
     step: str = ""
     step_since: float = 0.0
     up: bool = False
+    ended: str = ""
     shown: Allowance = field(default_factory=Allowance)
 
 
@@ -147,7 +152,7 @@ class Watch:
         known.phase, known.wanted, known.seen = phase, frozenset(signals), set()
         self._attended = time.monotonic()
         known.within, known.deadline, known.since = within, self._attended + within, time.time()
-        known.step, known.up = "", True
+        known.step, known.up, known.ended = "", True, ""
 
     def guard(self, machine: str) -> None:
         """Nothing is expected of this running machine but that it goes on running."""
@@ -267,8 +272,9 @@ class Watch:
                 continue
             if event.what == "started" and machine.wanted:
                 self._on_progress(Progress(machine.name, machine.phase, "started", "", None))
-            elif event.what == "stopped" and machine.wanted == machine.seen | {"STOPPED"}:
-                machine.up = False
+            elif event.what == "stopped" and "STOPPED" in machine.wanted:
+                machine.ended = event.detail
+                machine.deadline = min(machine.deadline, time.monotonic() + _LAST_WORDS)
                 self._signal(machine, "STOPPED")
             elif event.what == "paused" and machine.up:
                 raise self._error(machine, f"paused: {event.detail.replace(RUN, str(self._run_dir))}",
@@ -287,6 +293,7 @@ class Watch:
             self._enter_step(machine, "")
             self.timeline.add(Span(machine.name, machine.phase, "", machine.since, time.time()))
             self._reached.append(Reached(machine.name, machine.phase))
+            machine.up = not machine.ended
             machine.wanted = frozenset()
 
     def _enter_step(self, machine: _Machine, step: str) -> None:
@@ -299,6 +306,8 @@ class Watch:
         machine.step, machine.step_since = step, now
 
     def _missing(self, machine: _Machine) -> str:
+        if machine.ended:
+            return f"{machine.ended} too early"
         missing = machine.wanted - machine.seen
         if missing == {"STOPPED"} and machine.seen:
             return f"done, but not powered off after {machine.within:g} s"

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import events
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import namespace
+from pipeline.hypervisor import namespace, watch
 from pipeline.hypervisor.connection import Event, Listener
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.timeline import SEVERAL
@@ -120,7 +120,9 @@ def test_what_an_earlier_start_said_does_not_count(stage: Stage) -> None:
     (lambda stage: stage.show("head", "Out of memory: Killed process 3 (rsyncd)\n"), "rsyncd was killed"),
     (lambda stage: stage.listener.put(Event("", "lost", "libvirt no longer answers")), "libvirt no longer answers"),
 ])
-def test_what_ends_a_wait(stage: Stage, act: Callable[[Stage], None], message: str) -> None:
+def test_what_ends_a_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch, act: Callable[[Stage], None],
+                          message: str) -> None:
+    monkeypatch.setattr(watch, "_LAST_WORDS", 0.5)
     stage.watch.guard("head")
     stage.watch.expect("node1", "install", INSTALLED, within=20)
     act(stage)
@@ -237,6 +239,17 @@ def test_time_in_which_the_run_itself_was_stopped_does_not_count(tmp_path: Path,
         said, errors = run.communicate(timeout=20)
     assert (said == "ready\n") == ready, errors
     assert ready or "node1 (start): not ready after 3 s" in errors
+
+
+@pytest.mark.parametrize("words", ["DONE\n", "STATUS finish\n" * 30_000 + "DONE\n", "FAIL disk too small\n"])
+def test_what_was_said_before_a_power_off_may_come_a_moment_after_it(stage: Stage, words: str) -> None:
+    """Through a daemon or another machine, and it may be much."""
+    stage.watch.expect("node1", "install", INSTALLED, within=10)
+    stage.happens("node1", POWERED_OFF)
+    timer = threading.Timer(0.2, stage.say, ["node1", words])
+    timer.start()
+    with pytest.raises(ClusterError, match="disk too small") if "FAIL" in words else contextlib.nullcontext():
+        stage.watch.wait()
 
 
 def test_what_was_said_before_a_power_off_is_heard_before_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
