@@ -147,7 +147,7 @@ def test_who_writes_as_fast_as_it_can_is_followed_with_bounds_here_and_there(
             stop.set()
             thread.join()
             host.write("head", b"the last line\n")
-            until(lambda: host.log("head").endswith(b"the last line\n"))
+            until(lambda: logs.last(host.run_dir / "console/head.log", 100)[0].endswith(b"the last line\n"))
             until(lambda: (host.consoles / "guest-c-head.log").stat().st_size < 9_000_000)
     finally:
         stop.set()
