@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.hypervisor import domain
 
 _FOLDER = Path(__file__).parent
-_PROGRAMS = ("follow",)
+_PROGRAMS = ("device", "follow")
 
 #: The functions themselves; those that require something of a machine need to know no cluster.
 FUNCTIONS = "\n".join([*(f"{name}_program={shlex.quote((_FOLDER / f'{name}.py').read_text())}" for name in _PROGRAMS),
