@@ -8,6 +8,7 @@ takes time in proportion to the text: who writes it must not be able to stop who
 from __future__ import annotations
 
 import re
+from typing import Any, TextIO, cast
 
 #: What terminals obey.  A string (title, clipboard, picture) that has no end on its line loses its beginning only:
 #: what follows must not vanish with it.
@@ -51,6 +52,22 @@ def clip(text: str, most: int) -> str:
 def last_lines(text: str, lines: int, most: int = 1000) -> str:
     """The last lines of a log, clean, none longer than `most` characters."""
     return "\n".join(clip(item, most) for item in clean(text).rstrip("\n").split("\n")[-lines:])
+
+
+def cleaned(stream: TextIO) -> TextIO:
+    """`stream`, but that text comes out clean; its `buffer` still takes bytes as they are."""
+    return cast(TextIO, _Cleaned(stream))
+
+
+class _Cleaned:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(clean(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _settled(text: str) -> str:

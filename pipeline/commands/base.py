@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import Command
 
@@ -41,7 +41,7 @@ class GraphCommand(Command):
         try:
             from pipeline.tasks import Graph
 
-            with contextlib.redirect_stdout(cast(TextIO, _Clean(sys.stdout))):
+            with contextlib.redirect_stdout(foreign.cleaned(sys.stdout)):
                 return self.main(Graph(Path.cwd()), args)
         except UserError as error:
             print(error.render(), file=sys.stderr)
@@ -51,19 +51,6 @@ class GraphCommand(Command):
         except BrokenPipeError:  # whoever read it has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-
-
-class _Clean:
-    """A stream but for what would steer the terminal behind it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        return self._stream.write(foreign.clean(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def cluster_argument(parser: argparse.ArgumentParser) -> None:
