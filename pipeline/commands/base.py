@@ -41,7 +41,8 @@ class GraphCommand(Command):
         try:
             from pipeline.tasks import Graph
 
-            with contextlib.redirect_stdout(foreign.cleaned(sys.stdout)):
+            with (contextlib.redirect_stdout(foreign.cleaned(sys.stdout)),
+                  contextlib.redirect_stderr(foreign.cleaned(sys.stderr))):
                 return self.main(Graph(Path.cwd()), args)
         except UserError as error:
             print(error.render(), file=sys.stderr)
