@@ -46,6 +46,12 @@ _LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slu
          "/var/log/slurm/slurmctld.log")
 
 
+#: Bytes of each that are looked at: a machine may have filled its disk with one.
+_SHOWN = 64 * 1024
+#: Messages of the journal that are looked at, and more than there can be.
+_MESSAGES, _ALL_MESSAGES = 60, (1 << 31) - 1
+
+
 @contextlib.contextmanager
 def opened(disk: Path, format: str) -> Iterator[Any]:
     """A launched handle with `disk` attached read-only; also when a machine is using it."""
@@ -98,23 +104,38 @@ def inspect(disk: Path, format: str) -> Inspection:
 
 
 def _texts(handle: Any, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((path, handle.read_file(path).decode(errors="replace")) for path in paths
-                 if handle.is_file(path) and handle.filesize(path) < 4 << 20)
+    """The ends of those of these that are plain files: a link could lead anywhere, a pipe nowhere."""
+    return tuple((path, _end(handle, path)) for path in paths if handle.is_file(path))
 
 
-def _journal(handle: Any, last: int = 60) -> list[tuple[str, str]]:
-    """The last messages of the systemd journal."""
+def _end(handle: Any, path: str) -> str:
+    data = bytes(handle.pread(path, _SHOWN, max(0, handle.filesize(path) - _SHOWN)))
+    return data.decode(errors="replace")
+
+
+def _journal(handle: Any) -> list[tuple[str, str]]:
+    """The last messages of the systemd journal; those before them are passed over there, for they may be millions."""
     if not handle.is_dir("/var/log/journal"):
         return []
+    handle.journal_open("/var/log/journal")
     lines: list[str] = []
+    damage = ""
     try:
-        handle.journal_open("/var/log/journal")
-        while handle.journal_next():
-            fields = {item["attrname"]: item["attrval"] for item in handle.journal_get()}
-            text = {name: (value if isinstance(value, str) else bytes(value).decode(errors="replace"))
-                    for name, value in fields.items() if name in ("SYSLOG_IDENTIFIER", "MESSAGE")}
-            lines = [*lines[-last:], f"{text.get('SYSLOG_IDENTIFIER', '?')}: {text.get('MESSAGE', '')}"]
-        handle.journal_close()
+        handle.journal_skip(_ALL_MESSAGES)
     except RuntimeError as error:  # a machine that was cut off leaves a journal that may not read to its end
-        lines.append(f"(the journal ends here: {error})")
-    return [("journal", "\n".join(lines))]
+        damage = f"(the journal ends here: {error})"
+    with contextlib.suppress(RuntimeError):
+        handle.journal_skip(-_MESSAGES)
+        while len(lines) <= _MESSAGES:
+            lines.append(_message(handle))
+            if not handle.journal_next():
+                break
+    handle.journal_close()
+    return [("journal", "\n".join(filter(None, (*lines, damage))))]
+
+
+def _message(handle: Any) -> str:
+    fields = {item["attrname"]: item["attrval"] for item in handle.journal_get()}
+    name, text = (value if isinstance(value, str) else bytes(value).decode(errors="replace")
+                  for value in (fields.get("SYSLOG_IDENTIFIER", "?"), fields.get("MESSAGE", "")))
+    return f"{name}: {text}"

@@ -13,6 +13,8 @@ from functools import cached_property
 
 #: Characters that one machine may say about itself; a usual one says a million.
 _MOST = 64 << 20
+#: What a section takes besides.
+_SECTION = 256
 
 
 class FactsError(ValueError):
@@ -255,7 +257,9 @@ class _Said:
         self._size = 0
 
     def begin(self, section: str) -> None:
-        self._current = self._sections.setdefault(section, [])
+        self._size += _SECTION + len(section)
+        if self._size <= _MOST:
+            self._current = self._sections.setdefault(section, [])
 
     def add(self, line: str) -> None:
         self._size += len(line)

@@ -1,8 +1,9 @@
-"""What our own commands share: free arguments, the task graph, and errors without tracebacks."""
+"""What our own commands share: free arguments, the task graph, errors without tracebacks, output that is clean."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import Command
 
+from pipeline import foreign
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ class GraphCommand(Command):
     """A command that works on the task graph of the folder it is called in.
 
     A subclass says its arguments in `arguments` and works in `main`.  doit would take `k=v` words out of what is
-    typed, so the words are read from the command line itself.
+    typed, so the words are read from the command line itself.  What it prints is cleaned, for names and texts may come
+    from machines, disks and packages; only `sys.stdout.buffer` takes bytes as they are.
     """
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,9 @@ class GraphCommand(Command):
         try:
             from pipeline.tasks import Graph
 
-            return self.main(Graph(Path.cwd()), args)
+            with (contextlib.redirect_stdout(foreign.cleaned(sys.stdout)),
+                  contextlib.redirect_stderr(foreign.cleaned(sys.stderr))):
+                return self.main(Graph(Path.cwd()), args)
         except UserError as error:
             print(error.render(), file=sys.stderr)
             return 1

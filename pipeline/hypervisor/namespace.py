@@ -27,7 +27,7 @@ from pipeline.exclusive import exclusive
 from pipeline.run import spawn, which
 
 _INIT = Path(__file__).with_name("init.sh")
-_TOOLS = ("unshare", "nsenter", "setsid", "ip", "libvirtd", "virsh", "qemu-system-x86_64", "socat")
+_TOOLS = ("unshare", "nsenter", "setsid", "ip", "libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "socat")
 _TUN = Path("/dev/net/tun")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BRIDGE_NAME_LIMIT = 15

@@ -83,12 +83,14 @@ class Access:
             raise ClusterError(f"{self}: {words[-1] if words else 'failed'}", tail="\n".join(words[-12:]))
         return done
 
-    def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None) -> None:
+    def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None, *,
+               uploader: str = "") -> None:
         """Bring a large file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
 
-        rsync compares a checksum of the whole file when it has come, and it gets its name only then.
+        rsync compares a checksum of the whole file when it has come, and it gets its name only then.  Where several
+        may bring the same file, each `uploader` does it under a name of its own; the last one's is as good as any.
         """
-        partial = f"{target}.part"
+        partial = f"{target}.{uploader}.part" if uploader else f"{target}.part"
         self._rsync(["--sparse", "--partial", "--inplace", "--no-whole-file", "--compress", "--info=progress2",
                      "--copy-links", "--chmod=F600", str(source)], partial, on_progress)
         self.run(f"mv {shlex.quote(partial)} {shlex.quote(target)}")

@@ -135,6 +135,7 @@ def test_a_disk_can_be_inspected_while_its_machine_runs(running: Checkout) -> No
     assert "/dev/sda1" in seen.stdout and "swap" in seen.stdout
     assert "host name node1" in seen.stdout
     assert "--- /etc/fstab" in seen.stdout
+    assert "(node1 is running or paused: its disk changes meanwhile" in seen.stdout
 
 
 def test_machines_stop_and_come_back(running: Checkout) -> None:
