@@ -7,6 +7,7 @@ shared, because under emulation a new one costs seconds of processor time.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,24 @@ LOG_LEVEL = "LogLevel=INFO"
 _CORRUPT = ("Corrupted MAC", "message authentication code incorrect", "Bad packet length", "Corrupted padding")
 
 
+#: Characters of a folder's name up to which ssh can use a socket in it: a name has 107 at most, and ssh adds some.
+_SOCKET_FOLDER = 60
+
+
+def option(name: str, path: str | Path) -> str:
+    """An option of ssh's that is a path, as ssh reads it: spaces part paths, and % stands for something else."""
+    quoted = re.sub(r'(["\\])', r"\\\1", str(path)).replace("%", "%%")
+    return f'{name}="{quoted}"'
+
+
+@contextlib.contextmanager
+def socket_folder() -> Iterator[Path]:
+    """A folder for the socket of a shared connection, which nobody else can prepare, and whose name is short."""
+    usual = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="xen-oscar-", dir=usual if len(usual) < _SOCKET_FOLDER else "/tmp") as name:
+        yield Path(name)
+
+
 def broken(machine: str, what: str, words: str, *, hint: str, log: Path | None = None) -> ClusterError:
     """The error for a connection that broke (exit status 255), from what ssh said about it."""
     if any(sign in words for sign in _CORRUPT):
@@ -43,8 +62,8 @@ class ClusterShell:
         self.cluster = cluster
         self._log = log
         self._options = [
-            "-F", "none", "-i", str(identity.person_key), "-o", "IdentitiesOnly=yes",
-            "-o", f"UserKnownHostsFile={identity.known_hosts}", "-o", "GlobalKnownHostsFile=none",
+            "-F", "none", "-o", option("IdentityFile", identity.person_key), "-o", "IdentitiesOnly=yes",
+            "-o", option("UserKnownHostsFile", identity.known_hosts), "-o", "GlobalKnownHostsFile=none",
             "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", LOG_LEVEL,
             "-o", f"ProxyCommand={proxy_command}",
         ]
@@ -54,9 +73,8 @@ class ClusterShell:
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
         """Keep one connection to the head node open within the block."""
-        # a folder that nobody else can prepare, and near the root: a socket's path may have 107 characters at most
-        with tempfile.TemporaryDirectory(prefix="xen-oscar-") as folder:
-            shared = ["-o", f"ControlPath={folder}/head"]
+        with socket_folder() as folder:
+            shared = ["-o", option("ControlPath", folder / "head")]
             try:
                 run(["ssh", *self._options, *shared, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
                     log=self._log, timeout=2 * _CONNECT)
