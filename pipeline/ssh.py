@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError, CommandError
 from pipeline.identity import Identity
-from pipeline.run import run, stream
+from pipeline.run import first_line, run, spawn, stream
 
 #: Seconds for a connection to be made; under emulation 1 to 5 were measured.
 _CONNECT = 60
@@ -73,21 +74,21 @@ class ClusterShell:
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
         """Keep one connection to the head node open within the block."""
-        with socket_folder() as folder:
+        with socket_folder() as folder, self._log.open("w+b") as log:
             shared = ["-o", option("ControlPath", folder / "head")]
-            try:
-                run(["ssh", *self._options, *shared, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
-                    log=self._log, timeout=2 * _CONNECT)
-            except CommandError as error:
-                head = self.cluster.head.name
-                raise broken(head, "no ssh connection to the head node", error.tail,
-                             hint=f"doit console {self.cluster.name} {head}", log=error.log) from None
-            self._shared = shared
-            try:
-                yield
-            finally:
-                self._shared = []
-                run(["ssh", *self._options, *shared, "-O", "exit", self._target], check=False, timeout=30)
+            # what ssh runs here once the connection is there and can be shared
+            told = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected"]
+            with spawn(["ssh", *self._options, *shared, *told, "-o", "BatchMode=yes", "-M", "-N", self._target],
+                       stdout=subprocess.PIPE, stderr=log) as process:
+                if first_line(process, 2 * _CONNECT) != b"connected\n":
+                    head = self.cluster.head.name
+                    raise broken(head, "no ssh connection to the head node", self._log.read_text(errors="replace"),
+                                 hint=f"doit console {self.cluster.name} {head}", log=self._log)
+                self._shared = shared
+                try:
+                    yield
+                finally:
+                    self._shared = []
 
     @property
     def command(self) -> list[str]:

@@ -57,7 +57,7 @@ class Access:
                 shared = ("-o", ssh.option("ControlPath", stack.enter_context(ssh.socket_folder()) / "way"))
                 argv[-2:-2] = ["-M", *shared]
             holder = stack.enter_context(spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                               stderr=subprocess.DEVNULL))
+                                               stderr=subprocess.DEVNULL, lasting=True))
             assert holder.stdin is not None
             self._shared = shared
             try:
