@@ -188,6 +188,22 @@ accelerator._boot(Path(sys.argv[1]), "tcg", within=1000)
             killed.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
+def test_kill_9_ends_the_machine_that_looks_into_a_disk(tmp_path: Path) -> None:
+    with (tmp_path / "disk.img").open("wb") as file:
+        file.truncate(1 << 20)
+    code = """
+import sys
+from pathlib import Path
+from pipeline import appliance
+appliance.inspect(Path(sys.argv[1]), "raw")
+"""
+    with a_run(code, tmp_path / "disk.img") as killed:
+        until(lambda: any(" -append " in command(pid) for pid in descendants(killed.pid)), within=120)
+        with must_end(descendants(killed.pid)):
+            killed.send_signal(signal.SIGKILL)
+
+
 def test_kill_9_ends_an_upload_on_both_sides_of_its_connection(tmp_path: Path, seconds: str) -> None:
     (tmp_path / "ssh").write_text("#!/bin/sh\nwhile [ $# -gt 0 ] && [ \"$1\" != there ]; do shift; done\n"
                                   f"shift\nsleep {seconds} &\nexec sh -c \"sleep {seconds}; $*\"\n")
