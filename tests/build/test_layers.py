@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def make(folder: Path, name: str, change: Callable[[Path], object], *below: Input) -> Input:
     """Inner side: a layer with a change on top of others."""
     work = job(folder / name, None, *below, pool=folder / "artifacts/pool")
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     with layers.changed(work, below) as root:
         change(root)
     file = work.out / layers.LAYER

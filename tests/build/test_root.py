@@ -89,7 +89,7 @@ def build_all(folder: str, number: str) -> None:
             ("given", localpackages.build, {"packages": [str(place / "given/mine_2_all.deb")]})):
         inputs = [Input(role, "", place / name / role / "out", "") for role in ("lock", "fetch")]
         work = job(place / f"{name}-{number}", params, *stack, *inputs, pool=place / "pool")
-        sandbox.scratch(work.work)
+        sandbox.scratch(work.work, 1 << 30)
         builder(work)
         digest = hashlib.sha256((work.out / layers.LAYER).read_bytes()).hexdigest()
         stack.append(Input("layer", "", work.out, digest))
