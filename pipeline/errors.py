@@ -1,7 +1,7 @@
 """The only errors that reach a user: one clear message, a hint, and where to look.
 
-Everything else that is raised is a bug and keeps its traceback.  `dodo.py`, the commands and the worker turn a
-`UserError` into text with `render()` and nothing more.
+Everything else that is raised is a bug and keeps its traceback.  The commands and the worker turn a `UserError` into
+text with `render()` and nothing more.
 """
 
 from __future__ import annotations
