@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import unicodedata
 from pathlib import Path
 
 from pipeline.errors import UserError
@@ -32,9 +33,9 @@ def require_usable(top: Path, artifacts: Path) -> None:
     """Raise UserError for a checkout or an artifacts folder where nothing can be made or run; both paths are resolved.
     """
     for what, place in (("this checkout", top), ("the artifacts folder", artifacts)):
-        if "\n" in str(place):
-            raise UserError(f"{what} lies below a folder with a line break in its name: {str(place)!r}",
-                            hint="rename that folder: what names files line by line would lose it")
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in str(place)):
+            raise UserError(f"{what} lies below a folder with a line break or the like in its name: {str(place)!r}",
+                            hint="rename that folder: lists and definitions of machines are texts, in UTF-8")
     if ":" in str(top):
         raise UserError(f"{top}: a checkout cannot lie below a folder with a colon in its name",
                         hint="rename that folder: in PATH and PYTHONPATH a colon parts folders")

@@ -114,7 +114,7 @@ def test_what_a_checkout_has_left_that_is_no_more_makes_room(tmp_path: Path, mak
 
 
 @pytest.mark.parametrize("artifacts", [
-    "/run/x", "/run/user/1000/artifacts", "/etc/libvirt/x", "/var/lib/libvirt/images", "two\nlines",
+    "/run/x", "/run/user/1000/artifacts", "/etc/libvirt/x", "/var/lib/libvirt/images", "two\nlines", "no\udce9utf-8",
     "d/" * 500,
 ])
 def test_an_artifacts_folder_in_which_nothing_could_be_run_is_refused_at_the_start(make: Make, artifacts: str) -> None:
