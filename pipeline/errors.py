@@ -1,8 +1,8 @@
 """The only errors that reach a user: one clear message, a hint, and where to look.
 
-Everything else that is raised is a bug and keeps its traceback.  `dodo.py`, the commands and the worker turn a
-`UserError` into text with `render()` and nothing more.  What guests and scripts said is kept in it as it was, and
-cleaned when it is told.
+Everything else that is raised is a bug and keeps its traceback.  The commands and the worker turn a `UserError` into
+text with `render()` and nothing more.  What guests and scripts said is kept in it as it was, and cleaned when it is
+told.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events
+from pipeline import events, filesystems, sandbox
 from pipeline.engine import Engine
 from pipeline.errors import BuildError, UserError
 from pipeline.step import Parent, Step
@@ -100,10 +100,35 @@ def test_a_bug_in_a_builder_shows_its_last_lines(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in caught.value.tail
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No space left") as caught:
+def test_a_full_file_system_is_told_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^test:x: .*/small/more: no space is left on .*/small \(memory") as caught:
         engine(tmp_path, step("full")).build("test:x")
     assert "doit gc" in caught.value.hint
+    assert caught.value.log is not None and "Traceback" in caught.value.log.read_text()
+
+
+def test_a_tool_that_was_killed_tells_of_memory(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="signal SIGKILL") as caught:
+        engine(tmp_path, step("killed")).build("test:x")
+    assert caught.value.hint.startswith("memory was short")
+
+
+def test_what_the_system_refuses_a_builder_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^test:x: /sys/x: .* forbids that") as caught:
+        engine(tmp_path, step("forbidden")).build("test:x")
+    assert "doit doctor" in caught.value.hint
+
+
+@pytest.mark.parametrize("tool", [False, True])
+def test_scratch_space_for_which_memory_is_too_small_lies_on_disk(
+        tmp_path: Path, tool: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_TMPFS_NEEDS", 0)
+    for available, type in ((2 << 20, filesystems.of(tmp_path).type), (64 << 20, "tmpfs")):
+        monkeypatch.setattr(sandbox, "memory_available", lambda available=available: available)
+        one = engine(tmp_path / str(available), step("fill", tool=tool))
+        one.build("test:x")
+        assert made(one, "test:x") == type
+        assert list(one.entry("test:x").files) == ["text"]
 
 
 def test_an_output_that_differs_when_built_again_is_an_error(tmp_path: Path) -> None:

@@ -188,3 +188,11 @@ def test_all_of_a_worker_ends_with_whoever_started_it(tmp_path: Path) -> None:
     while any(mark.encode() in line for line in _command_lines()):
         assert time.monotonic() < deadline, "still there"
         time.sleep(0.02)
+
+
+def test_those_who_work_at_the_same_time_do_not_count_on_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "memory_available", lambda: 8 << 30)
+    memory = sandbox.Memory()
+    for _ in range(2):  # what was promised is free again afterwards
+        with memory.share() as one, memory.share() as two, memory.share() as three:
+            assert (one, two, three) == (4 << 30, 2 << 30, 0)

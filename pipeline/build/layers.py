@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import confine, sandbox
-from pipeline.build import volatile
+from pipeline import sandbox
+from pipeline.build import overlay, volatile
 from pipeline.build.lowers import extracted
 from pipeline.errors import UserError
 from pipeline.run import run
@@ -52,8 +52,7 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
             return
         lower = _mounted(stack, job, layers)
         root = _folder(job, "root")
-        trees = [str(tree) for tree in _trees(stack, job, layers)]
-        _overlay(root, [f"upperdir={_quoted(upper)}", f"workdir={_quoted(_folder(job, 'ovl'))}"], trees)
+        overlay.mount(root, _trees(stack, job, layers), upper=upper, work=_folder(job, "ovl"))
         stack.callback(sandbox.unmount, root)
         yield root
         write(job, upper, lower)
@@ -86,6 +85,13 @@ def change(job: Job, how: Callable[[Path], None]) -> None:
             how(root)
 
 
+def writable(job: Job, tree: Path) -> Path:
+    """A tree with room for what only this job's output has; what is written there goes with the worker."""
+    root = _folder(job, "tree")
+    overlay.mount(root, [tree], upper=_folder(job, "upper"), work=_folder(job, "ovl"))
+    return root
+
+
 def _folder(job: Job, name: str) -> Path:
     """A new folder in the job's scratch space."""
     for number in range(1000):
@@ -110,23 +116,9 @@ def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> 
     # overlayfs wants two trees at least
     trees = [*_trees(stack, job, layers), _folder(job, "empty")]
     os.utime(trees[-1], (sandbox.SOURCE_DATE_EPOCH, sandbox.SOURCE_DATE_EPOCH))
-    _overlay(root, [], [str(tree) for tree in trees])
+    overlay.mount(root, trees)
     stack.callback(sandbox.unmount, root)
     return root
-
-
-def _overlay(root: Path, options: Sequence[str], lowers: Sequence[str]) -> None:
-    words = [f"lowerdir={':'.join(_quoted(tree) for tree in lowers)}", *options, "index=off", "redirect_dir=off"]
-    if sandbox.in_user_namespace():
-        words[-2:] = ["userxattr"]  # which takes no redirects
-    else:
-        words.append("metacopy=off")
-    sandbox.mount("overlay", root, "overlay", options=",".join(words),
-                  flags=0 if options else confine.MS_RDONLY)
-
-
-def _quoted(path: str | Path) -> str:
-    return re.sub(r"([\\,:])", r"\\\1", str(path))
 
 
 # --- what changed

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Apt:
             **(options or {}),
         }
         self._config = folder / "apt.conf"
-        self._config.write_text("".join(f'{name} "{value}";\n' for name, value in values.items()))
+        self._config.write_text("".join(f'{name} {_word(value)};\n' for name, value in values.items()))
 
     def get(self, *words: str, timeout: float) -> Completed:
         """Run apt-get to its end, whatever its exit status."""
@@ -70,6 +71,12 @@ class Apt:
         places = [word for name, path in self._paths.items() for word in ("-o", f"{name}={path}")]
         return run(["apt-get", "-q", *places, *words], env={"APT_CONFIG": str(self._config), **proxies},
                    timeout=timeout, check=False)
+
+
+def _word(value: str) -> str:
+    """A value as apt's configuration has it: in quotes, or where it has some itself with %22 for them (ParseQuoteWord).
+    """
+    return urllib.parse.quote(value) if '"' in value else f'"{value}"'
 
 
 def network_options() -> dict[str, str]:

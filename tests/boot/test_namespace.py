@@ -172,6 +172,19 @@ def test_starts_in_no_time_and_ends_without_a_trace(tmp_path: Path, cache: Path)
     assert "run/one" not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_stopping_ends_what_has_entered_the_network_from_outside(running: Namespace) -> None:
+    """As the way of an ssh connection does: it would keep the bridges there."""
+    with subprocess.Popen(running.command(["sh", "-c", "echo in; exec sleep 1000"]), stdout=subprocess.PIPE) as visitor:
+        try:
+            assert visitor.stdout is not None and visitor.stdout.readline() == b"in\n"
+            assert visitor.pid in processes_of(running)
+            inside = processes_of(running)
+            assert namespace.stop(running.run_dir)
+            wait_gone(inside, within=0.5)
+        finally:
+            visitor.kill()
+
+
 def test_a_killed_first_process_takes_all_with_it(running: Namespace, lab: Lab) -> None:
     with watch(running, lab.connection) as watching:
         watching.expect("head", "boot", {"READY"}, within=PATIENCE)

@@ -51,7 +51,7 @@ def build(folder: str, number: str) -> None:
 def layer(folder: Path, builder: Builder, params: dict[str, Any], *inputs: Input) -> Input:
     """Inner side: what a builder makes of its inputs."""
     work = job(folder, params, *inputs, pool=folder.parent / "pool")
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     builder(work)
     return _input(folder)
 

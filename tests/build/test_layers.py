@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def make(folder: Path, name: str, change: Callable[[Path], object], *below: Input) -> Input:
     """Inner side: a layer with a change on top of others."""
     work = job(folder / name, None, *below, pool=folder / "artifacts/pool")
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     with layers.changed(work, below) as root:
         change(root)
     file = work.out / layers.LAYER
@@ -158,7 +158,7 @@ def renaming(folder: str) -> None:
 
     first = make(place, "base", with_more)
     work = job(place / "rename", None, first, pool=place / "artifacts/pool")
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     with pytest.raises(UserError), layers.changed(work) as root:
         rename(root)
     layers.change(work, rename)
