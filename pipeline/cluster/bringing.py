@@ -45,7 +45,7 @@ def bring(watching: Watch, phase: Phase, acts: Mapping[str, Act], ready: Set[str
     within = pace.deadline(most, phase, capacity)
 
     def begin(name: str) -> None:
-        watching.expect(name, phase, _SIGNALS[phase], within=within)
+        watching.expect(name, phase, _SIGNALS[phase], within=within, starts=True)
         hands.start(name)
 
     yield from in_waves(watching, [name for name in acts if name not in coming], most, begin)

@@ -66,7 +66,7 @@ class Reached:
 @dataclass
 class _Machine:
     """What the loop knows of one machine.  `wanted` is empty once it got there; `up` until it is seen to stop, `ended`
-    with these words."""
+    with these words; `starting` until it is seen to start."""
 
     name: str
     console: Console
@@ -80,6 +80,7 @@ class _Machine:
     step: str = ""
     step_since: float = 0.0
     up: bool = False
+    starting: bool = False
     ended: str = ""
     shown: Allowance = field(default_factory=Allowance)
 
@@ -143,8 +144,11 @@ class Watch:
         self._consoles.close()
         os.close(self._end)
 
-    def expect(self, machine: str, phase: str, signals: Set[Signal], *, within: float) -> None:
-        """From now on `machine` is in `phase`, which ends when all `signals` have come, in `within` seconds at most."""
+    def expect(self, machine: str, phase: str, signals: Set[Signal], *, within: float, starts: bool = False) -> None:
+        """From now on `machine` is in `phase`, which ends when all `signals` have come, in `within` seconds at most.
+
+        `starts`: it is started after this, and how an earlier start has ended does not count, though it be told late.
+        """
         known = self._machine(machine)
         if not known.up:
             known.report.restart()  # what it says after this start, which makes the file anew
@@ -152,7 +156,7 @@ class Watch:
         known.phase, known.wanted, known.seen = phase, frozenset(signals), set()
         self._attended = time.monotonic()
         known.within, known.deadline, known.since = within, self._attended + within, time.time()
-        known.step, known.up, known.ended = "", True, ""
+        known.step, known.up, known.ended, known.starting = "", True, "", starts
 
     def guard(self, machine: str) -> None:
         """Nothing is expected of this running machine but that it goes on running."""
@@ -269,6 +273,10 @@ class Watch:
             raise self._failure or self._home.lost()
         for machine in self._machines.values():
             if event.domain != name_of(self._cluster, machine.name):
+                continue
+            if event.what == "started":
+                machine.starting = False
+            elif machine.starting:
                 continue
             if event.what == "started" and machine.wanted:
                 self._on_progress(Progress(machine.name, machine.phase, "started", "", None))

@@ -93,6 +93,21 @@ def test_done_and_off_at_the_same_moment(stage: Stage) -> None:
     stage.watch.wait()
 
 
+def test_how_an_earlier_start_ended_does_not_count(stage: Stage) -> None:
+    """A machine that was destroyed to be started anew: libvirt may tell of its end when its start is waited for."""
+    stage.watch.expect("node1", "install", INSTALLED, within=10, starts=True)
+    stage.watch.expect("node2", "start", {"READY"}, within=10, starts=True)
+    for node in ("node1", "node2"):
+        stage.happens(node, Event("", "stopped", "it was ended from outside"))
+        stage.happens(node, Event("", "started", ""))
+    stage.say("node2", "READY\n")
+    reached = iter(stage.watch)
+    assert next(reached) == Reached("node2", "start")
+    stage.say("node1", "DONE\n")
+    stage.happens("node1", POWERED_OFF)
+    assert list(reached) == [Reached("node1", "install")]
+
+
 def test_what_an_earlier_start_said_does_not_count(stage: Stage) -> None:
     stage.say("node1", "DONE\nREADY\n")
     stage.show("node1", "Kernel panic - not syncing: long ago\n")
