@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Act
 from pipeline.errors import ClusterError
 from pipeline.hypervisor import pace
+from pipeline.hypervisor.connection import Event
 from pipeline.hypervisor.pace import Capacity
 from pipeline.hypervisor.watch import Progress
 from tests.hypervisor.test_watch import POWERED_OFF, Stage, stage  # noqa: F401  (a fixture)
@@ -29,10 +31,19 @@ class Machines:
         self.most = 0
         self.late: set[str] = set()
         self.done: list[str] = []
-        stage.watch._on_progress = self.goes_on
+        self.on_progress(self.goes_on)
+
+    def on_progress(self, act: Callable[[Progress], object]) -> None:
+        """What happens when a machine says what it does."""
+        def heard(progress: Progress) -> None:
+            if progress.step != "started":
+                act(progress)
+
+        self.stage.watch._on_progress = heard
 
     def start(self, name: str) -> None:
         self.begun.append(name)
+        self.stage.happens(name, Event("", "started", ""))
         self.most = max(self.most, len(self.begun) - len(self.ended))
         self.stage.say(name, "STATUS image 50%\n")
 
@@ -85,7 +96,7 @@ def test_a_failure_ends_it_and_nothing_more_is_begun(machines: Machines) -> None
         else:
             machines.end(progress.machine)
 
-    machines.stage.watch._on_progress = fail
+    machines.on_progress(fail)
     with pytest.raises(ClusterError, match=r"node5 \(install/image\): no disk"):
         install(machines, NODES)
     assert len(machines.begun) < len(NODES)
@@ -94,8 +105,7 @@ def test_a_failure_ends_it_and_nothing_more_is_begun(machines: Machines) -> None
 def test_each_begins_its_time_when_it_is_begun(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that waits for its turn does not become late by that."""
     monkeypatch.setitem(pace._DEADLINES, "install", 0.4)
-    machines.stage.watch._on_progress = lambda progress: threading.Timer(
-        0.15, machines.end, [progress.machine]).start()
+    machines.on_progress(lambda progress: threading.Timer(0.15, machines.end, [progress.machine]).start())
     begin = time.monotonic()
     assert sorted(install(machines, NODES)) == sorted(NODES)
     assert time.monotonic() - begin > 0.4, "all together took longer than any of them may"
@@ -107,7 +117,7 @@ def test_each_comes_back_in_its_own_way(machines: Machines) -> None:
     for name in ("node2", "node3", "node4"):
         files.say(name, "READY\n")
     acts: dict[str, Act] = {"node1": "start", "node2": "resume", "node3": "restore", "node4": "wait", "node5": "resume"}
-    files.watch._on_progress = lambda progress: files.say(progress.machine, "READY\n")
+    machines.on_progress(lambda progress: files.say(progress.machine, "READY\n"))
     coming = bring(files.watch, "start", acts, {"node2", "node3"}, machines.hands(), TWO)
     reached = []
     for one in coming:
