@@ -81,13 +81,13 @@ def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Ent
                  {name: value.hex() for name, value in attributes(path).items()})
 
 
-def attributes(path: Path) -> dict[str, bytes]:
+def attributes(path: str | Path) -> dict[str, bytes]:
     """The extended attributes that are part of the file."""
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in attribute_names(path)
             if KEPT.fullmatch(name)}
 
 
-def attribute_names(path: Path) -> list[str]:
+def attribute_names(path: str | Path) -> list[str]:
     """All of a file's extended attributes, sorted."""
     try:
         return sorted(os.listxattr(path, follow_symlinks=False))
@@ -95,18 +95,28 @@ def attribute_names(path: Path) -> list[str]:
         return []
 
 
+def take_after(folder: Path, model: Path) -> None:
+    """Give a folder the owner, group, mode, time and attributes of another one."""
+    found = model.stat()
+    os.chown(folder, found.st_uid, found.st_gid)
+    folder.chmod(stat.S_IMODE(found.st_mode))
+    for name, value in attributes(model).items():
+        os.setxattr(folder, name, value)
+    os.utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 def has_holes(path: Path, found: os.stat_result) -> bool:
     """Whether a regular file has bytes that are nowhere."""
     return allocated(path, found) < found.st_size
 
 
-def allocated(path: Path, found: os.stat_result) -> int:
+def allocated(path: str | Path, found: os.stat_result) -> int:
     """How many bytes of a regular file there are, holes left out."""
     if found.st_blocks * 512 >= found.st_size:
         return found.st_size
     total = end = 0
     # fewer blocks than bytes: holes, or a file system that compresses
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         while end < found.st_size:
             try:
                 start = os.lseek(file.fileno(), end, os.SEEK_DATA)

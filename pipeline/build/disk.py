@@ -86,14 +86,15 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
         return
     source = tree / place.lstrip("/")
     inner = _mounted_below(place, plan)
+    held = ext4.measure(source, inner)
     try:
-        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner)
+        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner,
+                  inodes=ext4.inodes_for(held, partition.size, f"{machine.name}, {place}"))
     except CommandError as error:
         if not ext4.is_full(error):
             raise
-        need = ext4.measure(source, inner).size
         raise UserError(
-            f"{machine.name}: what belongs on {place} takes {need >> 20} MiB and file system tables, "
+            f"{machine.name}: what belongs on {place} takes {held.size >> 20} MiB and file system tables, "
             f"its partition has {partition.size >> 20} MiB",
             hint="make that file system (and the disk) larger in the cluster's manifest, or leave out packages",
             log=job.log) from None

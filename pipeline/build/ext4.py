@@ -1,27 +1,35 @@
 """ext4 file systems filled from a tree in one go, without mounting, the same bytes for the same tree.
 
-mke2fs takes files as they come.  The order in which a folder lists its names depends on the file system that it lies
-on, so mke2fs gets the tree through tar, which sorts.
+mke2fs sorts names (since 1.47.1), takes no time later than SOURCE_DATE_EPOCH, and copies holes and all extended
+attributes; given a tar archive instead it would leave out access lists and what users have noted.  It makes blocks of
+zeros holes too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import inventory
 from pipeline.build.tools import Tools
-from pipeline.errors import CommandError
+from pipeline.errors import CommandError, UserError
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind, tail
 
 #: Features that older kernels and boot loaders do not know stay off; everything is initialised now, because a machine
 #: that does it at its first start would do it at every first start.
 _FEATURES = "^metadata_csum_seed,^orphan_file"
 _BLOCK = 4096
+#: What mke2fs takes for one file: bytes, by how large the file system is (mke2fs.conf: the default, and "small").
+_PER_FILE, _PER_FILE_IF_SMALL, _SMALL = 16384, 4096, 512 << 20
+#: Inodes that a file system has for itself, lost+found included.
+_RESERVED = 11
+#: Bytes of a link's target that an inode has room for.
+_SHORT_TARGET = 60
 
 
 @dataclass(frozen=True)
@@ -40,21 +48,46 @@ def measure(tree: Path, without: Sequence[str] = ()) -> Tree:
     pending = [str(tree)]
     while pending:
         folder = pending.pop()
+        names = 0
         with os.scandir(folder) as entries:
             for entry in entries:
+                names += 12 + len(os.fsencode(entry.name))  # the entry's head, and to the next multiple of four
                 status = entry.stat(follow_symlinks=False)
-                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
                     if (status.st_dev, status.st_ino) in seen:
                         continue
                     seen.add((status.st_dev, status.st_ino))
                 inodes += 1
                 if stat.S_ISDIR(status.st_mode):
-                    size += _BLOCK
                     if entry.path not in skipped:
                         pending.append(entry.path)
+                    else:
+                        size += _BLOCK
                 elif stat.S_ISREG(status.st_mode):
-                    size += -(-status.st_size // _BLOCK) * _BLOCK
+                    size += _whole(inventory.allocated(entry.path, status))
+                elif stat.S_ISLNK(status.st_mode) and status.st_size >= _SHORT_TARGET:
+                    size += _BLOCK
+                size += _BLOCK if inventory.attributes(entry.path) else 0
+        # no entry lies in two blocks
+        size += _whole(names + names // 16 + 1)
     return Tree(inodes, size)
+
+
+def _whole(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def inodes_for(held: Tree, size: int, what: str) -> int:
+    """How many inodes a file system of `size` bytes must be told to have, for a tree and as many more as mke2fs gives
+    to the room that is left; 0 where it has them anyway.  UserError where it can't have enough; `what` names it."""
+    each = _PER_FILE if size >= _SMALL else _PER_FILE_IF_SMALL
+    wanted = held.inodes + _RESERVED + max(0, size - held.size) // each
+    most = size // _BLOCK
+    if held.inodes + _RESERVED > most:
+        raise UserError(f"{what}: {held.inodes} files, folders and links belong there, and a file system of "
+                        f"{size >> 20} MiB has inodes for {most}",
+                        hint="make that file system (and the disk) larger in the cluster's manifest")
+    return min(wanted, most) if wanted > size // each else 0
 
 
 def make(
@@ -74,23 +107,35 @@ def make(
     """Make a file system of `size` bytes at `offset` of `image`, filled with `tree`.
 
     `without` are folders (absolute, as inside the tree) that stay empty; `binds` are laid over parts of the tree, at
-    paths below /tmp/tree.  Raises CommandError when it does not fit.
+    paths below /tmp/tree.  `inodes` 0 = as many as mke2fs gives.  Raises CommandError when it does not fit.
     """
-    tar = ["tar", "--create", "--directory=/tmp/tree", "--sort=name", "--format=posix", "--numeric-owner",
-           f"--mtime=@{SOURCE_DATE_EPOCH}", "--clamp-mtime", "--xattrs", "--xattrs-include=security.capability",
-           "--pax-option=delete=atime,delete=ctime", "--anchored",
-           *(f"--exclude=.{path}/*" for path in without), "."]
+    top = tree.stat()
+    extended = (f"offset={offset},hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,"
+                f"root_owner={top.st_uid}:{top.st_gid},root_perms={stat.S_IMODE(top.st_mode):o}")
     mke2fs = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-U", uuid, "-m", "1",
               "-O", ",".join(part for part in (_FEATURES, features) if part),
-              "-E", f"offset={offset},hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0",
-              "-d", "-"]
+              "-E", extended, "-d", "/tmp/tree"]
     if label:
         mke2fs += ["-L", label]
     if inodes:
         mke2fs += ["-N", str(inodes)]
-    script = f"{{ {shlex.join(tar)} || : > /tmp/failed; }} | {shlex.join(mke2fs)} /tmp/image {size // _BLOCK} &&"
-    tools.run(["sh", "-c", f"{script} [ ! -e /tmp/failed ]"],
-              Bind(tree, "/tmp/tree"), *binds, Bind(image, "/tmp/image", writable=True))
+    with _emptied(tree, without) as empty:
+        tools.run([*mke2fs, "/tmp/image", str(size // _BLOCK)], Bind(tree, "/tmp/tree"), *empty, *binds,
+                  Bind(image, "/tmp/image", writable=True))
+
+
+@contextlib.contextmanager
+def _emptied(tree: Path, without: Sequence[str]) -> Iterator[list[Bind]]:
+    """Empty folders like those, to be laid over them; none below another."""
+    outer = [path for path in without if not any(path.startswith(f"{other}/") for other in without)]
+    with tempfile.TemporaryDirectory() as work:
+        binds = []
+        for number, path in enumerate(outer):
+            folder = Path(work) / str(number)
+            folder.mkdir()
+            inventory.take_after(folder, tree / path.lstrip("/"))
+            binds.append(Bind(folder, f"/tmp/tree{path}"))
+        yield binds
 
 
 def is_full(error: CommandError) -> bool:

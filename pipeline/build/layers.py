@@ -58,7 +58,7 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
             return
         lower = _mounted(stack, job, layers)
         together = inventory.names_of_one_file(contents(layers))
-        _take_after(upper, lower)
+        inventory.take_after(upper, lower)  # of several top folders, overlayfs shows the topmost
         root = _folder(job, "root")
         trees = [str(tree) for tree in _trees(stack, job, layers)]
         _overlay(root, [f"upperdir={_quoted(upper)}", f"workdir={_quoted(_folder(job, 'ovl'))}"], trees)
@@ -99,15 +99,6 @@ def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> 
     _overlay(root, [], [str(tree) for tree in trees])
     stack.callback(sandbox.unmount, root)
     return root
-
-
-def _take_after(upper: Path, lower: Path) -> None:
-    """Give the top folder what the one below has: of several, overlayfs shows the topmost one."""
-    found = lower.stat()
-    os.chown(upper, found.st_uid, found.st_gid)
-    upper.chmod(stat.S_IMODE(found.st_mode))
-    for name, value in inventory.attributes(lower).items():
-        os.setxattr(upper, name, value)
 
 
 def _overlay(root: Path, options: Sequence[str], lowers: Sequence[str]) -> None:
