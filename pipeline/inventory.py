@@ -38,7 +38,8 @@ class Entry:
     """One name.  `type` is a letter as find has it: f(ile), d(irectory), l(ink), p(ipe), s(ocket), c, b (devices).
 
     `size` in bytes and `md5` are a file's, `target` is a link's.  `inode` is the same text for all names of one file,
-    and empty where there is no other name, or it is a link.  `mtime` in seconds.  `attributes` have hexadecimal values.
+    and empty where there is no other name, or it is a link.  `mtime` in seconds.  `holes` are the bytes of a file that
+    are nowhere.  `attributes` have hexadecimal values.
     """
 
     type: str
@@ -50,7 +51,7 @@ class Entry:
     target: str = ""
     md5: str = ""
     inode: str = ""
-    holes: bool = False
+    holes: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -77,17 +78,17 @@ def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Ent
             md5 = hashlib.file_digest(file, "md5").hexdigest()
     return Entry(kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, min(found.st_mtime_ns // 10**9, latest),
                  found.st_size if kind == "f" else 0, os.readlink(path) if kind == "l" else "", md5, inode,
-                 kind == "f" and has_holes(path, found),
+                 holes(path, found) if kind == "f" else 0,
                  {name: value.hex() for name, value in attributes(path).items()})
 
 
-def attributes(path: str | Path) -> dict[str, bytes]:
+def attributes(path: Path) -> dict[str, bytes]:
     """The extended attributes that are part of the file."""
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in attribute_names(path)
             if KEPT.fullmatch(name)}
 
 
-def attribute_names(path: str | Path) -> list[str]:
+def attribute_names(path: Path) -> list[str]:
     """All of a file's extended attributes, sorted."""
     try:
         return sorted(os.listxattr(path, follow_symlinks=False))
@@ -105,26 +106,39 @@ def take_after(folder: Path, model: Path) -> None:
     os.utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def has_holes(path: Path, found: os.stat_result) -> bool:
-    """Whether a regular file has bytes that are nowhere."""
-    return allocated(path, found) < found.st_size
-
-
-def allocated(path: str | Path, found: os.stat_result) -> int:
-    """How many bytes of a regular file there are, holes left out."""
+def holes(path: Path, found: os.stat_result) -> int:
+    """How many bytes of a regular file are nowhere."""
     if found.st_blocks * 512 >= found.st_size:
-        return found.st_size
-    total = end = 0
+        return 0
+    data = end = 0
     # fewer blocks than bytes: holes, or a file system that compresses
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while end < found.st_size:
             try:
                 start = os.lseek(file.fileno(), end, os.SEEK_DATA)
             except OSError:  # nothing but a hole from here on
                 break
             end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            total += end - start
-    return total
+            data += end - start
+    return found.st_size - data
+
+
+def of(top: Path, latest: int) -> dict[str, Entry]:
+    """What stands in a folder of this machine that nobody changes meanwhile; sockets are left out."""
+    found = {"": read(top, top.lstat(), latest)}
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            status = path.lstat()
+            if not stat.S_ISSOCK(status.st_mode):
+                inode = f"{status.st_dev}:{status.st_ino}" if has_names(status) else ""
+                found[os.path.relpath(path, top)] = read(path, status, latest, inode)
+    return found
+
+
+def has_names(found: os.stat_result) -> bool:
+    """Whether a file has other names.  Of symbolic links that makes no difference, and mke2fs makes several of one."""
+    return found.st_nlink > 1 and (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode))
 
 
 # --- layers
@@ -143,8 +157,7 @@ def dump(changes: Changes) -> str:
 def load(text: str) -> dict[str, Entry | None]:
     """What `dump` wrote."""
     found: dict[str, Entry | None] = {}
-    for line in text.splitlines():
-        record = json.loads(line)
+    for record in json.loads(f"[{','.join(text.splitlines())}]"):
         path = record.pop("path")
         found[path] = Entry(**{"mode": 0, **record}) if record else None
     return found

@@ -8,9 +8,9 @@ ever writes to a disk file: it boots from an overlay over it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import inventory
 from pipeline.build import ext4, layers, layout, settings
 from pipeline.build.tools import Tools, tools
 from pipeline.description import Cluster, Machine
@@ -43,9 +43,11 @@ def head(job: Job) -> None:
                 _make_mount_point(inside, place)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
+        content = layers.contents(job.layers)
+        layout.require_together(machine, plan, content)
         for done, partition in enumerate(plan.mounts):
             job.progress(done, len(plan.mounts), "file systems")
-            _fill(job, tool, image, tree, machine, plan, partition)
+            _fill(job, tool, image, tree, content, machine, plan, partition)
         _install_bootloader(job.input("bootloader"), image)
 
 
@@ -75,8 +77,8 @@ def _make_mount_point(tree: RootFs, place: str) -> None:
                          hint="packages or OPKGs have made that: leave them out, or the file system") from None
 
 
-def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan: layout.Layout,
-          partition: layout.Partition) -> None:
+def _fill(job: Job, tool: Tools, image: Path, tree: Path, content: inventory.Tree, machine: Machine,
+          plan: layout.Layout, partition: layout.Partition) -> None:
     assert partition.filesystem is not None
     place = partition.filesystem.mount
     if partition.filesystem.type == "swap":
@@ -85,8 +87,8 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
                  Bind(image, "/tmp/image", writable=True))
         return
     source = tree / place.lstrip("/")
-    inner = _mounted_below(place, plan)
-    held = ext4.measure(source, inner)
+    inner = plan.below(place)
+    held = ext4.measure(content, place, inner)
     try:
         ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner,
                   inodes=ext4.inodes_for(held, partition.size, f"{machine.name}, {place}"))
@@ -98,13 +100,6 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
             f"its partition has {partition.size >> 20} MiB",
             hint="make that file system (and the disk) larger in the cluster's manifest, or leave out packages",
             log=job.log) from None
-
-
-def _mounted_below(place: str, plan: layout.Layout) -> Sequence[str]:
-    """Mount points inside a file system, as seen from its own root."""
-    prefix = place.rstrip("/") + "/"
-    return [mount.removeprefix(prefix.rstrip("/")) for mount in _mount_points(plan)
-            if mount != place and mount.startswith(prefix)]
 
 
 def _install_bootloader(bootloader: Input, image: Path) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,58 +27,50 @@ _FEATURES = "^metadata_csum_seed,^orphan_file"
 _BLOCK = 4096
 #: What mke2fs takes for one file: bytes, by how large the file system is (mke2fs.conf: the default, and "small").
 _PER_FILE, _PER_FILE_IF_SMALL, _SMALL = 16384, 4096, 512 << 20
-#: Inodes that a file system has for itself, lost+found included.
-_RESERVED = 11
+#: Inodes that a file system has for itself, and for the few files that only one machine has.
+_RESERVED = 64
 #: Bytes of a link's target that an inode has room for.
 _SHORT_TARGET = 60
 
 
 @dataclass(frozen=True)
-class Tree:
-    """How much a tree holds: number of files and folders, and bytes in whole blocks."""
+class Held:
+    """How much a file system holds: number of files, folders and links, and bytes in whole blocks."""
 
     inodes: int
     size: int
 
 
-def measure(tree: Path, without: Sequence[str] = ()) -> Tree:
-    """What a file system for `tree` must hold, apart from the folders in `without` (absolute, as inside the tree)."""
-    seen: set[tuple[int, int]] = set()
-    inodes = size = 0
-    skipped = {str(tree / path.lstrip("/")) for path in without}
-    pending = [str(tree)]
-    while pending:
-        folder = pending.pop()
-        names = 0
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                names += 12 + len(os.fsencode(entry.name))  # the entry's head, and to the next multiple of four
-                status = entry.stat(follow_symlinks=False)
-                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
-                    if (status.st_dev, status.st_ino) in seen:
-                        continue
-                    seen.add((status.st_dev, status.st_ino))
-                inodes += 1
-                if stat.S_ISDIR(status.st_mode):
-                    if entry.path not in skipped:
-                        pending.append(entry.path)
-                    else:
-                        size += _BLOCK
-                elif stat.S_ISREG(status.st_mode):
-                    size += _whole(inventory.allocated(entry.path, status))
-                elif stat.S_ISLNK(status.st_mode) and status.st_size >= _SHORT_TARGET:
-                    size += _BLOCK
-                size += _BLOCK if inventory.attributes(entry.path) else 0
-        # no entry lies in two blocks
-        size += _whole(names + names // 16 + 1)
-    return Tree(inodes, size)
+def measure(content: inventory.Tree, place: str = "/", without: Sequence[str] = ()) -> Held:
+    """What a file system for what is below `place` must hold, apart from what is in the folders `without` (absolute,
+    as seen from there)."""
+    top = place.rstrip("/").lstrip("/")
+    before = f"{top}/" if top else ""
+    outside = tuple(f"{before}{path.lstrip('/')}/" for path in without)
+    files: dict[str, int] = {}
+    folders: Counter[str] = Counter()
+    for path, entry in content.items():
+        if path.startswith(before) and path != top and not path.startswith(outside):
+            files[entry.inode or path] = _blocks(entry)
+            folder, _, name = path.rpartition("/")
+            # the entry's head, and up to the next multiple of four
+            folders[folder] += 12 + len(os.fsencode(name))
+    # no entry of a folder lies in two blocks
+    return Held(len(files), sum(files.values()) + sum(_whole(size + size // 16) for size in folders.values()))
+
+
+def _blocks(entry: inventory.Entry) -> int:
+    """What a file takes besides its inode; a folder that is empty takes a block."""
+    own = {"f": entry.size - entry.holes, "l": len(entry.target) if len(entry.target) >= _SHORT_TARGET else 0,
+           "d": 1}.get(entry.type, 0)
+    return _whole(own) + (_BLOCK if entry.attributes else 0)
 
 
 def _whole(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
-def inodes_for(held: Tree, size: int, what: str) -> int:
+def inodes_for(held: Held, size: int, what: str) -> int:
     """How many inodes a file system of `size` bytes must be told to have, for a tree and as many more as mke2fs gives
     to the room that is left; 0 where it has them anyway.  UserError where it can't have enough; `what` names it."""
     each = _PER_FILE if size >= _SMALL else _PER_FILE_IF_SMALL

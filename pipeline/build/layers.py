@@ -168,7 +168,7 @@ def _entries(change: _Change, upper: Path) -> dict[str, inventory.Entry | None]:
         place = upper / name
         found = place.lstat()
         entries[name] = inventory.read(place, found, sandbox.SOURCE_DATE_EPOCH,
-                                       first.setdefault(found.st_ino, name) if _has_names(found) else "")
+                                       first.setdefault(found.st_ino, name) if inventory.has_names(found) else "")
     return entries
 
 
@@ -202,7 +202,7 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
             if inside or over is None or not under or not _same_folder(upper / name, found, over, under):
                 change.written.insert(place, path)
         elif _is_kept(path, found):
-            alike = path in change.linked if _has_names(found) else path not in change.below
+            alike = path in change.linked if inventory.has_names(found) else path not in change.below
             if not (under and lower and alike and _equal(upper / name, found, lower / name, under)):
                 change.written.append(path)
     if hidden and lower:
@@ -295,16 +295,11 @@ def _equal(upper: Path, found: os.stat_result, lower: Path, under: os.stat_resul
     if inventory.attributes(upper) != inventory.attributes(lower):
         return False
     return not stat.S_ISREG(found.st_mode) or (
-        inventory.has_holes(upper, found) == inventory.has_holes(lower, under)
+        bool(inventory.holes(upper, found)) == bool(inventory.holes(lower, under))
         and filecmp.cmp(upper, lower, shallow=False))
 
 
 # --- files with several names
-
-
-def _has_names(found: os.stat_result) -> bool:
-    """Whether a file has other names.  Of symbolic links that makes no difference, and mke2fs makes several of one."""
-    return found.st_nlink > 1 and (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode))
 
 
 def _keep_together(root: Path, together: Sequence[Sequence[str]]) -> None:
@@ -328,7 +323,7 @@ def _linked_alike(upper: Path, together: Sequence[Sequence[str]]) -> frozenset[s
     below = {name: number for number, names in enumerate(together) for name in names}
     groups: dict[int, list[str]] = {}
     for name, found in _files(upper, "") if below else ():
-        if _has_names(found):
+        if inventory.has_names(found):
             groups.setdefault(found.st_ino, []).append(name)
     return frozenset(name for names in groups.values() if len({below.get(name, -1) for name in names}) == 1
                      for name in names if name in below)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import sandbox
+from pipeline import inventory, sandbox
 from pipeline.build import disk, ext4, layout, settings
 from pipeline.build.layers import LAYER
 from pipeline.build.tools import tools
@@ -128,9 +128,22 @@ def test_sfdisk_makes_what_was_planned(tmp_path: Path, count: int) -> None:
 
 def test_the_installers_table_lists_mounts_in_order() -> None:
     plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4")))
-    rows = [line.split() for line in plan.table().splitlines()]
-    assert [(row[0], row[1], row[2]) for row in rows] == [("1", "ext4", "/"), ("3", "ext4", "/home"),
-                                                         ("2", "swap", "swap")]
+    rows = [line.split() for line in plan.table({"/home": 7}).splitlines()]
+    assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
+        ("1", "ext4", "/", "0"), ("3", "ext4", "/home", "7"), ("2", "swap", "swap", "0")]
+
+
+def test_names_of_one_file_lie_on_one_file_system() -> None:
+    node = machine(FileSystem("/", 0, "ext4"), FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 50, "ext4"))
+    plan = layout.of("demo", node)
+    assert [plan.home_of(path) for path in ("", "usr", "var", "var/log", "var/log/x/y", "various")] == [
+        "/", "/", "/var", "/var/log", "/var/log", "/"]
+    file = inventory.Entry("f", 0o644, inode="1")
+    layout.require_together(node, plan, {"": file, "usr/a": file, "various": file})
+    with pytest.raises(BuildError) as error:
+        layout.require_together(node, plan, {"usr/a": file, "var/log/b": file})
+    assert error.value.message == ("node1: /usr/a and /var/log/b are one file (hard links), "
+                                   "and would lie on different file systems (/ and /var/log)")
 
 
 # --- each machine's own files
@@ -195,26 +208,28 @@ def test_nothing_is_mounted_through_a_link(tmp_path: Path, target: str) -> None:
 # --- file systems
 
 
-def test_measuring_counts_hard_links_once_and_leaves_out_what_lies_elsewhere(tmp_path: Path) -> None:
+def test_measuring_counts_a_file_once_and_leaves_out_holes_and_what_lies_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 5000)
     os.link(tmp_path / "a", tmp_path / "b")
     (tmp_path / "home").mkdir()
     (tmp_path / "home/c").write_bytes(b"x" * 100_000)
-    assert ext4.measure(tmp_path, ["/home"]) == ext4.Tree(2, 8192 + 4096 + 4096)
-    assert ext4.measure(tmp_path).size > 100_000
-    with (tmp_path / "holes").open("w") as file:
+    with (tmp_path / "home/holes").open("wb") as file:
         file.truncate(1 << 30)
-    assert ext4.measure(tmp_path).size < 200_000
+    content = inventory.of(tmp_path, sandbox.SOURCE_DATE_EPOCH)
+    block = 4096
+    assert ext4.measure(content, without=["/home"]) == ext4.Held(2, (2 + 1 + 1) * block)
+    assert ext4.measure(content, "/home") == ext4.Held(2, (25 + 1) * block)
+    assert ext4.measure(content) == ext4.Held(4, (2 + 1 + 1 + 25 + 1) * block)
 
 
 def test_a_file_system_has_inodes_for_its_tree_and_for_the_room_that_is_left() -> None:
     gib = 1 << 30
-    assert ext4.inodes_for(ext4.Tree(12_000, 300 << 20), 2 * gib, "") == 0, "as many as mke2fs gives"
-    inodes = ext4.inodes_for(ext4.Tree(250_000, 10 << 20), 3 * gib, "")
+    assert ext4.inodes_for(ext4.Held(12_000, 300 << 20), 2 * gib, "") == 0, "as many as mke2fs gives"
+    inodes = ext4.inodes_for(ext4.Held(250_000, 10 << 20), 3 * gib, "")
     assert inodes - 250_000 > (3 * gib - (10 << 20)) // 16384
-    assert ext4.inodes_for(ext4.Tree(60_000, 1 << 20), 256 << 20, "") == 65_536, "one a block is the most"
+    assert ext4.inodes_for(ext4.Held(60_000, 1 << 20), 256 << 20, "") == 65_536, "one a block is the most"
     with pytest.raises(UserError) as error:
-        ext4.inodes_for(ext4.Tree(250_000, 10 << 20), gib // 2, "node1, /srv")
+        ext4.inodes_for(ext4.Held(250_000, 10 << 20), gib // 2, "node1, /srv")
     assert error.value.message.startswith("node1, /srv: 250000 files, folders and links belong there")
     assert "512 MiB has inodes for 131072" in error.value.message
 

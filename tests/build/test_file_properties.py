@@ -31,17 +31,7 @@ ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (
 
 def stands(root: Path) -> dict[str, Entry]:
     """A tree as it stands, in the words of an inventory; times of folders left out, which tell when a name was made."""
-    found = {}
-    # Path.rglob would follow links, or try to
-    names = ["", *(os.path.relpath(os.path.join(folder, name), root)
-                   for folder, folders, files in os.walk(root) for name in (*folders, *files))]
-    for name in names:
-        path = root / name
-        status = path.lstat()
-        inode = str(status.st_ino) if layers._has_names(status) else ""
-        if not stat.S_ISSOCK(status.st_mode):
-            found[name] = inventory.read(path, status, sandbox.SOURCE_DATE_EPOCH, inode)
-    return comparable(found)
+    return comparable(inventory.of(root, sandbox.SOURCE_DATE_EPOCH))
 
 
 def comparable(tree: inventory.Tree) -> dict[str, Entry]:
