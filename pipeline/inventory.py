@@ -29,6 +29,9 @@ TAR = ("--xattrs", "--xattrs-include=security.capability", "--xattrs-include=sys
 #: Holes stay holes; of the formats for that, the one without the number of tar's process in it.
 TAR_CREATE = (*TAR, "--sparse", "--sparse-version=0.0")
 
+#: The inventory beside a disk or an image; what it lists is all there is.
+LIST = "files.list"
+
 _TYPES = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p", stat.S_IFSOCK: "s",
           stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
 

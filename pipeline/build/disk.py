@@ -16,7 +16,7 @@ from pipeline.build.tools import Tools, tools
 from pipeline.description import Cluster, Machine
 from pipeline.errors import BuildError, CommandError, UserError
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import Bind, mount
+from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind, mount
 from pipeline.step import Input, Job
 
 
@@ -27,7 +27,7 @@ def empty(job: Job) -> None:
 
 
 def head(job: Job) -> None:
-    """Builder: the disk of the head node."""
+    """Builder: the disk of the head node, and beside it the inventory of what is on it."""
     cluster = Cluster.from_json(job.params["cluster"])
     machine = cluster.head
     plan = layout.of(cluster.name, machine)
@@ -36,14 +36,15 @@ def head(job: Job) -> None:
         layers.stacked(job) as stack,
         ext4.blank(job.out / "disk.img", plan.size) as image,
     ):
-        tree = _writable(job, stack)
+        tree, own = _writable(job, stack)
         with RootFs(tree) as inside:
             settings.of(cluster, machine, plan).write(inside)
             for place in (*_mount_points(plan), settings.SIS):
                 _make_mount_point(inside, place)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
-        content = layers.contents(job.layers)
+        content = {**layers.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
+        (job.out / inventory.LIST).write_text(inventory.dump(content))
         layout.require_together(machine, plan, content)
         for done, partition in enumerate(plan.mounts):
             job.progress(done, len(plan.mounts), "file systems")
@@ -51,13 +52,14 @@ def head(job: Job) -> None:
         _install_bootloader(job.input("bootloader"), image)
 
 
-def _writable(job: Job, stack: Path) -> Path:
-    """The stack with room for what only this machine has."""
+def _writable(job: Job, stack: Path) -> tuple[Path, Path]:
+    """The stack with room for what only this machine has, and that alone."""
     tree, upper, work = (job.work / name for name in ("tree", "upper", "overlay"))
     for folder in (tree, upper, work):
         folder.mkdir()
+    inventory.take_after(upper, stack)
     mount("overlay", tree, "overlay", options=f"lowerdir={stack},upperdir={upper},workdir={work},userxattr")
-    return tree
+    return tree, upper
 
 
 def _mount_points(plan: layout.Layout) -> list[str]:

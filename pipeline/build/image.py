@@ -41,11 +41,12 @@ _INSTALLER_OPTIONS = f"{settings.KERNEL_OPTIONS} initrd=initrd.img"
 
 
 def build(job: Job) -> None:
-    """Builder: sis.img."""
+    """Builder: sis.img, and beside it the image's inventory."""
     cluster = Cluster.from_json(job.params["cluster"])
     with tools(job) as tool, layers.stacked(job) as root:
         tree = job.work / "sis"
         content = layers.contents(job.layers)
+        (job.out / inventory.LIST).write_text(inventory.dump(content))
         _write_images(tree, content)
         _write_scripts(tree, cluster, root, content)
         _write_boot(tree / "boot", job)
@@ -69,12 +70,12 @@ def _write_images(tree: Path, content: inventory.Tree) -> None:
     holes = [path for path, entry in files.items() if entry.holes]
     # the content of a file with several names travels once
     travels = {entry.inode or path: entry.size for path, entry in files.items()}
-    _write(tree / "images" / f"{IMAGE}.sums", "".join(_sum(path, entry.md5) for path, entry in files.items()))
+    _write(tree / "images" / f"{IMAGE}.sums", "".join(checksum_line(path, entry.md5) for path, entry in files.items()))
     _write(tree / "scripts" / f"{IMAGE}.holes", "".join(f"./{path}\0" for path in holes))
     _write(tree / "scripts" / f"{IMAGE}.bytes", f"{sum(travels.values())}\n")
 
 
-def _sum(path: str, md5: str) -> str:
+def checksum_line(path: str, md5: str) -> str:
     """A line as md5sum writes and reads it: with a backslash in front where there are such in the name."""
     escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
     return f"{'' if escaped == path else chr(92)}{md5}  ./{escaped}\n"

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline.checks.facts import Block, Facts, FactsError, Tree
+from pipeline.checks.facts import Block, Facts, FactsError
 from pipeline.checks.files import compare
 from pipeline.description import FileSystem, Machine, Role
+from pipeline.inventory import Tree
 
 _MIB = 1024 * 1024
 #: Partitions are aligned and a swap area loses its first page; nothing else may make a size differ.
@@ -35,21 +36,14 @@ _TROUBLE = re.compile(
 class Subject:
     """What a check looks at: a machine as described and as found, and what it was made from.
 
-    `packages` is name -> version of all that must be installed; `head` are the facts of the head node, which has
-    the SIS image.
+    `packages` is name -> version of all that must be installed; `files` is what the SIS image holds, or the head node's
+    disk.
     """
 
     machine: Machine
     facts: Facts
     packages: Mapping[str, str]
-    head: Facts
-
-    @property
-    def image(self) -> Tree:
-        """The tree that a compute node was installed from."""
-        if not self.head.tree:
-            raise FactsError("the head node has no list of the image's files")
-        return self.head.tree
+    files: Tree
 
 
 @dataclass(frozen=True)
@@ -225,16 +219,22 @@ def packages(subject: Subject) -> Finding:
     return Finding(problems, f"{len(found)} packages", "\n".join(extra + missing + other + broken))
 
 
-def image_files(subject: Subject) -> Finding:
-    """The files are the image's, by content and metadata, but for the known few."""
-    differences = compare(subject.image, subject.facts.tree, subject.facts.sums)
+def files(subject: Subject) -> Finding:
+    """The files are those of the image, or of the head node's disk, in all that Linux keeps of them, but for the known
+    few."""
+    made, facts = subject.files, subject.facts
+    differences = compare(made, facts.tree, facts.sums, subject.machine.role)
+    wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
+                 for path, entry in made.items())
+    if facts.summed < wanted:
+        raise FactsError(f"checksums of {facts.summed} files were compared, not of {wanted}")
     bad = [item for item in differences if item.known is None]
     problems = tuple(f"{len(paths)} {kind}: {_few(paths)}" for kind in sorted({item.kind for item in bad})
-                     if (paths := [item.path for item in bad if item.kind == kind]))
-    lines = [f"{item.kind:9} {item.path}  {item.detail}".rstrip() for item in bad]
-    known = [f"{item.kind:9} {item.path}  ({item.known})" for item in differences if item.known is not None]
+                     if (paths := [item.shown for item in bad if item.kind == kind]))
+    lines = [f"{item.kind:9} {item.shown}  {item.detail}" for item in bad]
+    known = [f"{item.kind:9} {item.shown}  ({item.known})" for item in differences if item.known is not None]
     output = "\n".join([*lines, *([f"{len(known)} known differences:"] if known else []), *known])
-    seen = f"{len(subject.image)} entries compared, {len(known)} known differences"
+    seen = f"{len(made)} entries compared, {len(known)} known differences"
     return Finding(problems, seen, output, subject.facts.elapsed)
 
 
@@ -257,7 +257,7 @@ def kernel(subject: Subject) -> Finding:
     """The kernel that runs is the image's; on a head node: one of the locked packages'."""
     running = subject.facts.kernel
     if subject.machine.role == "compute":
-        available = [path.removeprefix("boot/vmlinuz-") for path in subject.image if path.startswith("boot/vmlinuz-")]
+        available = [path.removeprefix("boot/vmlinuz-") for path in subject.files if path.startswith("boot/vmlinuz-")]
         wrong = running not in available
     else:
         available = [name for name in subject.packages if name.startswith("linux-image-")]
@@ -289,7 +289,8 @@ CHECKS: tuple[Check, ...] = (
     Check("swap", swap),
     Check("image disk", image_disk, ("head",)),
     Check("packages", packages),
-    Check("image files", image_files, ("compute",)),
+    Check("disk files", files, ("head",)),
+    Check("image files", files, ("compute",)),
 )
 
 
