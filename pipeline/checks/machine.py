@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.checks.facts import Block, Facts, FactsError
 from pipeline.checks.files import compare
-from pipeline.description import FileSystem, Machine, Role
+from pipeline.description import FileSystem, Machine, Network, Role
 from pipeline.inventory import Tree
 
 _MIB = 1024 * 1024
@@ -36,12 +37,13 @@ _TROUBLE = re.compile(
 class Subject:
     """What a check looks at: a machine as described and as found, and what it was made from.
 
-    `packages` is name -> version of all that must be installed; `files` is what the SIS image holds, or the head node's
-    disk.
+    `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
+    image holds, or the head node's disk.
     """
 
     machine: Machine
     facts: Facts
+    networks: Sequence[Network]
     packages: Mapping[str, str]
     files: Tree
 
@@ -109,7 +111,11 @@ def hardware(subject: Subject) -> Finding:
 
 
 def network(subject: Subject) -> Finding:
-    """Every interface has its MAC and its address, and there is no address that nobody gave."""
+    """Every interface has its MAC and its address and no other.
+
+    Interfaces that nobody described (bridges of containers, tunnels, VLANs) are the OPKGs' business, and only told of;
+    but nothing of the cluster's own networks may be reached through them.
+    """
     facts, problems, seen = subject.facts, [], []
     expected = {interface.name: interface for interface in subject.machine.interfaces}
     for name, interface in expected.items():
@@ -119,13 +125,18 @@ def network(subject: Subject) -> Finding:
             continue
         if mac.lower() != interface.mac.lower():
             problems.append(f"{name} has MAC {mac}, not {interface.mac}")
-        if address not in facts.addresses.get(name, ()):
-            found = ", ".join(facts.addresses.get(name, ())) or "no address"
-            problems.append(f"{name} has {found}, not {address}")
+        found = facts.addresses.get(name, ())
+        if address not in found:
+            problems.append(f"{name} has {', '.join(found) or 'no address'}, not {address}")
+        problems += [f"{name} has {other}, which nobody gave it" for other in found if other != address]
         seen.append(f"{name} {address}")
-    for name, addresses in facts.addresses.items():
-        known = {f"{item.address}/{item.prefix}" for item in (expected.get(name),) if item}
-        problems += [f"{name} has {address}, which nobody gave it" for address in addresses if address not in known]
+    others = [(name, address) for name in facts.addresses.keys() - expected.keys() for address in facts.addresses[name]]
+    for name, address in sorted(others):
+        reached = ipaddress.ip_interface(address).network
+        problems += [f"{name} has {address}, which overlaps the cluster's network {own.cidr}"
+                     for own in subject.networks if reached.overlaps(ipaddress.ip_network(own.cidr))]
+    if others:
+        seen.append("besides " + ", ".join(f"{name} {address}" for name, address in sorted(others)))
     return Finding(tuple(problems), ", ".join(seen))
 
 

@@ -19,7 +19,7 @@ from pipeline.checks.machine import CHECKS, Check, Subject
 from pipeline.checks.opkgs import run_tests
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.shell import Shell
-from pipeline.description import Cluster, Machine, Role
+from pipeline.description import Cluster, Role
 from pipeline.errors import UserError
 from pipeline.inventory import Tree
 
@@ -85,20 +85,21 @@ def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int
     trouble: tuple[Result, ...] = ()
     try:
         for facts in collect(cluster, shell, expected.image, lanes=lanes, timeout=_COLLECT_TIMEOUT * patience):
-            found[facts.machine] = judge(cluster.machine(facts.machine), facts, expected, started)
+            found[facts.machine] = judge(cluster, facts, expected, started)
     except (FactsError, UserError) as error:
         message, tail = (error.message, error.tail) if isinstance(error, UserError) else (str(error), "")
         trouble = (Result("facts", cluster.head.name, "error", message, tail, started, time.time() - started),)
     if found:
         for machine in cluster.machines:
             if machine.name not in found:
-                found[machine.name] = judge(machine, Facts(machine.name, {}), expected, started)
+                found[machine.name] = judge(cluster, Facts(machine.name, {}), expected, started)
     return (*trouble, *(result for machine in cluster.machines for result in found.get(machine.name, ())))
 
 
-def judge(machine: Machine, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
+def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
     """All results that follow from the facts of one machine."""
-    subject = Subject(machine, facts, expected.packages[machine.role], expected.files[machine.role])
+    machine = cluster.machine(facts.machine)
+    subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role])
     silent = "hostname" not in facts.sections
     return tuple(
         Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)

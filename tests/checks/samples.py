@@ -105,4 +105,4 @@ def subject(name: str, **changed: str | None) -> Subject:
     machine = cluster().machine(name)
     given = {**facts[name].sections, **changed}
     kept = {section: text for section, text in given.items() if text is not None}
-    return Subject(machine, replace(facts[name], sections=kept), PACKAGES, FILES)
+    return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES)

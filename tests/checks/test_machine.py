@@ -45,8 +45,12 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("network", changed("addresses", "192.168.50.11/24", "192.168.50.11/16"), "not 192.168.50.11/24"),
     ("network", changed("macs", "52:54:00:00:01:11", "52:54:00:00:01:99"), "MAC 52:54:00:00:01:99, not"),
     ("network", changed("macs", "eth0", "ens3"), "there is no eth0"),
-    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: eth5    inet 10.9.9.9/24 scope global eth5\n"},
-     "eth5 has 10.9.9.9/24, which nobody gave it"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "2: eth0    inet 10.9.9.9/24 scope global eth0\n"},
+     "eth0 has 10.9.9.9/24, which nobody gave it"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: br0    inet 192.168.0.1/16 scope global br0\n"},
+     "br0 has 192.168.0.1/16, which overlaps the cluster's network 192.168.50.0/24"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: vip0    inet 10.10.0.9/32 scope global vip0\n"},
+     "vip0 has 10.10.0.9/32, which overlaps the cluster's network 10.10.0.0/24"),
     ("clock", {"clock": "1763700003.0 1763700000.5 1763700003.2\n"}, "2.60 s ahead of the head node, known to 0.10 s"),
     ("clock", {"clock": "1763700000.0 1763700002.5 1763700000.4\n"}, "2.30 s behind"),
     ("kernel", {"kernel": "6.1.0-1-cloud-amd64\n"}, f"6.1.0-1-cloud-amd64 runs, there is {RELEASE}"),
@@ -123,6 +127,12 @@ def test_a_device_of_the_container_may_be_larger_than_what_is_needed_of_it() -> 
 
 def test_a_slow_connection_is_no_wrong_clock() -> None:
     assert checks.clock(subject("node1", clock="1763700000.0 1763700004.0 1763700005.0\n")).problems == ()
+
+
+def test_an_interface_that_an_opkg_brings_is_told_of() -> None:
+    bridge = GOOD["node1"]["addresses"] + "3: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0\n"
+    finding = checks.network(subject("node1", addresses=bridge))
+    assert (finding.problems, finding.seen) == ((), "eth0 192.168.50.11/24, besides docker0 172.17.0.1/16")
 
 
 def test_stalls_are_no_trouble() -> None:
