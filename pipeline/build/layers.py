@@ -12,10 +12,13 @@ What Linux keeps of a file and a layer cannot carry is refused by name, and neve
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import filecmp
 import os
 import re
 import stat
+import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +36,10 @@ TOOLS = ("tar", "zstd")
 
 #: Mode, owner and group of the top folder where nobody has changed them.
 _TOP = (stat.S_IFDIR | 0o755, 0, 0)
+#: What chattr can say of a file on any file system; a whole file system may have a flag for all that is on it.
+_FLAGS = {0x08: "S", 0x10: "i", 0x20: "a", 0x40: "d", 0x80: "A", 0x10000: "D"}
+#: FS_IOC_GETFLAGS.
+_GET_FLAGS = 0x80006601 | struct.calcsize("l") << 16
 #: Bytes of a folder's path; the kernel takes 4096 for a whole one, and builders and installers put theirs in front.
 _LONGEST = 3072
 #: Bytes that ext4 has for the extended attributes of one file, in a block of their own.
@@ -122,9 +129,11 @@ def _quoted(path: str | Path) -> str:
 class _Change:
     """What a layer says: names to write from the upper tree, names to remove.
 
-    `linked` are the names of files with several names that are one file below too, `below` are all such names there.
+    `linked` are the names of files with several names that are one file below too, `below` are all such names there;
+    `flags` are those of the upper tree's top folder.
     """
 
+    flags: int
     linked: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()
     written: list[str] = field(default_factory=list)
@@ -134,7 +143,8 @@ class _Change:
 def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence[str]] = ()) -> None:
     """Write `job.out/layer.tar.zst` and `layer.list`: how `upper` (a plain tree, or an upper directory over `lower`)
     changes `lower`.  `together` are the names of each file that has several in `lower`."""
-    change = _Change(_linked_alike(upper, together), frozenset(name for names in together for name in names))
+    change = _Change(_flags(upper, upper.lstat()), _linked_alike(upper, together),
+                     frozenset(name for names in together for name in names))
     _compare(change, upper, lower, "", hidden=False)
     marks = _folder(job, "whiteouts")
     for name in change.removed:
@@ -190,7 +200,7 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
             if under:
                 change.removed.append(path)
             continue
-        _require_kept(path, upper / name)
+        _require_kept(path, upper / name, found, change.flags)
         if stat.S_ISDIR(found.st_mode):
             if len(os.fsencode(path)) > _LONGEST:
                 raise BuildError(f"{inventory.shown(path[:60])}...: a folder so deep that its path has more than "
@@ -252,14 +262,18 @@ def _own() -> str:
     return "user.overlay." if sandbox.in_user_namespace() else "trusted.overlay."
 
 
-def _require_kept(path: str, place: Path) -> None:
-    """An error for what Linux has noted of a file, and an image could not hold."""
-    size, own = 0, _own()
-    for name in inventory.attribute_names(place):
+def _require_kept(path: str, place: Path, found: os.stat_result, usual: int) -> None:
+    """An error for what Linux has noted of a file, and an image could not hold; `usual` flags are all files' here."""
+    names, own = inventory.attribute_names(place), _own()
+    flags = "".join(sign for flag, sign in _FLAGS.items() if _flags(place, found) & ~usual & flag)
+    if f"{own}protattr" in names:  # where overlayfs notes i and a
+        flags += os.getxattr(place, f"{own}protattr").decode()
+    if flags:
+        raise BuildError(f"/{inventory.shown(path)} has the flag {flags} of chattr: no image can hold that",
+                         hint="let the machine set it when it starts")
+    size = 0
+    for name in names:
         kind, _, rest = name.partition(".")
-        if name == f"{own}protattr":
-            raise BuildError(f"/{inventory.shown(path)} is made immutable or append-only: no image can hold that",
-                             hint="let the machine do it when it starts: chattr")
         if inventory.KEPT.fullmatch(name):
             value = os.getxattr(place, name, follow_symlinks=False)
             size += 16 + sum(-(-length // 4) * 4 for length in (len(os.fsencode(rest)), len(value)))
@@ -269,6 +283,19 @@ def _require_kept(path: str, place: Path) -> None:
     if size > _ATTRIBUTES:
         raise BuildError(f"/{inventory.shown(path)} has {size} bytes of extended attributes",
                          hint=f"a file of ext4 can have {_ATTRIBUTES}")
+
+
+def _flags(place: Path, found: os.stat_result) -> int:
+    """The flags that a file system keeps of a file or folder; 0 where it keeps none."""
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        return 0
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))[:4], sys.byteorder)
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
 
 
 def _access(found: os.stat_result) -> tuple[int, int, int]:

@@ -279,11 +279,16 @@ def test_a_stack_of_layers_is_what_one_file_system_would_be(tmp_path: Path) -> N
 
 def refused(folder: str) -> None:
     place = Path(folder)
-    first = make(place, "first", lambda root: (root / "file").touch())
+    def base(root: Path) -> None:
+        (root / "file").touch()
+        (root / "folder").mkdir()
 
-    def immutable(root: Path) -> None:
-        with (root / "file").open() as file:
-            fcntl.ioctl(file, 0x40086602, struct.pack("L", 0x10))  # FS_IOC_SETFLAGS, FS_IMMUTABLE_FL
+    def flag(name: str, value: int) -> Callable[[Path], None]:
+        def set_it(root: Path) -> None:
+            descriptor = os.open(root / name, os.O_RDONLY)
+            fcntl.ioctl(descriptor, 0x40086602, struct.pack("L", value))  # FS_IOC_SETFLAGS
+            os.close(descriptor)
+        return set_it
 
     def deep(root: Path) -> None:
         folder = root / "top"
@@ -291,14 +296,18 @@ def refused(folder: str) -> None:
             folder /= "d" * 200
         folder.mkdir(parents=True)
 
+    first = make(place, "first", base)
     cases: list[tuple[Callable[[Path], object], str]] = [
         (attribute_of("file", "user.large", b"x" * 5000), "/file has 5024 bytes of extended attributes"),
         (deep, "so deep that its path has more than 3072 bytes"),
+        (flag("file", 0x40), "/file has the flag d of chattr"),
+        (flag("folder", 0x80), "/folder has the flag A of chattr"),
     ]
     if os.geteuid() == 0 and not sandbox.in_user_namespace():
         cases.append((lambda root: os.mknod(root / "new\nnull", stat.S_IFCHR, os.makedev(1, 3)),
                       r"/new\\nnull is a device"))
-        cases.append((immutable, "/file is made immutable or append-only"))
+        cases.append((flag("file", 0x30), "/file has the flag (ia|ai) of chattr: no image can hold that"))
+        cases.append((flag("folder", 0x10), "/folder has the flag i of chattr"))
     for number, (change, words) in enumerate(cases):
         with pytest.raises(BuildError, match=words):
             make(place, str(number), change, first)
