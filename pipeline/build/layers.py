@@ -6,27 +6,23 @@ that is equal below.  A removed name is a character device 0:0, as overlayfs has
 replaced directory is told name by name, so there is no second way to say the same.  A raw upper directory is never
 stacked on: it is written, extracted and mounted.  `layer.list` beside it is the layer's inventory.
 
-What Linux keeps of a file and a layer cannot carry is refused by name, and never lost.
+What Linux keeps of a file and a layer cannot carry is refused by name, and never lost (`refused.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import filecmp
 import os
 import re
 import stat
-import struct
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import confine, inventory, sandbox
-from pipeline.build import volatile
+from pipeline.build import refused, volatile
 from pipeline.build.lowers import LIST, extracted
-from pipeline.errors import BuildError
 from pipeline.run import run
 from pipeline.step import Input, Job
 
@@ -36,14 +32,7 @@ TOOLS = ("tar", "zstd")
 
 #: Mode, owner and group of the top folder where nobody has changed them.
 _TOP = (stat.S_IFDIR | 0o755, 0, 0)
-#: What chattr can say of a file on any file system; a whole file system may have a flag for all that is on it.
-_FLAGS = {0x08: "S", 0x10: "i", 0x20: "a", 0x40: "d", 0x80: "A", 0x10000: "D"}
-#: FS_IOC_GETFLAGS.
-_GET_FLAGS = 0x80006601 | struct.calcsize("l") << 16
-#: Bytes of a folder's path; the kernel takes 4096 for a whole one, and builders and installers put theirs in front.
-_LONGEST = 3072
-#: Bytes that ext4 has for the extended attributes of one file, in a block of their own.
-_ATTRIBUTES = 4060
+_UPPER = "upper"
 
 
 @contextlib.contextmanager
@@ -58,7 +47,7 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
     """The same tree to write to; leaving the block normally writes what changed to `layer.tar.zst`."""
     layers = job.layers if layers is None else layers
     with contextlib.ExitStack() as stack:
-        upper = _folder(job, "upper")
+        upper = _folder(job, _UPPER)
         if not layers:
             yield upper
             write(job, upper, None)
@@ -129,11 +118,9 @@ def _quoted(path: str | Path) -> str:
 class _Change:
     """What a layer says: names to write from the upper tree, names to remove.
 
-    `linked` are the names of files with several names that are one file below too, `below` are all such names there;
-    `flags` are those of the upper tree's top folder.
+    `linked` are the names of files with several names that are one file below too, `below` are all such names there.
     """
 
-    flags: int
     linked: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()
     written: list[str] = field(default_factory=list)
@@ -143,8 +130,8 @@ class _Change:
 def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence[str]] = ()) -> None:
     """Write `job.out/layer.tar.zst` and `layer.list`: how `upper` (a plain tree, or an upper directory over `lower`)
     changes `lower`.  `together` are the names of each file that has several in `lower`."""
-    change = _Change(_flags(upper, upper.lstat()), _linked_alike(upper, together),
-                     frozenset(name for names in together for name in names))
+    refused.require_kept(upper)
+    change = _Change(_linked_alike(upper, together), frozenset(name for names in together for name in names))
     _compare(change, upper, lower, "", hidden=False)
     marks = _folder(job, "whiteouts")
     for name in change.removed:
@@ -163,6 +150,11 @@ def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence
          f"--directory={marks}", f"--files-from={lists[0]}", f"--directory={upper}", f"--files-from={lists[1]}"],
         timeout=600)
     (job.out / LIST).write_text(inventory.dump(changes))
+
+
+def require_kept(job: Job, who: str) -> None:
+    """BuildError where a layer could not carry what has been brought to the tree of `changed` so far, by `who`."""
+    refused.require_kept(job.work / _UPPER, who)
 
 
 def contents(layers: Iterable[Input]) -> inventory.Tree:
@@ -192,7 +184,7 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
         names = {entry.name: entry for entry in entries}
     for name in sorted(names, key=os.fsencode):
         path = f"{below}{name}"
-        if _left_out(path, names[name]):
+        if volatile.left_out(path, names[name]):
             continue
         found = names[name].stat(follow_symlinks=False)
         under = _lstat(lower / name) if lower else None
@@ -200,39 +192,24 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
             if under:
                 change.removed.append(path)
             continue
-        _require_kept(path, upper / name, found, change.flags)
         if stat.S_ISDIR(found.st_mode):
-            if len(os.fsencode(path)) > _LONGEST:
-                raise BuildError(f"{inventory.shown(path[:60])}...: a folder so deep that its path has more than "
-                                 f"{_LONGEST} bytes", hint="tools that copy files stop at 4096")
             over = lower / name if lower and under and stat.S_ISDIR(under.st_mode) else None
             place = len(change.written)
             inside = _compare(change, upper / name, over, f"{path}/",
                               hidden=over is not None and (hidden or _is_opaque(upper / name)))
             if inside or over is None or not under or not _same_folder(upper / name, found, over, under):
                 change.written.insert(place, path)
-        elif _is_kept(path, found):
+        elif not stat.S_ISSOCK(found.st_mode):  # which belongs to a running machine
             alike = path in change.linked if inventory.has_names(found) else path not in change.below
             if not (under and lower and alike and _equal(upper / name, found, lower / name, under)):
                 change.written.append(path)
     if hidden and lower:
         with os.scandir(lower) as entries:
             change.removed += [f"{below}{entry.name}" for entry in entries
-                               if entry.name not in names and not _left_out(f"{below}{entry.name}", entry)]
+                               if entry.name not in names and not volatile.left_out(f"{below}{entry.name}", entry)]
     if not below and (_access(upper.lstat()), inventory.attributes(upper)) != (_TOP, {}):
         change.written.insert(0, "")  # in every layer: the topmost one counts
     return (len(change.written), len(change.removed)) != before
-
-
-def _left_out(path: str, entry: os.DirEntry[str]) -> bool:
-    if volatile.SCRATCH.fullmatch(path):
-        return True
-    if entry.is_dir(follow_symlinks=False):
-        return False
-    is_log = volatile.LOG.fullmatch(path) and entry.is_file(follow_symlinks=False)
-    if is_log and entry.stat(follow_symlinks=False).st_size > 0:
-        return True
-    return volatile.MADE_ANEW.fullmatch(path) is not None
 
 
 def _lstat(path: Path) -> os.stat_result | None:
@@ -242,60 +219,11 @@ def _lstat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _is_kept(path: str, found: os.stat_result) -> bool:
-    """Sockets belong to a running machine, and so do devices, which an ordinary user could not even make."""
-    if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
-        raise BuildError(f"/{inventory.shown(path)} is a device: no image can hold one",
-                         hint="let the machine make it when it starts: tmpfiles.d or udev")
-    return not stat.S_ISSOCK(found.st_mode)
-
-
 def _is_opaque(folder: Path) -> bool:
     try:
-        return os.getxattr(folder, f"{_own()}opaque") == b"y"
+        return os.getxattr(folder, f"{refused.notes()}opaque") == b"y"
     except OSError:
         return False
-
-
-def _own() -> str:
-    """What the names of overlayfs' own notes begin with."""
-    return "user.overlay." if sandbox.in_user_namespace() else "trusted.overlay."
-
-
-def _require_kept(path: str, place: Path, found: os.stat_result, usual: int) -> None:
-    """An error for what Linux has noted of a file, and an image could not hold; `usual` flags are all files' here."""
-    names, own = inventory.attribute_names(place), _own()
-    flags = "".join(sign for flag, sign in _FLAGS.items() if _flags(place, found) & ~usual & flag)
-    if f"{own}protattr" in names:  # where overlayfs notes i and a
-        flags += os.getxattr(place, f"{own}protattr").decode()
-    if flags:
-        raise BuildError(f"/{inventory.shown(path)} has the flag {flags} of chattr: no image can hold that",
-                         hint="let the machine set it when it starts")
-    size = 0
-    for name in names:
-        kind, _, rest = name.partition(".")
-        if inventory.KEPT.fullmatch(name):
-            value = os.getxattr(place, name, follow_symlinks=False)
-            size += 16 + sum(-(-length // 4) * 4 for length in (len(os.fsencode(rest)), len(value)))
-        elif kind in ("user", "trusted") and (not name.startswith(own) or name.startswith(f"{own}overlay.")):
-            raise BuildError(f"/{inventory.shown(path)} has the attribute {inventory.shown(name)}: no image holds it",
-                             hint="names of users' attributes begin with user., and not with user.overlay.")
-    if size > _ATTRIBUTES:
-        raise BuildError(f"/{inventory.shown(path)} has {size} bytes of extended attributes",
-                         hint=f"a file of ext4 can have {_ATTRIBUTES}")
-
-
-def _flags(place: Path, found: os.stat_result) -> int:
-    """The flags that a file system keeps of a file or folder; 0 where it keeps none."""
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        return 0
-    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        return int.from_bytes(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))[:4], sys.byteorder)
-    except OSError:
-        return 0
-    finally:
-        os.close(descriptor)
 
 
 def _access(found: os.stat_result) -> tuple[int, int, int]:

@@ -22,7 +22,7 @@ from pipeline.inventory import Entry
 from pipeline.step import Input
 from tests import oddfiles
 from tests.build.test_layers import CAPABILITY, content, look, make
-from tests.namespaced import inside
+from tests.namespaced import inside, job
 
 #: user::rwx, user:7:r-x, group::r-x, mask::r-x, other::---
 ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (
@@ -311,6 +311,23 @@ def refused(folder: str) -> None:
     for number, (change, words) in enumerate(cases):
         with pytest.raises(BuildError, match=words):
             make(place, str(number), change, first)
+    def packaged(root: Path) -> None:
+        (root / "var/lib/dpkg/info").mkdir(parents=True)
+        (root / "var/lib/dpkg/info/other.list").write_text("/.\n/file.gz\n")
+        (root / "var/lib/dpkg/info/tool:amd64.list").write_text("/.\n/file\n")
+        flag("file", 0x40)(root)
+
+    def by_the_second(root: Path) -> None:
+        layers.require_kept(work, "OPKG first")
+        flag("folder", 0x40)(root)
+        layers.require_kept(work, "OPKG second")
+
+    with pytest.raises(BuildError, match=r"^package tool:amd64: /file has"):
+        make(place, "packaged", packaged, first)
+    work = job(place / "opkgs", {}, first)
+    sandbox.scratch(work.work)
+    with pytest.raises(BuildError, match=r"^OPKG second: /folder has"), layers.changed(work) as root:
+        by_the_second(root)
     sockets = make(place, "socket", lambda root: os.mknod(root / "socket", stat.S_IFSOCK), first)
     assert content(sockets) == []
 
