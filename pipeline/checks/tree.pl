@@ -22,7 +22,6 @@ my ($GET, $LIST) = @{$CALLS{$arch}};
 my $KEPT = qr/^(?:security\.capability|system\.posix_acl_(?:access|default)|user\..*)$/s;
 
 my $started = time;
-$| = 1;
 
 sub shown {
     my ($text) = @_;
@@ -50,8 +49,10 @@ sub tell_of {
         push @more, 'holes=' . ($size - 512 * $blocks) if $size > 512 * $blocks;
     }
     push @more, "inode=$device:$inode" if $links > 1 && $type =~ /[fp]/;
-    push @more, map { shown($_) . '=' . unpack 'H*', told($GET, $path, $_) }
-        grep { /$KEPT/ } split /\0/, told($LIST, $path);
+    if ($type ne 'l') {
+        push @more, map { shown($_) . '=' . unpack 'H*', told($GET, $path, $_) }
+            grep { /$KEPT/ } split /\0/, told($LIST, $path);
+    }
     $size = 0 if $type ne 'f';
     printf "%s %o %d %d %d %d %s\n", $type, $mode & 07777, $uid, $gid, $size, $status[9], join ' ', shown($path), @more;
 }
@@ -96,6 +97,7 @@ if ($which eq 'given') {
     @files = grep { exists $wanted{$_} } @files;
 }
 my %left = map { $_ => 1 } @files;
+$| = 1;  # nothing is to be said twice, by the child too
 my $child = open my $sums, '-|';
 defined $child or die "fork: $!\n";
 if (!$child) {
