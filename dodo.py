@@ -5,13 +5,9 @@
 
 from pathlib import Path
 
-from pipeline.errors import UserError
 from pipeline.tasks import Graph
 
-try:
-    graph = Graph(Path(__file__).resolve().parent)
-except UserError as error:
-    raise SystemExit(error.render()) from None
+graph = Graph(Path(__file__).resolve().parent)
 
 DOIT_CONFIG = graph.config
 

@@ -2,17 +2,30 @@
 
 The appliance is a small virtual machine with a real kernel; it looks into disks that did not boot without trusting
 or changing them.  Under emulation it takes 10 to 20 s to start.
+
+No signal reaches a program while it waits in the library, so that runs in a process of its own, which can be ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
+import sys
+import tempfile
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.run import run
+
+#: Seconds for all of it, on an emulated processor that others use as well.
+_DEADLINE = 900
+
+_PROGRAM = "import sys; from pipeline import appliance; appliance.main(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,12 @@ _LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slu
          "/var/log/slurm/slurmctld.log")
 
 
+#: Bytes of each that are looked at: a machine may have filled its disk with one.
+_SHOWN = 64 * 1024
+#: Messages of the journal that are looked at, and more than there can be.
+_MESSAGES, _ALL_MESSAGES = 60, (1 << 31) - 1
+
+
 @contextlib.contextmanager
 def opened(disk: Path, format: str) -> Iterator[Any]:
     """A launched handle with `disk` attached read-only; also when a machine is using it."""
@@ -68,6 +87,18 @@ def opened(disk: Path, format: str) -> Iterator[Any]:
 
 def inspect(disk: Path, format: str) -> Inspection:
     """Look at the layout of a disk and at the system on it, if there is one."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith(("LIBGUESTFS_", "SUPERMIN_"))}
+    settings["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    with tempfile.TemporaryDirectory(prefix="xen-oscar-") as folder:
+        done = run([sys.executable, "-c", _PROGRAM, disk, format], env={"LIBGUESTFS_TMPDIR": folder, **settings},
+                   timeout=_DEADLINE)
+    found: Inspection | UserError = pickle.loads(b64decode(done.stdout))
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def _inspect(disk: Path, format: str) -> Inspection:
     with opened(disk, format) as handle:
         device = handle.list_devices()[0]
         try:
@@ -98,23 +129,50 @@ def inspect(disk: Path, format: str) -> Inspection:
 
 
 def _texts(handle: Any, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((path, handle.read_file(path).decode(errors="replace")) for path in paths
-                 if handle.is_file(path) and handle.filesize(path) < 4 << 20)
+    """The ends of those of these that are plain files: a link could lead anywhere, a pipe nowhere."""
+    return tuple((path, _end(handle, path)) for path in paths if handle.is_file(path))
 
 
-def _journal(handle: Any, last: int = 60) -> list[tuple[str, str]]:
-    """The last messages of the systemd journal."""
+def _end(handle: Any, path: str) -> str:
+    data = bytes(handle.pread(path, _SHOWN, max(0, handle.filesize(path) - _SHOWN)))
+    return data.decode(errors="replace")
+
+
+def _journal(handle: Any) -> list[tuple[str, str]]:
+    """The last messages of the systemd journal; those before them are passed over there, for they may be millions."""
     if not handle.is_dir("/var/log/journal"):
         return []
+    handle.journal_open("/var/log/journal")
     lines: list[str] = []
+    damage = ""
     try:
-        handle.journal_open("/var/log/journal")
-        while handle.journal_next():
-            fields = {item["attrname"]: item["attrval"] for item in handle.journal_get()}
-            text = {name: (value if isinstance(value, str) else bytes(value).decode(errors="replace"))
-                    for name, value in fields.items() if name in ("SYSLOG_IDENTIFIER", "MESSAGE")}
-            lines = [*lines[-last:], f"{text.get('SYSLOG_IDENTIFIER', '?')}: {text.get('MESSAGE', '')}"]
-        handle.journal_close()
+        handle.journal_skip(_ALL_MESSAGES)
     except RuntimeError as error:  # a machine that was cut off leaves a journal that may not read to its end
-        lines.append(f"(the journal ends here: {error})")
-    return [("journal", "\n".join(lines))]
+        damage = f"(the journal ends here: {error})"
+    with contextlib.suppress(RuntimeError):
+        handle.journal_skip(-_MESSAGES)
+        while len(lines) <= _MESSAGES:
+            lines.append(_message(handle))
+            if not handle.journal_next():
+                break
+    handle.journal_close()
+    return [("journal", "\n".join(filter(None, (*lines, damage))))]
+
+
+def _message(handle: Any) -> str:
+    fields = {item["attrname"]: item["attrval"] for item in handle.journal_get()}
+    name, text = (value if isinstance(value, str) else bytes(value).decode(errors="replace")
+                  for value in (fields.get("SYSLOG_IDENTIFIER", "?"), fields.get("MESSAGE", "")))
+    return f"{name}: {text}"
+
+
+def main(disk: str, format: str) -> None:
+    """Write what is on a disk, or why it can't be told, pickled to standard output."""
+    found: Inspection | UserError
+    try:
+        found = _inspect(Path(disk), format)
+    except UserError as error:
+        found = error
+    except RuntimeError as error:  # of libguestfs, which knows no other
+        found = UserError(f"{disk} cannot be looked into: {error}")
+    print(b64encode(pickle.dumps(found)).decode())

@@ -78,9 +78,30 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
         mount("none", target, "none", MS_BIND | MS_REMOUNT | MS_RDONLY | kept, "")
 
 
+def _show_init(place: str) -> None:
+    """Put a process 1 at `place` (/proc/1) as a chroot has it: a systemd whose root is somewhere else.
+
+    By that systemctl, udevadm, invoke-rc.d and ischroot know that nothing is booted here, and leave alone what only a
+    booted system has; other scripts ask for the name.  The real one, this program, has the same root as all others.
+    """
+    with open(f"{place}/stat") as file:
+        state = file.read()
+    with open(f"{place}/status") as file:
+        status = file.read()
+    shown = {"comm": "systemd\n", "cmdline": "/sbin/init\0", "environ": "",
+             "stat": "1 (systemd)" + state.rpartition(")")[2], "status": "Name:\tsystemd\n" + status.partition("\n")[2]}
+    mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
+    for name, text in shown.items():
+        with open(f"{place}/{name}", "w") as file:
+            file.write(text)
+    os.mkdir(f"{place}/root")
+    os.symlink("/usr/lib/systemd/systemd", f"{place}/exe")
+
+
 def _furnish(root: str) -> None:
     """/proc, a small /dev, and empty /run and /tmp."""
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
+    _show_init(f"{root}/proc/1")
     for name in ("sys", "sysrq-trigger", "irq", "bus", "fs"):  # settings of the whole machine
         if os.path.exists(f"{root}/proc/{name}"):
             _bind(f"{root}/proc/{name}", f"{root}/proc/{name}", writable=False)

@@ -48,6 +48,7 @@ class Engine:
         self.own = checkout.own_folder(recipes.parent, artifacts)
         self.store = Store(artifacts, links=self.own)
         self.keys = Keys(steps, self.store)
+        self._memory = sandbox.Memory()
         self._missing: set[str] = set()
         self._asking = threading.Lock()
 
@@ -170,19 +171,21 @@ class Engine:
             with contextlib.ExitStack() as stack:
                 if step.network:  # what it puts into the pool is not shown by an entry yet
                     stack.enter_context(locked(pool / ".lock", shared=True))
-                self._worker(step, job, stack.enter_context(log.open("wb")), log)
+                memory = stack.enter_context(self._memory.share())
+                self._worker(step, job, memory, stack.enter_context(log.open("wb")), log)
         except UserError:
             self._keep(step, folder)
             raise
         remove(folder / "work")
         job.unlink()
 
-    def _worker(self, step: Step, job: Path, errors: IO[bytes], log: Path) -> None:
+    def _worker(self, step: Step, job: Path, memory: int, errors: IO[bytes], log: Path) -> None:
         env = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]),
                "XEN_OSCAR_CACHE": str(self.artifacts / "cache")}
         if step.network:
             env |= sandbox.network_environment()
-        argv = [*sandbox.namespace(network=step.network), sys.executable, "-m", "pipeline.worker", str(job)]
+        argv = [*sandbox.namespace(network=step.network), sys.executable, "-m", "pipeline.worker", str(job),
+                str(memory)]
         finished = False
         failure: UserError | None = None
         with spawn(argv, env=env, stdout=subprocess.PIPE, stderr=errors) as process:
@@ -202,6 +205,8 @@ class Engine:
                         failure = pickle.loads(b64decode(message["error"]))
                     elif "done" in message:
                         events.progress(step.task, message["done"], message["total"], message["unit"])
+                    elif "note" in message:
+                        events.note(message["note"])
                     else:
                         finished = True
                 process.wait()

@@ -1,12 +1,18 @@
 """The only errors that reach a user: one clear message, a hint, and where to look.
 
-Everything else that is raised is a bug and keeps its traceback.  `dodo.py`, the commands and the worker turn a
-`UserError` into text with `render()` and nothing more.
+Everything else that is raised is a bug and keeps its traceback.  The commands and the worker turn a `UserError` into
+text with `render()` and nothing more.  What guests and scripts said is kept in it as it was, and cleaned when it is
+told.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from pipeline import foreign
+
+#: Of an error's message (characters), and of its last lines (lines).
+_LONGEST, _LAST = 4000, 100
 
 
 class UserError(Exception):
@@ -21,13 +27,23 @@ class UserError(Exception):
 
     def render(self) -> str:
         """The message as a person reads it: what happened, the last lines, what to do, where the log is."""
-        lines = [self.message]
-        lines += [f"    | {line}" for line in self.tail.splitlines()]
-        if self.hint:
-            lines.append(f"  hint: {self.hint}")
-        if self.log:
-            lines.append(f"  log:  {self.log}")
+        told = self.told()
+        lines = [told["message"]]
+        lines += [f"    | {line}" for line in told["tail"].splitlines()]
+        if told["hint"]:
+            lines.append(f"  hint: {told['hint']}")
+        if told["log"]:
+            lines.append(f"  log:  {told['log']}")
         return "\n".join(lines)
+
+    def told(self) -> dict[str, str]:
+        """Its parts, fit to be shown."""
+        return {
+            "message": foreign.clip(foreign.clean(self.message), _LONGEST),
+            "hint": foreign.clip(foreign.clean(self.hint), _LONGEST),
+            "tail": foreign.last_lines(self.tail, _LAST),
+            "log": foreign.clean(str(self.log or "")),
+        }
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors cross a process border (sandbox worker, doit threads): keep every field."""

@@ -2,18 +2,22 @@
 
 Builders, the cluster's start and the checks publish here and know nothing of terminals; `reporter.py` subscribes.
 Publishing is cheap, never blocks on a screen of its own accord, and may be done from any thread.  What is published
-before anybody listens (while recipes are read) is kept, up to a limit, and handed to the first subscriber.
+before anybody listens (while recipes are read) is kept, up to a limit, and handed to the first subscriber.  Much of it
+is what machines say of themselves, so an event's texts are cleaned on their way.
 
 The one question that goes the other way, `ask`, waits for a person, and is answered with no where nobody can be asked.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pipeline import foreign
 
 Result = Literal["built", "reused", "done"]
 
@@ -73,6 +77,9 @@ class Warning:
 Event = Reason | Progress | Phase | Outcome | Note | Warning
 Subscriber = Callable[[Event], None]
 
+#: Characters: a verdict on some hundred machines has this much.
+_LONGEST_NOTE = 200_000
+
 _lock = threading.Lock()
 _subscribers: tuple[Subscriber, ...] = ()
 _unheard: deque[Event] = deque(maxlen=1000)
@@ -110,7 +117,8 @@ def warning(text: str) -> None:
 
 
 def publish(event: Event) -> None:
-    """Hand `event` to all who listen, in this thread."""
+    """Hand `event`, cleaned, to all who listen, in this thread."""
+    event = _clean(event)
     with _lock:
         listening = _subscribers
         if not listening:
@@ -119,10 +127,18 @@ def publish(event: Event) -> None:
         subscriber(event)
 
 
+def _clean(event: Event) -> Event:
+    """Only a note has lines: anywhere else they could pass for lines of ours."""
+    if isinstance(event, Note):
+        return Note(foreign.clip(foreign.clean(event.text), _LONGEST_NOTE))
+    texts: dict[str, Any] = {name: foreign.line(value) for name, value in vars(event).items() if isinstance(value, str)}
+    return dataclasses.replace(event, **texts)
+
+
 def ask(question: str) -> bool:
     """Whether a person says yes to that; False where there is none."""
     asker = _asker
-    return asker is not None and asker(question)
+    return asker is not None and asker(foreign.clean(question))
 
 
 def answer_with(asker: Callable[[str], bool] | None) -> None:

@@ -28,8 +28,13 @@ from pipeline.step import Parent, Plan, Step, disk_role
 Side = Literal["head", "compute"]
 SIDES: tuple[Side, ...] = ("head", "compute")
 
+#: Packages that are asked for, each with who asks: ("munge", "OPKG slurm").
+Asked = list[tuple[str, str]]
+
 #: The host programs that write layers, and unpack them.
 _LAYER_TOOLS = ("tar", "zstd")
+#: Those that change layers: where a rename is refused they work on a copy.
+_CHANGING_TOOLS = ("cp", "dpkg-deb", *_LAYER_TOOLS)
 #: What compresses without a program.
 _COMPRESSING_TOOLS = (*_LAYER_TOOLS, "python:zstandard")
 
@@ -55,7 +60,9 @@ def _add_netboot(plan: Plan, recipes: Recipes, name: str) -> None:
 
 
 def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
-    _add(plan, _distro_steps(recipes.distro(name)))
+    keyring = str((recipes.folder / recipes.distro(name).keyring).absolute())
+    plan.reads.append(keyring)
+    _add(plan, _distro_steps(recipes, recipes.distro(name), keyring))
 
 
 def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
@@ -83,22 +90,33 @@ def _add(plan: Plan, steps: Iterable[Step]) -> None:
     plan.steps.update({step.task: step for step in steps})
 
 
-def _index(distro: Distro) -> Step:
+def _index(recipes: Recipes, distro: Distro, keyring: str) -> Step:
+    """Signatures are checked with a keyring: one that is not there is told where it is wanted."""
     return Step(
         "index", distro.name, f"snapshot of the package index of {distro.name}, signatures checked",
         "pipeline.families.deb:index",
         params={"suites": list(distro.suites), "components": list(distro.components),
                 "architecture": distro.architecture, "keyring": distro.keyring, "mirror": distro.mirror},
+        files=((keyring, str(kept.of(recipes.folder, keyring))),) if Path(keyring).is_file() else (),
         tools=("apt-get", "apt-config", "gpgv"), network=True, snapshot=True)
 
 
-def _lock(name: str, what: str, distro: Distro, packages: list[str], base: str = "") -> Step:
+def _asked(by: str, packages: Iterable[str]) -> Asked:
+    """What a lock is asked for, and by whom: errors name them."""
+    return [(package, by) for package in packages]
+
+
+def _lock(name: str, what: str, distro: Distro, asked: Asked, base: str = "") -> Step:
+    askers: dict[str, list[str]] = {}
+    for package, by in asked:
+        askers.setdefault(package, []).append(by)
     parents = [Parent("index", f"index:{distro.name}")]
     if base:
         parents.append(Parent("base", base))
     return Step("lock", name, f"exact versions and checksums of {what}", "pipeline.families.deb:lock",
-                params={"packages": packages, "architecture": distro.architecture}, parents=tuple(parents),
-                tools=("apt-get", "dpkg"))
+                params={"packages": {package: ", ".join(dict.fromkeys(by)) for package, by in sorted(askers.items())},
+                        "architecture": distro.architecture}, parents=tuple(parents),
+                tools=("apt-get",))
 
 
 def _fetch(name: str, what: str, distro: Distro) -> Step:
@@ -107,13 +125,14 @@ def _fetch(name: str, what: str, distro: Distro) -> Step:
                 parents=(Parent("lock", f"lock:{name}", "lock.json"),), tools=("apt-config",), network=True)
 
 
-def _distro_steps(distro: Distro) -> list[Step]:
+def _distro_steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:
     name = distro.name
     return [
         *(_dom0_steps(distro) if distro.packages.dom0 else ()),
         *(_xltools_steps(distro) if distro.packages.xl else ()),
-        _index(distro),
-        _lock(name, f"the base packages of {name}", distro, [*distro.packages.base, distro.kernel]),
+        _index(recipes, distro, keyring),
+        _lock(name, f"the base packages of {name}", distro,
+              _asked(f"distribution {name}", [*distro.packages.base, distro.kernel])),
         _fetch(name, f"base packages of {name}", distro),
         Step("root", name, f"base root file system of {name}", "pipeline.build.root:build",
              params={"suite": distro.suite, "architecture": distro.architecture},
@@ -132,13 +151,13 @@ def _dom0_steps(distro: Distro) -> list[Step]:
     name = f"dom0-{distro.name}"
     stack = (Parent("layer", f"root:{distro.name}"),)
     return [
-        _lock(name, f"what makes a Xen host of {distro.name}", distro, list(distro.packages.dom0),
-              f"lock:{distro.name}"),
+        _lock(name, f"what makes a Xen host of {distro.name}", distro,
+              _asked(f"distribution {distro.name}", distro.packages.dom0), f"lock:{distro.name}"),
         _fetch(name, f"packages that make a Xen host of {distro.name}", distro),
         Step("packages", name, f"layer: hypervisor, dom0 kernel and libvirt for {distro.name}",
              "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("dpkg-deb", *_LAYER_TOOLS)),
+             tools=_CHANGING_TOOLS),
         Step("dom0", distro.name, f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
              "pipeline.build.dom0:build",
              parents=(*stack, Parent("layer", f"packages:{name}"),
@@ -150,7 +169,7 @@ def _dom0_steps(distro: Distro) -> list[Step]:
 def _xltools_steps(distro: Distro) -> list[Step]:
     name = f"xltools-{distro.name}"
     return [
-        _lock(name, f"Xen's xl of {distro.name}", distro, list(distro.packages.xl)),
+        _lock(name, f"Xen's xl of {distro.name}", distro, _asked(f"distribution {distro.name}", distro.packages.xl)),
         _fetch(name, f"packages of Xen's xl of {distro.name}", distro),
         Step("xltools", distro.name, f"Xen's xl of {distro.name}, to check configurations with",
              "pipeline.build.toolroot:build",
@@ -165,7 +184,8 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
     name = f"netboot-{architecture}"
     toolroot = Parent("toolroot", f"toolroot:{architecture}")
     return [
-        _lock(name, f"the build tools and the installer for {architecture}", distro, list(netboot.packages)),
+        _lock(name, f"the build tools and the installer for {architecture}", distro,
+              _asked(f"netboot {architecture}", netboot.packages)),
         _fetch(name, f"packages of the build tools and the installer for {architecture}", distro),
         Step("toolroot", architecture, "build tools of fixed versions, whatever the host has",
              "pipeline.build.toolroot:build",
@@ -243,16 +263,16 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
     name, base = f"{cluster.name}/{side}", distro.name
     what = "the head node" if side == "head" else "the compute nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
-    packages = list(distro.packages.head if side == "head" else distro.packages.compute)
+    asked = _asked(f"distribution {base}", distro.packages.head if side == "head" else distro.packages.compute)
     for one in opkgs:
-        packages += opkg.packages(one, _OPKG_SIDE[side], distro)
+        asked += _asked(f"OPKG {one.name}", opkg.packages(one, _OPKG_SIDE[side], distro))
     stack = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
     steps = [
-        _lock(name, f"the packages of {what} of {cluster.name}", distro, sorted(set(packages)), f"lock:{base}"),
+        _lock(name, f"the packages of {what} of {cluster.name}", distro, asked, f"lock:{base}"),
         _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
              parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
-             tools=("dpkg-deb", *_LAYER_TOOLS)),
+             tools=_CHANGING_TOOLS),
     ]
     stack.append(Parent("layer", f"packages:{name}"))
     under_test = recipes.cluster(cluster.name).packages
@@ -263,7 +283,7 @@ def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
             params={"packages": [Path(path).name for path in local]},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
-            parents=tuple(stack), tools=_LAYER_TOOLS))
+            parents=tuple(stack), tools=_CHANGING_TOOLS))
         stack.append(Parent("layer", f"localpackages:{name}"))
     files: dict[str, str] = {}
     for one in opkgs:

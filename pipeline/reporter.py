@@ -151,8 +151,7 @@ class Reporter:
                 self._view.finished(Activity(task.name), Finished(task.name, "reused", 0, 0), self._counts())
 
     def skip_ignore(self, task: Task) -> None:
-        with self._lock:
-            self._view.note(f"{task.name} is ignored, as `doit ignore` was told; `doit forget {task.name}` ends that")
+        """Nothing is ever ignored: `doit ignore` is refused."""
 
     def add_failure(self, task: Task, fail: Fail) -> None:
         with self._lock:

@@ -2,13 +2,18 @@
 
 Commands are argument lists, never shell text.  Standard input is closed, the environment is small and explicit,
 every command has a deadline, and each runs in a process group of its own so that an interrupted run can end all
-of them.  A failure shows the command as `shlex.join` does, ready to paste.
+of them.  What has left its group, and what is there when this process is killed, is found by its mark (`strays`).
+A failure shows the command as `shlex.join` does, ready to paste.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import itertools
 import os
+import secrets
+import select
 import shlex
 import shutil
 import signal
@@ -21,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pipeline import strays
 from pipeline.errors import CommandError
+from pipeline.talk import Talk
 
 #: The environment commands start with: nothing of the caller's but where tools and the home folder are.
 _INHERITED = ("HOME", "PATH", "TERM", "USER", "LOGNAME", "TMPDIR")
@@ -35,7 +42,15 @@ _STARTERS = frozenset({"setpriv", "unshare", "rm", "sh", Path(sys.executable).na
 #: Bytes of a line that are handed on at a time, and of complaints that are kept.
 _PIECE, _KEPT = 1 << 20, 8192
 
-_running: set[subprocess.Popen[bytes]] = set()
+#: Seconds that a command has to heed a signal.
+_GRACE = 5.0
+
+#: What all commands of this process are marked with, and what each of them has besides.
+_mark = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
+_running: dict[subprocess.Popen[bytes], str] = {}  # with its own mark
+_guard: subprocess.Popen[bytes] | None = None
 _lock = threading.Lock()
 
 
@@ -97,17 +112,15 @@ def run(
             spawn(words, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else None, stdout=sink,
                   stderr=subprocess.STDOUT if log is not None else subprocess.PIPE)
         )
-        try:
-            stdout, stderr = process.communicate(input, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            end(process)
-            stdout, stderr = process.communicate()
-            raise CommandError(f"no end after {timeout:g} s: {shlex.join(words)}", hint=hint, log=log,
-                               tail=_tail(log, stderr or stdout)) from None
-    done = Completed(tuple(words), process.returncode, _text(stdout), _text(stderr))
+        with Talk(process, end) as talk:
+            trouble = talk.hold(input or b"", timeout)
+            if trouble:
+                end(process)
+                raise CommandError(f"{trouble}: {shlex.join(words)}", hint=hint, log=log, tail=_tail(log, talk.last))
+    done = Completed(tuple(words), process.returncode, _text(talk.of(process.stdout)), _text(talk.of(process.stderr)))
     if check and done.status != 0:
-        how = f"exit status {done.status}" if done.status > 0 else f"signal {signal.Signals(-done.status).name}"
-        raise CommandError(f"{how}: {shlex.join(words)}", hint=hint, log=log, tail=_tail(log, stderr or stdout))
+        raise CommandError(f"{_ending(done.status)}: {shlex.join(words)}", hint=hint, log=log,
+                           tail=_tail(log, talk.last))
     return done
 
 
@@ -165,6 +178,15 @@ class _Attending:
         end(self._process)
 
 
+def _ending(status: int) -> str:
+    """How a command ended, in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    with contextlib.suppress(ValueError):
+        return f"signal {signal.Signals(-status).name}"
+    return f"signal {-status}"
+
+
 @contextlib.contextmanager
 def spawn(
     argv: Sequence[str | Path],
@@ -175,17 +197,25 @@ def spawn(
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
     pass_fds: Sequence[int] = (),
+    lasting: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command in a process group of its own; leaving the block ends it if it still runs."""
+    """Start a command in a process group of its own; leaving the block ends it if it still runs.
+
+    However this process ends, the command and all that it starts end as well; not so one that is `lasting`, which
+    has to know by itself when to end.
+    """
     words = [str(word) for word in argv]
     if _permitted is not None and Path(words[0]).name not in _permitted:
         raise RuntimeError(f"{words[0]} is not among the tools of this step, so its version would be in no key")
     path = which(words[0])
     if path is None:
         raise CommandError(f"{words[0]}: command not found", hint="run ./bootstrap: it installs what is missing")
-    process = subprocess.Popen(  # the one and only
+    mark = f"{_mark}.{next(_numbers)};"
+    if not lasting:
+        _watch_over()
+    process = subprocess.Popen(  # but for the guard, the one and only
         [path, *words[1:]],
-        env=environment(env),
+        env=environment(env) | ({} if lasting else _marked(mark)),
         cwd=cwd,
         stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=stdout,
@@ -194,24 +224,33 @@ def spawn(
         pass_fds=pass_fds,
     )
     with _lock:
-        _running.add(process)
+        _running[process] = mark
     try:
         yield process
     finally:
         if process.poll() is None:
             end(process)
         with _lock:
-            _running.discard(process)
+            _running.pop(process, None)
 
 
-def end(process: subprocess.Popen[bytes], grace: float = 5) -> None:
-    """End a process group: SIGTERM, and SIGKILL after `grace` seconds."""
+def first_line(process: subprocess.Popen[bytes], within: float) -> bytes | None:
+    """The first line that a command says on standard output; empty if it ends before, None after `within` seconds."""
+    assert process.stdout is not None
+    poll = select.poll()
+    poll.register(process.stdout, select.POLLIN)
+    return process.stdout.readline() if poll.poll(within * 1000) else None
+
+
+def end(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
+    """End a command and all that it has started: SIGTERM to its group, and SIGKILL after `grace` seconds."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, sig)
+        _signal(process, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=grace)
-            return
+            break
+    if process in _running:
+        strays.end(_running[process])
 
 
 def end_all() -> None:
@@ -219,16 +258,47 @@ def end_all() -> None:
     with _lock:
         processes = list(_running)
     for process in processes:
+        _signal(process, signal.SIGTERM)
+    for process in processes:
         end(process)
+
+
+def _signal(process: subprocess.Popen[bytes], sig: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, sig)
+
+
+def _marked(mark: str) -> dict[str, str]:
+    """The environment of what this process starts, which may be of a marked one itself."""
+    return {strays.VARIABLE: f"{os.environ.get(strays.VARIABLE, '')}{mark}"}
+
+
+def _watch_over() -> None:
+    """Have somebody end all that is marked when this process ends, even by SIGKILL."""
+    global _guard
+    with _lock:
+        if _guard is not None or os.getpid() == 1:  # the kernel itself ends all of a namespace with its process 1
+            return
+        _guard = subprocess.Popen([sys.executable, "-I", "-S", strays.__file__, _mark], stdin=subprocess.PIPE,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/",
+                                  start_new_session=True)
+        atexit.register(_dismiss, _guard)
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    """End all that is left, and the guard, which would do the same a moment later."""
+    strays.end(_mark)
+    guard.kill()
+    guard.communicate()
 
 
 def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace")
 
 
-def _tail(log: Path | None, captured: bytes | None, lines: int = 12) -> str:
+def _tail(log: Path | None, captured: bytes, lines: int = 12) -> str:
     if log is not None:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
             captured = file.read()
-    return "\n".join(_text(captured).splitlines()[-lines:])
+    return "\n".join(_text(captured[-8192:]).splitlines()[-lines:])

@@ -8,13 +8,15 @@ vanish with it however it ends; as an ordinary user a user namespace comes on to
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -87,15 +89,35 @@ def settle() -> None:
         signal.signal(sig, _leave)
 
 
-def scratch(work: Path) -> bool:
-    """Make the folder `work` a tmpfs; false if it has to stay on disk.
+class Memory:
+    """What is available of the memory, parted among those who want scratch space at the same time."""
 
-    That is so when memory is short, or when overlays in it could not mark replaced directories.
+    def __init__(self) -> None:
+        self._promised = 0
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[int]:
+        """Bytes that nobody else counts on meanwhile, half of what there is of those; 0 when memory is short."""
+        with self._lock:
+            free = memory_available() - self._promised
+            size = free // 2 if free >= _TMPFS_NEEDS else 0
+            self._promised += size
+        try:
+            yield size
+        finally:
+            with self._lock:
+                self._promised -= size
+
+
+def scratch(work: Path, size: int) -> bool:
+    """Make the folder `work` a tmpfs of at most `size` bytes; false if it has to stay on disk.
+
+    That is so when there is no memory for it, or when overlays in it could not mark replaced directories.
     """
-    available = memory_available()
-    if available < _TMPFS_NEEDS:
+    if size == 0:
         return False
-    mount("tmpfs", work, "tmpfs", options=f"mode=0700,size={available * 6 // 10}")
+    mount("tmpfs", work, "tmpfs", options=f"mode=0700,size={size}")
     if in_user_namespace():
         try:
             os.setxattr(work, "user.overlay.test", b"y")

@@ -7,7 +7,9 @@ shared, because under emulation a new one costs seconds of processor time.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError, CommandError
 from pipeline.identity import Identity
-from pipeline.run import run, stream
+from pipeline.run import first_line, run, spawn, stream
 
 #: Seconds for a connection to be made; under emulation 1 to 5 were measured.
 _CONNECT = 60
@@ -26,6 +28,24 @@ LOG_LEVEL = "LogLevel=INFO"
 #: What ssh says when something else arrives than was sent: on Xen in QEMU 7.2 the sign of an emulated processor that
 #: computes wrongly, as it was seen to do with AVX or XSAVE.
 _CORRUPT = ("Corrupted MAC", "message authentication code incorrect", "Bad packet length", "Corrupted padding")
+
+
+#: Characters of a folder's name up to which ssh can use a socket in it: a name has 107 at most, and ssh adds some.
+_SOCKET_FOLDER = 60
+
+
+def option(name: str, path: str | Path) -> str:
+    """An option of ssh's that is a path, as ssh reads it: spaces part paths, and % stands for something else."""
+    quoted = re.sub(r'(["\\])', r"\\\1", str(path)).replace("%", "%%")
+    return f'{name}="{quoted}"'
+
+
+@contextlib.contextmanager
+def socket_folder() -> Iterator[Path]:
+    """A folder for the socket of a shared connection, which nobody else can prepare, and whose name is short."""
+    usual = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="xen-oscar-", dir=usual if len(usual) < _SOCKET_FOLDER else "/tmp") as name:
+        yield Path(name)
 
 
 def broken(machine: str, what: str, words: str, *, hint: str, log: Path | None = None) -> ClusterError:
@@ -43,8 +63,8 @@ class ClusterShell:
         self.cluster = cluster
         self._log = log
         self._options = [
-            "-F", "none", "-i", str(identity.person_key), "-o", "IdentitiesOnly=yes",
-            "-o", f"UserKnownHostsFile={identity.known_hosts}", "-o", "GlobalKnownHostsFile=none",
+            "-F", "none", "-o", option("IdentityFile", identity.person_key), "-o", "IdentitiesOnly=yes",
+            "-o", option("UserKnownHostsFile", identity.known_hosts), "-o", "GlobalKnownHostsFile=none",
             "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", LOG_LEVEL,
             "-o", f"ProxyCommand={proxy_command}",
         ]
@@ -54,22 +74,21 @@ class ClusterShell:
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
         """Keep one connection to the head node open within the block."""
-        # a folder that nobody else can prepare, and near the root: a socket's path may have 107 characters at most
-        with tempfile.TemporaryDirectory(prefix="xen-oscar-") as folder:
-            shared = ["-o", f"ControlPath={folder}/head"]
-            try:
-                run(["ssh", *self._options, *shared, "-o", "BatchMode=yes", "-M", "-N", "-f", self._target],
-                    log=self._log, timeout=2 * _CONNECT)
-            except CommandError as error:
-                head = self.cluster.head.name
-                raise broken(head, "no ssh connection to the head node", error.tail,
-                             hint=f"doit console {self.cluster.name} {head}", log=error.log) from None
-            self._shared = shared
-            try:
-                yield
-            finally:
-                self._shared = []
-                run(["ssh", *self._options, *shared, "-O", "exit", self._target], check=False, timeout=30)
+        with socket_folder() as folder, self._log.open("w+b") as log:
+            shared = ["-o", option("ControlPath", folder / "head")]
+            # what ssh runs here once the connection is there and can be shared
+            told = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected"]
+            with spawn(["ssh", *self._options, *shared, *told, "-o", "BatchMode=yes", "-M", "-N", self._target],
+                       stdout=subprocess.PIPE, stderr=log) as process:
+                if first_line(process, 2 * _CONNECT) != b"connected\n":
+                    head = self.cluster.head.name
+                    raise broken(head, "no ssh connection to the head node", self._log.read_text(errors="replace"),
+                                 hint=f"doit console {self.cluster.name} {head}", log=self._log)
+                self._shared = shared
+                try:
+                    yield
+                finally:
+                    self._shared = []
 
     @property
     def command(self) -> list[str]:

@@ -130,7 +130,8 @@ class Job:
 
     `out` is where its output files go (all of it is published, or none); `work` is scratch space that vanishes
     afterwards; `recipes` is the recipes folder, of which only `step.files` may be read; `pool` is the package
-    pool that network steps fill.  Tools log to `log`.  `progress(done, total, unit)` shows how far it is.
+    pool that network steps fill.  Tools log to `log`.  `progress(done, total, unit)` shows how far it is; `note(text)`
+    tells what a person should know although all is well.
     """
 
     step: Step
@@ -141,6 +142,7 @@ class Job:
     pool: Path
     log: Path
     progress: Callable[[int, int, str], None]
+    note: Callable[[str], None]
 
     @property
     def params(self) -> Mapping[str, Any]:

@@ -46,6 +46,7 @@ class Graph:
         top = top.resolve()
         self.recipes = top / "recipes"
         self.artifacts = Path(os.environ.get("XEN_OSCAR_ARTIFACTS") or top / "artifacts").resolve()
+        checkout.require_usable(top, self.artifacts)
         checkout.sign(top, self.artifacts)
         own = checkout.own_folder(top, self.artifacts)
         self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")

@@ -1,7 +1,7 @@
 """How a run looks: a live picture on a terminal, plain lines, or JSON.
 
 A view keeps no record of the run; it is handed what changed and draws it.  Finished tasks stay on the screen as lines,
-what was reused is counted and not listed.
+what was reused is counted and not listed.  Events and errors come clean; what doit itself has to say is cleaned here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
+from pipeline import foreign
 from pipeline.errors import UserError
 from pipeline.events import Result
 
@@ -130,7 +131,7 @@ class PlainView:
         self._shown: dict[str, float] = {}
 
     def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
+        self._stream.write(foreign.clean(text) + "\n")
         self._stream.flush()
 
     def note(self, text: str) -> None:
@@ -245,6 +246,7 @@ class TerminalView:
         self._so_far: Summary | None = None
 
     def _print(self, text: str, style: str = "") -> None:
+        text = foreign.clean(text)
         if self._console is None:   # nothing has run yet, so rich is not needed yet
             self._stream.write(text + "\n")
         else:
@@ -341,14 +343,14 @@ def _rows(activity: Activity) -> Iterator[tuple[str, str, str, str]]:
 
 
 def write_json(stream: TextIO, event: str, **values: Any) -> None:
-    """One event as a line."""
-    stream.write(json.dumps({"event": event, "time": round(time.time(), 3), **values}, ensure_ascii=False) + "\n")
+    """One event as a line, in ASCII: valid whatever the stream's encoding, and harmless on a terminal."""
+    stream.write(json.dumps({"event": event, "time": round(time.time(), 3), **values}) + "\n")
     stream.flush()
 
 
 def error_fields(error: UserError) -> dict[str, Any]:
     """A user error as JSON has it."""
-    return {"message": error.message, "hint": error.hint, "tail": error.tail, "log": str(error.log or "")}
+    return error.told()
 
 
 def finished_line(finished: Finished) -> str:
@@ -358,7 +360,7 @@ def finished_line(finished: Finished) -> str:
 
 def failure_lines(failure: Failure) -> list[str]:
     if failure.kind == "skipped":
-        return [f"{failure.task}: {failure.error.message}"]
+        return [f"{failure.task}: {failure.error.told()['message']}"]
     return [f"{failure.task}: FAILED after {duration(failure.seconds)}", *failure.error.render().splitlines()]
 
 

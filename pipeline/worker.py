@@ -2,7 +2,7 @@
 
 It is started by `engine.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
 step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
-parent: progress, and at the end `finished` or `error`.  Standard error goes to the step's log.
+parent: progress, notes, and at the end `finished` or `error`.  Standard error goes to the step's log.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from pipeline import sandbox
-from pipeline.errors import UserError
+from pipeline import filesystems, sandbox, trouble
 from pipeline.run import permit_only
 from pipeline.step import Builder, Job
 from pipeline.store import remove
@@ -30,11 +29,13 @@ def _say(**message: Any) -> None:
 
 def _job(path: Path) -> Job:
     raw = pickle.loads(path.read_bytes())  # written by our own parent, in a folder of its own
-    return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit))
+    return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit),
+               note=lambda text: _say(note=text))
 
 
-def main(path: Path) -> int:
-    """Run the builder that the job file names; 0 when it filled its output folder."""
+def main(path: Path, memory: int) -> int:
+    """Run the builder that the job file names, with that much memory for scratch space; 0 when it filled its output.
+    """
     job = _job(path)
     kept = sandbox.network_environment() if job.step.network else {}
     os.environ.clear()
@@ -42,29 +43,45 @@ def main(path: Path) -> int:
     try:
         os.umask(sandbox.UMASK)
         sandbox.settle()
-        in_memory = sandbox.scratch(job.work)
+        in_memory = sandbox.scratch(job.work, memory)
         os.environ.update(HOME=str(job.work), TMPDIR=str(job.work))
         module, _, function = job.step.builder.partition(":")
         builder: Builder = getattr(importlib.import_module(module), function)
         permit_only(job.step.tools)
-        builder(job)
+        if in_memory:
+            in_memory = _fits(builder, job)
         if not in_memory:
+            builder(job)
             remove(job.work)
-    except UserError as error:
-        _say(error=b64encode(pickle.dumps(error)).decode())
-        return 1
-    except OSError as error:
-        if error.errno not in (28, 12):  # ENOSPC, ENOMEM: the machine's fault, not ours
+    except Exception as error:
+        told = trouble.explain(error, (job.work, job.out, Path("/dev/shm")))
+        if told is None:
             raise
-        traceback.print_exc()
-        _say(error=b64encode(pickle.dumps(UserError(
-            f"{job.step.task}: {error.strerror} at {error.filename or job.work}",
-            hint="free disk space or memory (`doit gc` removes artifacts that no cluster uses), and run again",
-            log=job.log))).decode())
+        if told is not error:  # where it happened
+            traceback.print_exc()
+            told.message, told.log = f"{job.step.task}: {told.message}", job.log
+        _say(error=b64encode(pickle.dumps(told)).decode())
         return 1
     _say(finished=True)
     return 0
 
 
+def _fits(builder: Builder, job: Job) -> bool:
+    """Run a builder whose scratch space is memory; false if that is too small: it is on disk then, and all is empty."""
+    try:
+        builder(job)
+        return True
+    except Exception as error:
+        if not trouble.is_short_of_room(error) or filesystems.of(job.out).is_nearly_full:
+            raise
+        traceback.print_exc()
+        _say(note=f"{job.step.task}: too large for the memory that is free; it is built once more, on disk")
+    sandbox.unmount(job.work)
+    for folder in (job.work, job.out):
+        for path in folder.iterdir():
+            remove(path)
+    return False
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -7,13 +7,21 @@ import socket
 import time
 from pathlib import Path
 
+from pipeline import filesystems, sandbox
 from pipeline.errors import BuildError
+from pipeline.run import run
 from pipeline.step import Job
 
 
 def write(job: Job) -> None:
     """Write params.text."""
     (job.out / "text").write_text(job.params["text"])
+
+
+def remark(job: Job) -> None:
+    """Write params.text, and say something about it."""
+    job.note(f"{job.step.task}: look twice")
+    write(job)
 
 
 def join(job: Job) -> None:
@@ -52,6 +60,30 @@ def slow(job: Job) -> None:
     time.sleep(3600)
 
 
+def fill(job: Job) -> None:
+    """Need 8 MiB of scratch space, by hand or for a tool that cleans up after itself; tell where they were."""
+    (job.out / "begun").touch()
+    if job.params["tool"]:
+        run(["sh", "-c", 'head -c 8M /dev/zero > "$1" || { rm "$1"; exit 1; }', "sh", job.work / "much"])
+    else:
+        (job.work / "much").write_bytes(bytes(8 << 20))
+    (job.out / "text").write_text(filesystems.of(job.work).type)
+    (job.out / "begun").unlink()
+
+
 def full(job: Job) -> None:
-    """Run into a full disk."""
-    raise OSError(28, "No space left on device", str(job.out / "text"))
+    """Run into a full file system, which lies in the scratch space."""
+    place = job.work / "small"
+    place.mkdir()
+    sandbox.mount("tmpfs", place, "tmpfs", options="size=64k,nr_inodes=1")
+    (place / "more").touch()
+
+
+def killed(job: Job) -> None:
+    """End as one does whom the kernel takes the memory from."""
+    run(["sh", "-c", "kill -9 $$"])
+
+
+def forbidden(job: Job) -> None:
+    """Write where nobody may."""
+    Path("/sys/x").touch()

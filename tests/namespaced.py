@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline import sandbox
+from pipeline.run import which
 from pipeline.step import Input, Job, Step
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,16 @@ def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str]
     return done.stdout
 
 
+def subordinate_user() -> str:
+    """An account that root here can become, with ranges of subordinate ids; the test is skipped where there is none."""
+    file = Path("/etc/subuid")
+    lines = file.read_text().split() if file.exists() else []
+    user = next((line.partition(":")[0] for line in lines if not line.startswith("root:")), "")
+    if os.geteuid() != 0 or not user or which("newuidmap") is None:
+        pytest.skip("needs root, and an account with ranges in /etc/subuid")
+    return user
+
+
 def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool: Path | None = None,
         progress: Callable[[int, int, str], None] = lambda done, total, unit: None) -> Job:
     """A job whose places are all below `folder`, but for a pool that several jobs share."""
@@ -46,7 +57,7 @@ def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     step = Step(kind="test", name="test", doc="", builder="", params=params or {})
-    return Job(step=step, inputs=inputs, log=folder / "log", progress=progress, **places)
+    return Job(step=step, inputs=inputs, log=folder / "log", progress=progress, note=print, **places)
 
 
 if __name__ == "__main__":

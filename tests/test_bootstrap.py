@@ -13,6 +13,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[1]
 NOBODY = 65534
+NAME = 'My Projects, 100% of "it\'s" $HOME `id` \\ Überblick'
 
 
 def copy(folder: Path) -> Path:
@@ -31,10 +32,11 @@ def bootstrap(checkout: Path, *args: str, user: int | None = None, **env: str) -
 
 @pytest.fixture(scope="module")
 def ready() -> Iterator[Path]:
-    """A checkout, bootstrapped, in a folder that everybody may read."""
+    """A checkout, bootstrapped, in a folder that everybody may read, with a name that few programs expect."""
     with tempfile.TemporaryDirectory(prefix="bootstrap-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+        folder = Path(name) / NAME
+        folder.mkdir()
+        folder.parent.chmod(0o755)
         checkout = copy(folder)
         done = bootstrap(checkout)
         assert done.returncode == 0, done.stderr
@@ -58,6 +60,15 @@ def program(tools: Path, name: str, text: str) -> None:
     (tools / name).chmod(0o755)
 
 
+@pytest.mark.parametrize("name", ["a:b", "two\nlines"])
+def test_names_that_nothing_can_be_made_in_are_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "checkout").mkdir(parents=True)
+    done = bootstrap(copy(tmp_path / name / "checkout"), "true")
+    assert done.returncode == 1
+    assert done.stderr.startswith("bootstrap: there is a colon or a line break")
+    assert not list((tmp_path / name / "checkout").glob("artifacts"))
+
+
 # --- what it makes
 
 
@@ -66,7 +77,7 @@ def test_first_run_makes_an_environment_that_has_everything(ready: Path) -> None
     done = bootstrap(ready, "python", "-c", "import doit, guestfs, libvirt, pipeline, sys; print(sys.prefix)",
                      PYTHONPATH="")
     assert done.stdout.strip() == str(ready / ".venv")
-    assert bootstrap(ready, "doit", "--version").returncode == 0
+    assert bootstrap(ready, "sh", "-c", "cd / && doit --version").returncode == 0
 
 
 @pytest.mark.slow
@@ -94,7 +105,7 @@ def test_arguments_and_status_are_handed_on_as_they_are(ready: Path) -> None:
 def test_it_may_be_called_from_anywhere(ready: Path, tmp_path: Path) -> None:
     done = subprocess.run([os.path.relpath(ready / "bootstrap", tmp_path), "sh", "-c", "pwd; command -v doit"],
                           cwd=tmp_path, text=True, capture_output=True, timeout=60, check=True)
-    assert done.stdout.split() == [str(ready), str(ready / ".venv/bin/doit")]
+    assert done.stdout.splitlines() == [str(ready), str(ready / ".venv/bin/doit")]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import checkout
 from pipeline.cluster import containers
+from pipeline.errors import UserError
 from pipeline.hypervisor import namespace
 from pipeline.tasks import Graph
 
@@ -110,3 +111,25 @@ def test_what_a_checkout_has_left_that_is_no_more_makes_room(tmp_path: Path, mak
     assert first.engine.own.exists(), "there is room enough"
     second.engine.collect(0, containers.idle(second.artifacts))
     assert not first.engine.own.exists()
+
+
+@pytest.mark.parametrize("artifacts", [
+    "/run/x", "/run/user/1000/artifacts", "/etc/libvirt/x", "/var/lib/libvirt/images", "two\nlines", "no\udce9utf-8",
+    "d/" * 500,
+])
+def test_an_artifacts_folder_in_which_nothing_could_be_run_is_refused_at_the_start(make: Make, artifacts: str) -> None:
+    with pytest.raises(UserError, match="artifacts") as caught:
+        make("one", Path(artifacts))
+    assert caught.value.hint
+    assert len(caught.value.message) < 250
+
+
+@pytest.mark.parametrize("name", ["a:b", "two\nlines"])
+def test_so_is_a_checkout(make: Make, name: str) -> None:
+    with pytest.raises(UserError, match="checkout"):
+        make(name, None)
+
+
+@pytest.mark.parametrize("name", ["a:1,b", "My Projects", "100%", "it's", '"q"', "Überblick", "d" * 200])
+def test_all_other_names_will_do(tmp_path: Path, make: Make, name: str) -> None:
+    assert make("one", tmp_path / name).artifacts == tmp_path / name

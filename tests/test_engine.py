@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import events, filesystems, sandbox
 from pipeline.engine import Engine
 from pipeline.errors import BuildError, UserError
 from pipeline.step import Parent, Step
@@ -42,6 +43,16 @@ def test_a_step_is_built_once_and_then_up_to_date(tmp_path: Path) -> None:
     assert made(first, "test:x") == "hello"
     assert engine(tmp_path, one).up_to_date("test:x")
     assert not list((tmp_path / "store" / ".building").iterdir())
+
+
+def test_what_a_builder_remarks_is_told(tmp_path: Path) -> None:
+    heard: list[events.Event] = []
+    unsubscribe = events.subscribe(heard.append)
+    try:
+        engine(tmp_path, step("remark", text="hello")).build("test:x")
+    finally:
+        unsubscribe()
+    assert events.Note("test:x: look twice") in heard
 
 
 def test_inputs_reach_the_builder_in_order(tmp_path: Path) -> None:
@@ -89,10 +100,35 @@ def test_a_bug_in_a_builder_shows_its_last_lines(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in caught.value.tail
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No space left") as caught:
+def test_a_full_file_system_is_told_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^test:x: .*/small/more: no space is left on .*/small \(memory") as caught:
         engine(tmp_path, step("full")).build("test:x")
     assert "doit gc" in caught.value.hint
+    assert caught.value.log is not None and "Traceback" in caught.value.log.read_text()
+
+
+def test_a_tool_that_was_killed_tells_of_memory(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="signal SIGKILL") as caught:
+        engine(tmp_path, step("killed")).build("test:x")
+    assert caught.value.hint.startswith("memory was short")
+
+
+def test_what_the_system_refuses_a_builder_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^test:x: /sys/x: .* forbids that") as caught:
+        engine(tmp_path, step("forbidden")).build("test:x")
+    assert "doit doctor" in caught.value.hint
+
+
+@pytest.mark.parametrize("tool", [False, True])
+def test_scratch_space_for_which_memory_is_too_small_lies_on_disk(
+        tmp_path: Path, tool: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_TMPFS_NEEDS", 0)
+    for available, type in ((2 << 20, filesystems.of(tmp_path).type), (64 << 20, "tmpfs")):
+        monkeypatch.setattr(sandbox, "memory_available", lambda available=available: available)
+        one = engine(tmp_path / str(available), step("fill", tool=tool))
+        one.build("test:x")
+        assert made(one, "test:x") == type
+        assert list(one.entry("test:x").files) == ["text"]
 
 
 def test_an_output_that_differs_when_built_again_is_an_error(tmp_path: Path) -> None:

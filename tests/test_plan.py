@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -344,3 +345,14 @@ def test_links_in_a_circle_have_an_end(remembered: Remembered) -> None:
     (remembered.recipes / "opkgs/more").symlink_to("..")
     signed = tasks._signature(remembered.recipes, ())
     assert len(signed) < 2000
+
+
+def test_a_keyring_that_changes_is_seen_wherever_it_lies(remembered: Remembered, tmp_path: Path) -> None:
+    distro = remembered.recipes / "distros/debian12.toml"
+    distro.write_text(re.sub("(?m)^keyring = .*", f'keyring = "{tmp_path / "keys.gpg"}"', distro.read_text()))
+    seen = [remembered.plan().steps["index:debian12"].files]
+    for keys in ("one", "two"):
+        (tmp_path / "keys.gpg").write_text(keys)
+        seen.append(remembered.plan().steps["index:debian12"].files)
+    assert seen[0] == ()
+    assert len(set(seen)) == 3

@@ -85,6 +85,18 @@ def task_hang():
     yield {"name": "sleep", "actions": [sleep]}
     yield {"name": "wait", "actions": [wait]}
 
+CLIPBOARD, CLEAR, SWAPPED = "\\x1b]52;c;cm0=\\x07", "\\x1b[2J", "\\u202e"
+
+def hostile():
+    said = f"{CLIPBOARD}{CLEAR}{SWAPPED}\\x9b2J[bold]as it is[/bold] :smile:"
+    events.phase("hostile", "node1", "copy" + said, f"12%\\nboot: done in 1 s{said}")
+    events.note(f"it says: {said}")
+    time.sleep(0.5)
+    raise BuildError(f"node1: {said}", hint=said, tail=f"{said}\\nlast{CLEAR} line", log=Path(f"log{CLEAR}"))
+
+def task_hostile():
+    return {"actions": [hostile]}
+
 def task_ready():
     return {"actions": [boot], "uptodate": [True]}
 
@@ -226,6 +238,31 @@ def test_unknown_task_is_told_with_the_nearest(project: Path) -> None:
     assert done.returncode == 3
     assert "there is no task 'bot'" in done.stderr
     assert "boot" in done.stderr.splitlines()[1]
+
+
+# --- what machines say
+
+
+def test_what_machines_say_does_not_reach_a_log_as_it_is(project: Path) -> None:
+    said = doit(project, "hostile").stdout
+    assert not set(said) & {"\x1b", "\x07", "\x9b", "\u202e"}
+    assert "hostile: node1: copy\ufffd[bold]as it is[/bold] :smile:: 12% boot: done in 1 s" in said
+    assert "\nboot: done" not in said, "it makes no lines of its own"
+    assert "    | last line\n  hint: \ufffd[bold]as it is[/bold] :smile:\n  log:  log" in said
+
+
+def test_what_machines_say_does_not_steer_the_terminal(project: Path) -> None:
+    said = on_terminal(project, "hostile")
+    assert "]52;" not in said and "\x1b[2J" not in said and not set(said) & {"\x07", "\x9b", "\u202e"}
+    assert said.count("[bold]as it is[/bold] :smile:") >= 4, "the picture, the note, the message, the tail"
+
+
+def test_json_of_what_machines_say_is_plain(project: Path) -> None:
+    said = doit(project, "--json", "hostile").stdout
+    assert said.isascii()
+    for line in said.splitlines():
+        told = " ".join(str(value) for value in json.loads(line).values())
+        assert not set(told) & {"\x1b", "\x07", "\x9b", "\u202e"}, line
 
 
 # --- options

@@ -55,6 +55,14 @@ def test_it_sees_a_machine_of_its_own(root: Path) -> None:
     assert seen.endswith("shownstatus=7\n")
 
 
+def test_it_looks_like_a_chroot_of_a_booted_system(root: Path) -> None:
+    """systemctl, udevadm, invoke-rc.d and ischroot compare the roots; other scripts look who is process 1."""
+    seen = run(root, "test $(stat -L -c %d:%i /proc/1/root) != $(stat -c %d:%i /) && echo elsewhere; "
+                     "cat /proc/1/comm; readlink /proc/1/exe; ps -o pid,comm | grep -w 1; "
+                     "test -d /run/systemd/system || echo not booted")
+    assert seen.split("\n")[:5] == ["elsewhere", "systemd", "/usr/lib/systemd/systemd", "    1 systemd", "not booted"]
+
+
 def test_its_environment_is_the_same_everywhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAK", "leaked")
     seen = run(root, "env")
@@ -186,3 +194,11 @@ def test_all_of_a_worker_ends_with_whoever_started_it(tmp_path: Path) -> None:
     while any(mark.encode() in line for line in _command_lines()):
         assert time.monotonic() < deadline, "still there"
         time.sleep(0.02)
+
+
+def test_those_who_work_at_the_same_time_do_not_count_on_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "memory_available", lambda: 8 << 30)
+    memory = sandbox.Memory()
+    for _ in range(2):  # what was promised is free again afterwards
+        with memory.share() as one, memory.share() as two, memory.share() as three:
+            assert (one, two, three) == (4 << 30, 2 << 30, 0)

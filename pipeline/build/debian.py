@@ -1,43 +1,57 @@
-"""What the builders for Debian share: locked packages as a repository, and a root in which installing is quiet."""
+"""What the builders for Debian share: locked packages as a repository, and a root in which installing is quiet.
+
+Maintainer scripts meet what they meet under debootstrap and mmdebstrap: a chroot that is not booted, in which nothing
+starts services, whichever way it is asked to.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BuildError, CommandError
-from pipeline.rootfs import RootFs
+from pipeline.build.complaints import explained
+from pipeline.errors import CommandError
 from pipeline.sandbox import Bind, chroot_run
 
-#: Maintainer scripts ask nothing; the kernel's make no ramdisk: that is an artifact of its own.
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "INITRD": "No"}
+#: Maintainer scripts ask nothing, and are root's; the kernel's make no ramdisk: that is an artifact of its own.
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "INITRD": "No",
+         "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh"}
 
 #: Where packages are seen inside a root while they are installed, and the private apt that does it.
 PACKAGES = "/run/packages"
 _APT = "/run/locked"
 _DEADLINE = 900
-#: What invoke-rc.d asks before it starts a service.
-_POLICY = "/usr/sbin/policy-rc.d"
+
+#: Until apt has installed, nothing starts a service, neither by invoke-rc.d nor by start-stop-daemon.  Both files are
+#: diverted, so that packages which bring them (dpkg itself, policyrcd-script-zg2) can be installed meanwhile.
+_INSTALL = r"""
+quiet() {
+    dpkg-divert --quiet --local --no-rename --divert "$1.distrib" --add "$1"
+    [ ! -e "$1" ] || mv "$1" "$1.distrib"
+    printf '#!/bin/sh\n%s\n' "$2" > "$1"
+    chmod 755 "$1"
+}
+loud() {
+    rm -f "$1"
+    [ ! -e "$1.distrib" ] || mv "$1.distrib" "$1"
+    dpkg-divert --quiet --local --no-rename --remove "$1"
+}
+starter=$(grep -x '.*/sbin/start-stop-daemon' /var/lib/dpkg/info/dpkg.list)
+quiet /usr/sbin/policy-rc.d 'exit 101'
+quiet "$starter" 'echo "start-stop-daemon: nothing is started while a root is built"'
+apt-get -qq update
+apt-get -q install "$@"
+loud "$starter"
+loud /usr/sbin/policy-rc.d
+"""
 
 
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def no_daemons(root: Path) -> Iterator[None]:
-    """While the block lasts maintainer scripts in `root` start no services."""
-    with RootFs(root) as inside:
-        inside.write(_POLICY, "#!/bin/sh\nexit 101\n", 0o755)
-        try:
-            yield
-        finally:
-            inside.remove(_POLICY)
 
 
 def install(root: Path, packages: Sequence[dict[str, Any]], folder: Path, words: Sequence[str], *,
@@ -51,6 +65,7 @@ def install(root: Path, packages: Sequence[dict[str, Any]], folder: Path, words:
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "Packages").write_text(_index(packages, folder))
     (state / "sources.list").write_text(f"deb [trusted=yes] file:{_APT} ./\n")
+    (state / "install").write_text(_INSTALL)
     (state / "apt.conf").write_text(f"""
 Dir::State "{_APT}/state";
 Dir::State::status "/var/lib/dpkg/status";
@@ -61,6 +76,7 @@ Dir::Log "{_APT}/log";
 Dir::Etc::sourcelist "{_APT}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 APT::Install-Recommends "false";
+APT::Get::Remove "false";
 APT::Get::Assume-Yes "true";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
@@ -70,24 +86,10 @@ DPkg::Options:: "--force-confnew";
 """)
     binds = [Bind(state, _APT, writable=True), Bind(folder, PACKAGES)]
     env = {**QUIET, "APT_CONFIG": f"{_APT}/apt.conf"}
-    with no_daemons(root):
-        try:
-            chroot_run(root, ["sh", "-ec", 'apt-get -qq update; exec apt-get -q install "$@"', "sh", *words],
-                       binds=binds, env=env, log=log, timeout=_DEADLINE)
-        except CommandError as error:
-            raise _explained(error, words) from None
-
-
-def _explained(error: CommandError, words: Sequence[str]) -> BuildError:
-    """apt's failure as a person wants to read it."""
-    _, unmet, reasons = error.tail.rpartition("The following packages have unmet dependencies:\n")
-    names = [Path(word).name for word in words if not word.startswith("-")]
-    what = ", ".join(names) if len(names) < 6 else f"{len(names)} packages"
-    if unmet:
-        return BuildError(f"{what} cannot be installed on top of the locked packages", tail=reasons, log=error.log,
-                          hint="what they depend on must be among the packages of the distribution or of an OPKG")
-    return BuildError(f"installing {what} failed", tail=error.tail, log=error.log,
-                      hint="the last lines name the package whose script failed")
+    try:
+        chroot_run(root, ["sh", "-e", f"{_APT}/install", *words], binds=binds, env=env, log=log, timeout=_DEADLINE)
+    except CommandError as error:
+        raise explained(error, words) from None
 
 
 def _index(packages: Sequence[dict[str, Any]], folder: Path) -> str:

@@ -6,14 +6,17 @@ they are written to scratch space without compression: the same package, three t
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from pipeline.build import unpacking
 from pipeline.errors import BuildError
-from pipeline.run import spawn
+from pipeline.run import run, spawn
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
@@ -76,16 +79,6 @@ def _header(name: str, size: int) -> bytes:
 
 
 def extract(files: Sequence[Path], root: Path) -> None:
-    """Unpack packages that `unpacked` wrote into a tree, past the package database."""
-    for file in files:
-        offset, size = content(file)
-        with file.open("rb") as deb, spawn(
-                ["tar", "--extract", "--file", "-", "--directory", root, "--keep-directory-symlink"], stdin=-1) as tar:
-            assert tar.stdin is not None
-            deb.seek(offset)
-            while block := deb.read(min(size, _BLOCK)):
-                tar.stdin.write(block)
-                size -= len(block)
-            tar.stdin.close()
-            if tar.wait() != 0:
-                raise BuildError(f"{file.name} cannot be unpacked")
+    """Unpack packages that `unpacked` wrote into a tree, past the package database; (mapped) root can."""
+    streams = [(str(file), content(file)[0]) for file in files]
+    run([sys.executable, "-I", "-S", unpacking.__file__, root], input=json.dumps(streams).encode())

@@ -16,7 +16,7 @@ from pipeline.build.tools import Tools, tools
 from pipeline.description import Cluster, Machine
 from pipeline.errors import BuildError, CommandError, UserError
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind, mount
+from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Input, Job
 
 
@@ -36,7 +36,7 @@ def head(job: Job) -> None:
         layers.stacked(job) as stack,
         ext4.blank(job.out / "disk.img", plan.size) as image,
     ):
-        tree, own = _writable(job, stack)
+        tree, own = layers.writable(job, stack)
         with RootFs(tree) as inside:
             settings.of(cluster, machine, plan).write(inside)
             for place in (*_mount_points(plan), settings.SIS):
@@ -50,16 +50,6 @@ def head(job: Job) -> None:
             job.progress(done, len(plan.mounts), "file systems")
             _fill(job, tool, image, tree, content, machine, plan, partition)
         _install_bootloader(job.input("bootloader"), image)
-
-
-def _writable(job: Job, stack: Path) -> tuple[Path, Path]:
-    """The stack with room for what only this machine has, and that alone."""
-    tree, upper, work = (job.work / name for name in ("tree", "upper", "overlay"))
-    for folder in (tree, upper, work):
-        folder.mkdir()
-    inventory.take_after(upper, stack)
-    mount("overlay", tree, "overlay", options=f"lowerdir={stack},upperdir={upper},workdir={work},userxattr")
-    return tree, upper
 
 
 def _mount_points(plan: layout.Layout) -> list[str]:

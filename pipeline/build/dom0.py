@@ -20,7 +20,6 @@ from pipeline.build import ext4, initrd, kernel, layers, layout
 from pipeline.build.tools import tools
 from pipeline.errors import BuildError
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import mount
 from pipeline.step import Job
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "dom0" / "files"
@@ -55,10 +54,7 @@ def build(job: Job) -> None:
             (job.out / "xen").write_bytes(_hypervisor(root))
             (job.out / "kernel").write_bytes(unpacked(root.read(found.image)))
             (job.out / "initrd.img").write_bytes(initrd.ramdisk(found).compressed())
-        tree, upper, work = (job.work / name for name in ("tree", "upper", "overlay"))
-        for folder in (tree, upper, work):
-            folder.mkdir()
-        mount("overlay", tree, "overlay", options=f"lowerdir={stack},upperdir={upper},workdir={work},userxattr")
+        tree, _ = layers.writable(job, stack)
         with RootFs(tree) as root:
             _furnish(root)
         ext4.make(tool, image, tree, uuid=str(layout.identifier("dom0", "root")), size=_SIZE_MIB << 20)

@@ -16,13 +16,14 @@ import filecmp
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import confine, inventory, sandbox
-from pipeline.build import refused, volatile
+from pipeline import inventory, sandbox
+from pipeline.build import overlay, refused, volatile
 from pipeline.build.lowers import LIST, extracted
+from pipeline.errors import UserError
 from pipeline.run import run
 from pipeline.step import Input, Job
 
@@ -33,6 +34,8 @@ TOOLS = ("tar", "zstd")
 #: Mode, owner and group of the top folder where nobody has changed them.
 _TOP = (stat.S_IFDIR | 0o755, 0, 0)
 _UPPER = "upper"
+#: How programs tell that a rename was refused because both ends are not on one device.
+_REFUSED_RENAME = re.compile(r"cross-device link|\bEXDEV\b")
 
 
 @contextlib.contextmanager
@@ -56,12 +59,46 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
         together = inventory.names_of_one_file(contents(layers))
         inventory.take_after(upper, lower)  # of several top folders, overlayfs shows the topmost
         root = _folder(job, "root")
-        trees = [str(tree) for tree in _trees(stack, job, layers)]
-        _overlay(root, [f"upperdir={_quoted(upper)}", f"workdir={_quoted(_folder(job, 'ovl'))}"], trees)
+        overlay.mount(root, _trees(stack, job, layers), upper=upper, work=_folder(job, "ovl"))
         stack.callback(sandbox.unmount, root)
         _keep_together(root, together)
         yield root
         write(job, upper, lower, together)
+
+
+@contextlib.contextmanager
+def copied(job: Job) -> Iterator[Path]:
+    """The same as `changed` with the same result, on a plain copy of the tree: slower, but no rename is refused."""
+    with contextlib.ExitStack() as stack:
+        lower = _mounted(stack, job, job.layers)
+        root = _folder(job, "copy")
+        run(["cp", "--archive", f"{lower}/.", root], timeout=600)
+        yield root
+        write(job, root, lower, inventory.names_of_one_file(contents(job.layers)), whole=True)
+
+
+def change(job: Job, how: Callable[[Path], None]) -> None:
+    """Have `how` change the job's layers, and write what it changed.
+
+    Overlayfs, as Linux lets users have it, refuses to rename a folder of a lower layer.  mv copes; dpkg, where a folder
+    becomes a file, and some scripts do not.  That is seldom, so all is done anew on a copy only when it was refused.
+    """
+    try:
+        with changed(job) as root:
+            how(root)
+    except UserError as error:
+        if not job.layers or not _REFUSED_RENAME.search(f"{error.message}\n{error.tail}"):
+            raise
+        with copied(job) as root:
+            how(root)
+
+
+def writable(job: Job, tree: Path) -> tuple[Path, Path]:
+    """A tree with room for what only this job's output has, and that alone; it goes with the worker."""
+    root, upper = _folder(job, "tree"), _folder(job, _UPPER)
+    inventory.take_after(upper, tree)
+    overlay.mount(root, [tree], upper=upper, work=_folder(job, "ovl"))
+    return root, upper
 
 
 def _folder(job: Job, name: str) -> Path:
@@ -92,23 +129,9 @@ def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> 
     # overlayfs wants two trees at least
     trees = [*_trees(stack, job, layers), _folder(job, "empty")]
     os.utime(trees[-1], (sandbox.SOURCE_DATE_EPOCH, sandbox.SOURCE_DATE_EPOCH))
-    _overlay(root, [], [str(tree) for tree in trees])
+    overlay.mount(root, trees)
     stack.callback(sandbox.unmount, root)
     return root
-
-
-def _overlay(root: Path, options: Sequence[str], lowers: Sequence[str]) -> None:
-    words = [f"lowerdir={':'.join(_quoted(tree) for tree in lowers)}", *options, "index=off", "redirect_dir=off"]
-    if sandbox.in_user_namespace():
-        words[-2:] = ["userxattr"]  # which takes no redirects
-    else:
-        words.append("metacopy=off")
-    sandbox.mount("overlay", root, "overlay", options=",".join(words),
-                  flags=0 if options else confine.MS_RDONLY)
-
-
-def _quoted(path: str | Path) -> str:
-    return re.sub(r"([\\,:])", r"\\\1", str(path))
 
 
 # --- what changed
@@ -127,12 +150,16 @@ class _Change:
     removed: list[str] = field(default_factory=list)
 
 
-def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence[str]] = ()) -> None:
-    """Write `job.out/layer.tar.zst` and `layer.list`: how `upper` (a plain tree, or an upper directory over `lower`)
-    changes `lower`.  `together` are the names of each file that has several in `lower`."""
+def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence[str]] = (), *,
+          whole: bool = False) -> None:
+    """Write `job.out/layer.tar.zst` and `layer.list`: how `upper` changes `lower`.
+
+    `upper` is a plain tree on nothing, an upper directory over `lower`, or (`whole`) a tree in place of `lower`.
+    `together` are the names of each file that has several in `lower`.
+    """
     refused.require_kept(upper)
     change = _Change(_linked_alike(upper, together), frozenset(name for names in together for name in names))
-    _compare(change, upper, lower, "", hidden=False)
+    _compare(change, upper, lower, "", hidden=whole)
     marks = _folder(job, "whiteouts")
     for name in change.removed:
         (marks / name).parent.mkdir(parents=True, exist_ok=True)

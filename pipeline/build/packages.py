@@ -18,9 +18,12 @@ from pipeline.step import Job
 def build(job: Job) -> None:
     """Builder: the lock's packages installed on top of the layers below, as `layer.tar.zst`."""
     packages = locked(job.input("lock").file("lock.json"))
-    with layers.changed(job) as root:
+    ready = job.work / "ready"
+    unpacked([job.input("fetch").file("packages") / Path(package["path"]).name for package in packages], ready)
+    words = [f"{package['name']}={package['version']}" for package in packages]
+
+    def change(root: Path) -> None:
         if packages:
-            ready = job.work / "ready"
-            unpacked([job.input("fetch").file("packages") / Path(package["path"]).name for package in packages], ready)
-            install(root, packages, ready, [f"{package['name']}={package['version']}" for package in packages],
-                    work=job.work, log=job.log)
+            install(root, packages, ready, words, work=job.work, log=job.log)
+
+    layers.change(job, change)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build import layers
-from pipeline.build.debian import PACKAGES, QUIET, install, no_daemons
+from pipeline.build.complaints import explained
+from pipeline.build.debian import PACKAGES, QUIET, install
 from pipeline.build.debs import extract, unpacked
-from pipeline.errors import BuildError, CommandError
+from pipeline.errors import CommandError
 from pipeline.families.deb import locked
 from pipeline.families.deb_index import Stanza
 from pipeline.rootfs import RootFs
@@ -27,6 +28,20 @@ from pipeline.step import Job
 #: Architectures whose loader lies in /lib64.
 _LIB64 = ("amd64", "loong64", "ppc64el")
 _DEADLINE = 900
+#: ssl-cert makes a certificate when it is installed, which is one machine's: no layer keeps it or its key.
+_CERTIFICATE = "etc/systemd/system/own-certificate.service"
+_MAKE_CERTIFICATE = """[Unit]
+Description=This machine's own certificate
+ConditionPathExists=/usr/sbin/make-ssl-cert
+ConditionPathExists=!/etc/ssl/private/ssl-cert-snakeoil.key
+DefaultDependencies=no
+After=local-fs.target systemd-tmpfiles-setup.service
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/sbin/make-ssl-cert generate-default-snakeoil
+"""
 _NAME = re.compile(r"\s*([a-z0-9][a-z0-9+.-]*)")
 
 
@@ -93,12 +108,10 @@ def _install_essential(job: Job, root: Path, files: Sequence[Path]) -> None:
         for name in ("status", "available"):
             inside.write(f"/var/lib/dpkg/{name}", "")
     argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--install", *(f"{PACKAGES}/{file.name}" for file in files)]
-    with no_daemons(root):
-        try:
-            chroot_run(root, argv, binds=[Bind(files[0].parent, PACKAGES)], env=QUIET, log=job.log, timeout=_DEADLINE)
-        except CommandError as error:
-            raise BuildError("the essential packages of the distribution cannot be installed", tail=error.tail,
-                             log=job.log, hint="the last lines name the package whose script failed") from None
+    try:
+        chroot_run(root, argv, binds=[Bind(files[0].parent, PACKAGES)], env=QUIET, log=job.log, timeout=_DEADLINE)
+    except CommandError as error:
+        raise explained(error, [file.name for file in files]) from None
 
 
 def _make_neutral(root: RootFs) -> None:
@@ -110,6 +123,8 @@ def _make_neutral(root: RootFs) -> None:
     # All that systemd brings up to date at a start was made by the packages' scripts: the first start need not do it
     for name in ("etc/.updated", "var/.updated"):
         root.write(name, "")
+    root.write(_CERTIFICATE, _MAKE_CERTIFICATE)
+    root.link(f"etc/systemd/system/sysinit.target.wants/{_CERTIFICATE.rpartition('/')[2]}", f"/{_CERTIFICATE}")
     initramfs = "etc/initramfs-tools/update-initramfs.conf"
     if root.is_file(initramfs):
         root.write(initramfs, "# The ramdisk is an artifact of its own.\nupdate_initramfs=no\nbackup_initramfs=no\n")

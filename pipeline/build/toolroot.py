@@ -5,9 +5,11 @@ No maintainer script runs: the tools need none, and the same packages always giv
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.build import layers
+from pipeline.build.debs import extract, unpacked
 from pipeline.families.deb import locked
-from pipeline.run import run
 from pipeline.step import Job
 
 #: What the base-files package would bring; without them the first package to come makes folders of them.
@@ -23,10 +25,8 @@ def build(job: Job) -> None:
         (root / name).symlink_to(f"usr/{name}")
     for name in ("dev", "proc", "run", "sys", "tmp"):
         (root / name).mkdir()
-    packages = locked(job.input("lock").file("lock.json"))
-    for number, package in enumerate(packages):
-        job.progress(number, len(packages), "packages")
-        # keeping links to folders as dpkg does, which dpkg-deb --extract would replace by folders
-        run(["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"', "unpack",
-                       job.input("fetch").file(f"packages/{package['path'].rpartition('/')[2]}"), root], timeout=300)
+    fetched = job.input("fetch").file("packages")
+    names = [Path(package["path"]).name for package in locked(job.input("lock").file("lock.json"))]
+    unpacked([fetched / name for name in names], job.work / "ready")
+    extract([job.work / "ready" / name for name in names], root)
     layers.write(job, root, None)

@@ -17,7 +17,7 @@ MADE_ANEW = re.compile(
     r"|var/lib/dpkg/(lock|lock-frontend|available|.*-old|triggers/Lock)"
     r"|var/lib/systemd/(random-seed|credential\.secret)|var/lib/dbus/machine-id"
     r"|etc/(passwd|shadow|group|gshadow|subuid|subgid)-|etc/\.pwd\.lock"
-    r"|etc/ssh/ssh_host_.*|etc/munge/munge\.key|etc/ssl/private/ssl-cert-snakeoil\.key"
+    r"|etc/ssh/ssh_host_.*|etc/munge/munge\.key|etc/ssl/(private|certs)/ssl-cert-snakeoil\.(key|pem)"
     r"|root/(\.bash_history|\.wget-hsts|\.cache/.*)",
     re.DOTALL,
 )

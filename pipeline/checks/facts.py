@@ -16,6 +16,8 @@ from pipeline.inventory import Entry, Tree
 
 #: Characters that one machine may say about itself; a usual one says a million.
 _MOST = 64 << 20
+#: What a section takes besides.
+_SECTION = 256
 _SUM = re.compile(r"([0-9a-f]{32}|-) (\S+)")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
@@ -243,7 +245,9 @@ class _Said:
         self._size = 0
 
     def begin(self, section: str) -> None:
-        self._current = self._sections.setdefault(section, [])
+        self._size += _SECTION + len(section)
+        if self._size <= _MOST:
+            self._current = self._sections.setdefault(section, [])
 
     def add(self, line: str) -> None:
         self._size += len(line)

@@ -69,10 +69,13 @@ def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tu
     results, since = [], started
     for section in stdout.split(f"\n{mark} ")[1:-1]:
         heading, _, output = section.partition("\n")
-        test, code, start, end = heading.split()
-        seconds = float(end) - float(start)
-        results.append(result(f" {test}", "passed" if code == "0" else "failed", _message(int(code), output, limit),
-                              output, since, seconds))
+        try:
+            test, code, start, end = heading.split()
+            status, seconds = int(code), float(end) - float(start)
+        except ValueError:
+            return (result("", "error", f"what came back cannot be read: {heading}", stdout),)
+        results.append(result(f" {test}", "failed" if status else "passed", _message(status, output, limit), output,
+                              since, seconds))
         since += seconds
     return tuple(results)
 

@@ -11,11 +11,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from pipeline import foreign
+
 #: failed: the machine is not as it should be.  error: the check itself could not be made.
 #: skipped: it made no sense, because of something that another result tells.
 Outcome = Literal["passed", "failed", "error", "skipped"]
 
 _FORMAT = 1
+
+#: Characters, and seconds: more than either is not what it claims to be.
+_LONGEST_OUTPUT, _LONGEST_CHECK = 200_000, 1e6
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,13 @@ class Result:
     @property
     def good(self) -> bool:
         return self.outcome in ("passed", "skipped")
+
+    def bounded(self) -> Self:
+        """As it is kept: clean and no longer than anybody reads, for what is in it machines have said."""
+        sane = 0 <= self.seconds < _LONGEST_CHECK  # false for what is no number
+        return dataclasses.replace(self, message=foreign.line(self.message),
+                                   output=foreign.clip(foreign.clean(self.output), _LONGEST_OUTPUT),
+                                   seconds=self.seconds if sane else 0.0)
 
 
 @dataclass(frozen=True)

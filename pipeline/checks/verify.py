@@ -54,12 +54,12 @@ def verify(cluster: Cluster, shell: Shell, expected: Expected,
         results = _judge_all(cluster, shell, expected, lanes=lanes, patience=patience)
         if any(result.outcome != "passed" for result in results if result.name in ("facts", "ssh")):
             hopeless.set()
-        return results
+        return tuple(result.bounded() for result in results)
 
     def test(opkg: str) -> tuple[Result, ...]:
         if hopeless.is_set():
             return (Result(f"opkg {opkg}", cluster.head.name, "skipped", "a machine does not answer"),)
-        return run_tests(opkg, cluster.head.name, shell, patience=patience)
+        return tuple(result.bounded() for result in run_tests(opkg, cluster.head.name, shell, patience=patience))
 
     # While facts are collected, _LANES workers are left for the tests.
     with ThreadPoolExecutor(1 + _LANES, "verify") as pool:
@@ -110,7 +110,7 @@ def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) ->
 def _apply(check: Check, subject: Subject) -> Result:
     try:
         finding = check.evaluate(subject)
-    except ValueError as error:
+    except (ValueError, ArithmeticError, LookupError) as error:  # a machine may say anything
         return Result(check.name, subject.machine.name, "error", str(error))
     return Result(check.name, subject.machine.name, "failed" if finding.problems else "passed",
                   "; ".join(finding.problems) or finding.seen, finding.output, seconds=finding.seconds)

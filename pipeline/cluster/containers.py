@@ -16,7 +16,7 @@ from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
 from pipeline.holding import Holder
 from pipeline.hypervisor import memory, namespace
-from pipeline.hypervisor.disks import Given
+from pipeline.hypervisor.disks import Given, require_fit
 from pipeline.hypervisor.domain import Accelerator
 from pipeline.hypervisor.pace import Capacity
 from pipeline.hypervisor.watch import Home
@@ -24,6 +24,10 @@ from pipeline.store import remove
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
+
+
+#: Takes the reason, from another thread.
+Failed = Callable[[ClusterError], None]
 
 
 class Container(Protocol):
@@ -54,8 +58,8 @@ class Container(Protocol):
     def lease(self) -> AbstractContextManager[None]:
         """Within the block half a cluster does not outlive this run."""
 
-    def consoles(self, home: Home, names: Sequence[str]) -> AbstractContextManager[None]:
-        """Within the block what machines write arrives in the run folder."""
+    def consoles(self, home: Home, names: Sequence[str], failed: Failed) -> AbstractContextManager[None]:
+        """Within the block what machines write arrives in the run folder; `failed` is told when it no longer does."""
 
 
 class Private:
@@ -70,6 +74,9 @@ class Private:
         return namespace.alive(self._run_dir)
 
     def start(self, disks: Sequence[Given], kernels: Mapping[str, Path], holder: Holder) -> Home:
+        remark = require_fit(self._run_dir / "disks", disks)
+        if remark:
+            events.note(f"{self._cluster.name}: {remark}")
         return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, keep=[holder.fileno()])
 
     def check(self, home: Home) -> None:
@@ -92,7 +99,7 @@ class Private:
         return namespace.lease(self._run_dir)
 
     @contextlib.contextmanager
-    def consoles(self, home: Home, names: Sequence[str]) -> Iterator[None]:
+    def consoles(self, home: Home, names: Sequence[str], failed: Failed) -> Iterator[None]:
         yield  # QEMU writes them there itself
 
 

@@ -124,13 +124,12 @@ class Lifecycle:
             return None
         return machines.console_command(self._home().libvirt_uri, domain.name_of(self.cluster.name, machine))
 
-    def console_text(self, machine: str) -> str:
-        """What a machine last wrote to its console."""
+    def console_log(self, machine: str) -> Path:
+        """Where what a machine has written to its console is kept, as it wrote it."""
         path = self.run_dir / "console" / f"{machine}.log"
-        try:
-            return path.read_text(errors="replace")
-        except FileNotFoundError:
-            raise UserError(f"{machine} has not run yet", hint=f"doit cluster:{self.cluster.name}") from None
+        if not path.exists():
+            raise UserError(f"{machine} has not run yet", hint=f"doit cluster:{self.cluster.name}")
+        return path
 
     # --- phases
 
@@ -255,7 +254,8 @@ class Lifecycle:
             events.phase(f"{phase}:{self.cluster.name}", progress.machine, progress.step, progress.detail)
 
         names = [machine.name for machine in self.cluster.machines]
-        with watch(home, connection, show) as watching, self._container.consoles(home, names):
+        with (watch(home, connection, show) as watching,
+              self._container.consoles(home, names, watching.fail)):
             try:
                 yield watching
             finally:

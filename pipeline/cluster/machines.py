@@ -50,13 +50,14 @@ _FOLLOWS: dict[State, tuple[Action, ...]] = {"off": ("start",), "paused": ("resu
 
 @dataclass(frozen=True)
 class Line:
-    """One machine in a list."""
+    """One machine in a list; `why` it is paused, where nobody has paused it."""
 
     machine: str
     state: State
     memory_mib: int
     cpus: int
     accelerator: Accelerator
+    why: str = ""
 
 
 class Shelf(Protocol):
@@ -259,7 +260,7 @@ class Machines:
 
     def _known(self, connection: Connection) -> dict[str, Line]:
         found = {item.metadata.node: Line(item.metadata.node, item.state, item.memory_mib, item.cpus,
-                                          item.metadata.accelerator)
+                                          item.metadata.accelerator, item.why)
                  for item in lifecycle.machines(connection) if item.metadata.cluster == self.cluster.name}
         return {machine.name: found[machine.name] for machine in self.cluster.machines if machine.name in found}
 

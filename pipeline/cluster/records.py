@@ -1,32 +1,47 @@
 """What a running cluster writes down: when each machine was in which phase, and what it has come through for good.
 
-The first is a file of JSON lines in the run folder, so that a killed run leaves a readable one; the second are empty
-files there, which the next boot takes away with the folder.
+The first is a file of JSON lines in the run folder, so that a killed run leaves a readable one.  It is written also
+when a phase fails, perhaps because the disk is full: then the reason counts, and not that it could not be noted here.
+The second are empty files there, which the next boot takes away with the folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+from collections import deque
 from pathlib import Path
 
 from pipeline.report.model import Phase
 
+#: Lines that are read, from the last one on: of a cluster whose machines start again and again for weeks.
+_MOST = 20_000
+
 
 def append(path: Path, *phases: Phase) -> None:
     """Add phases to a timeline."""
-    with path.open("a", encoding="utf-8") as file:
-        for phase in phases:
-            file.write(json.dumps(dataclasses.asdict(phase)) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(dataclasses.asdict(phase)) + "\n" for phase in phases)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def read(path: Path) -> list[Phase]:
-    """The phases of a timeline; none where there is no file."""
+    """The phases of a timeline, but for lines that were broken off; none where there is no file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = deque(file, maxlen=_MOST)
     except FileNotFoundError:
         return []
-    return [Phase(**json.loads(line)) for line in lines]
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            found.append(Phase(**json.loads(line)))
+    return found
 
 
 class Notes:

@@ -10,7 +10,7 @@ from pipeline.cluster.containers import Container
 from pipeline.cluster.course import Course, Seen
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import lifecycle
+from pipeline.hypervisor import lifecycle, logs
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.lifecycle import Running
 
@@ -65,10 +65,10 @@ class Survey:
     def _says_ready(self, name: str) -> bool:
         """Whether the machine has said so on its report channel since it was started."""
         try:
-            lines = (self._run_dir / "report" / name).read_text(errors="replace").splitlines()
+            said, _ = logs.last(self._run_dir / "report" / name, 2 * logs.LIMIT)
         except FileNotFoundError:
             return False
-        return any(line.partition(" ")[0] == "READY" for line in lines)
+        return any(line.partition(b" ")[0] == b"READY" for line in said.splitlines())
 
     def _kept(self) -> tuple[str, ...]:
         """The machines whose saved memory lies on this machine."""

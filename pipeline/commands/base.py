@@ -1,52 +1,58 @@
-"""What our own commands share: free arguments, the task graph, and errors without tracebacks."""
+"""What our own commands share: free arguments, the task graph, output that is clean, an orderly end."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from doit.cmd_base import Command
-
+from pipeline import foreign
+from pipeline.commands.ending import Orderly
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
 
 
-class GraphCommand(Command):
-    """A command that works on the task graph of the folder it is called in.
-
-    A subclass says its arguments in `arguments` and works in `main`.  doit would take `k=v` words out of what is
-    typed, so the words are read from the command line itself.
-    """
+class OwnCommand(Orderly):
+    """A command of ours.  A subclass says its arguments in `arguments` and works in `work`."""
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
+
+    def work(self, args: argparse.Namespace) -> int:
+        """Do it; the result is the exit status."""
+        raise NotImplementedError
+
+    def obey(self, words: list[str]) -> int:
+        parser = argparse.ArgumentParser(prog=f"doit {self.name}", description=self.doc_purpose)
+        self.arguments(parser)
+        try:
+            args = parser.parse_args(words)
+        except SystemExit as ended:  # it has told what there is to tell
+            return int(ended.code or 0)
+        return self.work(args)
+
+
+class GraphCommand(OwnCommand):
+    """A command of ours on the task graph of the folder it is called in.  A subclass works in `main`.
+
+    What it prints is cleaned, for names and texts may come from machines, disks and packages; only `sys.stdout.buffer`
+    takes bytes as they are.
+    """
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         """Do it; the result is the exit status."""
         raise NotImplementedError
 
-    def parse_execute(self, in_args: list[str]) -> int:
-        parser = argparse.ArgumentParser(prog=f"doit {self.name}", description=self.doc_purpose)
-        self.arguments(parser)
-        typed = sys.argv[sys.argv.index(self.name) + 1:] if self.name in sys.argv else in_args
-        args = parser.parse_args(typed)
-        try:
-            from pipeline.tasks import Graph
+    def work(self, args: argparse.Namespace) -> int:
+        from pipeline.tasks import Graph
 
+        with (contextlib.redirect_stdout(foreign.cleaned(sys.stdout)),
+              contextlib.redirect_stderr(foreign.cleaned(sys.stderr))):
             return self.main(Graph(Path.cwd()), args)
-        except UserError as error:
-            print(error.render(), file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        except BrokenPipeError:  # whoever read it has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
 
 
 def cluster_argument(parser: argparse.ArgumentParser) -> None:

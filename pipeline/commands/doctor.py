@@ -5,33 +5,29 @@ It works where recipes are broken and nothing has been built, so it asks nothing
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
-from doit.cmd_base import Command
+from pipeline.commands.base import OwnCommand
 
 
-class Doctor(Command):
+class Doctor(OwnCommand):
     name = "doctor"
     doc_purpose = "check this host, and say what to change"
     doc_usage = ""
     doc_description = None
 
-    def execute(self, opt_values: object, pos_args: list[str]) -> int:
+    def work(self, args: argparse.Namespace) -> int:
         """Show each finding as soon as it is known; status 1 when something makes a cluster impossible."""
         from pipeline.doctor import Surroundings, examine
 
         here = Path.cwd()
         artifacts = Path(os.environ.get("XEN_OSCAR_ARTIFACTS") or here / "artifacts").resolve()
         levels = []
-        try:
-            for finding in examine(Surroundings(here / "recipes", artifacts)):
-                print(finding.render(), flush=True)
-                levels.append(finding.level)
-        except KeyboardInterrupt:
-            print("ended by SIGINT", file=sys.stderr)
-            return 130
+        for finding in examine(Surroundings(here / "recipes", artifacts)):
+            print(finding.render(), flush=True)
+            levels.append(finding.level)
         failed, warned = levels.count("fail"), levels.count("warn")
         if failed:
             print(f"a cluster cannot run here; points to put right first: {failed}")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline import foreign
 from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument, nearest
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from pipeline.appliance import Inspection
     from pipeline.tasks import Graph
+
+#: Lines of each file.
+_LAST = 60
 
 
 class Inspect(GraphCommand):
@@ -41,21 +47,29 @@ class Inspect(GraphCommand):
                 raise UserError(f"{name} has no disk yet", hint=f"doit disk:{cluster.name}/{name}")
             disk, format = entry.path / "disk.img", "raw"
         print(f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)", flush=True)
-        found = appliance.inspect(disk, format)
-        print(f"partition table: {found.partition_table}")
-        for volume in found.volumes:
-            print(f"  {volume.device:<12} {volume.type:<8} {volume.size / (1 << 20):>8.0f} MiB  "
-                  f"{volume.label or '-':<10} {volume.uuid}")
-        if not found.system:
-            print("no operating system was found on it")
-            return 0
-        print(f"system: {found.system}, host name {found.host_name or '(none)'}, {len(found.packages)} packages")
-        for place, device in found.mounts:
-            print(f"  {place:<12} {device}")
-        if args.packages:
-            for package, version in found.packages:
-                print(f"  {package} {version}")
-        for title, text in (*found.configuration, *found.logs):
-            print(f"--- {title}")
-            print("\n".join(text.splitlines()[-60:]))
+        if lifecycle.states().get(name, "off") != "off":
+            print(f"({name} is running or paused: its disk changes meanwhile, or lacks what is still in its memory, so "
+                  "what is read may not fit together)", flush=True)
+        for line in describe(appliance.inspect(disk, format), packages=args.packages):
+            print(line)
         return 0
+
+
+def describe(found: Inspection, *, packages: bool) -> Iterator[str]:
+    """What was found on a disk, as lines that are only what they seem: whoever wrote the disk is not believed."""
+    yield f"partition table: {foreign.line(found.partition_table)}"
+    for volume in found.volumes:
+        device, kind, label, uuid = map(foreign.line, (volume.device, volume.type, volume.label or "-", volume.uuid))
+        yield f"  {device:<12} {kind:<8} {volume.size / (1 << 20):>8.0f} MiB  {label:<10} {uuid}"
+    if not found.system:
+        yield "no operating system was found on it"
+        return
+    yield (f"system: {foreign.line(found.system)}, host name {foreign.line(found.host_name or '(none)')}, "
+           f"{len(found.packages)} packages")
+    for place, source in found.mounts:
+        yield f"  {foreign.line(place):<12} {foreign.line(source)}"
+    for package, version in found.packages if packages else ():
+        yield f"  {foreign.line(package)} {foreign.line(version)}"
+    for title, text in (*found.configuration, *found.logs):
+        yield f"--- {title}"
+        yield foreign.last_lines(text, _LAST)

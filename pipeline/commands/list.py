@@ -8,9 +8,10 @@ from typing import Any
 from doit.cmd_list import List as DoitList
 
 from pipeline import events
+from pipeline.commands.ending import OrderlyDoit
 
 
-class List(DoitList):
+class List(OrderlyDoit, DoitList):
     """Tasks on standard output; warnings on standard error, where no pipe takes them for tasks."""
 
     name = "list"

@@ -3,8 +3,8 @@
 - `--json` shows one JSON object a line, `--fresh` verifies anew although a verdict is known, `--yes` answers whatever
   would be asked; they may stand anywhere.
 - A UserError is shown as its message and its hint, wherever it comes from; a traceback means a bug.
-- Ctrl-C, SIGTERM and a closed terminal end every process that was started, wait until the tasks have cleaned up, and
-  leave a state from which the next run goes on.
+- Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads any more end every process that was started, wait
+  until the tasks have cleaned up, and leave a state from which the next run goes on.
 
 Tasks run in threads.  doit keeps only the text of their exceptions and abandons the threads on an interrupt, so each
 action is wrapped in a `Watch`, which knows what runs and keeps the exception itself.
@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import difflib
+import errno
+import fnmatch
 import functools
-import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import doit.doit_cmd
@@ -30,15 +29,16 @@ from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
-from pipeline.errors import ManifestError, UserError
+from pipeline import trouble
+from pipeline.commands.ending import OrderlyDoit
+from pipeline.commands.outlet import Outlet
+from pipeline.errors import UserError
 from pipeline.run import end_all
 from pipeline.views import error_fields, write_json
 
 #: How long interrupted tasks may take to clean up, in seconds, and after which part of that they are pushed.
 _PATIENCE = 30.0
 _PUSH_AFTER = 2.0
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class UserFailed(TaskFailed):
@@ -77,10 +77,9 @@ class Watch:
                 self._running[thread] = task
             try:
                 return action(*args, **kwargs)
-            except UserError as error:
-                return UserFailed(error)
             except Exception as error:
-                return BugFound(error)
+                explained = trouble.explain(error, trouble.usual_places())
+                return UserFailed(explained) if explained else BugFound(error)
             finally:
                 with self._changed:
                     del self._running[thread]
@@ -108,7 +107,7 @@ class Watch:
                 self._changed.wait(0.2)
 
 
-class Run(DoitRun):
+class Run(OrderlyDoit, DoitRun):
     """doit's `run` with `--json`, `--fresh`, `--yes`, readable errors and an orderly end."""
 
     name = "run"
@@ -123,100 +122,65 @@ class Run(DoitRun):
          "help": "give up the memory of saved machines where a cluster is made anew, without being asked"},
     )
 
-    def parse_execute(self, in_args: list[str]) -> int:
-        """Take our own options from wherever they stand; doit wants options before tasks."""
-        ours = [word for word in in_args if word in ("--json", "--fresh", "--yes")]
-        return int(super().parse_execute([*ours, *(word for word in in_args if word not in ours)]))
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._watch = Watch()
+        self._as_json = False
+        self._left: list[str] = []
+        self._outlet = Outlet(sys.stdout)
 
     def execute(self, params: Any, args: list[str]) -> int:
-        self._watch = Watch()
+        self._as_json = params["json"]
         if params["json"]:
             params["reporter"] = "events"
         for name in ("fresh", "yes"):
             if params[name]:
                 doit.doit_cmd.set_var(name, "1")     # tasks ask doit.get_var("fresh")
         try:
-            with _signals_interrupt():
-                return int(super().execute(params, args))
-        except UserError as error:
-            _show(error, as_json=params["json"])
-            return 1
-        except InvalidCommand as error:
-            unknown = self._unknown(error)
-            _show(unknown, as_json=params["json"])
-            return 1 if isinstance(unknown, ManifestError) else 3
-        except _Interrupted as interrupt:
-            left = self._watch.end()
-            _show(UserError(
-                f"ended by {interrupt.signal.name}",
-                hint=(f"still running: {', '.join(left)}" if left else
-                      "nothing half-made was kept; the same command goes on from here")), as_json=params["json"])
-            return 128 + interrupt.signal
+            return int(super().execute(params, args))
+        finally:
+            self._left = self._watch.end()
 
     def _execute(self, outfile: Any, verbosity: Any = None, always: bool = False, continue_: bool = False,
                  reporter: Any = "live", num_process: int = 0, par_type: str = "thread", single: bool = False,
                  auto_delayed_regex: bool = False, force_verbosity: bool = False, failure_verbosity: int = 0,
                  pdb: bool = False) -> int:
-        """Put every action under watch.  doit reads the names of these parameters."""
+        """Put every action under watch, and the output.  doit reads the names of these parameters."""
+        self._require_tasks()
         for task in self.task_list:
             # doit captures output by exchanging sys.stdout, which threads would do to each other
             task.io.capture = False
             for action in task.actions:
                 if isinstance(action, PythonAction) and not pdb:
                     action.py_callable = self._watch.wrap(task.name, action.py_callable)
-        return int(super()._execute(
-            outfile, 0 if verbosity is None else verbosity, always, continue_, reporter, num_process, par_type, single,
-            auto_delayed_regex, force_verbosity, failure_verbosity, pdb))
+        with contextlib.ExitStack() as stack:
+            if isinstance(outfile, str):
+                self._outlet = Outlet(stack.enter_context(open(outfile, "w", encoding="utf-8")))
+            return int(super()._execute(
+                self._outlet, 0 if verbosity is None else verbosity, always, continue_, reporter, num_process, par_type,
+                single, auto_delayed_regex, force_verbosity, failure_verbosity, pdb))
 
-    def _unknown(self, error: InvalidCommand) -> UserError:
-        """A word that is no task: what is broken in its recipe, or the nearest words that are tasks."""
-        if error.not_found is None:
-            return UserError(str(error))
-        recipe = error.not_found.partition(":")[2].partition("/")[0]
-        for task in self.task_list:
-            if task.meta and task.name.partition(":")[2] == recipe:
-                return ManifestError(task.meta["broken"])
-        near = difflib.get_close_matches(error.not_found, [task.name for task in self.task_list], cutoff=0.5)
-        return UserError(f"there is no task {error.not_found!r}",
-                         hint=f"did you mean {' or '.join(near)}?" if near else "`doit list --all` names every task")
+    def _require_tasks(self) -> None:
+        """Raise for a word that fits no task, before anything is run; doit finds out all but these."""
+        names = [task.name for task in self.task_list]
+        for word in self.sel_tasks or ():
+            if word.startswith("-") or ("*" in word and not fnmatch.filter(names, word)):
+                raise InvalidCommand(not_found=word)
 
+    def interrupted(self, number: signal.Signals) -> int:
+        """What a signal has ended was ended when the tasks were; a lost output is one as well."""
+        what, status = f"ended by {number.name}", 128 + number
+        if isinstance(self._outlet.loss, BrokenPipeError):
+            what, status = "ended: nobody reads what it tells", 128 + signal.SIGPIPE
+        elif self._outlet.loss is not None and self._outlet.loss.errno != errno.EIO:    # which a closed terminal gives
+            what, status = f"ended: what it tells could not be written: {self._outlet.loss.strerror}", 1
+        self.tell(UserError(what, hint=f"still running: {', '.join(self._left)}" if self._left else
+                            "nothing half-made was kept; the same command goes on from here"))
+        return status
 
-class _Interrupted(KeyboardInterrupt):
-    """A signal asked the run to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = signal.Signals(number)
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Within the block the first signal raises; later ones must not disturb the cleaning up."""
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for item in _SIGNALS:
-            signal.signal(item, signal.SIG_IGN)
-        raise _Interrupted(number)
-
-    heeded = [item for item in _SIGNALS if signal.getsignal(item) is not signal.SIG_IGN]     # nohup ignores SIGHUP
-    before = {item: signal.signal(item, interrupt) for item in heeded}
-    try:
-        yield
-    except _Interrupted:
-        raise   # and keep ignoring signals: the cleaning up comes after this block
-    except BaseException:
-        _restore(before)
-        raise
-    _restore(before)
-
-
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
-    for item, handler in handlers.items():
-        signal.signal(item, handler)
-
-
-def _show(error: UserError, *, as_json: bool) -> None:
-    if as_json:
-        write_json(sys.stdout, "error", **error_fields(error))
-        return
-    with contextlib.suppress(BrokenPipeError, OSError):     # a terminal that was closed
-        os.write(2, f"{error.render()}\n".encode())
+    def tell(self, error: UserError) -> None:
+        if not self._as_json or self._outlet.loss is not None:
+            super().tell(error)
+            return
+        with contextlib.suppress(OSError):
+            write_json(sys.stdout, "error", **error_fields(error))

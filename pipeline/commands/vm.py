@@ -74,7 +74,7 @@ class Vm(GraphCommand):
         widths = [max((len(row[0]) for row in found), default=0), max((len(row[2]) for row in found), default=0)]
         for name, line, where in found:
             print(f"{name:<{widths[0]}}  {line.machine:<10}  {line.state:<8}  {where:<{widths[1]}}  "
-                  f"{line.memory_mib} MiB  {line.cpus} cpu")
+                  f"{line.memory_mib} MiB  {line.cpus} cpu{f'  ({line.why})' if line.why else ''}")
         if not found and not status:
             print("no cluster runs")
         return status

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline import foreign
+
 #: `fail` means that the main job, a verified cluster, is impossible; `warn` that it is slower or lacks a part.
 Level = Literal["ok", "warn", "fail"]
 
@@ -21,7 +23,7 @@ class Finding:
 
     def render(self) -> str:
         line = f"{self.level:<4}  {self.subject}: {self.text}"
-        return f"{line}\n      hint: {self.hint}" if self.hint else line
+        return foreign.clean(f"{line}\n      hint: {self.hint}" if self.hint else line)
 
 
 @dataclass(frozen=True)

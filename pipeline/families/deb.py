@@ -10,23 +10,25 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, CommandError
 from pipeline.families.deb_apt import Apt, complaint, network_options, proxies
 from pipeline.families.deb_index import Index, Stanza, trimmed
 from pipeline.families.deb_mirrors import Mirrors, archive_of, mirrors_for
+from pipeline.families.deb_refusals import refused
+from pipeline.families.deb_relations import Relation
+from pipeline.families.deb_release import NAMES, Release, components_of
+from pipeline.families.deb_wishes import Choice, Chooser, Wish
 from pipeline.families.download import Advice, Wanted, into_pool, out_of_pool
-from pipeline.run import run
+from pipeline.run import Completed
 from pipeline.step import Job
 
-_WISH = re.compile(r"([a-z0-9][a-z0-9+.-]*)\s*(?:\(?\s*(<=|>=|<<|>>|=|<|>)\s*([^\s)]+)\s*\)?)?")
-_RELATIONS = {"<": "lt", "<<": "lt", "<=": "le", "=": "eq", ">=": "ge", ">": "gt", ">>": "gt"}
-
+#: Seconds in which a mirror must have given out its index.
+_UPDATE = 300
 
 # --- index
 
@@ -34,112 +36,86 @@ _RELATIONS = {"<": "lt", "<<": "lt", "<=": "le", "=": "eq", ">=": "ge", ">": "gt
 def index(job: Job) -> None:
     """Fetch the signed metadata of every suite, and keep what resolving needs under names without a mirror in them."""
     mirrors = mirrors_for(job.params)
-    keyring = job.recipes / str(job.params["keyring"])
-    if not keyring.exists():
-        raise BuildError(f"keyring {keyring} is missing", hint="install the package debian-archive-keyring, or name "
-                                                               "another `keyring` in the recipe")
     components = [str(component) for component in job.params["components"]]
+    architecture = str(job.params["architecture"])
     suites = [str(suite) for suite in job.params["suites"]]
-    sources = [f"deb [signed-by={keyring}] {mirrors.base(archive_of(suite))} {suite} {' '.join(components)}"
-               for suite in suites]
+    sources = [f"deb {mirrors.base(archive_of(suite))} {suite} {' '.join(components)}" for suite in suites]
     lists = job.work / "lists"
-    apt = Apt(job.work / "apt", architecture=str(job.params["architecture"]), sources=sources, lists=lists,
+    apt = Apt(job.work / "apt", architecture=architecture, sources=sources, lists=lists, keyring=_keys(job),
               options=network_options())
-    update = apt.get("update", "--error-on=any", timeout=300)
-    with job.log.open("a") as log:
-        log.write(update.stdout + update.stderr)
-    if update.status != 0:
-        raise _index_error(complaint(update.stdout + update.stderr), mirrors, job.log)
+    _update(apt, mirrors, job.log)
+    fetched = _fetched(apt)
+    releases = [Release.read(lists, suite) for suite in suites]
+    found = components_of(releases, components, architecture, fetched, f"{mirrors.main} (from {mirrors.origin})")
     (job.out / "lists").mkdir()
+    for release in releases:
+        # as apt names them for a host called like the archive
+        prefix = job.out / "lists" / f"{archive_of(release.suite)}_dists_{release.suite.replace('/', '_')}_"
+        for name in NAMES:
+            if (file := Path(f"{release.stem}{name}")).exists():
+                shutil.copyfile(file, f"{prefix}{name}")
+        for component in found[release.suite]:
+            kept = [file.read_bytes() for file in fetched.get((release.suite, component), ()) if file.exists()]
+            Path(f"{prefix}{component.replace('/', '_')}_binary-{architecture}_Packages").write_bytes(
+                b"\n".join(map(trimmed, kept)))
+    (job.out / "sources.list").write_text("".join(
+        f"deb [trusted=yes] http://{archive_of(suite)} {suite} {' '.join(has)}\n" for suite, has in found.items()))
+
+
+def _fetched(apt: Apt) -> dict[tuple[str, str], list[Path]]:
+    """The Packages files of each suite and component: archives may have one of their own for "all" architectures."""
     targets = apt.get("indextargets", "--format", "$(RELEASE) $(COMPONENT) $(FILENAME)", "Created-By: Packages",
                       timeout=30).stdout
-    for line in targets.splitlines():
-        suite, component, name = line.split(" ", 2)
-        _keep(Path(name), job.out / "lists", suite, component, str(job.params["architecture"]))
-    if len(list((job.out / "lists").glob("*_Packages"))) != len(suites) * len(components):
-        raise BuildError(f"{mirrors.main}: it has not all of {', '.join(components)} in {', '.join(suites)}",
-                         hint="correct `suites` and `components` in the recipe", log=job.log)
-    (job.out / "sources.list").write_text("".join(
-        f"deb [trusted=yes] http://{archive_of(suite)} {suite} {' '.join(components)}\n" for suite in suites))
+    found: dict[tuple[str, str], list[Path]] = {}
+    for suite, component, file in (line.split(" ", 2) for line in targets.splitlines()):
+        found.setdefault((suite, component), []).append(Path(file))
+    return found
 
 
-def _keep(packages: Path, folder: Path, suite: str, component: str, architecture: str) -> None:
-    """Store a Packages file and its suite's release file as apt names them for a host called like the archive."""
-    part = f"_{component.replace('/', '_')}_binary-{architecture}_Packages"
-    prefix = f"{archive_of(suite)}_dists_{suite.replace('/', '_')}"
-    if not packages.exists():  # apt keeps no empty file
-        (folder / f"{prefix}{part}").write_bytes(b"")
-    else:
-        (folder / f"{prefix}{part}").write_bytes(trimmed(packages.read_bytes()))
-    for release in ("InRelease", "Release", "Release.gpg"):
-        source = packages.with_name(f"{packages.name.removesuffix(part)}_{release}")
-        if source.exists():
-            shutil.copyfile(source, folder / f"{prefix}_{release}")
+def _keys(job: Job) -> bytes:
+    """The keys that may sign the archive."""
+    keyring = job.recipes / str(job.params["keyring"])
+    try:
+        keys = keyring.read_bytes()
+    except OSError as error:
+        raise BuildError(f"keyring {keyring} is missing: {error.strerror}",
+                         hint="install the package debian-archive-keyring, or name another `keyring` in the recipe"
+                         ) from None
+    if keys.startswith(b"-----BEGIN PGP PUBLIC KEY"):
+        return keys.replace(b"\r\n", b"\n")  # apt reads no other ends of lines
+    if keys[:1] < b"\x80":  # an OpenPGP packet begins so
+        raise BuildError(f"{keyring} is no keyring: it holds no OpenPGP keys",
+                         hint="name the file of the archive's keys in the recipe: `keyring`")
+    return keys
 
 
-def _index_error(tail: str, mirrors: Mirrors, log: Path) -> BuildError:
-    where = f"{mirrors.main} (from {mirrors.origin})"
-    if re.search(r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|KEYEXPIRED|not signed|weren't valid|invalid signature"
-                 r"|couldn't be verified|no longer signed|NODATA", tail):
-        return BuildError(f"the mirror's signature is not good: {where}", tail=tail, log=log,
-                          hint="the recipe's `keyring` does not belong to this archive, or the mirror is not honest; "
-                               "a newer debian-archive-keyring may help")
-    if re.search(r"Release file .*(expired|not valid yet)", tail):
-        return BuildError(f"the mirror's index is out of date: {where}", tail=tail, log=log,
-                          hint="use another mirror, check this machine's clock; for a snapshot of the past allow it in "
-                               "apt's configuration (Acquire::Check-Valid-Until)")
-    if re.search(r"\b40[34]\b|does not have a Release file|File not found|Couldn't find|No such file", tail):
-        return BuildError(f"wrong mirror: {where} does not have this release", tail=tail, log=log,
-                          hint="correct `mirror` and `suites` in the recipe; a mirror is the folder that holds `dists`")
-    return BuildError(f"the mirror cannot be reached: {where}", tail=tail, log=log,
-                      hint="check the network and the proxy (http_proxy); what has been built keeps working without")
+def _update(apt: Apt, mirrors: Mirrors, log: Path) -> None:
+    """Have apt fetch all indexes and check their signatures."""
+    try:
+        update = apt.get("update", "--error-on=any", timeout=_UPDATE)
+    except CommandError:
+        raise BuildError(f"the mirror has not given out its index after {_UPDATE} s: {mirrors.main} (from "
+                         f"{mirrors.origin})", hint="check the network and the proxy (http_proxy), or use another "
+                                                    "mirror") from None
+    said = update.stdout + update.stderr
+    with log.open("a") as file:
+        file.write(said)
+    if update.status != 0:
+        raise refused(complaint(said), mirrors, log)
 
 
 # --- lock
 
 
-@dataclass(frozen=True)
-class _Wish:
-    """A package that was asked for, and which versions will do."""
-
-    name: str
-    relation: str = ""
-    version: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> _Wish:
-        match = _WISH.fullmatch(text.strip())
-        if match is None:
-            raise BuildError(f"{text!r} is no package", hint='write "name", "name=1.2" or "name>=1.2"')
-        return cls(match[1], match[2] or "", match[3] or "")
-
-    def __str__(self) -> str:
-        return self.name + self.relation + self.version
-
-    @property
-    def word(self) -> str:
-        """The wish as apt takes it; other relations than `=` are checked afterwards."""
-        return str(self) if self.relation == "=" else self.name
-
-    def met_by(self, version: str) -> bool:
-        """Whether a version will do."""
-        if not self.relation:
-            return True
-        return run(["dpkg", "--compare-versions", version, _RELATIONS[self.relation], self.version],
-                   check=False).status == 0
-
-
 def lock(job: Job) -> None:
     """Resolve the requested packages, on top of the `base` lock if there is one, into `lock.json`."""
-    folder = job.input("index").path
-    index = Index(folder / "lists")
+    index = Index(job.input("index").path)
     base = _base(job)
-    wishes = sorted({_Wish.parse(str(text)) for text in job.params["packages"]}, key=str)
+    asked: Mapping[str, str] = job.params["packages"]
+    wishes = [Wish.parse(text, asker, str(job.params["architecture"])) for text, asker in asked.items()]
     if base is None:
-        wishes += [_Wish(name) for name in index.minimal()]
-    _check_names(wishes, index, folder)
+        wishes += [Wish(Relation(name)) for name in index.minimal()]
     packages = _resolve(job, index, wishes, base or []) if wishes else []
-    _check_versions(wishes, [*packages, *(base or [])], index, folder)
     text = json.dumps({"packages": packages}, indent=1, sort_keys=True) + "\n"
     (job.out / "lock.json").write_text(text)
 
@@ -157,66 +133,76 @@ def _base(job: Job) -> list[dict[str, Any]] | None:
         return None
 
 
-def _searched(folder: Path) -> str:
-    """The suites that were searched, as a person knows them."""
-    return ", ".join(f"{words[3]} ({' '.join(words[4:])})" for words in
-                     (line.split() for line in (folder / "sources.list").read_text().splitlines()))
+def _resolve(job: Job, index: Index, wishes: Sequence[Wish], base: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    chooser = Chooser(index, {package["name"]: package["version"] for package in base})
+    choice = chooser.choose(wishes)
+    plan = _planned(job, choice, base, 1)
+    if (plan.status != 0 or _changed(plan, chooser.base)) and (wider := chooser.widened(choice)).pins != choice.pins:
+        plan = _planned(job, wider, base, 2)
+    if plan.status != 0:
+        raise _together(complaint(plan.stdout + plan.stderr), wishes, index)
+    if changed := _changed(plan, chooser.base):
+        names = ", ".join(f"{name} {chooser.base[name]}" for name in changed)
+        raise BuildError(f"{names} of the base root would have to be replaced for {_listed(wishes)}",
+                         hint="change what is asked for, or give your own .deb to the cluster")
+    packages = [_entry(index.at(name, path), archive) for archive, path, name in _brought(plan)]
+    return sorted(packages, key=lambda package: (package["name"], package["architecture"]))
 
 
-def _check_names(wishes: Sequence[_Wish], index: Index, folder: Path) -> None:
-    unknown = [wish.name for wish in wishes if wish.name not in index]
-    if unknown:
-        said = []
-        for name in unknown:
-            closest = index.closest(name)
-            said.append(f"{name} (did you mean {' or '.join(closest)}?)" if closest else name)
-        raise BuildError(f"unknown package: {', '.join(said)}",
-                         hint=f"searched {_searched(folder)}; `doit update` brings the archive's newest index")
+def _brought(plan: Completed) -> list[tuple[str, str, str]]:
+    """What apt would fetch: archive, path there, and the package's name."""
+    return [(match[1], unquote(match[2]), unquote(match[3]).partition("_")[0])
+            for match in re.finditer(r"^'http://([^/']+)/([^']+)' (\S+) (\d+)", plan.stdout, re.MULTILINE)]
 
 
-def _check_versions(wishes: Sequence[_Wish], packages: Sequence[dict[str, Any]], index: Index, folder: Path) -> None:
-    versions = {package["name"]: package["version"] for package in packages}
-    for wish in wishes:
-        if wish.relation and not wish.met_by(versions.get(wish.name, "0~")):
-            there = ", ".join(index.versions(wish.name)) or "only packages that provide it"
-            raise BuildError(f"no {wish.name} that is {wish.relation} {wish.version}: {_searched(folder)} has {there}",
-                             hint="change the version that is asked for, or give your own .deb to the cluster")
+def _changed(plan: Completed, base: Mapping[str, str]) -> list[str]:
+    """The packages of the base that apt would replace: what lies on top of a root changes nothing below."""
+    return [name for _, _, name in _brought(plan) if name in base]
 
 
-def _resolve(job: Job, index: Index, wishes: Sequence[_Wish], base: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _planned(job: Job, choice: Choice, base: Sequence[dict[str, Any]], number: int) -> Completed:
+    """What apt would fetch; its exit status says whether all goes together."""
     folder = job.input("index").path
-    for wish in wishes:
-        if wish.relation == "=" and wish.version not in index.versions(wish.name):
-            _check_versions([wish], [], index, folder)
-    lists = job.work / "lists"
+    lists = job.work / f"lists-{number}"
     lists.mkdir()
     for file in (folder / "lists").iterdir():
         (lists / file.name).symlink_to(file)
     status = "\n".join(package["stanza"].replace("\n", "\nStatus: install ok installed\n", 1) for package in base)
-    apt = Apt(job.work / "apt", architecture=str(job.params["architecture"]), lists=lists, status=status,
-              sources=(folder / "sources.list").read_text().splitlines())
-    plan = apt.get("install", "--print-uris", *(wish.word for wish in wishes), timeout=120)
-    if plan.status != 0:
-        raise BuildError(f"these packages do not go together: {', '.join(str(wish) for wish in wishes)}"
-                         if len(wishes) < 12 else "the packages that are asked for do not go together",
-                         tail=complaint(plan.stdout + plan.stderr),
-                         hint=f"searched {_searched(folder)}; the packages are those of the distribution's recipe and "
-                              "of the OPKGs")
-    installed = {package["name"] for package in base}
-    packages = []
-    for match in re.finditer(r"^'http://([^/']+)/([^']+)' (\S+) (\d+)", plan.stdout, re.MULTILINE):
-        archive, path, name = match[1], unquote(match[2]), match[3].partition("_")[0]
-        packages.append(_entry(index.find(name, path), archive))
-        if name in installed:
-            raise BuildError(f"{name} is part of the base root in another version than the archive has now",
-                             hint="the base's lock and the index differ: lock the distribution anew")
-    return sorted(packages, key=lambda package: (package["name"], package["architecture"]))
+    apt = Apt(job.work / f"apt-{number}", architecture=str(job.params["architecture"]), lists=lists, status=status,
+              sources=(folder / "sources.list").read_text().splitlines(), preferences=choice.preferences)
+    return apt.get("install", "--print-uris", *choice.words, timeout=120)
 
 
-def _entry(stanza: Stanza, archive: str) -> dict[str, Any]:
+def _together(reasons: str, wishes: Sequence[Wish], index: Index) -> BuildError:
+    """apt's reasons, and who asked for the packages that they begin with."""
+    if broken := re.match(r"E: (?:Repository is broken: \S+ \S+ \S+ )?(.*)", reasons):
+        return BuildError(f"the archive's index is not good: {broken[1]}", tail=reasons,
+                          hint=f"whoever makes the archive must mend it; searched {index.searched}")
+    named = set(re.findall(r"^ (\S+) : ", reasons, re.MULTILINE))
+    asked = [wish for wish in wishes if wish.name in named and wish.asker] or wishes
+    return BuildError(f"these packages do not go together: {_listed(asked)}", tail=reasons,
+                      hint=f"searched {index.searched}; the packages are those of the distribution's recipe and of the "
+                           "OPKGs")
+
+
+def _listed(wishes: Sequence[Wish]) -> str:
+    return ", ".join(map(str, wishes)) if len(wishes) < 12 else "those that are asked for"
+
+
+def _entry(stanzas: Sequence[Stanza], archive: str) -> dict[str, Any]:
+    """A package of the lock, from the one stanza that the index has for it."""
+    stanza, digest = stanzas[0], stanzas[0].get("SHA256").lower()
+    what = f"{stanza.name} {stanza.version}"
+    if len({one.get("SHA256") for one in stanzas}) > 1:
+        raise BuildError(f"the archive contradicts itself: its index has different files as {what}, with the same name",
+                         hint="nobody can tell which is meant: the archive must be mended, or another one used",
+                         tail="\n".join(f"{one.get('Filename')} SHA-256 {one.get('SHA256')}" for one in stanzas))
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise BuildError(f"{what}: no SHA256 in the archive's index, so nobody can tell whether its file is right",
+                         hint="whoever makes the archive must list it (dpkg-scanpackages and apt-ftparchive do)")
     return {"name": stanza.name, "version": stanza.version, "architecture": stanza.get("Architecture"),
             "archive": archive, "path": stanza.get("Filename"), "size": int(stanza.get("Size")),
-            "sha256": stanza.get("SHA256"), "stanza": stanza.text}
+            "sha256": digest, "stanza": stanza.text}
 
 
 # --- fetch

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,31 +19,38 @@ _HOST_WAYS = re.compile(r'(Acquire::(?:[a-z+]+::[^"]*[Pp]roxy[^"]*|https::[^"]*|
 
 
 class Apt:
-    """apt-get with everything it reads and writes below `folder`."""
+    """apt-get with everything it reads and writes below `folder`; `keyring` are the keys that it trusts.
 
-    def __init__(self, folder: Path, *, architecture: str, sources: Sequence[str], lists: Path,
-                 status: str = "", options: Mapping[str, str] | None = None) -> None:
-        (folder / "cache/archives/partial").mkdir(parents=True)
-        (folder / "state").mkdir()
+    What is a path is given to it as an argument: a configuration file has no way to write every path.
+    """
+
+    def __init__(self, folder: Path, *, architecture: str, sources: Sequence[str], lists: Path, keyring: bytes = b"",
+                 status: str = "", preferences: str = "", options: Mapping[str, str] | None = None) -> None:
+        for place in ("cache/archives/partial", "state", "keys"):
+            (folder / place).mkdir(parents=True)
         (lists / "partial").mkdir(parents=True, exist_ok=True)
-        self._config = folder / "apt.conf"
         (folder / "status").write_text(status)
+        (folder / "preferences").write_text(preferences)
         (folder / "sources.list").write_text("".join(f"{line}\n" for line in sources))
+        (folder / "keys" / ("keyring.asc" if keyring.startswith(b"-----") else "keyring.gpg")).write_bytes(keyring)
+        self._paths = {
+            "Dir::State": folder / "state",
+            "Dir::State::status": folder / "status",
+            "Dir::State::lists": lists,
+            "Dir::Cache": folder / "cache",
+            "Dir::Etc": folder,
+            "Dir::Etc::sourcelist": folder / "sources.list",
+            "Dir::Etc::trustedparts": folder / "keys",
+            "Dir::Log": folder,
+        }
         values = {
-            "Dir::State": str(folder / "state"),
-            "Dir::State::status": str(folder / "status"),
-            "Dir::State::lists": str(lists),
-            "Dir::Cache": str(folder / "cache"),
             "Dir::Cache::pkgcache": "",
             "Dir::Cache::srcpkgcache": "",
-            "Dir::Etc": str(folder),
-            "Dir::Etc::sourcelist": str(folder / "sources.list"),
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::main": "/dev/null",
             "Dir::Etc::parts": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::Etc::trustedparts": "/dev/null",
-            "Dir::Log": str(folder),
+            "Dir::Etc::trusted": "/dev/null",
             "APT::Architecture": architecture,
             "APT::Architectures::": architecture,
             "APT::Install-Recommends": "false",
@@ -54,13 +62,21 @@ class Apt:
             "Debug::NoLocking": "true",
             **(options or {}),
         }
-        self._config.write_text("".join(f'{name} "{value}";\n' for name, value in values.items()))
+        self._config = folder / "apt.conf"
+        self._config.write_text("".join(f'{name} {_word(value)};\n' for name, value in values.items()))
 
     def get(self, *words: str, timeout: float) -> Completed:
         """Run apt-get to its end, whatever its exit status."""
         proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-        return run(["apt-get", "-q", *words], env={"APT_CONFIG": str(self._config), **proxies}, timeout=timeout,
-                   check=False)
+        places = [word for name, path in self._paths.items() for word in ("-o", f"{name}={path}")]
+        return run(["apt-get", "-q", *places, *words], env={"APT_CONFIG": str(self._config), **proxies},
+                   timeout=timeout, check=False)
+
+
+def _word(value: str) -> str:
+    """A value as apt's configuration has it: in quotes, or where it has some itself with %22 for them (ParseQuoteWord).
+    """
+    return urllib.parse.quote(value) if '"' in value else f'"{value}"'
 
 
 def network_options() -> dict[str, str]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import BuildError
 from pipeline.families.connection import UNREACHABLE, Connections, Refused
@@ -25,8 +27,6 @@ from pipeline.families.connection import UNREACHABLE, Connections, Refused
 _THREADS = 6
 _TRIES = 4
 _BLOCK = 1 << 18
-#: A part that is older than this belongs to a run that was killed.
-_STALE = 6 * 3600
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,26 @@ def _pooled(pool: Path, item: Wanted) -> Path:
 
 
 def _sweep(pool: Path) -> None:
-    """Remove what killed runs left."""
+    """Remove what killed runs left; who still writes a part holds its lock."""
     for part in pool.glob("*.part"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - part.stat().st_mtime > _STALE:
-                part.unlink()
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+
+
+@contextlib.contextmanager
+def _part(pool: Path, item: Wanted) -> Iterator[IO[bytes]]:
+    """A file to write to, locked for as long as it is open, and gone in the end unless it was renamed."""
+    while True:
+        with tempfile.NamedTemporaryFile(dir=pool, prefix=f"{item.sha256[:16]}-", suffix=".part", delete=False) as part:
+            fcntl.flock(part, fcntl.LOCK_EX)
+            if not Path(part.name).exists():  # swept before it was locked
+                continue
+            try:
+                yield part
+            finally:
+                Path(part.name).unlink(missing_ok=True)
+            return
 
 
 class _Stopped(Exception):
@@ -139,25 +154,23 @@ class _Task:
         raise BuildError(f"cannot fetch {item.url}: {problem}", hint=self.advice.unreachable)
 
     def _download(self, item: Wanted, target: Path) -> None:
-        with tempfile.NamedTemporaryFile(dir=self.pool, prefix=f"{item.sha256[:16]}-", suffix=".part",
-                                         delete=False) as part:
-            received = 0
-            try:
+        received = 0
+        try:
+            with _part(self.pool, item) as part:
                 digest, received = self._receive(item, part.write)
                 if digest != item.sha256:
                     raise BuildError(
                         f"{item.url}: wrong checksum\nwanted SHA-256 {item.sha256} ({item.size} bytes)\n"
                         f"got    SHA-256 {digest} ({received} bytes)",
-                        hint="the mirror or something on the way to it gives out another file than its signed index "
-                             "names: use another mirror. " + self.advice.gone)
+                        hint="that is not the file that was locked: use another mirror, or `doit update` if the "
+                             "archive has changed since")
                 part.flush()
                 os.fsync(part.fileno())
                 os.fchmod(part.fileno(), 0o644)
                 Path(part.name).rename(target)
-            except BaseException:
-                self.advance(-received)
-                Path(part.name).unlink(missing_ok=True)
-                raise
+        except BaseException:
+            self.advance(-received)
+            raise
 
     def _receive(self, item: Wanted, write: Callable[[bytes], object]) -> tuple[str, int]:
         digest = hashlib.sha256()

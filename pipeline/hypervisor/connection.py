@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -26,7 +27,7 @@ _PREAMBLE = re.compile(
     r"^(?:internal error: )?"
     r"(?:(?:qemu unexpectedly closed the|process exited while connecting to) monitor: \S+ qemu-system-\w+: )?")
 
-Happening = Literal["started", "stopped", "crashed", "rebooted", "lost"]
+Happening = Literal["started", "stopped", "crashed", "rebooted", "paused", "lost"]
 
 #: A peer that answers nothing for this long is lost: seconds between questions, number of questions.
 _KEEP_ALIVE = (5, 6)
@@ -37,7 +38,10 @@ _loop: threading.Thread | None = None
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to a domain.  `lost` concerns the connection itself and names no domain."""
+    """Something happened to a domain.  `lost` concerns the connection itself and names no domain.
+
+    `paused` is not told of machines that somebody paused, but of those whose disk took no more.
+    """
 
     domain: str
     what: Happening
@@ -49,15 +53,20 @@ class Listener:
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
         return self._wake
 
     def put(self, event: Event) -> None:
-        """Called by libvirt's thread."""
-        self._events.append(event)
-        os.eventfd_write(self._wake, 1)
+        """Called by libvirt's thread, for which it may have been closed a moment ago: its descriptor is another's then.
+        """
+        with self._lock:
+            if not self._closed:
+                self._events.append(event)
+                os.eventfd_write(self._wake, 1)
 
     def take(self) -> list[Event]:
         """What has happened since the last call, oldest first."""
@@ -69,7 +78,10 @@ class Listener:
         return taken
 
     def close(self) -> None:
-        os.close(self._wake)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._wake)
 
 
 class Connection:
@@ -86,6 +98,7 @@ class Connection:
             self._callbacks = [
                 raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None),
                 raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot, None),
+                raw.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self._on_io_error, None),
             ]
 
     def __enter__(self) -> Self:
@@ -117,9 +130,7 @@ class Connection:
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:
-            # it may have been closed a moment ago, by the thread that listened
-            with contextlib.suppress(OSError):
-                listener.put(event)
+            listener.put(event)
 
     def _on_lifecycle(self, _raw: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STARTED:
@@ -133,8 +144,19 @@ class Connection:
     def _on_reboot(self, _raw: Any, domain: Any, _opaque: object) -> None:
         self._tell(Event(domain.name(), "rebooted", "it restarted"))
 
+    def _on_io_error(self, _raw: Any, domain: Any, file: str, _device: str, action: int, reason: str,
+                     _opaque: object) -> None:
+        # QEMU pauses a machine before a write that finds no space, so that nothing is lost, and tells it other errors
+        if action == libvirt.VIR_DOMAIN_EVENT_IO_ERROR_PAUSE:
+            self._tell(Event(domain.name(), "paused", io_error(file, reason)))
+
     def _on_close(self, _raw: Any, _reason: int, _opaque: object) -> None:
         self._tell(Event("", "lost", "libvirt no longer answers"))
+
+
+def io_error(file: str, reason: str) -> str:
+    """Why a machine's disk takes no more, from libvirt's reason."""
+    return f"no space left on {Path(file).parent}" if reason == "enospc" else f"an I/O error on {file}"
 
 
 #: How a machine stopped, by libvirt's detail of the event.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Terminal control: CSI sequences, OSC strings, charset and keypad switches, and control characters.
-_CONTROL = re.compile(
-    rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x07\x0a-\x1f\x7f]")
-_ERASED = re.compile(rb"[^\x08]\x08")
+from pipeline import foreign
+from pipeline.hypervisor.growing import Growing
 
 #: Patterns and how to say what they mean.
 _Signs = Sequence[tuple[re.Pattern[str], str]]
@@ -22,10 +19,11 @@ def _signs(*signs: tuple[str, str]) -> _Signs:
 
 
 #: What a machine does not recover from, and how to say it.  The kernel's and programs' own full phrases, so that a
-#: file name or a log line that speaks of such a thing is not taken for it.
+#: file name or a log line that speaks of such a thing is not taken for it.  No pattern may search to the end of a
+#: line from many places in it: whoever writes the line would decide how long that takes.
 _FATAL = _signs(
     (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
-    (r"Out of memory: Killed process \d+ \(([^)]*)\)", "out of memory: {0} was killed; give it more memory"),
+    (r"Out of memory: Killed process \d+ \(([^)]{0,40})\)", "out of memory: {0} was killed; give it more memory"),
     (r"^(?:\[[ \d.]+\] )?xen-oscar: FAIL ?(.*)", "{0}"),
     (r"VFS: (?:Unable to mount root fs|Cannot open root device) (.*)", "no root file system: {0}"),
     (r"ALERT!\s+(\S+) does not exist\.", "no root file system: {0} does not exist"),
@@ -42,9 +40,9 @@ _FATAL = _signs(
 #: protection faults of its programs were the first sign of a processor that computes wrongly.
 FATAL_TO_ALL = _signs(
     (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
-    (r"Out of memory: Killed process \d+ \(([^)]*)\)", "out of memory: {0} was killed"),
+    (r"Out of memory: Killed process \d+ \(([^)]{0,40})\)", "out of memory: {0} was killed"),
     (r"\bBUG: unable to handle (.*)", "kernel fault: {0}"),
-    (r"\bgeneral protection fault\b.*: \d+ \[#\d+\]", "kernel fault: general protection"),
+    (r"\bgeneral protection fault\b.{0,200}: \d+ \[#\d+\]", "kernel fault: general protection"),
     (r"\btraps: (\S+)\[\d+\] general protection fault", "general protection fault in {0}"),
     (r"\bI/O error, dev (?!fd|sr)([^\s,]+)", "I/O error on {0}"),
 )
@@ -52,11 +50,7 @@ FATAL_TO_ALL = _signs(
 
 def strip(data: bytes) -> str:
     """One line of console output as a person saw it: overwritten and erased text is gone."""
-    data = _CONTROL.sub(b"", data.rstrip(b"\r").rpartition(b"\r")[2])
-    while b"\x08" in data:
-        shorter = _ERASED.sub(b"", data.lstrip(b"\x08"))
-        data = shorter if shorter != data else b""
-    return data.decode("utf-8", "replace").rstrip()
+    return foreign.clean(data.replace(b"\n", b"").decode("utf-8", "replace")).rstrip()
 
 
 def find_fatal(line: str, fatal: _Signs = _FATAL) -> str:
@@ -68,45 +62,6 @@ def find_fatal(line: str, fatal: _Signs = _FATAL) -> str:
     return ""
 
 
-class Growing:
-    """A file that grows, and may be replaced or truncated, read line by line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin with the file's first line, whatever has been read so far."""
-        self._offset, self._inode, self._rest = 0, 0, b""
-
-    def skip(self) -> None:
-        """Pass over what stands in it now."""
-        self.restart()
-        if self._path.exists():
-            state = self._path.stat()
-            self._offset, self._inode = state.st_size, state.st_ino
-
-    @property
-    def unfinished(self) -> bytes:
-        """The beginning of a line that has not ended yet: a prompt, or half of a message."""
-        return self._rest
-
-    def lines(self) -> list[bytes]:
-        """The lines that have ended since the last call."""
-        try:
-            with self._path.open("rb") as file:
-                state = os.fstat(file.fileno())
-                if state.st_ino != self._inode or state.st_size < self._offset:
-                    self._inode, self._offset, self._rest = state.st_ino, 0, b""
-                file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            return []
-        self._offset += len(data)
-        *ended, self._rest = (self._rest + data).split(b"\n")
-        return ended
-
-
 class Console:
     """A machine's console as it grows: its last lines, and why the machine is lost once it is."""
 
@@ -116,6 +71,16 @@ class Console:
         self._file.skip()
         self._last: deque[str] = deque(maxlen=keep)
         self._lost = ""
+
+    @property
+    def passed_over(self) -> int:
+        """Bytes that it wrote and nobody has looked at."""
+        return self._file.passed_over
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more than one look takes."""
+        return self._file.behind
 
     def begin(self) -> None:
         """A new phase begins: what was said before does not explain what happens from now on."""

@@ -7,6 +7,7 @@ what lies below it is absolute and the same inside a cluster's namespace as outs
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def blank(path: Path, size_mib: int) -> None:
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
         file.truncate(size_mib << 20)
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the file system of `folder` takes nothing more."""
+    return shutil.disk_usage(folder).free < 1 << 16
+
+
+def require_fit(folder: Path, given: Iterable[Given]) -> str:
+    """Raise unless there is space in `folder` for what these machines are certain to write: each blank disk is
+    installed from the SIS image.  A remark if their disks may grow beyond what is free, "" if they can't.
+    """
+    given = list(given)
+    own = [disk.artifact.stat().st_size for disk in given if not disk.readonly and not disk.device]
+    image = sum(disk.artifact.stat().st_blocks * 512 for disk in given if disk.readonly and disk.name == "sis")
+    blank = sum(disk.is_blank for disk in given if not disk.readonly and not disk.device)
+    require_space(folder, _LEAST_FREE_MIB + (blank * image >> 20))
+    free = shutil.disk_usage(folder).free
+    if sum(own) <= free:
+        return ""
+    return (f"{folder}: {free >> 20} MiB are free, and the machines' disks may grow to {sum(own) >> 20} MiB together; "
+            "a machine whose disk finds no space is paused, and told")
 
 
 def require_space(folder: Path, mib: int) -> None:

@@ -41,7 +41,9 @@ if [ -d "$capabilities" ]; then
 fi
 
 # QEMU's user is the one who started the cluster, and nothing may need extended attributes, cgroups or a /dev of its
-# own, which a user's namespace does not give.  QEMU writes console logs itself: one daemon less, and no size limit.
+# own, which a user's namespace does not give.  Consoles and report channels go through virtlogd and not straight to
+# their files: a machine may print as long and as fast as it likes, and each has 8 MiB of the disk at most.  It never
+# waits for a reader, also when the disk is full.
 cat > /etc/libvirt/qemu.conf <<'END'
 user = "root"
 group = "root"
@@ -50,7 +52,12 @@ remember_owner = 0
 security_driver = "none"
 namespaces = []
 cgroup_controllers = []
-stdio_handler = "file"
+stdio_handler = "logd"
+END
+cat > /etc/libvirt/virtlogd.conf <<'END'
+max_size = 4194304
+max_backups = 1
+log_outputs = "3:file:/run/xen-oscar/libvirtd.log"
 END
 # A run that somebody has stopped (Ctrl-Z) for a while answers nothing, and shall not lose its connection by that.
 cat > /etc/libvirt/libvirtd.conf <<'END'
@@ -72,6 +79,11 @@ for network in "$@"; do
     ip link set "$bridge" up
 done
 
+# it takes six descriptors for each machine
+(
+    ulimit -S -n 16384 2> /dev/null || :
+    exec virtlogd --daemon >&2
+)
 libvirtd --daemon >&2
 
 # What libvirt finds out about QEMU takes it a second or more: ask for it, and keep it for the next start.

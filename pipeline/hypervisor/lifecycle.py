@@ -15,7 +15,7 @@ from typing import Any, Literal
 import libvirt
 
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import libvirt_xml
+from pipeline.hypervisor import libvirt_xml, logs
 from pipeline.hypervisor.connection import Connection, plain_words
 from pipeline.hypervisor.libvirt_xml import Metadata
 
@@ -50,13 +50,14 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Running:
-    """A machine as libvirt knows it."""
+    """A machine as libvirt knows it; `why` it is paused, where nobody has paused it."""
 
     name: str
     state: State
     metadata: Metadata
     memory_mib: int
     cpus: int
+    why: str = ""
 
 
 def start(connection: Connection, definition: str, *, report: Path) -> None:
@@ -64,7 +65,7 @@ def start(connection: Connection, definition: str, *, report: Path) -> None:
 
     `report` is the file behind its report channel: what an earlier start left there must not count for this one.
     """
-    report.unlink(missing_ok=True)
+    logs.remove(report)
     name = libvirt_xml.name_in(definition)
     try:
         with plain_words(f"{name} cannot be started"):
@@ -83,7 +84,9 @@ def machines(connection: Connection) -> list[Running]:
                 text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt_xml.NAMESPACE)
                 number, memory_kib, _, cpus, _ = domain.info()
                 state = _STATES.get(number) or ("saved" if _saved_in(domain) else "off")
-                found.append(Running(domain.name(), state, libvirt_xml.read_metadata(text), memory_kib // 1024, cpus))
+                why = _why_paused(domain) if state == "paused" else ""
+                found.append(Running(domain.name(), state, libvirt_xml.read_metadata(text), memory_kib // 1024, cpus,
+                                     why))
             except libvirt.libvirtError as error:
                 # not ours, or gone since the list was made
                 if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
@@ -94,7 +97,7 @@ def machines(connection: Connection) -> list[Running]:
 def start_again(connection: Connection, name: str, *, report: Path) -> None:
     """Start a machine from its disk, as it is defined; `report` as in `start`."""
     domain = connection.domain(name)
-    report.unlink(missing_ok=True)
+    logs.remove(report)
     with plain_words(f"{name} cannot be started", hint=_log_of(connection)):
         _bounded(domain.create, f"{name}: it is not started", _MADE)
 
@@ -187,6 +190,12 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
 def console_command(uri: str, name: str) -> list[str]:
     """The command that attaches this terminal to a machine's console; Ctrl-] leaves it."""
     return ["virsh", "--quiet", "--connect", uri, "console", "--force", name]
+
+
+def _why_paused(domain: Any) -> str:
+    """Why a machine is paused that nobody has paused, "" otherwise."""
+    _, reason = domain.state()
+    return "no space left for its disk" if reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR else ""
 
 
 def _log_of(connection: Connection) -> str:

@@ -21,13 +21,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import strays
 from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
 from pipeline.exclusive import exclusive
-from pipeline.run import spawn, which
+from pipeline.run import first_line, spawn, which
 
 _INIT = Path(__file__).with_name("init.sh")
-_TOOLS = ("unshare", "nsenter", "setsid", "ip", "libvirtd", "virsh", "qemu-system-x86_64", "socat")
+_TOOLS = ("unshare", "nsenter", "setsid", "ip", "libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "socat")
 _TUN = Path("/dev/net/tun")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BRIDGE_NAME_LIMIT = 15
@@ -231,17 +232,15 @@ def _unshare() -> list[str]:
 
 def _launch(argv: list[str], log: Path, within: float, keep: Sequence[int]) -> None:
     """Start `init.sh` and return when it says `ready`."""
-    with log.open("wb") as sink, spawn(argv, stdout=subprocess.PIPE, stderr=sink, pass_fds=keep) as process:
+    with (log.open("wb") as sink,
+          spawn(argv, stdout=subprocess.PIPE, stderr=sink, pass_fds=keep, lasting=True) as process):
         assert process.stdout is not None
-        with process.stdout as line:
-            poll = select.poll()
-            poll.register(line, select.POLLIN)
-            timely = poll.poll(within * 1000)
-            ready = timely and line.readline() == b"ready\n"
+        with process.stdout:
+            said = first_line(process, within)
         process.wait(timeout=10)
-    if not ready:
+    if said != b"ready\n":
         tail = _tail(log)
-        what = "could not be made" if timely else f"was not ready after {within:g} s"
+        what = f"was not ready after {within:g} s" if said is None else "could not be made"
         raise ClusterError(f"cluster {log.parent.name}: its namespace {what}", hint=_hint(tail), log=log, tail=tail)
 
 
@@ -252,6 +251,8 @@ def _end(run_dir: Path, within: float) -> bool:
         return False
     try:
         with contextlib.ExitStack() as stack:
+            network = os.open(f"/proc/{namespace.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, network)
             init = namespace.pidfd()
             stack.callback(os.close, init)
             gone = [init]
@@ -267,12 +268,24 @@ def _end(run_dir: Path, within: float) -> bool:
                     raise ClusterError(f"cluster {run_dir.name}: its processes do not end",
                                        hint=f"see what holds up process {namespace.pid} and its children: "
                                             "ps -o pid,stat,wchan,args")
-    except ProcessLookupError:
+            _clear(os.fstat(network).st_ino)  # which is no other's for as long as we hold it open
+    except (FileNotFoundError, ProcessLookupError):
         pass  # it ended by itself meanwhile
     except PermissionError:
         raise _not_yours(run_dir.name) from None
     (run_dir / "init.pid").unlink(missing_ok=True)
     return True
+
+
+def _clear(network: int) -> None:
+    """End what has entered a network from outside, as the ways of ssh connections do: it would keep the bridges."""
+    if network != _network_of(os.getpid()):
+        strays.end_all(lambda pid: _network_of(pid) == network)
+
+
+def _network_of(pid: int) -> int:
+    """What names the network namespace of a process."""
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
 
 
 def _exclusive(run_dir: Path) -> contextlib.AbstractContextManager[None]:

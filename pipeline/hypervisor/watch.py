@@ -13,13 +13,15 @@ it is told as such.
         ...                              # may expect more; the loop ends when nothing is expected any more
 
 The order matters: first expect, then start, so that nothing is missed.
+
+Machines are not believed: names, lengths and numbers of what they say have limits here, and no machine can keep the
+loop from looking after the others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import time
 from collections.abc import Callable, Iterator, Set
@@ -27,35 +29,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from inotify_simple import INotify
-from inotify_simple import flags as inotify
-
+from pipeline import events, foreign
 from pipeline.errors import ClusterError
+from pipeline.hypervisor import disks, progress
 from pipeline.hypervisor.connection import Connection, Event, Listener
-from pipeline.hypervisor.console import FATAL_TO_ALL, Console, Growing
-from pipeline.hypervisor.domain import name_of
+from pipeline.hypervisor.console import FATAL_TO_ALL, Console, strip
+from pipeline.hypervisor.domain import RUN, name_of
+from pipeline.hypervisor.growing import Changes, Growing
+from pipeline.hypervisor.progress import Allowance, Progress
+from pipeline.hypervisor.timeline import Span, Timeline
+
+__all__ = ["Home", "Progress", "Reached", "Signal", "Span", "Watch", "watch"]
 
 #: What can be expected of a machine: its services are up, its installation is done, it has powered off.
 Signal = Literal["READY", "DONE", "STOPPED"]
 
-#: Consoles are written a few bytes at a time; looking at each would cost more than the machines themselves.
-_CONSOLE_INTERVAL = 0.25
+#: Seconds between two looks.  Consoles are written a few bytes at a time, and looking at each would cost more than the
+#: machines themselves; a report is news, but a machine that makes nothing but news shall not keep a processor busy.
+_CONSOLE_INTERVAL, _REPORT_INTERVAL = 0.25, 0.02
 
 #: Seconds between two looks, which never wait longer than one, from which on there was nobody to look.
 _UNATTENDED = 2.0
 
-_CHANGES = inotify.CREATE | inotify.MODIFY | inotify.MOVED_TO
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a machine says of itself while one waits for it."""
-
-    machine: str
-    phase: str
-    step: str
-    detail: str
-    percent: int | None
+#: Seconds in which what a machine said before it powered off has come: it takes another way than the event does.
+_LAST_WORDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,20 +63,10 @@ class Reached:
     phase: str
 
 
-@dataclass(frozen=True)
-class Span:
-    """A piece of a machine's time line: a phase (`step` is "") or a step of it; seconds since the epoch."""
-
-    machine: str
-    phase: str
-    step: str
-    start: float
-    end: float
-
-
 @dataclass
 class _Machine:
-    """What the loop knows of one machine.  `wanted` is empty once it got there; `up` until it is seen to stop."""
+    """What the loop knows of one machine.  `wanted` is empty once it got there; `up` until it is seen to stop, `ended`
+    with these words."""
 
     name: str
     console: Console
@@ -93,6 +80,8 @@ class _Machine:
     step: str = ""
     step_since: float = 0.0
     up: bool = False
+    ended: str = ""
+    shown: Allowance = field(default_factory=Allowance)
 
 
 class Home(Protocol):
@@ -128,7 +117,7 @@ class Watch:
     """Watches the machines of one cluster; `timeline` is what happened when."""
 
     def __init__(self, home: Home, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
-        self.timeline: list[Span] = []
+        self.timeline = Timeline()
         self._home = home
         self._cluster = home.cluster
         self._run_dir = home.run_dir
@@ -136,17 +125,20 @@ class Watch:
         self._on_progress = on_progress
         self._machines: dict[str, _Machine] = {}
         self._reached: list[Reached] = []
-        self._console_due = 0.0
         self._attended = time.monotonic()
-        self._poll = select.poll()
-        self._reports = _changes_below(self._run_dir / "report")
-        self._consoles = _changes_below(self._run_dir / "console")
+        self._failure: ClusterError | None = None
+        self._reports = Changes(self._run_dir / "report", _REPORT_INTERVAL)
+        self._consoles = Changes(self._run_dir / "console", _CONSOLE_INTERVAL)
         self._kernel = Console(home.kernel_log, fatal=FATAL_TO_ALL) if home.kernel_log else None
         self._end = home.pidfd()
-        for descriptor in (self._reports, listener, self._end):
-            self._poll.register(descriptor, select.POLLIN)
 
     def close(self) -> None:
+        """End it, and say once what nobody has looked at."""
+        for machine in self._machines.values():
+            over = machine.console.passed_over + machine.report.passed_over
+            if over:
+                events.note(f"{self._cluster}: {machine.name} wrote faster than one can follow, or lines without an "
+                            f"end: {over / 1e6:.1f} MB were passed over")
         self._reports.close()
         self._consoles.close()
         os.close(self._end)
@@ -160,13 +152,18 @@ class Watch:
         known.phase, known.wanted, known.seen = phase, frozenset(signals), set()
         self._attended = time.monotonic()
         known.within, known.deadline, known.since = within, self._attended + within, time.time()
-        known.step, known.up = "", True
+        known.step, known.up, known.ended = "", True, ""
 
     def guard(self, machine: str) -> None:
         """Nothing is expected of this running machine but that it goes on running."""
         known = self._machine(machine)
         known.report.skip()
         known.phase, known.wanted, known.up, known.since = "running", frozenset(), True, time.time()
+
+    def fail(self, error: ClusterError) -> None:
+        """End the wait; for whoever brings here what machines write, in any thread, when that comes to an end."""
+        self._failure = error
+        self._listener.put(Event("", "lost", error.message))
 
     def __iter__(self) -> Iterator[Reached]:
         """Every machine as it gets where it is expected, until none is expected any more."""
@@ -195,7 +192,7 @@ class Watch:
         # what a machine said before it stopped explains why it did, so files are taken in before events are, its own
         # words first; and events are fetched before files are read, so that all that was said before them is there
         happened = self._listener.take()
-        self._reports.read(timeout=0)
+        self._reports.take()
         for machine in self._machines.values():
             for line in machine.report.lines():
                 self._report(machine, line)
@@ -211,16 +208,22 @@ class Watch:
                 raise self._error(machine, self._missing(machine))
 
     def _wait(self, deadline: float) -> set[int]:
-        """The descriptors on which something happened; consoles count no more often than their interval allows."""
+        """The descriptors on which something happened; files count no more often than their intervals allow."""
+        behind = any(machine.console.behind or machine.report.behind for machine in self._machines.values())
+        files = (self._reports, self._consoles)
         while True:
             now = time.monotonic()
-            if now >= self._console_due:
-                self._poll.register(self._consoles, select.POLLIN)
-                until = deadline
-            else:
-                until = min(deadline, self._console_due)
+            poll = select.poll()
+            poll.register(self._listener, select.POLLIN)
+            poll.register(self._end, select.POLLIN)
+            for changes in files:
+                if changes.due <= now:
+                    poll.register(changes, select.POLLIN)
+            if behind and self._reports.due <= now:
+                return set()
+            until = min([deadline, *(changes.due for changes in files if changes.due > now)])
             # not longer than a second: an interrupted run tells its threads so, and they heed it between two waits
-            ready = {descriptor for descriptor, _ in self._poll.poll(min(1.0, max(0.0, until - now)) * 1000 + 1)}
+            ready = {descriptor for descriptor, _ in poll.poll(min(1.0, max(0.0, until - now)) * 1000 + 1)}
             self._attend()
             if ready or time.monotonic() >= deadline:
                 return ready
@@ -234,10 +237,7 @@ class Watch:
         self._attended = now
 
     def _read_consoles(self) -> None:
-        self._consoles.read(timeout=0)
-        with contextlib.suppress(KeyError):
-            self._poll.unregister(self._consoles)
-        self._console_due = time.monotonic() + _CONSOLE_INTERVAL
+        self._consoles.take()
         reason = self._kernel.read() if self._kernel else ""
         if reason and self._kernel:
             raise ClusterError(f"the VM container of {self._cluster}: {reason}", tail=self._kernel.tail,
@@ -250,15 +250,14 @@ class Watch:
 
     def _report(self, machine: _Machine, line: bytes) -> None:
         """One line of the report channel."""
-        word, _, rest = line.decode("utf-8", "replace").strip().partition(" ")
+        word, _, rest = strip(line).strip().partition(" ")
         if word == "STATUS":
-            step, _, detail = rest.partition(" ")
-            self._enter_step(machine, step)
-            percent = re.search(r"\b(\d{1,3})\s?%", detail)
-            self._on_progress(Progress(machine.name, machine.phase, step, detail,
-                                       min(100, int(percent[1])) if percent else None))
+            told = progress.of(machine.name, machine.phase, rest)
+            self._enter_step(machine, told.step)
+            if machine.shown.take():
+                self._on_progress(told)
         elif word == "FAIL":
-            raise self._error(machine, rest or "it reported a failure without a reason")
+            raise self._error(machine, foreign.line(rest) or "it reported a failure without a reason")
         elif word == "READY":
             self._signal(machine, "READY")
         elif word == "DONE":
@@ -267,15 +266,21 @@ class Watch:
     def _happened(self, event: Event) -> None:
         """One event of libvirt."""
         if event.what == "lost":
-            raise self._home.lost()
+            raise self._failure or self._home.lost()
         for machine in self._machines.values():
             if event.domain != name_of(self._cluster, machine.name):
                 continue
             if event.what == "started" and machine.wanted:
                 self._on_progress(Progress(machine.name, machine.phase, "started", "", None))
-            elif event.what == "stopped" and machine.wanted == machine.seen | {"STOPPED"}:
-                machine.up = False
+            elif event.what == "stopped" and "STOPPED" in machine.wanted:
+                machine.ended = event.detail
+                machine.deadline = min(machine.deadline, time.monotonic() + _LAST_WORDS)
                 self._signal(machine, "STOPPED")
+            elif event.what == "paused" and machine.up:
+                raise self._error(machine, f"paused: {event.detail.replace(RUN, str(self._run_dir))}",
+                                  "make room (doit gc frees what no cluster needs), then doit cluster:"
+                                  f"{self._cluster}; if it is there still, doit vm resume {self._cluster} "
+                                  f"{machine.name}")
             elif event.what in ("stopped", "crashed") and machine.up:
                 early = " too early" if machine.wanted and event.what == "stopped" else ""
                 raise self._error(machine, event.detail + early)
@@ -286,8 +291,9 @@ class Watch:
         machine.seen.add(signal)
         if machine.wanted and machine.seen >= machine.wanted:
             self._enter_step(machine, "")
-            self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+            self.timeline.add(Span(machine.name, machine.phase, "", machine.since, time.time()))
             self._reached.append(Reached(machine.name, machine.phase))
+            machine.up = not machine.ended
             machine.wanted = frozenset()
 
     def _enter_step(self, machine: _Machine, step: str) -> None:
@@ -296,30 +302,34 @@ class Watch:
             return
         now = time.time()
         if machine.step:
-            self.timeline.append(Span(machine.name, machine.phase, machine.step, machine.step_since, now))
+            self.timeline.add(Span(machine.name, machine.phase, machine.step, machine.step_since, now))
         machine.step, machine.step_since = step, now
 
     def _missing(self, machine: _Machine) -> str:
+        if machine.ended:
+            return f"{machine.ended} too early"
         missing = machine.wanted - machine.seen
         if missing == {"STOPPED"} and machine.seen:
             return f"done, but not powered off after {machine.within:g} s"
         words = {"READY": "not ready", "DONE": "not done", "STOPPED": "not powered off"}
         last = f", last seen at: {machine.step}" if machine.step else ""
-        return f"{words[min(missing)]} after {machine.within:g} s{last}"
+        # what it has said since then did not arrive
+        full = f"; no space is left on {self._run_dir}" if disks.is_full(self._run_dir) else ""
+        return f"{words[min(missing)]} after {machine.within:g} s{last}{full}"
 
-    def _error(self, machine: _Machine, reason: str) -> ClusterError:
+    def _error(self, machine: _Machine, reason: str, hint: str = "") -> ClusterError:
         """`machine` will not get there: where it stood, why, its last lines, and how to go on."""
         machine.console.read()
         phase = machine.phase if machine.wanted else "running"
         if machine.step:
             phase = f"{phase}/{machine.step}"
         self._enter_step(machine, "")
-        self.timeline.append(Span(machine.name, machine.phase, "", machine.since, time.time()))
+        self.timeline.add(Span(machine.name, machine.phase, "", machine.since, time.time()))
         look = f"doit inspect {self._cluster} {machine.name} looks into its disk; " if self._home.disks_are_here else ""
         return ClusterError(
             f"{machine.name} ({phase}): {reason}", tail=machine.console.tail,
             log=self._run_dir / "console" / f"{machine.name}.log",
-            hint=f"{look}doit cluster:{self._cluster} tries again")
+            hint=hint or f"{look}doit cluster:{self._cluster} tries again")
 
 
 @contextlib.contextmanager
@@ -333,9 +343,3 @@ def watch(home: Home, connection: Connection,
             raise ClusterError(f"cluster {home.cluster} has ended") from None
         with contextlib.closing(watching):
             yield watching
-
-
-def _changes_below(folder: Path) -> INotify:
-    changes = INotify()
-    changes.add_watch(folder, _CHANGES)
-    return changes

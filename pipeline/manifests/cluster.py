@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -263,6 +263,15 @@ class Networks(Table):
         return self
 
 
+def _same_names(files: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Files whose names are taken: links stand for what they point at, and folders make no difference."""
+    first: dict[str, tuple[int, str]] = {}
+    for index, file in enumerate(files):
+        place, other = first.setdefault(Path(file).resolve().name, (index, file))
+        if place != index:
+            yield index, f'"{shown(Path(file))}" has the file name of "{shown(Path(other))}"; expected different ones'
+
+
 class LocalPackages(Table):
     """Package files under test, installed over those of the distribution."""
 
@@ -275,6 +284,8 @@ class LocalPackages(Table):
     def _check(self) -> Self:
         faults = [((side, index), text) for side in ("head", "compute")
                   for index, file in enumerate(getattr(self, side)) if (text := _wrong_package_file(file))]
+        faults += [((side, index), text) for side in ("head", "compute")
+                   for index, text in _same_names(getattr(self, side))]
         if faults:
             raise Faults(faults)
         return self

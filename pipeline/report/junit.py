@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 from pipeline.checks.result import Result, Verdict
 from pipeline.description import Cluster
+from pipeline.foreign import clean
 from pipeline.report.model import Artifact
-from pipeline.report.text import clean
 
 _TAGS = {"failed": "failure", "error": "error", "skipped": "skipped"}
 

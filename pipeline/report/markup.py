@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from pipeline.report.text import clean
+from pipeline.foreign import clean
 
 #: HTML's elements without content; SVG's are closed like any other.
 _VOID = frozenset({"meta", "br", "hr"})

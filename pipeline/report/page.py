@@ -16,6 +16,8 @@ from pipeline.report.text import duration, size, tail
 #: What is shown of each console: a whole boot with some reserve, so that a report stays a few megabytes at most.
 _CONSOLE_BYTES = 96 * 1024
 _OUTPUT_CHARACTERS = 32 * 1024
+#: Of the timeline: more bars than pixels tell nothing, and take a browser long.
+_MOST_PHASES = 2000
 _SIGNS: Mapping[Outcome, str] = {"passed": "✓", "failed": "✗", "error": "!", "skipped": "-"}
 _RESULTS = {"built": "passed", "reused": "skipped", "done": "passed", "failed": "failed"}
 
@@ -126,6 +128,9 @@ def _timeline(phases: Sequence[Phase], cluster: Cluster) -> Markup | None:
     if not phases:
         return None
     machines = [machine.name for machine in cluster.machines]
+    left_out = len(phases) - _MOST_PHASES
+    if left_out > 0:
+        phases = sorted(phases, key=lambda phase: phase.start - phase.end)[:_MOST_PHASES]
     legend = [element("span", element("i", class_=f"c{colour}"), name)
               for name, colour in gantt.colours(phases, machines).items()]
     rows = [
@@ -137,6 +142,7 @@ def _timeline(phases: Sequence[Phase], cluster: Cluster) -> Markup | None:
         for phase in sorted(phases, key=lambda phase: (phase.start, phase.end))
     ]
     return join([
+        *([element("p", f"The {left_out} shortest phases are left out.", class_="soft")] if left_out > 0 else []),
         _wide(gantt.picture(phases, machines)),
         element("div", *legend, class_="legend"),
         element("details", element("summary", f"as a table: {len(rows)} phases"), _wide(element("table", *rows))),

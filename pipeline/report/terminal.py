@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from pipeline import foreign
 from pipeline.checks.result import Outcome, Verdict
-from pipeline.report.text import clean, duration
+from pipeline.report.text import duration
 
 _SIGNS: dict[Outcome, tuple[str, str]] = {
     "passed": ("✓", "green"), "failed": ("✗", "bold red"), "error": ("!", "bold magenta"), "skipped": ("-", "dim"),
@@ -40,10 +41,10 @@ def _lines(verdict: Verdict) -> list[tuple[str, str]]:
             if result.outcome == "passed":
                 continue
             sign, style = _SIGNS[result.outcome]
-            lines.append((f"  {sign} {result.name}: {clean(result.message)}", style))
+            lines.append((f"  {sign} {result.name}: {foreign.line(result.message)}", style))
             if not result.good:
-                shown = clean(result.output).rstrip().splitlines()
-                lines += [(f"      | {line}", "dim") for line in shown[-_LINES:]]
+                shown = foreign.last_lines(result.output, _LINES).splitlines()
+                lines += [(f"      | {line}", "dim") for line in shown]
     counts = ", ".join(f"{verdict.count(outcome)} {outcome}" for outcome in _SIGNS if verdict.count(outcome))
     style = "bold green" if verdict.passed else "bold red"
     total = f"{verdict.outcome} ({counts or 'nothing was checked'}) in {duration(verdict.seconds)}"

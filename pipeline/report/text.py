@@ -1,43 +1,17 @@
-"""Text of machines made fit to be shown: without escape sequences, control characters and secrets."""
+"""Words and figures of a report, and the end of a console."""
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
-_ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS and the like: titles, links
-    r"|[ -/]*[0-~])?"  # the rest; the question mark: one that was cut off
-    r"|\x9b[0-?]*[ -/]*[@-~]"
-)
-#: Neither HTML nor XML has a way to hold these.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_OVERWRITTEN = re.compile(r"^[^\n]*\r(?=[^\r\n])", re.MULTILINE)
-_PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)", re.DOTALL)
-
-
-def clean(text: str) -> str:
-    """`text` as a terminal would have left it: without colours, of overwritten lines the last state.
-
-    No machine prints a private key; should one do so all the same, the report is not what spreads it.
-    """
-    text = _ESCAPE.sub("", text).replace("\r\n", "\n")
-    text = _OVERWRITTEN.sub("", text)
-    text = _CONTROL.sub("", text)
-    return _PRIVATE_KEY.sub("[a private key was here]", text)
+from pipeline.foreign import clean
+from pipeline.hypervisor import logs
 
 
 def tail(path: Path, most: int) -> tuple[str, int]:
     """The last `most` bytes of a console, from the start of a line, and how many bytes come before them."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - most))
-        data = file.read()
-    if size > most:
-        data = data[data.find(b"\n") + 1 :]
-    return clean(data.decode("utf-8", "replace")), size - len(data)
+    data, before = logs.last(path, most)
+    return clean(data.decode("utf-8", "replace")), before
 
 
 def duration(seconds: float) -> str:

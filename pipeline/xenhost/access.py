@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import subprocess
-import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +36,8 @@ class Access:
     @property
     def proxy_command(self) -> str:
         """For ssh's ProxyCommand: how machines on the container's bridges are reached ("" = directly)."""
-        return shlex.join([*self.ssh[:-1], "-W", "[%h]:%p", self.ssh[-1]]) if self.ssh else ""
+        *words, address = (word.replace("%", "%%") for word in self.ssh) if self.ssh else ("",)
+        return shlex.join([*words, "-W", "[%h]:%p", address]) if address else ""
 
     def argv(self, script: str) -> list[str]:
         """The command line that runs POSIX sh text there."""
@@ -54,12 +54,10 @@ class Access:
         shared: tuple[str, ...] = ()
         with contextlib.ExitStack() as stack:
             if self.ssh:
-                # a folder that nobody else can prepare, and near the root: a socket's path may have 107 characters
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="xen-oscar-"))
-                shared = ("-S", f"{folder}/way")
+                shared = ("-o", ssh.option("ControlPath", stack.enter_context(ssh.socket_folder()) / "way"))
                 argv[-2:-2] = ["-M", *shared]
             holder = stack.enter_context(spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                               stderr=subprocess.DEVNULL))
+                                               stderr=subprocess.DEVNULL, lasting=True))
             assert holder.stdin is not None
             self._shared = shared
             try:
@@ -83,12 +81,14 @@ class Access:
             raise ClusterError(f"{self}: {words[-1] if words else 'failed'}", tail="\n".join(words[-12:]))
         return done
 
-    def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None) -> None:
+    def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None, *,
+               uploader: str = "") -> None:
         """Bring a large file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
 
-        rsync compares a checksum of the whole file when it has come, and it gets its name only then.
+        rsync compares a checksum of the whole file when it has come, and it gets its name only then.  Where several
+        may bring the same file, each `uploader` does it under a name of its own; the last one's is as good as any.
         """
-        partial = f"{target}.part"
+        partial = f"{target}.{uploader}.part" if uploader else f"{target}.part"
         self._rsync(["--sparse", "--partial", "--inplace", "--no-whole-file", "--compress", "--info=progress2",
                      "--copy-links", "--chmod=F600", str(source)], partial, on_progress)
         self.run(f"mv {shlex.quote(partial)} {shlex.quote(target)}")
@@ -138,6 +138,6 @@ def of(uri: str) -> Access:
         words += ["-p", str(parts.port)]
     if "keyfile" in given:
         words += ["-i", given["keyfile"]]
-    if given.get("no_verify") == "1":
-        words += ["-o", "StrictHostKeyChecking=no"]
+    if given.get("no_verify") == "1":   # and a key that nobody has verified is not kept for others to trust
+        words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     return Access(uri, (*words, f"{parts.username or 'root'}@{parts.hostname}"))

@@ -11,7 +11,7 @@ import contextlib
 import getpass
 import shlex
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import events
@@ -118,9 +118,10 @@ class XenContainer:
                 self._fetch_logs(script, error)
                 raise
 
-    def consoles(self, home: Home, names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    def consoles(self, home: Home, names: Sequence[str],
+                 failed: Callable[[ClusterError], None]) -> contextlib.AbstractContextManager[None]:
         """Bring what machines write here; see XenHome."""
-        return self._of(home).consoles(names)
+        return self._of(home).consoles(names, failed)
 
     # --- the container's side
 
@@ -183,7 +184,8 @@ class XenContainer:
 
     def _bring(self, disk: Given) -> None:
         """Upload a disk if it is not there yet, under its digest; every start gets a copy of its own."""
-        kept = f"{_STORE}/{disk.digest.replace(':', '-')}"
+        file = disk.digest.replace(":", "-")
+        kept = f"{_STORE}/{file}"
         place = f"{self._script.folder}/disks/{disk.name}"
         if not disk.digest:  # secret, and this start's own
             self._access.upload(disk.file, place)
@@ -193,19 +195,19 @@ class XenContainer:
                 self._access.run(f"truncate -s {disk.artifact.stat().st_size} {place}")
             return
         mib = (disk.artifact.stat().st_blocks >> 11) + 1
-        there = self._access.run(f"[ -e {kept} ] && touch {kept} && echo there || :").stdout.strip() == "there"
+        there = self._access.run(self._script("want", file)).stdout.strip() == "there"
         copies = (not there) + (not disk.readonly and not disk.device)
         self._access.run(self._script("require_room", str(mib * copies)))
         if not there:
             self._access.upload(disk.artifact, kept, lambda percent: events.phase(
-                f"boot:{self._cluster.name}", disk.name, "upload", percent))
+                f"boot:{self._cluster.name}", disk.name, "upload", percent), uploader=self._cluster.name)
         if disk.device:
-            copy = self._script("fill", disk.device, kept)
+            copy: tuple[str, ...] = ("fill", disk.device, kept)
         elif disk.readonly:
-            copy = f"ln -s {kept} {place}"
+            copy = ("ln", "-s", kept, place)
         else:
-            copy = f"cp --sparse=always --reflink=auto {kept} {place}"
-        self._access.run(copy, within=_COPY)
+            copy = ("cp", "--sparse=always", "--reflink=auto", kept, place)
+        self._access.run(self._script.of([copy, ("taken", file)]), within=_COPY)
 
     def _fetch_logs(self, script: Script, error: ClusterError) -> None:
         """Keep what Xen and libvirt said there, in the run folder; the error tells its end if it has nothing better."""

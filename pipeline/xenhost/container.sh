@@ -56,20 +56,45 @@ require_device() {
     [ "$has" -ge "$2" ] || refuse "$1 has $has MiB, the file systems of $3 need $2 MiB"
     used=$(lsblk --noheadings --raw --output MOUNTPOINTS "$1" | grep . | head -n 1)
     [ -z "$used" ] || refuse "$1, the disk of $3, is in use there: it is mounted at $used"
-    held=$(lsblk --noheadings --raw --output TYPE "$1" | grep -Ev '^(disk|part|lvm|loop|crypt|raid[0-9]*|mpath)$' |
-        head -n 1)
-    [ -z "$held" ] || refuse "$1, the disk of $3, is in use there ($held)"
+    used=$(python3 -c "$device_program" "$1" true 2>&1) || refuse "$1, the disk of $3, is in use there: $used"
+}
+
+# One at a time looks for files of the store, or removes some.
+alone_in_store() {
+    mkdir -p -m 0700 "$top" "$store" || exit
+    exec 8> "$store/.lock"
+    flock -w 60 8 || refuse "somebody else has been working on $store there for a minute"
+}
+
+# want FILE: say "there" if the store has it.  From now on it stays, also if it has yet to come
+want() {
+    alone_in_store
+    mkdir -p "$folder/wanted" && ln -sf "$store/$1" "$folder/wanted/$1" || exit
+    [ ! -e "$store/$1" ] || { touch "$store/$1" && echo there; }
+}
+
+# taken FILE: it is no longer wanted by this cluster
+taken() {
+    rm -f "$folder/wanted/$1"
+}
+
+# is_used FILE: whether a cluster has that file of the store or wants it, or it comes from somewhere; one that broke
+# off goes on for a day
+is_used() {
+    [ -n "$(find "$top" -maxdepth 3 -lname "$store/${1%%.*}" -print -quit)" ] ||
+        case $1 in
+            *.part) [ -n "$(find "$store/$1" -mtime -1)" ] ;;
+            *) false ;;
+        esac
 }
 
 # require_room MIB: what no cluster uses goes first, the longest unused before all
 require_room() {
+    alone_in_store
     while free=$(df --output=avail -BM "$top" | tail -n 1 | tr -dc 0-9) && [ "$free" -lt "$1" ]; do
         oldest=
         for file in $(ls -tr "$store"); do
-            if [ -z "$(find "$top" -maxdepth 3 -lname "$store/$file" -print -quit)" ]; then
-                oldest=$store/$file
-                break
-            fi
+            is_used "$file" || { oldest=$store/$file && break; }
         done
         [ -n "$oldest" ] || refuse "$1 MiB are needed in $top, $free MiB are free there"
         rm -f "$oldest" || exit
@@ -114,9 +139,10 @@ require_bridges() {
     done < "$folder/bridges"
 }
 
-# fill DEVICE FILE: the device becomes what the file is
+# fill DEVICE FILE: the device becomes what the file is, and is nobody else's meanwhile
 fill() {
-    dd if="$2" of="$1" bs=4M conv=fsync status=none
+    said=$(python3 -c "$device_program" "$1" dd if="$2" of="$1" bs=4M conv=fsync status=none 2>&1) ||
+        refuse "$1 cannot be filled: $said"
 }
 
 # clear: machines, bridges and files of this start of the cluster, if they are still there
@@ -139,20 +165,11 @@ clear() {
     rm -rf "$folder"
 }
 
-# follow NAME SEEN ...: what these machines write to their consoles from there on, and what dom0's kernel says (as the
-# machine "_dom0"), line by line with the name in front, until standard input ends
+# follow NAME SEEN ...: what these machines write to their consoles from there on, and what dom0's kernel says, in
+# pieces, until standard input ends; see follow.py
 follow() {
-    mkdir -p "$consoles" && cd "$consoles" || exit
-    while [ $# -gt 0 ]; do
-        file=guest-$cluster-$1.log
-        [ -e "$file" ] || : > "$file"
-        tail -c "+$(($2 + 1))" -F "$file" 2> /dev/null | sed -u "s/^/$1 /" &
-        shift 2
-    done
-    dmesg --follow-new | sed -u 's/^/_dom0 /' &
-    cat > /dev/null
-    trap '' TERM
-    kill -TERM 0
+    mkdir -p "$consoles" || exit
+    exec python3 -c "$follow_program" "$consoles" "guest-$cluster" "$@"
 }
 
 # tell_logs: what Xen, libvirt and dom0's kernel said last

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import subprocess
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from pipeline import foreign
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import namespace
-from pipeline.hypervisor.console import strip
+from pipeline.hypervisor import lifecycle, logs, namespace
+from pipeline.hypervisor.connection import connect
 from pipeline.hypervisor.namespace import Namespace
 from pipeline.run import spawn
 from pipeline.xenhost.access import Access
+from pipeline.xenhost.follow import KERNEL
+from pipeline.xenhost.keeper import Keeper
 from pipeline.xenhost.script import Script
-
-_REPORT = re.compile(r"^(?:\[[ \d.]+\] )?xen-oscar: ((?:STATUS|READY|DONE|FAIL)\b.*)")
-
-#: What dom0's kernel says is kept as if a machine of this name had said it; none can have it.
-KERNEL = "_dom0"
 
 
 @dataclass(frozen=True)
@@ -77,39 +74,56 @@ class XenHome:
             return ClusterError(f"{self.access}, on which {self.cluster} runs, no longer answers",
                                 hint="is it on?  The next run starts the cluster anew")
         console = self.testbed.run_dir / "console" / "dom0.log"
-        said = console.read_bytes()[-4096:].split(b"\n") if console.exists() else []
+        said = logs.last(console, 4096)[0].decode("utf-8", "replace") if console.exists() else ""
         how = "no longer answers" if namespace.alive(self.testbed.run_dir) == self.testbed else "has ended"
-        return ClusterError(f"{self.testbed.cluster}, on which {self.cluster} runs, {how}", log=console,
-                            tail="\n".join([line for line in map(strip, said) if line][-12:]),
+        paused = self._why_paused(self.testbed) if how == "no longer answers" else ""
+        return ClusterError(f"{self.testbed.cluster}, on which {self.cluster} runs, "
+                            f"{f'is paused: {paused}' if paused else how}",
+                            log=console, tail=foreign.last_lines(said, 12),
                             hint=f"doit cluster:{self.cluster} starts both anew")
 
+    @staticmethod
+    def _why_paused(testbed: Namespace) -> str:
+        """A testbed that finds no space is paused, and with it all that runs on it."""
+        with contextlib.suppress(ClusterError), connect(testbed.libvirt_uri, within=10) as connection:
+            return next((machine.why for machine in lifecycle.machines(connection)), "")
+        return ""
+
     @contextlib.contextmanager
-    def consoles(self, names: Sequence[str]) -> Iterator[None]:
-        """Within the block what machines write to their consoles is kept here, and their reports are picked out."""
-        seen = [word for name in names for word in (name, str(self._seen(name)))]
-        with spawn(self.access.argv(self.script("follow", *seen)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                   stderr=subprocess.DEVNULL) as process:
+    def consoles(self, names: Sequence[str], failed: Callable[[ClusterError], None]) -> Iterator[None]:
+        """Within the block what machines write to their consoles is kept here, and their reports are picked out.
+
+        `failed` is told when that comes to an end before the block does.
+        """
+        keeper = Keeper(self.run_dir, names)
+        argv = self.access.argv(self.script("follow", *keeper.begin()))
+        left = threading.Event()
+        with (tempfile.TemporaryFile() as errors,
+              spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process):
             assert process.stdin is not None and process.stdout is not None
-            thread = threading.Thread(target=self._keep, args=(process.stdout,), daemon=True)
+            pieces = process.stdout
+
+            def follow() -> None:
+                try:
+                    keeper.take(pieces)
+                    reason = "no longer comes from there"
+                except OSError as error:
+                    reason = f"cannot be kept in {self.run_dir}: {error.strerror}"
+                except Exception as error:  # or the thread would end, and waits only with their deadlines
+                    reason = f"cannot be read: {error}"
+                if not left.is_set():
+                    errors.seek(0)
+                    failed(ClusterError(f"{self.access}: what machines write {reason}",
+                                        tail=errors.read(4096).decode("utf-8", "replace"),
+                                        hint=f"doit cluster:{self.cluster} tries again"))
+
+            thread = threading.Thread(target=follow, name="consoles", daemon=True)
             thread.start()
             try:
                 yield
             finally:
+                left.set()
                 process.stdin.close()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=5)
         thread.join(timeout=10)
-
-    def _seen(self, name: str) -> int:
-        path = self.run_dir / "console" / f"{name}.log"
-        return path.stat().st_size if path.exists() else 0
-
-    def _keep(self, lines: IO[bytes]) -> None:
-        for line in lines:
-            name, _, rest = line.partition(b" ")
-            with (self.run_dir / "console" / f"{name.decode()}.log").open("ab") as log:
-                log.write(rest)
-            found = _REPORT.match(strip(rest.rstrip(b"\n")))
-            if found:
-                with (self.run_dir / "report" / name.decode()).open("a") as report:
-                    report.write(found[1] + "\n")

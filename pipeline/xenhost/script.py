@@ -1,4 +1,7 @@
-"""The shell text that is run on a VM container for one cluster: `container.sh`, and which of its functions."""
+"""The shell text that is run on a VM container for one cluster: `container.sh`, and which of its functions.
+
+What a shell can't do are programs of their own (Python, which Xen's tools need too), handed over in variables.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,12 @@ from pathlib import Path
 
 from pipeline.hypervisor import domain
 
+_FOLDER = Path(__file__).parent
+_PROGRAMS = ("device", "follow")
+
 #: The functions themselves; those that require something of a machine need to know no cluster.
-FUNCTIONS = Path(__file__).with_name("container.sh").read_text()
+FUNCTIONS = "\n".join([*(f"{name}_program={shlex.quote((_FOLDER / f'{name}.py').read_text())}" for name in _PROGRAMS),
+                       (_FOLDER / "container.sh").read_text()])
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ _NETWORK = "public"
 #: Of the network between the testbed and this machine, which nobody else sees; dom0's files say the same.
 _ADDRESS, _HOST_ADDRESS, _CIDR = "10.76.0.1", "10.76.0.254", "10.76.0.0/24"
 _MAC = "00:16:3e:7f:00:00"
+#: What QEMU loads.
+_LOADED = ("xen", "kernel", "initrd.img")
 #: Seconds that handing a disk to it may take others.
 _HANDED = 60
 #: What dom0 keeps for itself; all else is for machines of clusters.
@@ -185,15 +187,14 @@ class Testbed:
             watching.wait()
 
     def _domain(self) -> domain.Domain:
-        files = self.engine.entry(f"dom0:{self.host.distro}").path
+        run = domain.RUN
         # QEMU's multiboot loader: the hypervisor is the kernel, dom0's kernel and ramdisk are its modules
         kernel = domain.Kernel(
-            image=str(files / "xen"),
-            ramdisk=f"{files / 'kernel'} console=hvc0 root=/dev/vda rw mitigations=off net.ifnames=0 nokaslr quiet,"
-                    f"{files / 'initrd.img'}",
+            image=f"{run}/disks/xen",
+            ramdisk=f"{run}/disks/kernel console=hvc0 root=/dev/vda rw mitigations=off net.ifnames=0 nokaslr quiet,"
+                    f"{run}/disks/initrd.img",
             arguments=f"dom0_mem={_DOM0_MIB}M,max:{_DOM0_MIB}M dom0_max_vcpus={self.host.cpus} console=com1 "
                       "com1=115200,8n1 spec-ctrl=no xpti=0 no-bootscrub")
-        run = domain.RUN
         return domain.Domain(
             name=domain.name_of(self.name, _DOM0), uuid=domain.uuid_of(self.name, _DOM0), cluster=self.name,
             node=_DOM0, role="head", architecture=self._described.architecture, memory_mib=self.host.memory_mib,
@@ -209,13 +210,15 @@ class Testbed:
             ("dom0", entry.digest), ("size", f"{self.host.memory_mib} MiB, {self.host.cpus} cpus"))
 
     def _prepare(self) -> None:
-        """A fresh run folder: an overlay over the artifact, the identity disk, the way in by ssh."""
+        """A fresh run folder: an overlay over the artifact, what is loaded, the identity disk, the way in by ssh."""
         entry = self.engine.entry(f"dom0:{self.host.distro}")
         shutil.rmtree(self.run_dir, ignore_errors=True)
         folder = self.run_dir / "disks"
         folder.mkdir(parents=True)
         self.run_dir.chmod(0o700)
         disks.overlay(entry.path / "disk.img", folder / f"{_DOM0}.qcow2")
+        for name in _LOADED:  # where artifacts lie there may be spaces and commas, which QEMU would take for its own
+            disks.attach(entry.path / name, folder / name)
         self._identity().write_archive(folder / "identity.img")
 
     def _identity(self) -> Identity:

@@ -23,7 +23,7 @@ import pytest
 
 from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, namespace
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, logs, namespace
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.domain import Domain, Kernel
 from pipeline.hypervisor.namespace import Namespace
@@ -170,6 +170,19 @@ def test_starts_in_no_time_and_ends_without_a_trace(tmp_path: Path, cache: Path)
     wait_gone(inside, within=0.5)
     assert namespace.alive(run_dir) is None
     assert "run/one" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_stopping_ends_what_has_entered_the_network_from_outside(running: Namespace) -> None:
+    """As the way of an ssh connection does: it would keep the bridges there."""
+    with subprocess.Popen(running.command(["sh", "-c", "echo in; exec sleep 1000"]), stdout=subprocess.PIPE) as visitor:
+        try:
+            assert visitor.stdout is not None and visitor.stdout.readline() == b"in\n"
+            assert visitor.pid in processes_of(running)
+            inside = processes_of(running)
+            assert namespace.stop(running.run_dir)
+            wait_gone(inside, within=0.5)
+        finally:
+            visitor.kill()
 
 
 def test_a_killed_first_process_takes_all_with_it(running: Namespace, lab: Lab) -> None:
@@ -319,6 +332,35 @@ def attach_to_console(lab: Lab) -> None:
         time.sleep(0.1)
 
 
+def test_a_machine_that_prints_as_fast_as_it_can_takes_no_more_than_its_share(lab: Lab) -> None:
+    """Whether or not anybody watches; and whoever watches is not kept busy."""
+    folder, told = lab.running.run_dir, list[Progress]()
+    with watch(lab.running, lab.connection, told.append) as watching:
+        watching.expect("head", "boot", {"READY"}, within=PATIENCE)
+        lab.start("head", "flood")
+        watching.wait()
+        watching.expect("head", "boot", {"DONE"}, within=5)
+        begin, spent = time.monotonic(), time.process_time()
+        with pytest.raises(ClusterError, match=r"head \(boot/flood\): not done after 5 s"):
+            watching.wait()
+        assert time.monotonic() - begin < 15
+        assert time.process_time() - spent < 5
+        assert len(told) < 200 and len(list(watching.timeline)) < 100
+    paths = folder / "console/head.log", folder / "report/head"
+    deadline = time.monotonic() + PATIENCE
+    while not all(logs.older(path).exists() for path in paths):
+        assert time.monotonic() < deadline, "it prints too slowly for this test"
+        time.sleep(1)
+    begun = paths[1].stat().st_ino
+    while paths[1].stat().st_ino == begun:
+        assert time.monotonic() < deadline, "it does not go on"
+        time.sleep(0.2)
+    for path in paths:
+        assert [file.stat().st_size <= logs.LIMIT for file in path.parent.glob("head*")] == [True, True]
+        data, _ = logs.last(path, 1000)
+        assert b"as fast as it can" in data or b"STATUS flood" in data
+
+
 @pytest.mark.parametrize(("act", "signals", "message"), [
     ("panic", {"READY"}, r"head \(boot.*\): kernel panic: sysrq triggered crash"),
     ("fail", {"DONE", "STOPPED"}, r"head \(boot/partition\): the disk is too small"),
@@ -345,6 +387,41 @@ def test_a_machine_that_says_nothing_more(lab: Lab) -> None:
         lab.start("head", "hang")
         with pytest.raises(ClusterError, match=r"head \(boot\): not ready after 1 s"):
             watching.wait()
+
+
+def inside(running: Namespace, *words: str) -> None:
+    """Run a command where a cluster's libvirt runs."""
+    command = running.command(words)
+    command[command.index("--net")] = "--mount"
+    subprocess.run(command, check=True, timeout=30)
+
+
+def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is(lab: Lab) -> None:
+    """Where machines have their disks there is space for a few megabytes only."""
+    running, folder = lab.running, f"{domain.RUN}/disks"
+    inside(running, "mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder)
+    inside(running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.folder / "empty.img"),
+           f"{folder}/node1.qcow2")
+    with watch(running, lab.connection) as watching:
+        watching.expect("node1", "start", {"READY"}, within=PATIENCE)
+        begin = time.monotonic()
+        lifecycle.start(lab.connection, libvirt_xml.render(lab.domain("node1", "fill")),
+                        report=running.run_dir / "report/node1")
+        with pytest.raises(ClusterError) as caught:
+            watching.wait()
+        assert time.monotonic() - begin < PATIENCE / 2
+    assert caught.value.message == f"node1 (start/boot): paused: no space left on {running.run_dir}/disks"
+    assert "doit gc" in caught.value.hint and "doit vm resume one node1" in caught.value.hint
+    machine, = lifecycle.machines(lab.connection)
+    assert (machine.state, machine.why) == ("paused", "no space left for its disk")
+
+    inside(running, "mount", "-o", "remount,size=100m", folder)
+    with watch(running, lab.connection) as watching:
+        watching.expect("node1", "start", {"READY"}, within=PATIENCE)
+        lifecycle.resume(lab.connection, "one-node1")
+        watching.wait()
+    machine, = lifecycle.machines(lab.connection)
+    assert (machine.state, machine.why) == ("running", "")
 
 
 def test_a_disk_and_network_with_nothing_to_boot(lab: Lab) -> None:

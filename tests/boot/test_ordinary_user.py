@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.boot import hostile
 from tests.boot.checkout import Checkout
 
 pytestmark = pytest.mark.boot
@@ -43,6 +44,8 @@ def test_a_user_builds_the_same_and_runs_it_beside_roots(users_project: Checkout
         assert "both: running" in status, "root's cluster has suffered"
         namespace = Path("/proc", (users_project.own / "run/both/init.pid").read_text().split()[0])
         assert namespace.stat().st_uid != 0
+        with hostile.outside(users_project, "debian13") as outside:
+            outside.assert_untouched()
     finally:
         for one in (users_project, project):
             stopped = one.doit("stop:both")

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline.hypervisor import disks, namespace
 from pipeline.hypervisor.domain import bridge_of
 from pipeline.xenhost import access
 from pipeline.xenhost import testbed as testbeds
+from pipeline.xenhost.script import Script
 from tests.boot import acts, checkout
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
@@ -239,6 +241,10 @@ def test_a_remote_host_gets_its_disks_by_upload_and_an_installer_that_halts_is_t
         assert dom0(remote, "ls /var/lib/xen-oscar/remote-xen/disks").split() == ["identity", "sis"]
         kind = remote.run(remote.command("ssh", "remote-xen", "--", "cat", "/sys/hypervisor/type"))
         assert kind.stdout.strip() == "xen", kind.stderr
+        for device in (remote_device(remote), remote_device(remote).removesuffix("-part1")):
+            words = Script("other")("require_device", device, "1", "node9")
+            refused = dom0(remote, f"({words}) 2>&1 || :")
+            assert f"{device}, the disk of node9, is in use there: it is a disk of the domain remote-xen-" in refused
         dom0(remote, "xl sysrq remote-xen-node1 o")
         said = rest(run)
     assert "node1 (install/image): it powered off too early" in said
@@ -246,6 +252,11 @@ def test_a_remote_host_gets_its_disks_by_upload_and_an_installer_that_halts_is_t
     nothing_is_left(remote, "remote-xen", own_disks=1)
     kept = dom0(remote, "ls /var/lib/xen-oscar/.store").split()
     assert len(kept) == 2, "the head node's disk and the SIS image"
+
+
+def remote_device(project: Checkout) -> str:
+    recipe = tomllib.loads((project.folder / "recipes/clusters/remote-xen.toml").read_text())
+    return str(recipe["xen"]["machines"]["head"]["device"])
 
 
 def test_a_partition_in_use_is_not_written_to(testbed: Checkout) -> None:

@@ -41,6 +41,8 @@ case $act in
     off) poweroff -f ;;
     panic) echo c > /proc/sysrq-trigger ;;
     reboot) reboot -f ;;
+    flood) echo READY >&3; yes "it prints as fast as it can" > /dev/ttyS0 & yes "STATUS flood" >&3 & ;;
+    fill) dd if=/dev/urandom of=/dev/vda bs=64k 2> /dev/null; sync; echo READY >&3 ;;
 esac
 exec setsid cttyhack sh
 """

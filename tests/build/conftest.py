@@ -1,4 +1,4 @@
-"""What tests of builders share: the real build tools."""
+"""What tests of builders share: the real build tools, and a real root."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.build import realroot
+from tests.namespaced import inside
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -17,3 +20,12 @@ def toolroot() -> None:
     done = subprocess.run([sys.executable, "-m", "doit", "toolroot:amd64"], cwd=TOP, capture_output=True, text=True,
                           check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the layers of a real, small root (`realroot.stack`)."""
+    folder = tmp_path_factory.mktemp("real")
+    realroot.fetch(folder)
+    inside(realroot.build, folder, "first")
+    return folder

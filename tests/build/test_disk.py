@@ -259,7 +259,7 @@ def same_twice(folder: str) -> None:
     base = Path(folder)
     memory = base / "memory"
     memory.mkdir()
-    sandbox.scratch(memory)
+    sandbox.scratch(memory, 1 << 30)
     digests = []
     for place, names in ((base / "one", range(60)), (memory / "two", range(59, -1, -1))):
         (place / "home").mkdir(parents=True)

@@ -67,6 +67,10 @@ def everything(folder: str) -> None:
         oddfiles.make(root / "below")
 
     assert content(make(place, "again", again, first)) == []
+    copy = job(place / "copy", None, first, pool=place / "artifacts/pool")
+    with layers.copied(copy) as root:
+        again(root)
+    assert content(Input("layer", "", copy.out, "")) == []
     third = make(place, "gone", lambda root: shutil.rmtree(root / "below/names"), first, second)
     assert sorted(content(third)) == ["-below/names", "below/"]
     fourth = make(place, "emptied", lambda root: empty(root / "above/names"), first, second)
@@ -325,7 +329,7 @@ def refused(folder: str) -> None:
     with pytest.raises(BuildError, match=r"^package tool:amd64: /file has"):
         make(place, "packaged", packaged, first)
     work = job(place / "opkgs", {}, first)
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     with pytest.raises(BuildError, match=r"^OPKG second: /folder has"), layers.changed(work) as root:
         by_the_second(root)
     sockets = make(place, "socket", lambda root: os.mknod(root / "socket", stat.S_IFSOCK), first)

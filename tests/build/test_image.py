@@ -55,7 +55,7 @@ def make(folder: str) -> None:
         _input(base / "bootloader", "bootloader", {"boot.img": b"boot", "core.img": b"core"}),
     ]
     work = job(base / "image", {"cluster": description.to_json()}, *inputs, pool=ROOT / "artifacts/pool")
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     os.environ.update(sandbox.environment())
     image.build(work)
     print(hashlib.sha256((work.out / "sis.img").read_bytes()).hexdigest())

@@ -22,10 +22,9 @@ import pytest
 from pipeline import sandbox
 from pipeline.build import layers, lowers
 from pipeline.errors import UserError
-from pipeline.run import which
 from pipeline.step import Input
 from tests import oddfiles
-from tests.namespaced import inside, job
+from tests.namespaced import inside, job, subordinate_user
 
 #: cap_net_raw+ep, as setcap writes it.
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
@@ -39,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def make(folder: Path, name: str, change: Callable[[Path], object], *below: Input) -> Input:
     """Inner side: a layer with a change on top of others."""
     work = job(folder / name, None, *below, pool=folder / "artifacts/pool")
-    sandbox.scratch(work.work)
+    sandbox.scratch(work.work, 1 << 30)
     with layers.changed(work, below) as root:
         change(root)
     file = work.out / layers.LAYER
@@ -145,6 +144,38 @@ def on_disk(folder: str) -> None:
     lowers._MEMORY = Path(folder) / "no memory"
     in_one_normal_form(folder)
     assert list((Path(folder) / "artifacts/cache/layers").glob("*"))
+
+
+def rename(root: Path) -> None:
+    edit(root)
+    try:
+        (root / "moved").rename(root / "there")
+    except OSError as error:  # as a command in the root would be told of
+        raise UserError("rename", tail=str(error)) from None
+
+
+def renaming(folder: str) -> None:
+    place = Path(folder)
+
+    def with_more(root: Path) -> None:
+        base(root)
+        (root / "moved/deep").mkdir(parents=True)
+        (root / "moved/deep/file").write_text("x")
+
+    first = make(place, "base", with_more)
+    work = job(place / "rename", None, first, pool=place / "artifacts/pool")
+    sandbox.scratch(work.work, 1 << 30)
+    with pytest.raises(UserError), layers.changed(work) as root:
+        rename(root)
+    layers.change(work, rename)
+    # the rest is what the same change gives without a rename
+    rest = content(make(place, "edit", edit, first))
+    assert sorted(content(Input("layer", "", work.out, ""))) == sorted(
+        [*rest, "-moved", "there/", "there/deep/", "there/deep/file"])
+
+
+def test_a_folder_of_a_lower_layer_can_be_renamed(folder: Path) -> None:
+    inside(renaming, folder)
 
 
 def capabilities(folder: str) -> None:
@@ -459,9 +490,7 @@ def killed(folder: str) -> None:
 
 def test_an_ordinary_user_gets_the_same_bytes(folder: Path) -> None:
     """Root here becomes a user that has ranges of subordinate ids, if there is one."""
-    user = next((line.split(":")[0] for line in _subordinate() if not line.startswith("root:")), None)
-    if os.geteuid() != 0 or user is None or which("newuidmap") is None:
-        pytest.skip("needs root, and an account with ranges in /etc/subuid")
+    user = subordinate_user()
     digests = []
     for name in ("root", user):
         place = Path("/dev/shm") / f"xen-oscar-test-{os.getpid()}-{name}"
@@ -474,11 +503,6 @@ def test_an_ordinary_user_gets_the_same_bytes(folder: Path) -> None:
         finally:
             subprocess.run(["rm", "-rf", str(place)], check=True)
     assert digests[0] == digests[1]
-
-
-def _subordinate() -> list[str]:
-    file = Path("/etc/subuid")
-    return file.read_text().split() if file.exists() else []
 
 
 def digest_of_both(folder: str) -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import sandbox
-from pipeline.build import debs, layers, localpackages, packages, root
+from pipeline.build import debs, layers, localpackages, root
 from pipeline.errors import UserError
-from pipeline.families import deb
-from pipeline.step import Input
+from tests.build import realroot
 from tests.debmirror import deb as make_deb
 from tests.namespaced import inside, job
-
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-PARAMS = {"suites": ["bookworm"], "suite": "bookworm", "components": ["main"], "architecture": "amd64",
-          "keyring": str(KEYRING), "mirror": ""}
 
 #: What the distribution's own tools say of a root, and what must not be in it.
 SOUND = """
@@ -28,6 +22,10 @@ apt-get check
 getcap /bin/ping | grep cap_net_raw
 test "$(id -u munge)" -gt 0
 test ! -e /usr/sbin/policy-rc.d
+test ! -e /etc/ssl/certs/ssl-cert-snakeoil.pem
+$(sed -n s/ExecStart=//p /etc/systemd/system/sysinit.target.wants/own-certificate.service)
+openssl verify -CAfile /etc/ssl/certs/ssl-cert-snakeoil.pem /etc/ssl/certs/ssl-cert-snakeoil.pem
+test "$(stat -c '%G %a' /etc/ssl/private/ssl-cert-snakeoil.key)" = "ssl-cert 640"
 """
 
 
@@ -49,51 +47,53 @@ def test_packages_are_decompressed_whole(tmp_path: Path) -> None:
     ready = tmp_path / "ready" / made.name
     offset, size = debs.content(ready)
     assert b"y" * 9999 in ready.read_bytes()[offset : offset + size]
-    debs.extract([ready], tmp_path)
-    assert (tmp_path / "usr/share/odd/x").read_text() == "xyz"
     (tmp_path / "no.deb").write_text("no package")
     with pytest.raises(UserError, match="is no package"):
         debs.unpacked([tmp_path / "no.deb"], tmp_path / "bad")
 
 
-@pytest.mark.slow
-def test_roots_of_real_packages(tmp_path: Path) -> None:
-    if not KEYRING.exists():
-        pytest.skip("needs debian-archive-keyring")
-    index = job(tmp_path / "index", PARAMS)
-    try:
-        deb.index(index)
-    except UserError as error:
-        pytest.skip(f"no mirror: {error.message}")
-    found = Input("index", "", index.out, "")
-    base = _locked(tmp_path / "base", ["systemd-sysv", "iputils-ping"], found)
-    _locked(tmp_path / "top", ["munge"], found, Input("base", "", base, ""))
-    make_deb(tmp_path / "given", "mine", "2", Depends="munge")
-    make_deb(tmp_path / "given", "lost", "1", Depends="nowhere")
-    assert inside(build_all, tmp_path, "1") == inside(build_all, tmp_path, "2")
+def test_what_is_unpacked_stays_in_its_root(tmp_path: Path) -> None:
+    """A link of one package in place of a folder of the next is followed as it is in that root, as dpkg does."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folders = {"absolute": str(outside), "up": "../../../../../../../../.." + str(outside), "merged": "usr/merged"}
+    make_deb(tmp_path / "given", "a", files={"usr/merged/first": "1\n", "etc/same": "old\n"},
+             links={**folders, "etc/file": f"{outside}/file"})
+    make_deb(tmp_path / "given", "b", files={**{f"{name}/second": "2\n" for name in folders}, "etc/file": "3\n",
+                                             "etc/same": "new\n"})
+    inside(unpack, tmp_path)
+    root = tmp_path / "root"
+    assert not list(outside.iterdir())
+    assert (root / str(outside)[1:] / "second").read_text() == "2\n"
+    assert (root / "merged").is_symlink() and (root / "usr/merged/second").read_text() == "2\n"
+    assert (root / "etc/file").read_text() == "3\n" and (root / "etc/same").read_text() == "new\n"
+    assert (root / "etc/same").stat().st_mode & 0o7777 == 0o644
 
 
-def _locked(folder: Path, names: list[str], *inputs: Input) -> Path:
-    lock = job(folder / "lock", {"packages": names, "architecture": "amd64"}, *inputs)
-    deb.lock(lock)
-    deb.fetch(job(folder / "fetch", PARAMS, Input("lock", "", lock.out, ""), pool=folder.parent / "pool"))
-    return lock.out
-
-
-def build_all(folder: str, number: str) -> None:
-    """Inner side: base, packages and a package under test; print their digests."""
+def unpack(folder: str) -> None:
+    """Inner side: the packages in their order."""
     place = Path(folder)
-    stack: list[Input] = []
-    for name, builder, params in (
-            ("base", root.build, PARAMS), ("top", packages.build, {}),
-            ("given", localpackages.build, {"packages": [str(place / "given/mine_2_all.deb")]})):
-        inputs = [Input(role, "", place / name / role / "out", "") for role in ("lock", "fetch")]
-        work = job(place / f"{name}-{number}", params, *stack, *inputs, pool=place / "pool")
-        sandbox.scratch(work.work)
-        builder(work)
-        digest = hashlib.sha256((work.out / layers.LAYER).read_bytes()).hexdigest()
-        stack.append(Input("layer", "", work.out, digest))
-        print(name, digest)
+    given = [place / f"given/{name}_1_all.deb" for name in ("a", "b")]
+    (place / "root" / str(place / "outside")[1:]).mkdir(parents=True)
+    debs.unpacked(given, place / "ready")
+    debs.extract([place / "ready" / file.name for file in given], place / "root")
+
+
+@pytest.mark.slow
+def test_roots_of_real_packages(real: Path) -> None:
+    make_deb(real / "given", "mine", "2", Depends="munge")
+    make_deb(real / "given", "lost", "1", Depends="nowhere")
+    inside(realroot.build, real, "again")
+    assert [layer.digest for layer in realroot.stack(real)] == [layer.digest for layer in realroot.stack(real, "again")]
+    assert inside(on_top, real, "1") == inside(on_top, real, "2")
+
+
+def on_top(folder: str, number: str) -> None:
+    """Inner side: a package under test; print its digest, and look at all of it."""
+    place, stack = Path(folder), realroot.stack(Path(folder))
+    given = {"packages": [str(place / "given/mine_2_all.deb")]}
+    stack.append(realroot.layer(place / f"given-{number}", localpackages.build, given, *stack))
+    print(stack[-1].digest)
     check = job(place / f"check-{number}", None, *stack, pool=place / "pool")
     with layers.changed(check) as tree:
         sandbox.chroot_run(tree, ["sh", "-ec", SOUND], log=check.log, timeout=300)
@@ -101,8 +101,7 @@ def build_all(folder: str, number: str) -> None:
         assert (tree / "etc/machine-id").read_text() == ""
         for secret in ("etc/munge/munge.key", "etc/hostname", "etc/resolv.conf", "var/log/dpkg.log"):
             assert not (tree / secret).exists(), secret
-    lost = job(place / f"lost-{number}", {"packages": [str(place / "given/lost_1_all.deb")]}, *stack,
-               pool=place / "pool")
+    lost = {"packages": [str(place / "given/lost_1_all.deb")]}
     with pytest.raises(UserError, match=r"lost_1_all\.deb cannot be installed") as caught:
-        localpackages.build(lost)
+        realroot.layer(place / f"lost-{number}", localpackages.build, lost, *stack)
     assert "nowhere" in caught.value.tail

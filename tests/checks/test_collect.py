@@ -262,6 +262,16 @@ def test_a_machine_that_says_too_much_is_cut_and_told(monkeypatch: pytest.Monkey
     assert other.complete and other.hostname == "node2"
 
 
+def test_a_machine_that_names_sections_without_end_is_cut_too() -> None:
+    def endless() -> Iterator[str]:
+        yield "== machine node1\n"
+        yield from (f"=inner= {number}\n" for number in range(400_000))
+        yield "=inner= end\n"
+
+    facts, = parse(endless(), "==", "=inner=")
+    assert not facts.complete and len(facts.sections) < 300_000
+
+
 def test_a_head_node_without_an_answer() -> None:
     class Dead:
         def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:

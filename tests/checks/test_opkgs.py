@@ -101,3 +101,14 @@ def test_a_broken_shell() -> None:
 
     result, = opkgs.run_tests("c3", "head", Killed())
     assert (result.outcome, result.message) == ("error", "exit status 137, no output")
+
+
+@pytest.mark.parametrize("heading", ["test_root zero 1 2", "test_root 0", "test_root 0 1 x", ""])
+def test_what_no_script_of_ours_would_say(heading: str) -> None:
+    class Forged:
+        def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
+            mark = script.partition("mark=")[2].partition("\n")[0].strip("'")
+            return 0, f"\n{mark} {heading}\nran\n\n{mark} end\n", ""
+
+    result, = opkgs.run_tests("c3", "head", Forged())
+    assert result.outcome == "error" and "cannot be read" in result.message

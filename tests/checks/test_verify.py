@@ -22,13 +22,14 @@ class Answers:
     def __init__(self) -> None:
         self.sections = {machine.name: sections(machine) for machine in cluster().machines}
         self.status = {"base": 0, "c3": 0}
+        self.output = "ran"
         self.runs: list[str] = []
 
     def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
         mark = _mark(script)
         opkg, = re.findall(r"^folder=\S+/(\w+)$", script, re.MULTILINE)
         self.runs.append(opkg)
-        return 0, f"\n{mark} test_root {self.status[opkg]} 100.0 102.5\nran\n\n{mark} end\n", ""
+        return 0, f"\n{mark} test_root {self.status[opkg]} 100.0 102.5\n{self.output}\n\n{mark} end\n", ""
 
 
     def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
@@ -116,6 +117,22 @@ def test_files_that_were_not_compared_are_not_called_good(machine: str, check: s
 def test_nothing_checked_is_not_passed() -> None:
     assert Verdict("debian12", 0, 0, ()).outcome == "failed"
     assert Verdict("debian12", 0, 0, (Result("x", "head", "skipped"),)).outcome == "failed"
+
+
+def test_what_machines_say_is_kept_clean_and_within_bounds() -> None:
+    """Sequences, a million letters, times that are no numbers: the verdict has to be JSON for other programs too."""
+    answers, told, node = Answers(), list[Result](), cluster().nodes[0].name
+    answers.sections[node]["kernel"] = "\x1b]52;c;cm0=\x07" + "6.1 \u202e" * 100_000
+    answers.sections[node]["elapsed"] = "9" * 400
+    answers.sections[node]["mounts"] = "\x1b[2J" * 1000
+    answers.output = "\x1b[2J" + "y" * 1_000_000
+    answers.status = dict.fromkeys(answers.status, 1)
+    verdict = verify(cluster(), answers, EXPECTED, told.append)
+    assert {"failed", "error"} <= {result.outcome for result in verdict.results if result.machine == node}
+    for result in (*verdict.results, *told):
+        assert len(result.message) < 1100 and len(result.output) < 201_000
+        assert not set(result.message + result.output) & {"\x1b", "\x07", "\u202e"}
+    json.dumps(verdict.to_json(), allow_nan=False)
 
 
 def test_a_mistake_in_a_progress_callback_ends_it() -> None:

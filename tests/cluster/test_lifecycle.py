@@ -20,7 +20,7 @@ from pipeline import events
 from pipeline.cluster.course import Phase, Seen
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import domain, lifecycle, pace
+from pipeline.hypervisor import domain, lifecycle, logs, pace
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.pace import Capacity
 from pipeline.tasks import Graph
@@ -65,7 +65,7 @@ class Place:
     def lease(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def consoles(self, home: object, names: object) -> contextlib.AbstractContextManager[None]:
+    def consoles(self, home: object, names: object, failed: object) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def pidfd(self) -> int:
@@ -151,6 +151,13 @@ def all_phases(stage: Stage) -> list[str]:
 
 
 def test_a_cluster_that_is_up_has_nothing_to_do(stage: Stage) -> None:
+    assert all_phases(stage) == []
+
+
+def test_a_machine_that_says_much_once_it_is_up_is_up(stage: Stage) -> None:
+    report = stage.life.run_dir / "report" / "node1"
+    while not logs.older(report).exists():
+        logs.append(report, b"STATUS much\n" * 100_000)
     assert all_phases(stage) == []
 
 

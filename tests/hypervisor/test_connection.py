@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,22 @@ def test_events_reach_every_listener(connection: Connection, tmp_path: Path) -> 
             assert [(event.domain, event.what) for event in collect(listener, 2)] == [
                 ("one-head", "started"), ("one-head", "stopped")]
             assert not select.select([listener], [], [], 0)[0]
+
+
+def test_an_event_that_comes_late_reaches_nobody_else(tmp_path: Path) -> None:
+    """libvirt's thread may still hold a listener whose descriptor has been given to another file."""
+    listener = Listener()
+    descriptor = listener.fileno()
+    listener.close()
+    # the lowest number that is free is what a file gets next
+    assert os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT) == descriptor
+    try:
+        listener.put(Event("one-head", "started", ""))
+        listener.close()
+        os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_machines_of_ours_and_their_states(connection: Connection, tmp_path: Path) -> None:

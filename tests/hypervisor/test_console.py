@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.hypervisor.console import FATAL_TO_ALL, Console, Growing, find_fatal, strip
+from pipeline.hypervisor.console import FATAL_TO_ALL, Console, find_fatal, strip
 
 
 @pytest.mark.parametrize(("data", "text"), [
@@ -83,27 +84,6 @@ def test_what_puts_all_machines_of_a_container_in_doubt(line: str, reason: str) 
     assert find_fatal(line, FATAL_TO_ALL) == reason
 
 
-def test_growing_follows_appends_truncation_and_replacement(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    growing = Growing(path)
-    assert growing.lines() == []
-    path.write_bytes(b"one\ntw")
-    assert growing.lines() == [b"one"]
-    assert growing.unfinished == b"tw"
-    with path.open("ab") as file:
-        file.write(b"o\nthree\n")
-    assert growing.lines() == [b"two", b"three"]
-    path.write_bytes(b"new\n")
-    assert growing.lines() == [b"new"]
-    (tmp_path / "other").write_bytes(b"a file that is longer\n")
-    (tmp_path / "other").rename(path)
-    assert growing.lines() == [b"a file that is longer"]
-    growing.restart()
-    assert growing.lines() == [b"a file that is longer"]
-    growing.skip()
-    assert growing.lines() == []
-
-
 def test_console_keeps_what_led_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"Kernel panic - not syncing: of an earlier start\n")
@@ -123,3 +103,32 @@ def test_console_sees_a_prompt_that_does_not_end_its_line(tmp_path: Path) -> Non
     path.write_bytes(b"Loading...\r\ngrub rescue> ")
     assert console.read() == "the boot loader finds no system on the disk"
     assert console.tail == "Loading...\ngrub rescue>"
+
+
+@pytest.mark.parametrize("piece", [
+    b"a\b", b"\b", b"\r", b"\x1b]", b"Out of memory: Killed process 1 (", b"ALERT! ", b"ALERT!\t", b"traps: a[1",
+    b"error: ", b"general protection fault ", b"general protection fault: 1 [#", b": 1 [#", b"BUG: unable to handle ",
+    b"\xff\x9b",
+])
+def test_no_line_keeps_whoever_reads_it_busy(piece: bytes) -> None:
+    line = (piece * 65536)[:65536]
+    begin = time.process_time()
+    for data in (line, b"[ 1.0] general protection fault " + line):
+        find_fatal(strip(data))
+        find_fatal(strip(data), FATAL_TO_ALL)
+    assert time.process_time() - begin < 0.5
+
+
+@pytest.mark.parametrize("before", [b"", b"." * 200_000, b"Reading 1%\r" * 20_000])
+@pytest.mark.parametrize("after", [b"\n", b" and so on" * 500_000])
+def test_a_panic_is_seen_in_lines_of_any_length(tmp_path: Path, before: bytes, after: bytes) -> None:
+    console = Console(tmp_path / "log")
+    with (tmp_path / "log").open("ab") as file:
+        file.write(before + b"Kernel panic - not syncing: it is over")
+        file.flush()
+        reasons = {console.read(), console.read()}
+        file.write(after)
+        file.flush()
+        reasons |= {console.read() for _ in range(100)}
+    assert any(reason.startswith("kernel panic: it is over") for reason in reasons)
+    assert len(console.tail) < 15 * 70_000

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import events
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import namespace
+from pipeline.hypervisor import namespace, watch
 from pipeline.hypervisor.connection import Event, Listener
 from pipeline.hypervisor.namespace import Namespace
+from pipeline.hypervisor.timeline import SEVERAL
 from pipeline.hypervisor.watch import Progress, Reached, Signal, Watch
 
 TOP = Path(__file__).resolve().parents[2]
@@ -110,11 +112,17 @@ def test_what_an_earlier_start_said_does_not_count(stage: Stage) -> None:
     (lambda stage: stage.happens("node1", POWERED_OFF), r"node1 \(install\): it powered off too early"),
     (lambda stage: stage.happens("node1", Event("", "crashed", "its kernel panicked")), "its kernel panicked$"),
     (lambda stage: stage.happens("node1", Event("", "rebooted", "it restarted")), "it restarted by itself"),
+    (lambda stage: stage.happens("node1", Event("", "paused", "no space left on /run/xen-oscar/disks")),
+     r"node1 \(install\): paused: no space left on /\S+/one/disks$"),
+    (lambda stage: stage.happens("head", Event("", "paused", "no space left on /disks")),
+     r"head \(running\): paused: no space left on /disks$"),
     (lambda stage: stage.happens("head", POWERED_OFF), r"head \(running\): it powered off"),
     (lambda stage: stage.show("head", "Out of memory: Killed process 3 (rsyncd)\n"), "rsyncd was killed"),
     (lambda stage: stage.listener.put(Event("", "lost", "libvirt no longer answers")), "libvirt no longer answers"),
 ])
-def test_what_ends_a_wait(stage: Stage, act: Callable[[Stage], None], message: str) -> None:
+def test_what_ends_a_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch, act: Callable[[Stage], None],
+                          message: str) -> None:
+    monkeypatch.setattr(watch, "_LAST_WORDS", 0.5)
     stage.watch.guard("head")
     stage.watch.expect("node1", "install", INSTALLED, within=20)
     act(stage)
@@ -233,6 +241,17 @@ def test_time_in_which_the_run_itself_was_stopped_does_not_count(tmp_path: Path,
     assert ready or "node1 (start): not ready after 3 s" in errors
 
 
+@pytest.mark.parametrize("words", ["DONE\n", "STATUS finish\n" * 30_000 + "DONE\n", "FAIL disk too small\n"])
+def test_what_was_said_before_a_power_off_may_come_a_moment_after_it(stage: Stage, words: str) -> None:
+    """Through a daemon or another machine, and it may be much."""
+    stage.watch.expect("node1", "install", INSTALLED, within=10)
+    stage.happens("node1", POWERED_OFF)
+    timer = threading.Timer(0.2, stage.say, ["node1", words])
+    timer.start()
+    with pytest.raises(ClusterError, match="disk too small") if "FAIL" in words else contextlib.nullcontext():
+        stage.watch.wait()
+
+
 def test_what_was_said_before_a_power_off_is_heard_before_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """DONE and the power-off may both come while consoles are read."""
     stage.watch.expect("node1", "install", INSTALLED, within=10)
@@ -250,3 +269,69 @@ def test_what_was_said_before_a_power_off_is_heard_before_it(stage: Stage, monke
     stage.say("node1", "STATUS finish\n")
     stage.watch.wait()
     assert said == ["DONE"]
+
+
+def test_what_a_machine_says_of_itself_has_limits(stage: Stage) -> None:
+    stage.watch.expect("node1", "install", INSTALLED, within=60)
+    stage.say("node1", f"STATUS {'s' * 1000} {'d' * 60_000}\n")
+    begin = time.process_time()
+    for turn in range(100):
+        stage.say("node1", "".join(f"STATUS step{number % 7} {turn}\n" for number in range(1000)))
+    stage.say("node1", "DONE\n")
+    stage.happens("node1", POWERED_OFF)
+    stage.watch.wait()
+    assert time.process_time() - begin < 10
+    first, *others = stage.progress
+    assert len(first.step) < 100 and len(first.detail) < 300 and first.detail.endswith("(59800 more characters)")
+    assert len(others) < 500
+    spans = list(stage.watch.timeline)
+    assert len(spans) < 1000
+    assert (spans[-1].machine, spans[-1].phase, spans[-1].step) == ("node1", "install", "")
+
+
+def test_steps_that_are_short_are_told_as_one(stage: Stage) -> None:
+    stage.watch.expect("node1", "start", {"READY"}, within=60)
+    stage.say("node1", "STATUS one\nSTATUS two\nSTATUS three\nREADY\n")
+    stage.watch.wait()
+    assert [span.step for span in stage.watch.timeline] == [SEVERAL, ""]
+
+
+def test_no_machine_keeps_the_loop_from_the_others(stage: Stage) -> None:
+    """One prints as fast as it can, on its console and on its report channel; the other's words are heard at once."""
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.wait(0.001):
+            stage.show("node1", "a" * 50_000 + "\b" * 50_000 + "\n")
+            stage.say("node1", "STATUS a\nSTATUS b 1%\n" * 5_000)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        stage.watch.expect("node1", "start", {"READY"}, within=60)
+        stage.watch.expect("node2", "start", {"READY"}, within=60)
+        timer = threading.Timer(0.5, stage.say, ["node2", "READY\n"])
+        timer.start()
+        reached = iter(stage.watch)
+        assert next(reached) == Reached("node2", "start")
+        span = stage.watch.timeline[-1]
+        assert span.end - span.start < 5
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_was_passed_over_is_said_once(stage: Stage) -> None:
+    stage.watch.expect("node1", "start", {"READY"}, within=60)
+    stage.show("node1", "x" * 3_000_000)
+    stage.say("node1", "READY\n")
+    events.subscribe(lambda _: None)()  # what other tests have left
+    notes: list[str] = []
+    unsubscribe = events.subscribe(lambda event: notes.append(event.text) if isinstance(event, events.Note) else None)
+    try:
+        stage.watch.wait()
+        stage.watch.close()
+    finally:
+        unsubscribe()
+    said = [note for note in notes if "node1 wrote faster" in note]
+    assert len(said) == 1 and "MB were passed over" in said[0]

@@ -119,3 +119,20 @@ def test_packages_under_test_are_found_from_their_manifest(recipes: Writer) -> N
                             'did you mean "slurmd_1_amd64.deb"?')
     assert told[1].endswith("is no Debian package, whatever its name says")
     assert told[2].endswith('expected a file whose name ends in ".deb"')
+
+
+def test_packages_under_test_have_names_of_their_own(recipes: Writer) -> None:
+    folder = recipes({
+        **{f"{place}/tool_1_amd64.deb": "!<arch>\nand so on" for place in ("old", "new")},
+        "clusters/c.toml": 'distro = "debian12"\n[packages]\n'
+                           'head = ["../old/tool_1_amd64.deb", "../current.deb", "../old/tool_1_amd64.deb"]\n'
+                           'compute = ["../new/tool_1_amd64.deb"]\n',
+    })
+    Path("current.deb").symlink_to("new/tool_1_amd64.deb")  # a link stands for what it points at
+    with pytest.raises(ManifestError) as caught:
+        load(folder).cluster("c")
+    told = [line.partition(": packages.")[2] for line in caught.value.message.splitlines()]
+    assert told == [
+        'head[1]: "current.deb" has the file name of "old/tool_1_amd64.deb"; expected different ones',
+        'head[2]: "old/tool_1_amd64.deb" has the file name of "old/tool_1_amd64.deb"; expected different ones',
+    ]

@@ -147,3 +147,12 @@ def test_timeline_of_any_length(end: float) -> None:
     assert 1 <= len(ticks) <= 14
     for rect in svg.iter("rect"):
         assert float(str(rect.get("x"))) + float(str(rect.get("width"))) <= 1000
+
+
+def test_more_phases_than_anybody_can_see_are_not_drawn() -> None:
+    phases = (Phase("node1", "install", 0, 1000), *(Phase("node1", f"step{number}", number, number + 0.5 + number / 1e5)
+                                                   for number in range(5000)))
+    html = page.render(PASSED, cluster(), Timeline(phases), {}, ())
+    assert html.count("<rect") < 2500 and len(html) < 3_000_000
+    assert "shortest phases are left out" in html
+    assert "step4999" in html and "step0<" not in html

@@ -1,4 +1,4 @@
-"""Text of machines, made fit to be shown."""
+"""Words and figures of a report, and text of machines as markup."""
 
 from __future__ import annotations
 
@@ -9,30 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.report.markup import element, text
-from pipeline.report.text import clean, duration, size, tail
-
-
-@pytest.mark.parametrize(("raw", "shown"), [
-    ("[  \x1b[0;32mOK\x1b[0m  ] Started\r\n", "[  OK  ] Started\n"),
-    ("\x1b[2J\x1b[01;00Hiniting\x1b[?7l", "initing"),
-    ("\x1b]0;a title\x07text\x1b]8;;http://x\x1b\\link", "textlink"),
-    ("10%\r50%\r100%\ndone\r\n", "100%\ndone\n"),
-    ("half\x1b[", "half"),
-    ("\x1b(B\x1b=x\x1bcy", "xy"),
-    ("tab\tkept\x00\x07", "tab\tkept"),
-    ("a\n-----BEGIN RSA PRIVATE KEY-----\nsecret\n-----END RSA PRIVATE KEY-----\nb", "a\n[a private key was here]\nb"),
-    ("-----BEGIN PRIVATE KEY-----\nsecret, cut off", "[a private key was here]"),
-])
-def test_clean(raw: str, shown: str) -> None:
-    assert clean(raw) == shown
-
-
-@settings(deadline=None)     # a busy machine is no mistake
-@given(st.text())
-def test_clean_text_can_stand_anywhere(raw: str) -> None:
-    shown = clean(raw)
-    shown.encode()
-    assert not any(ord(letter) < 32 and letter not in "\n\t" for letter in shown)
+from pipeline.report.text import duration, size, tail
 
 
 @settings(deadline=None)     # a busy machine is no mistake

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,9 +37,16 @@ def test_ssh_goes_as_libvirt_goes() -> None:
     way = access.of("xen+ssh://admin@big.example:2222/system?keyfile=/a%20key&no_verify=1&command=/bin/my-ssh")
     assert way.ssh[0] == "/bin/my-ssh" and way.ssh[-1] == "admin@big.example"
     words = " ".join(way.ssh)
-    assert "-p 2222" in words and "-i /a key" in words and "StrictHostKeyChecking=no" in words
+    assert "-p 2222" in words and "-i /a key" in words
+    assert "StrictHostKeyChecking=no" in words and "UserKnownHostsFile=/dev/null" in words
     assert way.proxy_command.endswith("-W '[%h]:%p' admin@big.example")
     assert access.of("xen+ssh://big.example/system").ssh[-1] == "root@big.example"
+
+
+def test_a_way_through_a_way_keeps_what_ssh_would_replace() -> None:
+    way = access.of("xen+ssh://root@big/system?command=/my%20projects%2F100%25h/ssh")
+    first, *_ = shlex.split(way.proxy_command)
+    assert way.ssh[0] == "/my projects/100%h/ssh" and first == "/my projects/100%%h/ssh"
 
 
 def test_what_a_script_says_last_is_the_reason(here: Access) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shlex
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +18,12 @@ from pipeline.xenhost.script import FUNCTIONS, Script
 from tests.namespaced import inside
 
 
-def call(top: Path, *calls: tuple[str, ...], run: str = "first", path: Path | None = None) -> tuple[int, str]:
+def call(top: Path, *calls: tuple[str, ...], run: str = "first", path: Path | None = None,
+         functions: str = FUNCTIONS) -> tuple[int, str]:
     """Call functions for a cluster `c` whose folder is below `top`: status and what was said."""
     given = f"cluster=c folder={shlex.quote(str(top / 'c'))} run={run}\n"
     own = f"PATH={path}:$PATH\n" if path else ""
-    text = "\n".join([given + FUNCTIONS + own, *(f"{shlex.join(words)} || exit" for words in calls)])
+    text = "\n".join([given + functions + own, *(f"{shlex.join(words)} || exit" for words in calls)])
     done = subprocess.run(["sh", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
                           check=False)
     return done.returncode, (done.stdout + done.stderr).strip()
@@ -34,10 +40,27 @@ case "$*" in
     'info virt_caps') echo pv gnttab-v1 ;;
     'info xen_commandline') echo "$XEN_COMMANDLINE" ;;
     'list 0') printf 'Name ID Mem\\nDomain-0 0 4096\\n' ;;
+    'domname 3') echo database ;;
+    *) exit 1 ;;
 esac
 """)
-    (folder / "xl").chmod(0o755)
+    (folder / "xenstore-ls").write_text('#!/bin/sh\n[ "$*" = "-f /local/domain/0" ] && cat "${0%/*}/xenstore"\n')
+    (folder / "xenstore").write_text("")
+    for program in ("xl", "xenstore-ls"):
+        (folder / program).chmod(0o755)
     return folder
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[str]:
+    """A block device of 8 MiB with nothing on it."""
+    (tmp_path / "device").write_bytes(bytes(8 << 20))
+    made = subprocess.run(["losetup", "--find", "--show", tmp_path / "device"], capture_output=True, text=True,
+                          check=False, timeout=30)
+    if made.returncode:
+        pytest.skip(f"no loop devices here: {made.stderr.strip()}")
+    yield made.stdout.strip()
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True, timeout=30)
 
 
 def test_it_is_a_program_that_the_shell_can_read() -> None:
@@ -90,6 +113,73 @@ def test_a_device_that_is_in_use_or_too_small_is_not_written_to(tmp_path: Path) 
     assert status == 1 and f"the file systems of node1 need {1 << 40} MiB" in said
 
 
+def test_a_device_of_nobody_is_filled(tmp_path: Path, xl: Path, device: str) -> None:
+    (tmp_path / "disk.img").write_bytes(b"disk" * 1024)
+    assert call(tmp_path, ("require_device", device, "8", "node1"), ("fill", device, f"{tmp_path}/disk.img"),
+                path=xl) == (0, "")
+    assert Path(device).read_bytes().startswith(b"disk" * 1024)
+    status, said = call(tmp_path, ("fill", device, f"{tmp_path}/nothing"), path=xl)
+    assert status == 1 and "cannot be filled: dd: failed to open" in said
+
+
+def test_a_device_that_a_process_has_open_is_not_written_to(tmp_path: Path, xl: Path, device: str) -> None:
+    with Path(device).open("r+b"):
+        refused(tmp_path, xl, device, "has it open$", f"process {os.getpid()}")
+    with Path(device).open("rb"):
+        refused(tmp_path, xl, device, "has it open$", f"process {os.getpid()}")
+
+
+def test_a_device_that_is_mounted_where_nobody_sees_it_is_not_written_to(
+        tmp_path: Path, xl: Path, device: str) -> None:
+    subprocess.run(["mke2fs", "-q", device], check=True, timeout=60)
+    (tmp_path / "mount").mkdir()
+    script = f"mount {device} {tmp_path}/mount && echo mounted && read -r _"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as holder:
+        assert holder.stdin and holder.stdout and holder.stdout.readline() == "mounted\n"
+        try:
+            refused(tmp_path, xl, device, "something holds it that does not show here")
+        finally:
+            holder.stdin.close()
+
+
+def test_a_device_that_is_another_domains_disk_is_not_written_to(tmp_path: Path, xl: Path, device: str) -> None:
+    number = Path(device).stat().st_rdev
+    backend = "/local/domain/0/backend/vbd"
+    lines = [f'{backend}/{domain}/51712/physical-device = "{os.major(number):x}:{os.minor(number):x}"'
+             for domain in (3, 4)]
+    (xl / "xenstore").write_text(f'{backend}/3/51712/params = "/dev/x"\n{lines[0]}\n')
+    refused(tmp_path, xl, device, "it is a disk of the domain database$")
+    (xl / "xenstore").write_text(f"{lines[1]}\n")     # it has no name any more
+    refused(tmp_path, xl, device, "it is a disk of the domain 4$")
+    (xl / "xenstore").write_text(f'/local/domain/0/data/x = "{lines[0]}"\n')
+    assert call(tmp_path, ("require_device", device, "1", "node1"), path=xl) == (0, "")
+
+
+def test_who_has_a_device_open_for_a_moment_is_waited_for(tmp_path: Path, xl: Path, device: str) -> None:
+    with Path(device).open("rb") as file:
+        timer = threading.Timer(1, file.close)
+        timer.start()
+        assert call(tmp_path, ("require_device", device, "1", "node1"), path=xl) == (0, "")
+        assert file.closed
+        timer.join()
+
+
+def refused(top: Path, path: Path, device: str, *reasons: str) -> None:
+    """Neither before the start nor when it should be filled."""
+    (top / "disk.img").write_bytes(b"disk" * 1024)
+    before = (top / "device").read_bytes()
+    impatient = FUNCTIONS.replace("PATIENCE, INTERVAL = 3.0,", "PATIENCE, INTERVAL = 0.1,")
+    assert impatient != FUNCTIONS
+    for words, told in ((("require_device", device, "1", "node1"), f"^{device}, the disk of node1, is in use there: "),
+                        (("fill", device, f"{top}/disk.img"), f"^{device} cannot be filled: ")):
+        status, said = call(top, words, path=path, functions=impatient)
+        assert status == 1
+        for reason in (told, *reasons):
+            assert re.search(reason, said), said
+    assert (top / "device").read_bytes() == before
+
+
 def test_room_is_made_of_what_no_cluster_uses(tmp_path: Path) -> None:
     (tmp_path / "mount").mkdir()
     inside(_make_room, tmp_path / "mount")
@@ -107,12 +197,50 @@ def _make_room(mount: str) -> None:
     (top / "other/disks").mkdir(parents=True)
     (top / "other/disks/sis").symlink_to(store / "used")
     assert call(top, ("require_room", "1")) == (0, "")
-    assert {path.name for path in store.iterdir()} == {"used", "oldest", "newer"}
+    assert names(store) == {"used", "oldest", "newer"}
     assert call(top, ("require_room", "4")) == (0, "")
-    assert {path.name for path in store.iterdir()} == {"used", "newer"}
+    assert names(store) == {"used", "newer"}
     status, said = call(top, ("require_room", "8"))
     assert status == 1 and said == f"8 MiB are needed in {top}, 7 MiB are free there"
-    assert {path.name for path in store.iterdir()} == {"used"}
+    assert names(store) == {"used"}
+
+
+def names(store: Path) -> set[str]:
+    return {path.name for path in store.iterdir() if not path.name.startswith(".")}
+
+
+def test_what_is_about_to_be_used_or_on_its_way_is_not_cleaned_away(tmp_path: Path) -> None:
+    (tmp_path / "mount").mkdir()
+    inside(_make_no_room, tmp_path / "mount")
+
+
+def _make_no_room(mount: str) -> None:
+    """As root of a namespace, on a file system of 10 MiB; `c` wants two files and only then finds one there."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", mount], check=True)
+    top, store = Path(mount), Path(mount) / ".store"
+    store.mkdir()
+    for name in ("sha256-there", "sha256-coming.c.part", "sha256-left.d.part", "sha256-old.d.part"):
+        (store / name).write_bytes(bytes(2 << 20))
+        os.utime(store / name, (0, 0) if name.endswith(("old.d.part", "there", "coming.c.part")) else None)
+    assert call(top, ("want", "sha256-there")) == (0, "there")
+    assert call(top, ("want", "sha256-coming")) == (0, "")
+    status, said = call(top, ("require_room", "8"))
+    assert status == 1 and said == f"8 MiB are needed in {top}, 4 MiB are free there"
+    assert names(store) == {"sha256-there", "sha256-coming.c.part", "sha256-left.d.part"}, "an old piece"
+
+    assert call(top, ("taken", "sha256-there")) == (0, "")
+    assert call(top, ("require_room", "6")) == (0, "")
+    assert names(store) == {"sha256-coming.c.part", "sha256-left.d.part"}
+    with (store / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(["sh", "-c", f"flock -n {store}/.lock true"]) as busy:
+            assert busy.wait() == 1
+        timer = threading.Timer(0.5, fcntl.flock, [lock, fcntl.LOCK_UN])
+        timer.start()
+        begin = time.monotonic()
+        assert call(top, ("want", "sha256-there")) == (0, "")
+        assert time.monotonic() - begin > 0.4, "one at a time"
+
 
 
 def test_what_was_made_goes_again(tmp_path: Path) -> None:

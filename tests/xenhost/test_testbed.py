@@ -17,6 +17,7 @@ from pipeline import events
 from pipeline.description import Host
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
+from pipeline.hypervisor import libvirt_xml
 from pipeline.hypervisor.libvirt_xml import Metadata
 from pipeline.hypervisor.lifecycle import Running, State
 from pipeline.xenhost import testbed as testbeds
@@ -71,6 +72,14 @@ def test_two_clusters_at_once_get_disks_of_different_names(testbed: testbeds.Tes
     assert sorted(disk.find("target").attrib["dev"] for disk in cast(list[Any], dom0.disks)) == ["sda", "sdb"]
     testbed.detach("one")
     assert len(dom0.disks) == 1
+
+
+def test_what_it_loads_is_named_without_the_place_of_artifacts(testbed: testbeds.Testbed) -> None:
+    """QEMU parts names of modules at spaces and commas, which that place may have."""
+    definition = ET.fromstring(libvirt_xml.render(testbed._domain()))
+    kernel, _, ramdisk = (definition.findtext("os/initrd") or "").partition(",")
+    loaded = [definition.findtext("os/kernel"), kernel.split()[0], ramdisk]
+    assert loaded == [f"/run/xen-oscar/disks/{name}" for name in ("xen", "kernel", "initrd.img")]
 
 
 def machine(name: str, state: State) -> Running:

@@ -1,0 +1,47 @@
+"""What unpacks packages into a root that is not one yet: in there, so that no link of a package leads out of it.
+
+A package may bring a link in place of a folder, as /var/run to /run, and the next one files for that folder; tar would
+write them below this machine's /run.  In a root with nothing in it no program runs, so this one gets all that it needs
+from outside before it makes the root its own.  Started by its file name, as `python -I -S unpacking.py ROOT`, with a
+JSON list of files and the places where a tar stream begins in them as its input.
+"""
+
+# Importing pathlib would take longer than unpacking a package.
+# ruff: noqa: PTH108
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
+
+
+def main(root: str) -> None:
+    """Unpack the streams in their order."""
+    with contextlib.ExitStack() as stack:
+        files = [(stack.enter_context(open(path, "rb")), offset) for path, offset in json.load(sys.stdin)]
+        for places in (sys.path, sys.meta_path):  # whatever Python still wanted to import would be the root's own
+            places.clear()
+        os.chroot(root)
+        os.chdir("/")
+        for file, offset in files:
+            file.seek(offset)
+            with tarfile.open(fileobj=file, mode="r|", encoding="utf-8", errors="surrogateescape", errorlevel=2) as tar:
+                tar.extraction_filter = lambda member, path: member  # whole, set-user-id bits and all
+                tar.extractall("/", _in_place(tar), numeric_owner=True)
+
+
+def _in_place(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, each when its place is free: a file that is there is not written to, but replaced."""
+    for member in tar:
+        if not member.isdir():
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(f"/{member.name}")
+        yield member
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
