@@ -36,11 +36,11 @@ _MNT_DETACH = 2
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217}
 _PR_CAPBSET_DROP = 24
 
-#: What maintainer scripts need.  No mounting, no devices, no way out of the root, no kernel settings: foreign code
-#: that runs as the real root then can do what it can in a user namespace, and no more.
+#: What maintainer scripts need.  No mounting, no devices, no way out of the root, no kernel settings, no files that
+#: cannot be changed: foreign code that runs as the real root then can do what it can in a user namespace, and no more.
 _CAPABILITIES = {
     "chown": 0, "dac_override": 1, "dac_read_search": 2, "fowner": 3, "fsetid": 4, "kill": 5, "setgid": 6, "setuid": 7,
-    "setpcap": 8, "linux_immutable": 9, "net_bind_service": 10, "sys_chroot": 18, "audit_write": 29, "setfcap": 31,
+    "setpcap": 8, "net_bind_service": 10, "sys_chroot": 18, "audit_write": 29, "setfcap": 31,
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)

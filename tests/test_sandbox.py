@@ -86,6 +86,12 @@ def test_what_it_cannot_do(root: Path, attempt: str) -> None:
     assert "status=77" in run(root, f"{attempt} || exit 77")
 
 
+def test_it_makes_no_file_that_cannot_be_changed(root: Path) -> None:
+    """CAP_LINUX_IMMUTABLE is number 9: what no image could hold fails where it is tried."""
+    seen = run(root, "grep CapBnd /proc/self/status")
+    assert not int(seen.split()[1], 16) & 1 << 9
+
+
 def test_the_old_root_is_gone(root: Path) -> None:
     seen = run(root, "mkdir /tmp/jail; cd /; chroot /tmp/jail ls 2>/dev/null; cat /proc/mounts; ls /; exit 0")
     assert str(root.parent) not in seen

@@ -8,15 +8,15 @@ ever writes to a disk file: it boots from an overlay over it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import inventory
 from pipeline.build import ext4, layers, layout, settings
 from pipeline.build.tools import Tools, tools
 from pipeline.description import Cluster, Machine
 from pipeline.errors import BuildError, CommandError, UserError
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import Bind
+from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Input, Job
 
 
@@ -27,7 +27,7 @@ def empty(job: Job) -> None:
 
 
 def head(job: Job) -> None:
-    """Builder: the disk of the head node."""
+    """Builder: the disk of the head node, and beside it the inventory of what is on it."""
     cluster = Cluster.from_json(job.params["cluster"])
     machine = cluster.head
     plan = layout.of(cluster.name, machine)
@@ -36,16 +36,19 @@ def head(job: Job) -> None:
         layers.stacked(job) as stack,
         ext4.blank(job.out / "disk.img", plan.size) as image,
     ):
-        tree = layers.writable(job, stack)
+        tree, own = layers.writable(job, stack)
         with RootFs(tree) as inside:
             settings.of(cluster, machine, plan).write(inside)
             for place in (*_mount_points(plan), settings.SIS):
                 _make_mount_point(inside, place)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
+        content = {**layers.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
+        (job.out / inventory.LIST).write_text(inventory.dump(content))
+        layout.require_together(machine, plan, content)
         for done, partition in enumerate(plan.mounts):
             job.progress(done, len(plan.mounts), "file systems")
-            _fill(job, tool, image, tree, machine, plan, partition)
+            _fill(job, tool, image, tree, content, machine, plan, partition)
         _install_bootloader(job.input("bootloader"), image)
 
 
@@ -66,8 +69,8 @@ def _make_mount_point(tree: RootFs, place: str) -> None:
                          hint="packages or OPKGs have made that: leave them out, or the file system") from None
 
 
-def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan: layout.Layout,
-          partition: layout.Partition) -> None:
+def _fill(job: Job, tool: Tools, image: Path, tree: Path, content: inventory.Tree, machine: Machine,
+          plan: layout.Layout, partition: layout.Partition) -> None:
     assert partition.filesystem is not None
     place = partition.filesystem.mount
     if partition.filesystem.type == "swap":
@@ -76,25 +79,19 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, machine: Machine, plan
                  Bind(image, "/tmp/image", writable=True))
         return
     source = tree / place.lstrip("/")
-    inner = _mounted_below(place, plan)
+    inner = plan.below(place)
+    held = ext4.measure(content, place, inner)
     try:
-        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner)
+        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner,
+                  inodes=ext4.inodes_for(held, partition.size, f"{machine.name}, {place}"))
     except CommandError as error:
         if not ext4.is_full(error):
             raise
-        need = ext4.measure(source, inner).size
         raise UserError(
-            f"{machine.name}: what belongs on {place} takes {need >> 20} MiB and file system tables, "
+            f"{machine.name}: what belongs on {place} takes {held.size >> 20} MiB and file system tables, "
             f"its partition has {partition.size >> 20} MiB",
             hint="make that file system (and the disk) larger in the cluster's manifest, or leave out packages",
             log=job.log) from None
-
-
-def _mounted_below(place: str, plan: layout.Layout) -> Sequence[str]:
-    """Mount points inside a file system, as seen from its own root."""
-    prefix = place.rstrip("/") + "/"
-    return [mount.removeprefix(prefix.rstrip("/")) for mount in _mount_points(plan)
-            if mount != place and mount.startswith(prefix)]
 
 
 def _install_bootloader(bootloader: Input, image: Path) -> None:

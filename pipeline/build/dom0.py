@@ -54,7 +54,7 @@ def build(job: Job) -> None:
             (job.out / "xen").write_bytes(_hypervisor(root))
             (job.out / "kernel").write_bytes(unpacked(root.read(found.image)))
             (job.out / "initrd.img").write_bytes(initrd.ramdisk(found).compressed())
-        tree = layers.writable(job, stack)
+        tree, _ = layers.writable(job, stack)
         with RootFs(tree) as root:
             _furnish(root)
         ext4.make(tool, image, tree, uuid=str(layout.identifier("dom0", "root")), size=_SIZE_MIB << 20)

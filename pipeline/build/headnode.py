@@ -6,7 +6,7 @@ import subprocess
 
 import zstandard
 
-from pipeline import sandbox
+from pipeline import inventory, sandbox
 from pipeline.build import layers
 from pipeline.errors import BuildError
 from pipeline.run import spawn
@@ -23,8 +23,8 @@ def build(job: Job) -> None:
     with layers.stacked(job) as root, job.log.open("ab") as errors:
         argv = ["tar", "--create", "--format=posix", "--sort=name", "--numeric-owner",
                 "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-                f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", "--xattrs",
-                "--xattrs-include=security.capability", f"--directory={root}", "."]
+                f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", *inventory.TAR_CREATE,
+                f"--directory={root}", "."]
         with spawn(argv, stdout=subprocess.PIPE, stderr=errors) as tar, (job.out / "head.tar.zst").open("wb") as target:
             assert tar.stdout is not None
             compressor.copy_stream(tar.stdout, target)

@@ -2,8 +2,8 @@
 
     images/compute/         the root file system that compute nodes are installed from
     images/compute.sums     MD5 of each regular file, as `md5sum -c` takes it: what an installed node is held against
-    images/compute.tree     `type mode uid gid size-or-target path` of everything in the image
-    scripts/                what the installer is told: clients by MAC, and for each its partitions and file systems
+    scripts/                what the installer is told: clients by MAC, and for each its partitions and file systems;
+                            of the image how many bytes it has, and which files have holes
     overrides/compute/      files that go over the image on every node; overrides/NODE/ on this node
     rsyncd.d/               the rsync module of the image, for the head node's rsync daemon
     boot/                   kernel, ramdisk and iPXE script for the network boot; GRUB for the installed disks
@@ -13,17 +13,16 @@ It reaches the head node as a disk of its own, so that another image does not me
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from pipeline import inventory
 from pipeline.build import ext4, layers, layout, settings
 from pipeline.build.tools import tools
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Machine
+from pipeline.errors import BuildError
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import Bind
+from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Job
 
 #: What the installer and rsync call the one image of a cluster.
@@ -42,17 +41,19 @@ _INSTALLER_OPTIONS = f"{settings.KERNEL_OPTIONS} initrd=initrd.img"
 
 
 def build(job: Job) -> None:
-    """Builder: sis.img."""
+    """Builder: sis.img, and beside it the image's inventory."""
     cluster = Cluster.from_json(job.params["cluster"])
     with tools(job) as tool, layers.stacked(job) as root:
         tree = job.work / "sis"
-        _write_images(tree / "images", root, job)
-        _write_scripts(tree, cluster, root)
+        content = layers.contents(job.layers)
+        (job.out / inventory.LIST).write_text(inventory.dump(content))
+        _write_images(tree, content)
+        _write_scripts(tree, cluster, root, content)
         _write_boot(tree / "boot", job)
         (tree / "rsyncd.d").mkdir()
         (tree / "rsyncd.d" / f"40{IMAGE}.conf").write_text(f"[{IMAGE}]\npath = /var/lib/systemimager/images/{IMAGE}\n")
         _clamp(tree)
-        held = [ext4.measure(tree), ext4.measure(root)]
+        held = [ext4.measure(inventory.of(tree, SOURCE_DATE_EPOCH)), ext4.measure(content)]
         inodes = sum(item.inodes for item in held) + 64
         size = sum(item.size for item in held) + inodes * 256
         # block groups and the index of large files and folders take a little more
@@ -62,43 +63,29 @@ def build(job: Job) -> None:
                       features=_FEATURES, inodes=inodes, binds=[Bind(root, f"/tmp/tree/images/{IMAGE}")])
 
 
-def _write_images(images: Path, root: Path, job: Job) -> None:
-    (images / IMAGE).mkdir(parents=True)
-    sums, tree, total = [], [], 0
-    for path, name in _walk(root):
-        status = path.lstat()
-        mode = f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid} {status.st_gid}"
-        if stat.S_ISREG(status.st_mode):
-            with path.open("rb") as file:
-                sums.append(f"{hashlib.file_digest(file, 'md5').hexdigest()}  {name}\n")
-            tree.append(f"f {mode} {status.st_size} {name}\n")
-            total += status.st_size
-        elif stat.S_ISLNK(status.st_mode):
-            tree.append(f"l {mode} {os.readlink(path)} {name}\n")
-        elif stat.S_ISDIR(status.st_mode):
-            tree.append(f"d {mode} - {name}\n")
-        else:
-            tree.append(f"s {mode} {os.major(status.st_rdev)}:{os.minor(status.st_rdev)} {name}\n")
-        job.progress(len(tree), 0, "files")
-    (images / f"{IMAGE}.sums").write_text("".join(sums), encoding="utf-8", errors="surrogateescape")
-    (images / f"{IMAGE}.tree").write_text("".join(tree), encoding="utf-8", errors="surrogateescape")
-    (images.parent / "scripts").mkdir()
-    (images.parent / "scripts" / f"{IMAGE}.bytes").write_text(f"{total}\n")
+def _write_images(tree: Path, content: inventory.Tree) -> None:
+    (tree / "images" / IMAGE).mkdir(parents=True)
+    (tree / "scripts").mkdir()
+    files = {path: entry for path, entry in sorted(content.items()) if entry.type == "f"}
+    holes = [path for path, entry in files.items() if entry.holes]
+    # the content of a file with several names travels once
+    travels = {entry.inode or path: entry.size for path, entry in files.items()}
+    _write(tree / "images" / f"{IMAGE}.sums", "".join(checksum_line(path, entry.md5) for path, entry in files.items()))
+    _write(tree / "scripts" / f"{IMAGE}.holes", "".join(f"./{path}\0" for path in holes))
+    _write(tree / "scripts" / f"{IMAGE}.bytes", f"{sum(travels.values())}\n")
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, str]]:
-    """Everything below `root`, sorted, with its name as `./path`."""
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        for name in sorted([*files, *folders]):
-            path = Path(folder, name)
-            yield path, f"./{path.relative_to(root)}"
-        for name in links:
-            folders.remove(name)
+def checksum_line(path: str, md5: str) -> str:
+    """A line as md5sum writes and reads it: with a backslash in front where there are such in the name."""
+    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == path else chr(92)}{md5}  ./{escaped}\n"
 
 
-def _write_scripts(tree: Path, cluster: Cluster, root: Path) -> None:
+def _write(file: Path, text: str) -> None:
+    file.write_bytes(os.fsencode(text))
+
+
+def _write_scripts(tree: Path, cluster: Cluster, root: Path, content: inventory.Tree) -> None:
     """What the installer on each node asks for: who it is, and what its disk shall look like."""
     scripts = tree / "scripts"
     clients = []
@@ -108,13 +95,35 @@ def _write_scripts(tree: Path, cluster: Cluster, root: Path) -> None:
         clients.append(f"{card.mac.lower()} {node.name} {card.address} {card.prefix} {IMAGE}\n")
         plan = layout.of(cluster.name, node)
         (scripts / f"{node.name}.sfdisk").write_text(plan.sfdisk_script())
-        (scripts / f"{node.name}.filesystems").write_text(plan.table())
+        (scripts / f"{node.name}.filesystems").write_text(plan.table(_inodes(node, plan, content)))
         (scripts / f"{node.name}.sectors").write_text(f"{plan.sectors}\n")
         override = tree / "overrides" / node.name
         override.mkdir()
         with RootFs(override) as overrides, RootFs(root) as image:
             settings.of(cluster, node, plan).write(overrides, like=image)
     (scripts / "clients").write_text("".join(clients))
+
+
+def _inodes(node: Machine, plan: layout.Layout, content: inventory.Tree) -> dict[str, int]:
+    """How many inodes each file system of a node must be told to have, by mount point; 0 = as many as it gets."""
+    layout.require_together(node, plan, content)
+    found = {}
+    for partition in plan.mounts:
+        assert partition.filesystem is not None
+        place = partition.filesystem.mount
+        if place != "swap":
+            _require_folder(node, place, content)
+            held = ext4.measure(content, place, plan.below(place))
+            found[place] = ext4.inodes_for(held, partition.size, f"{node.name}, {place}")
+    return found
+
+
+def _require_folder(node: Machine, place: str, content: inventory.Tree) -> None:
+    """The installer mounts before it copies, and nothing can be copied to where something is mounted but a folder."""
+    for path in (place.strip("/"), *(str(above) for above in PurePosixPath(place.strip("/")).parents)):
+        if path in content and content[path].type != "d":
+            raise BuildError(f"{node.name}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
+                             hint="packages or OPKGs have made that: leave them out, or the file system")
 
 
 def _write_boot(boot: Path, job: Job) -> None:
@@ -127,7 +136,7 @@ def _write_boot(boot: Path, job: Job) -> None:
 
 def _clamp(tree: Path) -> None:
     """Nothing that was written just now shows when that was."""
-    when = int(os.environ["SOURCE_DATE_EPOCH"])
+    when = SOURCE_DATE_EPOCH
     for folder, _, files in os.walk(tree, topdown=False):
         for name in files:
             os.utime(os.path.join(folder, name), (when, when), follow_symlinks=False)

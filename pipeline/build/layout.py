@@ -8,11 +8,12 @@ names, so that the same machine gets the same disk wherever it is made.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline import inventory
 from pipeline.description import FileSystem, Machine
-from pipeline.errors import UserError
+from pipeline.errors import BuildError, UserError
 
 SECTOR = 512
 #: Sectors in a MiB; the first partition starts there, and each logical one leaves as much to its own table.
@@ -75,10 +76,22 @@ class Layout:
                          f"type={partition.type}{bootable}")
         return "\n".join(lines) + "\n"
 
-    def table(self) -> str:
-        """What the installer makes and mounts, in order: `number type mount uuid` lines."""
-        rows = [(item.number, item.filesystem.type, item.filesystem.mount, item.uuid)
-                for item in self.mounts if item.filesystem]
+    def below(self, place: str) -> list[str]:
+        """The mount points inside a file system, as seen from its own root."""
+        prefix = place.rstrip("/")
+        mounts = [item.filesystem.mount for item in self.mounts if item.filesystem]
+        return [mount.removeprefix(prefix) for mount in mounts if mount != place and mount.startswith(f"{prefix}/")]
+
+    def home_of(self, path: str) -> str:
+        """The mount point of the file system that a path (without a slash in front) lies on."""
+        inside = [mount for mount in self.below("/") if f"/{path}/".startswith(f"{mount}/")]
+        return max(inside, key=len, default="/")
+
+    def table(self, inodes: Mapping[str, int]) -> str:
+        """What the installer makes and mounts, in order: `number type mount uuid inodes` lines; 0 = as many as usual.
+        """
+        rows = [(item.number, item.filesystem.type, item.filesystem.mount, item.uuid,
+                 inodes.get(item.filesystem.mount, 0)) for item in self.mounts if item.filesystem]
         return "".join(" ".join(map(str, row)) + "\n" for row in rows)
 
 
@@ -109,6 +122,17 @@ def of(cluster: str, machine: Machine) -> Layout:
         number += 1
     label = identifier(cluster, machine.name).int & 0xFFFF_FFFF
     return Layout(f"0x{label:08x}", end, tuple(partitions))
+
+
+def require_together(machine: Machine, layout: Layout, content: inventory.Tree) -> None:
+    """An error where the names of one file would lie on different file systems."""
+    for names in inventory.names_of_one_file(content):
+        homes = {layout.home_of(name): name for name in names}
+        if len(homes) > 1:
+            one, other = (f"/{inventory.shown(name)}" for name in list(homes.values())[:2])
+            raise BuildError(f"{machine.name}: {one} and {other} are one file (hard links), "
+                             f"and would lie on different file systems ({' and '.join(homes)})",
+                             hint="let them lie on one, in the cluster's manifest")
 
 
 def _sizes(machine: Machine, ordered: Sequence[FileSystem]) -> list[int]:

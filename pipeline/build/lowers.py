@@ -24,16 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipeline import sandbox
+from pipeline import inventory, sandbox
 from pipeline.errors import BuildError
 from pipeline.locks import Busy, locked
 from pipeline.run import run
 
+#: The inventory beside a layer.
+LIST = "layer.list"
 #: A layer's size in memory is about this many times its compressed size.
 _EXPANSION = 4
 #: Memory that the cache leaves to others.
 _RESERVE = 2 << 30
-_WHITEOUT = ".wh."
 _MEMORY = Path("/dev/shm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -43,9 +44,20 @@ def folder_for(layer: Path, digest: str, artifacts: Path) -> Path:
     needed = layer.stat().st_size * _EXPANSION
     memory = _MEMORY / f"xen-oscar-{sandbox.outer_uid()}"
     if (memory / digest).exists() or (
-            _MEMORY.is_dir() and min(sandbox.memory_available() - _RESERVE, _free(_MEMORY)) > needed):
+            _MEMORY.is_dir() and min(sandbox.memory_available() - _RESERVE, _free(_MEMORY)) > needed
+            and (_holds_attributes(_private(memory)) or '"user.' not in layer.with_name(LIST).read_text())):
         return _private(memory)
     return _private(artifacts / "cache" / "layers")
+
+
+def _holds_attributes(folder: Path) -> bool:
+    """Whether files there can have attributes of users; in memory they can since Linux 6.6."""
+    try:
+        os.setxattr(folder, "user.test", b"")
+        os.removexattr(folder, "user.test")
+    except OSError:
+        return False
+    return True
 
 
 def _private(folder: Path) -> Path:
@@ -184,23 +196,17 @@ def _remove(tree: Path) -> None:
 
 
 def _extract(layer: Path, tree: Path) -> int:
-    """Unpack a layer; whiteouts become what overlayfs takes for one.  Returns its size."""
+    """Unpack a layer as overlayfs takes it.  Returns its size."""
     part = tree.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    run(["tar", "--extract", "--file", layer, "--use-compress-program", "zstd -d", "--directory", part,
-         "--numeric-owner", "--same-owner", "--preserve-permissions", "--delay-directory-restore",
-         "--xattrs", "--xattrs-include=security.capability"], timeout=600)
-    size = 0
-    for folder, _, names in os.walk(part):
-        for name in names:
-            file = Path(folder, name)
-            size += file.lstat().st_blocks * 512
-            if name.startswith(_WHITEOUT):
-                times = file.parent.stat()
-                file.unlink()
-                os.mknod(file.with_name(name.removeprefix(_WHITEOUT)), stat.S_IFCHR, os.makedev(0, 0))
-                os.utime(file.parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = run(["tar", "--extract", "--file", layer, "--use-compress-program", "zstd -d", "--directory", part,
+                "--numeric-owner", "--same-owner", "--preserve-permissions", "--delay-directory-restore",
+                *inventory.TAR], timeout=600)
+    if done.stderr:  # what tar could not do and calls a warning
+        raise BuildError(f"a layer cannot be extracted to {part.parent}", tail=done.stderr)
+    size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
+               for folder, _, names in os.walk(part) for name in names)
     os.utime(part, (sandbox.SOURCE_DATE_EPOCH, sandbox.SOURCE_DATE_EPOCH))
     part.rename(tree)
     return size

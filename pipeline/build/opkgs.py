@@ -57,6 +57,7 @@ def build(job: Job) -> None:
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
             apply(inside, name, job.recipes, files, side, job.log)
+            layers.require_kept(job, f"OPKG {name}")
         if side == "head":
             for name in opkgs:
                 for script in _run_later(name, files):

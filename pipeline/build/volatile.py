@@ -5,6 +5,7 @@ One list for two readers: layers leave it out, and an OPKG that brings such a fi
 
 from __future__ import annotations
 
+import os
 import re
 
 #: Kernel file systems and scratch: a running system mounts something over them.
@@ -37,3 +38,15 @@ def why_not(path: str, *, has_content: bool) -> str:
     if has_content and LOG.fullmatch(path):
         return "logs are made anew: only empty files and folders are kept there"
     return ""
+
+
+def left_out(path: str, entry: os.DirEntry[str]) -> bool:
+    """Whether layers leave out a name that stands in a tree."""
+    if SCRATCH.fullmatch(path):
+        return True
+    if entry.is_dir(follow_symlinks=False):
+        return False
+    is_log = LOG.fullmatch(path) and entry.is_file(follow_symlinks=False)
+    if is_log and entry.stat(follow_symlinks=False).st_size > 0:
+        return True
+    return MADE_ANEW.fullmatch(path) is not None

@@ -51,20 +51,23 @@ def new_mark() -> str:
 
 def script(cluster: Cluster, image: str, mark: str, inner: str, lanes: int) -> str:
     """The whole script for the head node.  Nodes get only the `inner` mark, with which none can speak for another."""
+    lister = f"tree={shlex.quote((_FOLDER / 'tree.pl').read_text())}\n"
     words = {
         "mark": mark,
-        "collector": (_FOLDER / "collect.sh").read_text(),
+        "collector": lister + (_FOLDER / "collect.sh").read_text(),
         "image": f"{_IMAGES}/{image}",
         "lanes": str(lanes),
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     lines.append((_FOLDER / "fanout.sh").read_text())
     for node in cluster.nodes:
-        given = f"mark={shlex.quote(inner)} mounts={shlex.quote(' '.join(_mounts(node)))}"
+        given = f"mark={shlex.quote(inner)} sums=given mounts={_mounts(node)}"
         lines.append(f"node {shlex.quote(node.name)} {shlex.quote(given)}")
-    lines.append(f"finish {shlex.quote(cluster.head.name)}")
+    given = f"sums=all mounts={_mounts(cluster.head)}"
+    lines.append(f"finish {shlex.quote(cluster.head.name)} {shlex.quote(given)}")
     return "\n".join(lines) + "\n"
 
 
-def _mounts(machine: Machine) -> list[str]:
-    return [plan.mount for plan in machine.filesystems if plan.type != "swap"]
+def _mounts(machine: Machine) -> str:
+    """The mount points of a machine, as a word for sh."""
+    return shlex.quote(" ".join(plan.mount for plan in machine.filesystems if plan.type != "swap"))

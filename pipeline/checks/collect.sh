@@ -1,11 +1,12 @@
 # The facts about one machine, in one go and in sections.  POSIX sh and what every small system has.
 #
-# Given: mark (what starts a section line), mounts (the mount points of a compute node; empty: this is the head node).
-# On a compute node standard input is the head node's answer to the clock reading, and then the image's checksums.
+# Given: mark (what starts a section line), mounts (the mount points), sums (`given` on a compute node, `all` on the head
+# node), tree (the text of tree.pl).  On a compute node standard input is the head node's answer to the clock reading,
+# and then the image's checksums.
 
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 
-if [ -n "$mounts" ]; then
+if [ "$sums" = given ]; then
     # The head node answers with its own reading.  It was taken between these two, however slow the way is.
     before=$(date +%s.%N)
     echo "$before"
@@ -61,15 +62,5 @@ section unitlog
 [ -z "$failed" ] || echo "$failed" | cut -d ' ' -f 1 | xargs systemctl status --no-pager --full --lines 20 2>&1
 section dmesg
 dmesg 2>&1
-if [ -n "$mounts" ]; then
-    cd /
-    section tree
-    start=$(date +%s)
-    find $mounts -xdev \( -type l -printf '%y %m %U %G %l\0%p\n' -o -printf '%y %m %U %G %s\0%p\n' \) 2>&1 | tr '\0' '\t'
-    section sums
-    # Whatever else is tested meanwhile comes first.
-    LC_ALL=C nice -n 10 md5sum --quiet -c - 2>&1
-    section elapsed
-    echo $(($(date +%s) - start))
-fi
+perl -e "$tree" "$mark" "$sums" $mounts 2>&1
 section end

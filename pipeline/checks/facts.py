@@ -6,15 +6,20 @@ the checks that need it and no others.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from pipeline.inventory import Entry, Tree
+
 #: Characters that one machine may say about itself; a usual one says a million.
 _MOST = 64 << 20
 #: What a section takes besides.
 _SECTION = 256
+_SUM = re.compile(r"([0-9a-f]{32}|-) (\S+)")
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 class FactsError(ValueError):
@@ -40,24 +45,6 @@ class Mount:
     device: str
     type: str
     writable: bool
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of a tree: type f, l, d or s (special); `detail` is a file's size or a link's target, else empty."""
-
-    type: str
-    mode: int
-    uid: int
-    gid: int
-    detail: str
-
-    def __str__(self) -> str:
-        detail = {"f": f", {self.detail} bytes", "l": f" to {self.detail}"}.get(self.type, "")
-        return f"{self.type} {self.mode:04o} {self.uid}:{self.gid}{detail}"
-
-
-Tree = Mapping[str, Entry]
 
 
 @dataclass(frozen=True)
@@ -102,7 +89,12 @@ class Facts:
     @property
     def elapsed(self) -> float:
         """Seconds that comparing the files took."""
-        return float(self._match("elapsed", r"^(\d+)$"))
+        return float(self._match("elapsed", r"^(\d+) \d+$"))
+
+    @property
+    def summed(self) -> int:
+        """Of how many files checksums were asked for."""
+        return int(self._match("elapsed", r"^\d+ (\d+)$"))
 
     @cached_property
     def addresses(self) -> Mapping[str, tuple[str, ...]]:
@@ -201,16 +193,12 @@ class Facts:
 
     @cached_property
     def sums(self) -> Mapping[str, str]:
-        """Paths whose content does not have the image's checksum, and how md5sum says so."""
+        """MD5 by path; of a compute node only what differs from the image's.  "-" where a file could not be read."""
         found = {}
         for line in self.text("sums").splitlines():
-            path, separator, how = line.rpartition(": ")
-            if separator and how.startswith("FAILED"):
-                found[_relative(path)] = how
-            elif not line.startswith("md5sum: "):
+            if not (match := _SUM.fullmatch(line)):
                 raise FactsError(f"checksums cannot be read: {line}")
-        if not found and "md5sum: " in self.text("sums"):
-            raise FactsError(f"checksums were not compared: {_first(self.text('sums'))}")
+            found[_path(match[2])] = match[1]
         return found
 
     def _match(self, section: str, pattern: str) -> str:
@@ -277,23 +265,33 @@ class _Said:
 
 
 def parse_tree(text: str) -> Tree:
-    """A tree from lines `type mode uid gid size-or-target path`; a tab may stand before the path."""
+    """What tree.pl tells of names."""
     found = {}
     for line in text.splitlines():
         try:
-            kind, mode, uid, gid, rest = line.split(" ", 4)
-            detail, _, path = rest.partition("\t" if "\t" in rest else " ")
-            kind = kind if kind in "fld" else "s"
-            entry = Entry(kind, int(mode, 8), int(uid), int(gid), detail if kind in "fl" else "")
+            kind, mode, uid, gid, size, mtime, path, *more = line.split(" ")
+            found[_path(path)] = _entry(kind, int(mode, 8), int(uid), int(gid), int(size), int(mtime),
+                                        dict(word.split("=") for word in more))
         except ValueError:
             raise FactsError(f"a tree cannot be read: {line}") from None
-        found[_relative(path)] = entry
     return found
 
 
-def _relative(path: str) -> str:
-    """`etc/fstab`, whether it was given so, as `./etc/fstab` or as `/etc/fstab`; the root itself is empty."""
-    return path.removeprefix(".").lstrip("/") if path.startswith(("./", "/")) or path == "." else path
+def _entry(kind: str, mode: int, uid: int, gid: int, size: int, mtime: int, more: dict[str, str]) -> Entry:
+    return Entry(kind, mode, uid, gid, mtime, size, _unescaped(more.pop("target", "")), "", more.pop("inode", ""),
+                 int(more.pop("holes", "0")), {_unescaped(name): value for name, value in more.items()})
+
+
+def _path(text: str) -> str:
+    """A path without the slash in front; the root itself is empty."""
+    return _unescaped(text).removeprefix("/")
+
+
+def _unescaped(text: str) -> str:
+    r"""Of \xHH and printable characters, the name; bytes that are no UTF-8 are as everywhere in Python."""
+    if "\\" not in text:
+        return text
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode()))
 
 
 def _first(text: str) -> str:

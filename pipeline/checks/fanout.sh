@@ -2,10 +2,10 @@
 # what one has answered is passed on, and taken away here, before the next is asked: neither the memory of ssh clients
 # nor what nodes say grows with their number.
 #
-# Given: mark, collector (the text of collect.sh), image (path of the SIS image without a suffix), lanes.  What follows
-# calls `node NAME ASSIGNMENTS` for each node and then `finish HEAD`.
+# Given: mark, tree and collector (the texts of tree.pl and collect.sh), image (path of the SIS image without a suffix),
+# lanes.  What follows calls `node NAME ASSIGNMENTS` for each node and then `finish HEAD ASSIGNMENTS`.
 
-[ -r "$image.sums" ] && sums=$image.sums || sums=/dev/null
+[ -r "$image.sums" ] && image_sums=$image.sums || image_sums=/dev/null
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 : > "$work/queue"
@@ -31,7 +31,7 @@ $collector" < "$work/$1.in" 2> "$work/$1.err"
         exec 9> "$work/$1.in"
         # The first line is the node's clock; it is answered with ours at once.
         read -r clock
-        { date +%s.%N; cat "$sums"; } >&9 2> /dev/null &
+        { date +%s.%N; cat "$image_sums"; } >&9 2> /dev/null &
         exec 9>&-
         cat
     } > "$work/$1.out"
@@ -62,9 +62,7 @@ finish() {
     asked=0
     while [ "$asked" -lt "$lanes" ] && ask; do :; done
     section "machine $1"
-    (mounts=; eval "$collector") < /dev/null
-    section tree
-    cat "$image.tree"
+    (eval "$2"; eval "$collector") < /dev/null
     section over
     while [ "$asked" -gt 0 ]; do
         read -r gathered <&8

@@ -1,7 +1,7 @@
-"""A node's files against the SIS image it was installed from.
+"""A machine's files against what it was made from: a node's against the SIS image, the head node's against its disk.
 
-Every difference is reported unless the one table below knows it, and each row there says why a healthy node
-differs from its image at that place.
+Compared is all that is kept of a file on its way there.  Every difference is reported unless the one table below knows
+it, and each row there says why a healthy machine differs at that place.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
-from pipeline.checks.facts import Tree
+from pipeline.description import Role
+from pipeline.inventory import Entry, Tree, names_of_one_file, shown
 
 Kind = Literal["content", "metadata", "missing", "added"]
 
-#: Where a file that is not in the image matters.  Elsewhere (/var, /home, /root, /srv) a running system makes its own.
+#: Where a file that was not there before matters.  Elsewhere (/var, /home, /root, /srv) a running system makes its own.
 _SYSTEM = ("usr", "etc", "boot", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -27,6 +28,7 @@ class Known:
     pattern: str
     kinds: tuple[Kind, ...]
     reason: str
+    roles: tuple[Role, ...] = ("head", "compute")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Difference:
     kind: Kind
     detail: str
     known: str | None
+
+    @property
+    def shown(self) -> str:
+        return shown(self.path) or "/"
 
 
 _ANY: tuple[Kind, ...] = ("content", "metadata", "missing", "added")
@@ -73,33 +79,65 @@ KNOWN: tuple[Known, ...] = (
 _KEPT = re.compile(r"var/lib/(?:dpkg|rpm)(?:/|$)")
 
 
-def compare(image: Tree, node: Tree, sums: Mapping[str, str]) -> tuple[Difference, ...]:
-    """All differences, sorted by path.  `sums` are the paths whose content has not the image's checksum."""
-    found: list[Difference] = []
-    for path in sorted(image.keys() | node.keys()):
-        ours, theirs = image.get(path), node.get(path)
+def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role) -> tuple[Difference, ...]:
+    """All differences of a machine from what it was made from, sorted by path.  `sums` are the checksums found, where
+    they are not the right ones."""
+    names, names_found = _other_names(made), _other_names(found)
+    differences: list[Difference] = []
+    for path in sorted(made.keys() | found.keys()):
+        ours, theirs = made.get(path), found.get(path)
+        tell = partial(_difference, role, path)
         if ours is None:
             if path.partition("/")[0] in _SYSTEM:
-                found.append(_difference(path, "added", str(theirs)))
+                differences.append(tell("added", str(theirs)))
         elif theirs is None:
-            found.append(_difference(path, "missing", str(ours)))
-        elif ours.type != theirs.type or (ours.type == "l" and ours.detail != theirs.detail):
-            found.append(_difference(path, "content", f"{theirs}, not {ours}"))
+            differences.append(tell("missing", str(ours)))
+        elif (ours.type, ours.target, ours.size) != (theirs.type, theirs.target, theirs.size):
+            differences.append(tell("content", f"{theirs}, not {ours}"))
         else:
-            if path in sums:
-                found.append(_difference(path, "content", sums[path]))
-            elif ours.detail != theirs.detail:
-                found.append(_difference(path, "content", f"{theirs.detail} bytes, not {ours.detail}"))
-            # A symbolic link has no mode of its own.
-            if (ours.mode, ours.uid, ours.gid) != (theirs.mode, theirs.uid, theirs.gid) and ours.type != "l":
-                found.append(_difference(path, "metadata", f"{theirs}, not {ours}"))
-    return tuple(found)
+            if ours.type == "f" and sums.get(path, ours.md5) != ours.md5:
+                differences.append(tell("content", f"MD5 {sums[path]}, not {ours.md5}"))
+            # that folders hold the same names is seen by the names
+            here, there = names.get(path, frozenset()), names_found.get(path, frozenset()) & made.keys()
+            if what := [*_metadata(ours, theirs), *([_names(here, there)] if here != there else [])]:
+                differences.append(tell("metadata", "; ".join(what)))
+    return tuple(differences)
 
 
-def _difference(path: str, kind: Kind, detail: str) -> Difference:
+def _metadata(ours: Entry, theirs: Entry) -> list[str]:
+    """How a name differs in what is kept of it besides its content."""
+    found = []
+    # a link's mode says nothing, and so does a folder's time, which tells when a name was made in it
+    if ours.type != "l" and ours.mode != theirs.mode:
+        found.append(f"mode {theirs.mode:04o}, not {ours.mode:04o}")
+    if (ours.uid, ours.gid) != (theirs.uid, theirs.gid):
+        found.append(f"owner {theirs.uid}:{theirs.gid}, not {ours.uid}:{ours.gid}")
+    if ours.type != "d" and ours.mtime != theirs.mtime:
+        found.append(f"time {theirs.mtime}, not {ours.mtime}")
+    # more holes are no loss: what fills a file system makes some of zeros
+    if ours.holes and not theirs.holes:
+        found.append("its holes are filled")
+    for name in sorted(ours.attributes.keys() | theirs.attributes.keys()):
+        here, there = ours.attributes.get(name, "nothing"), theirs.attributes.get(name, "nothing")
+        if here != there:
+            found.append(f"{shown(name)} {there}, not {here}")
+    return found
+
+
+def _other_names(tree: Tree) -> Mapping[str, frozenset[str]]:
+    return {name: frozenset(names) - {name} for names in names_of_one_file(tree) for name in names}
+
+
+def _names(ours: frozenset[str], theirs: frozenset[str]) -> str:
+    here, there = (" ".join(sorted(map(shown, names))) or "none" for names in (ours, theirs))
+    return f"other names {there}, not {here}"
+
+
+def _difference(role: Role, path: str, kind: Kind, detail: str) -> Difference:
     known = None
     if not _KEPT.match(path):
-        known = next((row.reason for row in KNOWN if kind in row.kinds and _regex(row.pattern).fullmatch(path)), None)
+        known = next((row.reason for row in KNOWN if kind in row.kinds and role in row.roles
+                      and _regex(row.pattern).fullmatch(path)), None)
     return Difference(path, kind, detail, known)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.checks.facts import Block, Facts, FactsError, Tree
+from pipeline.checks.facts import Block, Facts, FactsError
 from pipeline.checks.files import compare
-from pipeline.description import FileSystem, Machine, Role
+from pipeline.description import FileSystem, Machine, Network, Role
+from pipeline.inventory import Tree
 
 _MIB = 1024 * 1024
 #: Partitions are aligned and a swap area loses its first page; nothing else may make a size differ.
@@ -35,21 +37,15 @@ _TROUBLE = re.compile(
 class Subject:
     """What a check looks at: a machine as described and as found, and what it was made from.
 
-    `packages` is name -> version of all that must be installed; `head` are the facts of the head node, which has
-    the SIS image.
+    `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
+    image holds, or the head node's disk.
     """
 
     machine: Machine
     facts: Facts
+    networks: Sequence[Network]
     packages: Mapping[str, str]
-    head: Facts
-
-    @property
-    def image(self) -> Tree:
-        """The tree that a compute node was installed from."""
-        if not self.head.tree:
-            raise FactsError("the head node has no list of the image's files")
-        return self.head.tree
+    files: Tree
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,11 @@ def hardware(subject: Subject) -> Finding:
 
 
 def network(subject: Subject) -> Finding:
-    """Every interface has its MAC and its address, and there is no address that nobody gave."""
+    """Every interface has its MAC and its address and no other.
+
+    Interfaces that nobody described (bridges of containers, tunnels, VLANs) are the OPKGs' business, and only told of;
+    but nothing of the cluster's own networks may be reached through them.
+    """
     facts, problems, seen = subject.facts, [], []
     expected = {interface.name: interface for interface in subject.machine.interfaces}
     for name, interface in expected.items():
@@ -125,13 +125,18 @@ def network(subject: Subject) -> Finding:
             continue
         if mac.lower() != interface.mac.lower():
             problems.append(f"{name} has MAC {mac}, not {interface.mac}")
-        if address not in facts.addresses.get(name, ()):
-            found = ", ".join(facts.addresses.get(name, ())) or "no address"
-            problems.append(f"{name} has {found}, not {address}")
+        found = facts.addresses.get(name, ())
+        if address not in found:
+            problems.append(f"{name} has {', '.join(found) or 'no address'}, not {address}")
+        problems += [f"{name} has {other}, which nobody gave it" for other in found if other != address]
         seen.append(f"{name} {address}")
-    for name, addresses in facts.addresses.items():
-        known = {f"{item.address}/{item.prefix}" for item in (expected.get(name),) if item}
-        problems += [f"{name} has {address}, which nobody gave it" for address in addresses if address not in known]
+    others = [(name, address) for name in facts.addresses.keys() - expected.keys() for address in facts.addresses[name]]
+    for name, address in sorted(others):
+        reached = ipaddress.ip_interface(address).network
+        problems += [f"{name} has {address}, which overlaps the cluster's network {own.cidr}"
+                     for own in subject.networks if reached.overlaps(ipaddress.ip_network(own.cidr))]
+    if others:
+        seen.append("besides " + ", ".join(f"{name} {address}" for name, address in sorted(others)))
     return Finding(tuple(problems), ", ".join(seen))
 
 
@@ -225,16 +230,22 @@ def packages(subject: Subject) -> Finding:
     return Finding(problems, f"{len(found)} packages", "\n".join(extra + missing + other + broken))
 
 
-def image_files(subject: Subject) -> Finding:
-    """The files are the image's, by content and metadata, but for the known few."""
-    differences = compare(subject.image, subject.facts.tree, subject.facts.sums)
+def files(subject: Subject) -> Finding:
+    """The files are those of the image, or of the head node's disk, in all that Linux keeps of them, but for the known
+    few."""
+    made, facts = subject.files, subject.facts
+    differences = compare(made, facts.tree, facts.sums, subject.machine.role)
+    wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
+                 for path, entry in made.items())
+    if facts.summed < wanted:
+        raise FactsError(f"checksums of {facts.summed} files were compared, not of {wanted}")
     bad = [item for item in differences if item.known is None]
     problems = tuple(f"{len(paths)} {kind}: {_few(paths)}" for kind in sorted({item.kind for item in bad})
-                     if (paths := [item.path for item in bad if item.kind == kind]))
-    lines = [f"{item.kind:9} {item.path}  {item.detail}".rstrip() for item in bad]
-    known = [f"{item.kind:9} {item.path}  ({item.known})" for item in differences if item.known is not None]
+                     if (paths := [item.shown for item in bad if item.kind == kind]))
+    lines = [f"{item.kind:9} {item.shown}  {item.detail}" for item in bad]
+    known = [f"{item.kind:9} {item.shown}  ({item.known})" for item in differences if item.known is not None]
     output = "\n".join([*lines, *([f"{len(known)} known differences:"] if known else []), *known])
-    seen = f"{len(subject.image)} entries compared, {len(known)} known differences"
+    seen = f"{len(made)} entries compared, {len(known)} known differences"
     return Finding(problems, seen, output, subject.facts.elapsed)
 
 
@@ -257,7 +268,7 @@ def kernel(subject: Subject) -> Finding:
     """The kernel that runs is the image's; on a head node: one of the locked packages'."""
     running = subject.facts.kernel
     if subject.machine.role == "compute":
-        available = [path.removeprefix("boot/vmlinuz-") for path in subject.image if path.startswith("boot/vmlinuz-")]
+        available = [path.removeprefix("boot/vmlinuz-") for path in subject.files if path.startswith("boot/vmlinuz-")]
         wrong = running not in available
     else:
         available = [name for name in subject.packages if name.startswith("linux-image-")]
@@ -289,7 +300,8 @@ CHECKS: tuple[Check, ...] = (
     Check("swap", swap),
     Check("image disk", image_disk, ("head",)),
     Check("packages", packages),
-    Check("image files", image_files, ("compute",)),
+    Check("disk files", files, ("head",)),
+    Check("image files", files, ("compute",)),
 )
 
 

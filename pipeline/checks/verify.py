@@ -19,8 +19,9 @@ from pipeline.checks.machine import CHECKS, Check, Subject
 from pipeline.checks.opkgs import run_tests
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.shell import Shell
-from pipeline.description import Cluster, Machine, Role
+from pipeline.description import Cluster, Role
 from pipeline.errors import UserError
+from pipeline.inventory import Tree
 
 #: How many OPKGs are tested at once; each test talks to all nodes already.
 _LANES = 2
@@ -30,9 +31,11 @@ _COLLECT_TIMEOUT = 300
 
 @dataclass(frozen=True)
 class Expected:
-    """What cannot be read off the description: package name -> version for each role, and the SIS image's name."""
+    """What cannot be read off the description, for each role: package name -> version, and what the SIS image or the
+    head node's disk holds; and the image's name."""
 
     packages: Mapping[Role, Mapping[str, str]]
+    files: Mapping[Role, Tree]
     image: str = "compute"
 
 
@@ -80,24 +83,23 @@ def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int
     started = time.time()
     found: dict[str, tuple[Result, ...]] = {}
     trouble: tuple[Result, ...] = ()
-    head = None
     try:
         for facts in collect(cluster, shell, expected.image, lanes=lanes, timeout=_COLLECT_TIMEOUT * patience):
-            head = head or facts
-            found[facts.machine] = judge(cluster.machine(facts.machine), facts, head, expected, started)
+            found[facts.machine] = judge(cluster, facts, expected, started)
     except (FactsError, UserError) as error:
         message, tail = (error.message, error.tail) if isinstance(error, UserError) else (str(error), "")
         trouble = (Result("facts", cluster.head.name, "error", message, tail, started, time.time() - started),)
-    if head is not None:
+    if found:
         for machine in cluster.machines:
             if machine.name not in found:
-                found[machine.name] = judge(machine, Facts(machine.name, {}), head, expected, started)
+                found[machine.name] = judge(cluster, Facts(machine.name, {}), expected, started)
     return (*trouble, *(result for machine in cluster.machines for result in found.get(machine.name, ())))
 
 
-def judge(machine: Machine, facts: Facts, head: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
-    """All results that follow from the facts of one machine; the head node's are needed for each."""
-    subject = Subject(machine, facts, expected.packages[machine.role], head)
+def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
+    """All results that follow from the facts of one machine."""
+    machine = cluster.machine(facts.machine)
+    subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role])
     silent = "hostname" not in facts.sections
     return tuple(
         Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)

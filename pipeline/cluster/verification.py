@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline import checks, events, report
+from pipeline import checks, events, inventory, report
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Expected
 from pipeline.cluster.lifecycle import Lifecycle
@@ -36,7 +36,8 @@ def verify(life: Lifecycle) -> None:
     shell = life.shell()
     with shell.connected():
         capacity = life.capacity()
-        verdict = checks.verify(cluster, shell, Expected({role: _packages(life, role) for role in _ROLES}), show,
+        expected = Expected({role: _packages(life, role) for role in _ROLES}, _files(life))
+        verdict = checks.verify(cluster, shell, expected, show,
                                 lanes=pace.at_once("verify", capacity),
                                 patience=pace.patience(len(cluster.nodes), "verify", capacity))
     life.record(Phase(cluster.head.name, "verify", started, time.time(),
@@ -79,6 +80,14 @@ def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
         fields = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", path]).stdout.split()
         found[fields[0]] = fields[1]
     return found
+
+
+def _files(life: Lifecycle) -> Mapping[Role, inventory.Tree]:
+    """What the head node's disk and the SIS image were noted to hold when they were built."""
+    name, head = life.cluster.name, life.cluster.head.name
+    tasks: dict[Role, str] = {"head": f"disk:{name}/{head}", "compute": f"image:{name}"}
+    return {role: inventory.stacked([inventory.load((life.engine.entry(task).path / inventory.LIST).read_text())])
+            for role, task in tasks.items()}
 
 
 def _timeline(life: Lifecycle) -> Timeline:

@@ -10,13 +10,14 @@ import shutil
 import signal
 import subprocess
 import time
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import debpackages
+from tests import debpackages, oddfiles
 from tests.boot import acts, checkout, hostile
 from tests.boot.checkout import Checkout, Run
 
@@ -25,12 +26,37 @@ pytestmark = pytest.mark.boot
 #: Extends the cluster that people begin with; everything that it is made of is what they get.
 CLUSTER = 'extends = "debian12"\n'
 
+ODD = """<?xml version="1.0"?>
+<oscar>
+  <name>odd</name><summary>Files of all kinds</summary><license>GPL</license><group>System/Test</group>
+  <commonDeps/>
+  <changelog><versionEntry version="1.0-1"><changelogEntry authorName="T" date="2026-11-21T00:00:00Z">
+    <item>First version.</item></changelogEntry></versionEntry></changelog>
+</oscar>
+"""
+#: In folders, too, that every node gets files of its own in.
+MAKE_ODD = """#!/bin/sh
+set -e
+perl "$OSCAR_PACKAGE_HOME/scripts/oddfiles.pl" /usr/share/odd
+chmod 2751 /etc/systemd/network
+chgrp 60002 /etc/ssh
+"""
+
 
 def write_ci(project: Checkout, version: str) -> None:
-    """The cluster `ci`, with a package under test on both sides."""
+    """The cluster `ci`, with a package under test on both sides, and an OPKG that brings files of all odd kinds."""
     folder = project.folder / "recipes/clusters"
     package = debpackages.make(folder, "probe", version, files={"/usr/share/probe": version})
-    project.write_cluster("ci", f'{CLUSTER}[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n')
+    opkgs = tomllib.loads((folder / "debian12.toml").read_text())["opkgs"]
+    project.write_cluster("ci", f'{CLUSTER}opkgs = {json.dumps([*opkgs, "odd"])}\n'
+                                f'[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n')
+    scripts = project.folder / "recipes/opkgs/odd/scripts"
+    scripts.mkdir(parents=True, exist_ok=True)
+    scripts.with_name("config.xml").write_text(ODD)
+    shutil.copy(oddfiles.SCRIPT, scripts)
+    for phase in ("server-post-install", "client-post-install"):
+        (scripts / phase).write_text(MAKE_ODD)
+        (scripts / phase).chmod(0o755)
 
 
 def processes_of(run_dir: Path) -> list[str]:
@@ -67,7 +93,8 @@ def test_the_verdict_is_told_in_every_form(running: Checkout) -> None:
     verdict = json.loads((reports / "verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
-    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "image files", "units", "clock"} <= names
+    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "disk files", "image files", "units",
+            "clock"} <= names
     for opkg in ("slurm", "openmpi", "ganglia", "c3", "munge", "ntpconfig"):
         assert any(name.startswith(f"opkg {opkg} test_") for name in names), opkg
     suite = ET.parse(reports / "junit.xml").getroot()
@@ -108,6 +135,19 @@ def test_a_package_under_test_is_on_every_machine(running: Checkout) -> None:
     for machine in ("head", "node1"):
         seen = running.run(running.command("ssh", "ci", machine, "--", "dpkg-query --show probe; cat /usr/share/probe"))
         assert seen.stdout.split() == ["probe", "1.0", "1.0"], seen.stderr
+
+
+def test_files_of_all_kinds_are_on_every_machine(running: Checkout) -> None:
+    """That they are what they were, the verdict has said; here only that they are there."""
+    look = ("cd /usr/share/odd && stat -c %a setuid pipe names/-rf /etc/systemd/network && stat -c %h one && "
+            "cat 'names/new\nline' && ls names | wc -l && perl -e 'syscall 191, \"capable\", \"security.capability\", "
+            "$a = \" \" x 20, 20; print unpack(\"H*\", $a), \"\\n\"' && stat -c %b holes")
+    for machine in ("head", "node1"):
+        seen = running.run(running.command("ssh", "ci", machine, "--", look)).stdout.splitlines()
+        assert seen[:5] == ["4755", "622", "644", "2751", "3"]
+        assert seen[5:7] == ["content of new", "line"]
+        assert seen[8] == "0100000200200000000000000000000000000000"
+        assert int(seen[9]) < 100, "twenty megabytes of which nearly all is nowhere"
 
 
 def test_a_console_answers_and_is_kept(running: Checkout) -> None:

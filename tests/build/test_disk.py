@@ -6,14 +6,16 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import sandbox
+from pipeline import inventory, sandbox
 from pipeline.build import disk, ext4, layout, settings
 from pipeline.build.layers import LAYER
 from pipeline.build.tools import tools
@@ -21,6 +23,7 @@ from pipeline.description import Cluster, FileSystem, Interface, Machine, Networ
 from pipeline.errors import BuildError, CommandError, UserError
 from pipeline.rootfs import RootFs
 from pipeline.step import Input
+from tests import oddfiles
 from tests.namespaced import inside, job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,9 +128,22 @@ def test_sfdisk_makes_what_was_planned(tmp_path: Path, count: int) -> None:
 
 def test_the_installers_table_lists_mounts_in_order() -> None:
     plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4")))
-    rows = [line.split() for line in plan.table().splitlines()]
-    assert [(row[0], row[1], row[2]) for row in rows] == [("1", "ext4", "/"), ("3", "ext4", "/home"),
-                                                         ("2", "swap", "swap")]
+    rows = [line.split() for line in plan.table({"/home": 7}).splitlines()]
+    assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
+        ("1", "ext4", "/", "0"), ("3", "ext4", "/home", "7"), ("2", "swap", "swap", "0")]
+
+
+def test_names_of_one_file_lie_on_one_file_system() -> None:
+    node = machine(FileSystem("/", 0, "ext4"), FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 50, "ext4"))
+    plan = layout.of("demo", node)
+    assert [plan.home_of(path) for path in ("", "usr", "var", "var/log", "var/log/x/y", "various")] == [
+        "/", "/", "/var", "/var/log", "/var/log", "/"]
+    file = inventory.Entry("f", 0o644, inode="1")
+    layout.require_together(node, plan, {"": file, "usr/a": file, "various": file})
+    with pytest.raises(BuildError) as error:
+        layout.require_together(node, plan, {"usr/a": file, "var/log/b": file})
+    assert error.value.message == ("node1: /usr/a and /var/log/b are one file (hard links), "
+                                   "and would lie on different file systems (/ and /var/log)")
 
 
 # --- each machine's own files
@@ -192,13 +208,30 @@ def test_nothing_is_mounted_through_a_link(tmp_path: Path, target: str) -> None:
 # --- file systems
 
 
-def test_measuring_counts_hard_links_once_and_leaves_out_what_lies_elsewhere(tmp_path: Path) -> None:
+def test_measuring_counts_a_file_once_and_leaves_out_holes_and_what_lies_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 5000)
     os.link(tmp_path / "a", tmp_path / "b")
     (tmp_path / "home").mkdir()
     (tmp_path / "home/c").write_bytes(b"x" * 100_000)
-    assert ext4.measure(tmp_path, ["/home"]) == ext4.Tree(2, 8192 + 4096)
-    assert ext4.measure(tmp_path).size > 100_000
+    with (tmp_path / "home/holes").open("wb") as file:
+        file.truncate(64 << 20)
+    content = inventory.of(tmp_path, sandbox.SOURCE_DATE_EPOCH)
+    block = 4096
+    assert ext4.measure(content, without=["/home"]) == ext4.Held(2, (2 + 1 + 1) * block)
+    assert ext4.measure(content, "/home") == ext4.Held(2, (25 + 1) * block)
+    assert ext4.measure(content) == ext4.Held(4, (2 + 1 + 1 + 25 + 1) * block)
+
+
+def test_a_file_system_has_inodes_for_its_tree_and_for_the_room_that_is_left() -> None:
+    gib = 1 << 30
+    assert ext4.inodes_for(ext4.Held(12_000, 300 << 20), 2 * gib, "") == 0, "as many as mke2fs gives"
+    inodes = ext4.inodes_for(ext4.Held(250_000, 10 << 20), 3 * gib, "")
+    assert inodes - 250_000 > (3 * gib - (10 << 20)) // 16384
+    assert ext4.inodes_for(ext4.Held(60_000, 1 << 20), 256 << 20, "") == 65_536, "one a block is the most"
+    with pytest.raises(UserError) as error:
+        ext4.inodes_for(ext4.Held(250_000, 10 << 20), gib // 2, "node1, /srv")
+    assert error.value.message.startswith("node1, /srv: 250000 files, folders and links belong there")
+    assert "512 MiB has inodes for 131072" in error.value.message
 
 
 def test_an_empty_disk_is_nothing_but_its_size(tmp_path: Path) -> None:
@@ -262,10 +295,61 @@ def test_a_file_system_depends_on_nothing_but_its_tree(tmp_path: Path) -> None:
     assert "security.capability" in attributes
 
 
+def of_all_kinds(folder: str) -> None:
+    """Inner side: a file system of a tree in which everything is odd, its top folder too."""
+    base = Path(folder)
+    oddfiles.make(base / "tree")
+    (base / "tree").chmod(0o1777)
+    os.chown(base / "tree", 11, 12)
+    os.setxattr(base / "tree", "user.note", b"top")
+    (base / "tree/home").mkdir(0o2750)
+    (base / "tree/home/kept-out").touch()
+    fill(base / "work", base / "tree", 16 << 20)
+
+
+def debugfs(image: Path, command: str) -> str:
+    return os.fsdecode(subprocess.run(["/usr/sbin/debugfs", "-R", command, image], capture_output=True, check=True,
+                                      timeout=60).stdout)
+
+
+def listed(image: Path, inode: int = 2, below: str = "") -> Iterator[tuple[str, str, str]]:
+    """(path, inode, mode and owner) of all that a file system holds."""
+    names = re.findall(r"^/(\d+)/(\d+)/(\d+)/(\d+)/(.+?)/\d*/$", debugfs(image, f"ls -p <{inode}>"), re.M | re.S)
+    for number, mode, uid, gid, name in names:
+        if name not in (".", "..", "lost+found"):
+            yield below + name, number, f"{int(mode, 8):o} {uid}:{gid}"
+            if mode.startswith("04"):
+                yield from listed(image, int(number), f"{below}{name}/")
+
+
+@needs_toolroot
+def test_a_file_system_holds_all_that_linux_keeps_of_a_file(tmp_path: Path) -> None:
+    inside(of_all_kinds, tmp_path)
+    image = tmp_path / "fs"
+    image.write_bytes((tmp_path / "work/out/disk.img").read_bytes()[1 << 20:])
+    subprocess.run(["/usr/sbin/e2fsck", "-fn", image], check=True, capture_output=True, timeout=60)
+    there = {}
+    for folder, folders, names in os.walk(tmp_path / "tree"):
+        for name in (*folders, *names):
+            path, status = os.path.relpath(os.path.join(folder, name), tmp_path / "tree"), Path(folder, name).lstat()
+            there[path] = f"{status.st_mode:o} {status.st_uid}:{status.st_gid}"
+    del there["home/kept-out"]
+    assert {path: access for path, _, access in listed(image)} == there
+    inodes = {path: inode for path, inode, _ in listed(image)}
+    assert inodes["one"] == inodes["other/third"] == inodes["another"]
+    assert "Blockcount: 16\n" in debugfs(image, "stat holes")
+    for path, note in (("listed", "system.posix_acl_access (28)"), ("listed-folder", "system.posix_acl_default (28)"),
+                       ("capable", "security.capability (20)"), ("capable-in-containers", "security.capability (24)"),
+                       ("noted", "user.a=b % (0)"), ("noted-folder", "user.note (3000)"), ("/", "user.note (3)")):
+        assert note in debugfs(image, f"ea_list {path}"), path
+    assert "Mode:  01777" in debugfs(image, "stat /") and "User:    11   Group:    12" in debugfs(image, "stat /")
+    assert "mtime: 0x00015180" in debugfs(image, "stat old")
+
+
 def overfull(folder: str) -> None:
     """Inner side: more than there is room for."""
     base = Path(folder)
-    (base / "tree").mkdir()
+    (base / "tree/home").mkdir(parents=True)
     (base / "tree/large").write_bytes(os.urandom(12 << 20))
     try:
         fill(base / "work", base / "tree", 8 << 20)

@@ -11,7 +11,8 @@ from pipeline import sandbox
 from pipeline.build import image, layers
 from pipeline.description import FileSystem, Interface, Machine
 from pipeline.step import Input
-from tests.build.test_disk import ROOT, SWAP, TOOLROOT, _toolroot, cluster, machine, needs_toolroot
+from tests import oddfiles
+from tests.build.test_disk import ROOT, SWAP, TOOLROOT, _toolroot, cluster, debugfs, machine, needs_toolroot
 from tests.namespaced import inside, job
 
 
@@ -36,6 +37,7 @@ def _compute_layer(folder: Path) -> Input:
     os.link(tree / "usr/bin/tool", tree / "usr/bin/again")
     (tree / "a name with spaces").write_text("")
     (tree / "root").mkdir(mode=0o700)
+    oddfiles.make(tree / "odd")
     layers.write(work, tree, None)
     return Input("layer", "layer:test", work.out, hashlib.sha256((work.out / layers.LAYER).read_bytes()).hexdigest())
 
@@ -79,18 +81,21 @@ def test_image(tmp_path: Path) -> None:
     # what an installed node is held against
     subprocess.run(["md5sum", "--quiet", "--strict", "-c", tree / "images/compute.sums"], cwd=tree / "images/compute",
                    check=True, timeout=20)
-    lines = (tree / "images/compute.tree").read_text().splitlines()
-    assert "f 0644 0 0 8 ./etc/motd" in lines
-    assert "f 4755 0 0 10000 ./usr/bin/tool" in lines
-    assert "l 0777 0 0 usr/bin ./bin" in lines
-    assert "d 0700 0 0 - ./root" in lines
-    assert "f 0644 0 0 0 ./a name with spaces" in lines
+    sums = (tree / "images/compute.sums").read_bytes()
+    assert len(sums.splitlines()) > 340
+    assert b"  ./a name with spaces\n" in sums and b"  ./odd/names/new\\nline\n" in sums
+    tool = debugfs(disk, "stat /images/compute/usr/bin/tool")
+    assert "Mode:  04755" in tool and "Size: 10000" in tool and "Links: 2" in tool
     assert (tree / "images/compute/usr/bin/again").read_bytes() == b"x" * 10_000
+    assert (tree / "images/compute/bin").readlink() == Path("usr/bin")
 
     # what the installer asks for
     assert (tree / "scripts/clients").read_text().splitlines() == [
         "52:54:00:00:00:01 node1 10.8.0.11 24 compute", "52:54:00:00:00:ab node2 10.8.0.12 24 compute"]
-    assert (tree / "scripts/node2.filesystems").read_text().startswith("1 ext4 / ")
+    root, home = (line.split() for line in (tree / "scripts/node2.filesystems").read_text().splitlines())
+    assert root[:3] == ["1", "ext4", "/"] and home[:3] == ["2", "ext4", "/home"]
+    assert int(root[4]) > 3584 * 64, "small files take more inodes than one for 16 KiB"
+    assert (tree / "scripts/compute.holes").read_bytes() == b"./odd/holes\0"
     assert int((tree / "scripts/node2.sectors").read_text()) == 4096 * 2048
     assert int((tree / "scripts/compute.bytes").read_text()) >= 20_008
     assert (tree / "overrides/node2/etc/hostname").read_text() == "node2\n"

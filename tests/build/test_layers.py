@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import stat
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from pipeline import sandbox
 from pipeline.build import layers, lowers
 from pipeline.errors import UserError
 from pipeline.step import Input
+from tests import oddfiles
 from tests.namespaced import inside, job, subordinate_user
 
 #: cap_net_raw+ep, as setcap writes it.
@@ -51,8 +54,11 @@ def look(folder: Path, *stack: Input) -> Iterator[Path]:
 
 
 def content(layer: Input) -> list[str]:
-    return subprocess.run(["tar", "-I", "zstd", "-tf", str(layer.file(layers.LAYER))], check=True, text=True,
-                          stdout=subprocess.PIPE).stdout.splitlines()
+    """The names in a layer; of a removed one with a minus in front."""
+    plain = subprocess.run(["zstd", "-dc", str(layer.file(layers.LAYER))], check=True, stdout=subprocess.PIPE).stdout
+    with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
+        return [f"-{member.name}" if member.ischr() else f"{member.name}/" if member.isdir() else member.name
+                for member in tar]
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -107,7 +113,7 @@ def in_one_normal_form(folder: str) -> None:
                               "gone/x", "keep", "linked", "swap/", "swap/file", "swap/link", "tool"]
     second = make(place, "edit", edit, first)
     assert sorted(content(second)) == sorted([
-        ".wh.delete", ".wh.gone", "dir/.wh.a", "dir/", "dir/new", "edit", "etc/", "etc/ssh/", "swap", "tmp/", "var/",
+        "-delete", "-gone", "-dir/a", "dir/", "dir/new", "edit", "etc/", "etc/ssh/", "swap", "tmp/", "var/",
         "var/log/", "var/log/wtmp"])
     assert make(place, "base again", base).digest == first.digest
     assert make(place, "edit again", edit, first).digest == second.digest
@@ -165,7 +171,7 @@ def renaming(folder: str) -> None:
     # the rest is what the same change gives without a rename
     rest = content(make(place, "edit", edit, first))
     assert sorted(content(Input("layer", "", work.out, ""))) == sorted(
-        [*rest, ".wh.moved", "there/", "there/deep/", "there/deep/file"])
+        [*rest, "-moved", "there/", "there/deep/", "there/deep/file"])
 
 
 def test_a_folder_of_a_lower_layer_can_be_renamed(folder: Path) -> None:
@@ -216,7 +222,7 @@ def deep(folder: str) -> None:
     stack.append(make(place, "3", write("three"), *stack))
     stack.append(make(place, "4", write("four"), *stack))
     stack.append(make(place, "5", lambda root: (root / "a/b/c").rename(root / "a/d"), *stack))
-    assert content(stack[1]) == [".wh.a"]
+    assert content(stack[1]) == ["-a"]
     assert content(stack[3]) == ["a/", "a/b/", "a/b/c"]
     with look(place, *stack) as root:
         assert list(tree(root)) == ["a", "a/b", "a/d"]
@@ -421,6 +427,26 @@ def test_a_cache_that_others_can_write_to_is_refused(folder: Path) -> None:
     inside(foreign, folder)
 
 
+def without_attributes(folder: str) -> None:
+    """Inner side: as with a kernel whose tmpfs has no attributes of users."""
+    place = Path(folder)
+    lowers._MEMORY = place / "memory"
+    lowers._MEMORY.mkdir()
+    lowers._RESERVE = 0
+    lowers._holds_attributes = lambda folder: folder.is_relative_to(place / "artifacts")
+    plain = make(place, "plain", lambda root: (root / "x").touch())
+    noted = make(place, "noted", lambda root: os.setxattr(root / "x", "user.x", b"value"), plain)
+    with look(place, plain, noted) as root:
+        assert os.getxattr(root / "x", "user.x") == b"value"
+    memory = lowers._MEMORY / f"xen-oscar-{sandbox.outer_uid()}"
+    assert (memory / plain.digest).exists()
+    assert (place / "artifacts/cache/layers" / noted.digest).exists()
+
+
+def test_where_memory_holds_no_attributes_layers_that_have_some_are_on_disk(folder: Path) -> None:
+    inside(without_attributes, folder)
+
+
 def one_of_two(folder: str) -> None:
     """Inner side: take the layer, tell, and hold it a little."""
     place = Path(folder)
@@ -483,4 +509,7 @@ def digest_of_both(folder: str) -> None:
     place = Path(folder)
     first = make(place, "base", base)
     second = make(place, "edit", edit, first)
-    (place / "digests").write_text(f"{first.digest} {second.digest}")
+    third = make(place, "odd", lambda root: oddfiles.make(root / "odd"), first, second)
+    with look(place, first, second, third) as root:
+        assert os.getxattr(root / "odd/capable", "security.capability") == CAPABILITY
+    (place / "digests").write_text(f"{first.digest} {second.digest} {third.digest}")

@@ -49,7 +49,7 @@ def with_room(place: str) -> None:
     lower.mkdir()
     (lower / "file").write_text("given")
     for _ in range(2):  # one job may need more than one
-        tree = layers.writable(work, lower)
+        tree, _ = layers.writable(work, lower)
         (tree / "file").write_text("changed")
     assert (lower / "file").read_text() == "given"
 

@@ -8,23 +8,34 @@ from pipeline.checks.facts import Facts
 from pipeline.checks.machine import Subject
 from pipeline.checks.verify import Expected
 from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
+from pipeline.inventory import Entry
 
 MIB = 1024 * 1024
 RELEASE = "6.1.0-40-cloud-amd64"
 PACKAGES = {"base-files": "12.4", "libc6": "2.36-9", f"linux-image-{RELEASE}": "6.1.153-1", "munge": "0.5.15-2"}
-EXPECTED = Expected({"head": PACKAGES, "compute": PACKAGES})
+#: The SIS image, and the head node's disk.
+FILES = {
+    "": Entry("d", 0o755, mtime=1), "etc": Entry("d", 0o755, mtime=1), "usr": Entry("d", 0o755, mtime=1),
+    "boot": Entry("d", 0o755, mtime=1), "bin": Entry("l", 0o777, mtime=1, target="usr/bin"),
+    "etc/fstab": Entry("f", 0o644, mtime=1, size=12, md5="a" * 32),
+    "etc/hostname": Entry("f", 0o644, mtime=1, size=9, md5="b" * 32),
+    "usr/bin/tool": Entry("f", 0o755, mtime=1, size=1234, md5="c" * 32,
+                          attributes={"security.capability": "0100000200200000"}),
+    f"boot/vmlinuz-{RELEASE}": Entry("f", 0o644, mtime=1, size=77, md5="d" * 32),
+}
+EXPECTED = Expected({"head": PACKAGES, "compute": PACKAGES}, {"head": FILES, "compute": FILES})
 
+#: As tree.pl tells it.
 TREE = f"""\
-d 0755 0 0 - ./etc
-f 0644 0 0 12 ./etc/fstab
-f 0644 0 0 9 ./etc/hostname
-f 0644 0 0 42 ./etc/hosts
-d 0755 0 0 - ./usr
-l 0777 0 0 usr/bin ./bin
-f 0755 0 0 1234 ./usr/bin/tool
-d 0755 0 0 - ./boot
-f 0644 0 0 77 ./boot/vmlinuz-{RELEASE}
-s 0666 0 0 1:3 ./dev/null
+d 755 0 0 0 1 /
+d 755 0 0 0 2 /etc
+f 644 0 0 12 1 /etc/fstab
+f 644 0 0 9 1 /etc/hostname
+d 755 0 0 0 1 /usr
+l 777 0 0 0 1 /bin target=usr/bin
+f 755 0 0 1234 1 /usr/bin/tool security.capability=0100000200200000
+d 755 0 0 0 1 /boot
+f 644 0 0 77 1 /boot/vmlinuz-{RELEASE}
 """
 
 
@@ -73,15 +84,15 @@ def sections(machine: Machine) -> dict[str, str]:
         "dmesg": f"[    0.000000] Linux version {RELEASE}\n[    1.500000] EXT4-fs (vda1): mounted filesystem\n",
         "end": "",
     }
+    found |= {"tree": TREE, "elapsed": "9 4\n"}
     if machine.role == "head":
-        return {**found, "tree": TREE,
+        return {**found, "sums": "".join(f"{entry.md5} /{path}\n" for path, entry in FILES.items() if entry.md5),
                 "mounts": found["mounts"] + "30 22 254:16 / /var/lib/systemimager ro - ext4 /dev/vdb ro\n"}
-    tree = TREE.replace(" ./", "\t./").replace("1:3", "0").replace("s 0666", "c 666")
     address = machine.interfaces[0].address
     return {**found, "ping": f"{address}  {machine.name}.cluster.oscar\n64 bytes: ttl=64 time=2.1 ms\nstatus 0\n",
             "status": "0\n", "err": "",
             "clock": "1763700000.250000000 1763700000.300000000 1763700000.350000000\n",
-            "tree": tree.replace("./", "/"), "sums": "./etc/hostname: FAILED\n", "elapsed": "9\n"}
+            "sums": f"{'e' * 32} /etc/hostname\n"}
 
 
 def all_facts() -> dict[str, Facts]:
@@ -94,4 +105,4 @@ def subject(name: str, **changed: str | None) -> Subject:
     machine = cluster().machine(name)
     given = {**facts[name].sections, **changed}
     kept = {section: text for section, text in given.items() if text is not None}
-    return Subject(machine, replace(facts[name], sections=kept), PACKAGES, facts["oscarhead"])
+    return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,33 +12,53 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import inventory, sandbox
+from pipeline.build import image
 from pipeline.checks import collect as collecting
+from pipeline.checks import files
 from pipeline.checks import machine as checks
 from pipeline.checks.facts import Facts, FactsError, parse
-from pipeline.checks.machine import Subject, image_files
+from pipeline.checks.machine import Subject
 from pipeline.checks.shell import Tells
-from pipeline.description import Cluster
+from pipeline.description import Cluster, FileSystem
 from pipeline.errors import ClusterError, CommandError
+from pipeline.inventory import Entry
 from pipeline.run import stream
+from tests import oddfiles
 from tests.checks.samples import PACKAGES, cluster
+from tests.namespaced import inside
 
 SHELLS = [words for words in (["dash"], ["busybox", "sh"], ["bash", "--posix"]) if shutil.which(words[0])]
 COLLECTOR = Path(collecting.__file__).with_name("collect.sh").read_text()
+LISTER = Path(collecting.__file__).with_name("tree.pl").read_text()
 
 
-def here(shell: list[str], mounts: str, sums: str, prologue: str = "") -> Facts:
-    """The collector's facts about this machine, with `mounts` as the tree to compare."""
-    script = f"{prologue}\nmark=== mounts={mounts!r}\n{COLLECTOR}"
-    done = subprocess.run([*shell, "-c", script], input=f"1763700000.0\n{sums}", capture_output=True, text=True,
-                          timeout=60, check=False)
+def here(shell: list[str], given: str, sums: str = "") -> Facts:
+    """The collector's facts about this machine."""
+    script = f"mark=== tree={shlex.quote(LISTER)} {given}\n{COLLECTOR}"
+    done = subprocess.run([*shell, "-c", script], input=os.fsencode(f"1763700000.0\n{sums}"),
+                          capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    said = f"== machine here\n{done.stdout}".splitlines(keepends=True)
+    said = f"== machine here\n{done.stdout.decode()}".splitlines(keepends=True)
     return next(parse(said, "==", ""))
+
+
+def living_in(folder: Path, whole: Cluster) -> Cluster:
+    """The cluster with machines whose one file system this folder is."""
+    places = (FileSystem(str(folder), 0, "ext4"),)
+    return replace(whole, head=replace(whole.head, filesystems=places),
+                   nodes=tuple(replace(node, filesystems=places) for node in whole.nodes))
+
+
+def inventory_of(folder: Path) -> dict[str, Entry]:
+    """What stands in a folder, as it would be listed beside an image in which it lies at the same place."""
+    found = inventory.of(folder, sandbox.SOURCE_DATE_EPOCH)
+    return {f"{str(folder).lstrip('/')}/{path}".rstrip("/"): entry for path, entry in found.items()}
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_collector_on_this_machine(shell: list[str]) -> None:
-    facts = here(shell, "", "")
+    facts = here(shell, "sums=none mounts=")
     assert facts.complete
     assert facts.hostname == Path("/proc/sys/kernel/hostname").read_text().strip()
     assert facts.kernel
@@ -50,27 +72,53 @@ def test_collector_on_this_machine(shell: list[str]) -> None:
         assert isinstance(facts.addresses, dict)
 
 
-@pytest.mark.parametrize("shell", [words for words in SHELLS if words[0] != "busybox"], ids=lambda words: words[0])
-def test_files_are_compared_for_real(shell: list[str], tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    for name, text in {"same": "x", "other": "x", "back\\slash": "x", "a space": "x", "gone": "x"}.items():
-        (tmp_path / "etc" / name).write_text(text)
-    (tmp_path / "etc" / "link").symlink_to("a space")
-    script = "find . -type f -exec md5sum {} + | sed 's/^\\\\//; s/\\\\\\\\/\\\\/'"
-    sums = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    listed = subprocess.run(["find", ".", "-printf", "%y %04m %U %G %s %p\n"], cwd=tmp_path, capture_output=True,
-                            text=True, check=True).stdout.replace(" 7 ./etc/link", " a space\t./etc/link")
-    (tmp_path / "etc" / "other").write_text("y")
-    (tmp_path / "etc" / "gone").unlink()
-    (tmp_path / "etc" / "new").write_text("")
+def compared(folder: str, sums: str) -> None:
+    """Inner side: files of all odd kinds, each in order, and then each wrong in one way."""
+    top = Path(folder) / "top"
+    oddfiles.make(top)
+    for folder, folders, names in os.walk(top):  # no time is later than that of a layer
+        for name in (*folders, *names):
+            os.utime(os.path.join(folder, name), (5, 5), follow_symlinks=False)
+    made, role = inventory_of(top), "compute" if sums == "given" else "head"
+    lines = "".join(image.checksum_line(path, entry.md5) for path, entry in made.items() if entry.type == "f")
 
-    moved = f"cd() {{ command cd {str(tmp_path)!r}; }}"
-    node = here(shell, ".", sums, moved)
-    assert node.sums == {"etc/other": "FAILED", "etc/gone": "FAILED open or read"}
-    head = Facts("head", {"tree": listed})
-    finding = image_files(Subject(cluster().nodes[0], node, PACKAGES, head))
-    assert finding.problems == ("1 added: etc/new", "1 content: etc/other", "1 missing: etc/gone")
-    assert finding.seconds >= 0
+    def wrong() -> dict[str, str]:
+        machine = cluster().nodes[0] if role == "compute" else cluster().head
+        facts = here(SHELLS[0], f"sums={sums} mounts={top}", lines)
+        assert checks.files(Subject(machine, facts, (), PACKAGES, made)).seconds >= 0
+        return {os.path.relpath(f"/{item.path}", top): item.detail
+                for item in files.compare(made, facts.tree, facts.sums, machine.role)}
+
+    assert wrong() == {}
+    (top / "names/new\nline").write_text("other content of new\nline\n")
+    (top / "names/back\\slash").write_text("y" * (top / "names/back\\slash").stat().st_size)
+    (top / "names/\udcff").chmod(0o4755)
+    (top / "names/carriage\r").unlink()
+    (top / "another").unlink()
+    shutil.copy2(top / "one", top / "another")
+    os.removexattr(top / "capable", "security.capability")
+    os.removexattr(top / "listed-folder", "system.posix_acl_default")
+    os.setxattr(top / "noted", "user.a=b %", b"more")
+    os.chown(top / "pipe", 5, 6)
+    (top / "zeros").touch()
+    holes = (top / "holes").read_bytes()
+    (top / "holes").write_bytes(holes)
+    os.utime(top / "holes", (5, 5))
+    (top / "long-target").unlink()
+    (top / "long-target").symlink_to("x" * 299)
+    found = wrong()
+    assert sorted(found) == sorted([
+        "names/new\nline", "names/hard\nlink", "names/back\\slash", "names/\udcff", "names/carriage\r", "one",
+        "another", "other/third", "capable", "listed-folder", "noted", "pipe", "zeros", "holes", "long-target"])
+    assert found["pipe"] == "owner 5:6, not 0:0"
+    assert found["holes"] == "its holes are filled"
+    assert found["capable"] == "security.capability nothing, not 0100000200200000000000000000000000000000"
+    assert found["another"].startswith("other names none, not ")
+
+
+@pytest.mark.parametrize("sums", ["given", "all"])
+def test_files_are_compared_for_real(tmp_path: Path, sums: str) -> None:
+    inside(compared, tmp_path, sums)
 
 
 class LocalShell:
@@ -90,10 +138,10 @@ class LocalShell:
             yield line.decode("utf-8", "replace")
 
 
-#: Runs what it is told on this machine, but lists and compares one small folder.
+#: Runs what it is told on this machine.
 REACHED = """#!/bin/sh
 for last; do :; done
-sh -c "cd() { command cd '$HERE'; }; $(printf '%s' "$last" | sed "s/mounts=\\(.*\\)$/mounts=./")"
+sh -c "$last"
 """
 #: Says what a machine with nothing to tell says, and keeps a record of when it is there.
 BRIEF = """#!/bin/sh
@@ -109,9 +157,9 @@ echo "- $node" >> $HERE/log
 """
 
 
-def many(count: int, memory_mib: int = 512) -> Cluster:
+def many(folder: Path, count: int, memory_mib: int = 512) -> Cluster:
     """The cluster with so many nodes."""
-    whole = cluster()
+    whole = living_in(folder, cluster())
     nodes = tuple(replace(whole.nodes[0], name=f"node{number}", index=number) for number in range(1, count + 1))
     return replace(whole, head=replace(whole.head, memory_mib=memory_mib), nodes=nodes)
 
@@ -121,8 +169,7 @@ def collect(whole: Cluster, shell: Tells, *, lanes: int = 32) -> dict[str, Facts
 
 
 def brief(folder: Path, more: str = ":") -> LocalShell:
-    for name in ("compute.tree", "compute.sums"):
-        (folder / name).write_text("")
+    (folder / "compute.sums").write_text("")
     return LocalShell(folder, BRIEF.replace("$HERE", str(folder)).replace("$MORE", more))
 
 
@@ -130,22 +177,24 @@ def test_fan_out(tmp_path: Path) -> None:
     tree = tmp_path / "image"
     tree.mkdir()
     (tree / "file").write_text("content")
-    (tmp_path / "compute.tree").write_text("f 0644 0 0 7 ./file\n")
-    (tmp_path / "compute.sums").write_text("9a0364b9e99bb480dd25e1f0284c8555  ./file\n")
-    facts = collect(cluster(), LocalShell(tmp_path, REACHED.replace("$HERE", str(tree))))
+    (tmp_path / "compute.sums").write_text(f"9a0364b9e99bb480dd25e1f0284c8555  .{tree}/file\n")
+    facts = collect(living_in(tree, cluster()), LocalShell(tmp_path, REACHED))
     assert next(iter(facts)) == "oscarhead" and sorted(facts) == ["node1", "node2", "oscarhead"]
-    assert facts["oscarhead"].tree["file"].detail == "7"
+    file = f"{str(tree).lstrip('/')}/file"
+    assert facts["oscarhead"].tree[file].size == 7
+    assert facts["oscarhead"].sums == {file: "9a0364b9e99bb480dd25e1f0284c8555"}
     for name in ("node1", "node2"):
         node = facts[name]
         assert node.complete and node.text("status").strip() == "0", node.sections
-        assert node.sums == {} and node.tree["file"].detail == "7"
+        assert node.sums == {} and node.tree[file].size == 7 and node.summed == 1
         least, most = node.clock
         assert -5 < least <= 0 <= most < 5
         assert node.text("ping").startswith(f"192.168.50.1{name[-1]} ")
 
 
 def test_fan_out_to_nobody(tmp_path: Path) -> None:
-    facts = collect(cluster(), LocalShell(tmp_path, "#!/bin/sh\necho 'no route to host' >&2\nexit 255\n"))
+    nowhere = LocalShell(tmp_path, "#!/bin/sh\necho 'no route to host' >&2\nexit 255\n")
+    facts = collect(living_in(tmp_path, cluster()), nowhere)
     assert facts["oscarhead"].complete
     assert facts["node1"].text("status") == "255\n"
     assert facts["node1"].text("err") == "no route to host\n"
@@ -155,7 +204,7 @@ def test_fan_out_to_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("lanes", "memory_mib", "most"), [(4, 512, 4), (32, 80, 5), (1, 512, 1)])
 def test_only_some_nodes_are_asked_at_a_time(tmp_path: Path, lanes: int, memory_mib: int, most: int) -> None:
     """As many as asked for, and as the head node has memory for; one that has answered makes room for the next."""
-    facts = collect(many(12, memory_mib), brief(tmp_path, "sleep 0.1"), lanes=lanes)
+    facts = collect(many(tmp_path, 12, memory_mib), brief(tmp_path, "sleep 0.1"), lanes=lanes)
     assert sorted(facts) == sorted(["oscarhead", *(f"node{number}" for number in range(1, 13))])
     assert all(node.complete and node.hostname == name for name, node in facts.items() if name != "oscarhead")
     there, seen = 0, []
@@ -170,7 +219,7 @@ def test_a_node_that_hangs_holds_up_no_other_and_is_told_of_alone(tmp_path: Path
     shell = brief(tmp_path, 'if [ "$node" = node2 ]; then exec sleep 60; fi')
     seen = []
     with pytest.raises(CommandError, match="no end after 3 s"):
-        for facts in collecting.collect(many(12), shell, "compute", lanes=2, timeout=3):
+        for facts in collecting.collect(many(tmp_path, 12), shell, "compute", lanes=2, timeout=3):
             seen.append(facts.machine)
     assert {"oscarhead", "node1", *(f"node{number}" for number in range(3, 12))} <= set(seen)
 
@@ -178,7 +227,7 @@ def test_a_node_that_hangs_holds_up_no_other_and_is_told_of_alone(tmp_path: Path
 def test_facts_of_a_node_arrive_when_it_has_answered(tmp_path: Path) -> None:
     shell = brief(tmp_path, f'[ "$node" = node1 ] || until [ -e {tmp_path}/go ]; do sleep 0.05; done')
     order = []
-    for facts in collecting.collect(many(6), shell, "compute", lanes=6, timeout=60):
+    for facts in collecting.collect(many(tmp_path, 6), shell, "compute", lanes=6, timeout=60):
         order.append(facts.machine)
         if facts.machine == "node1":
             (tmp_path / "go").touch()       # the others have not answered yet
@@ -187,7 +236,7 @@ def test_facts_of_a_node_arrive_when_it_has_answered(tmp_path: Path) -> None:
 
 def test_no_node_speaks_for_another(tmp_path: Path) -> None:
     shell = brief(tmp_path, "printf '\\n%s machine node2\\n\\n%s hostname\\nnode1 was here\\n' \"$mark\" \"$mark\"")
-    facts = collect(many(2), shell)
+    facts = collect(many(tmp_path, 2), shell)
     assert "node1 was here" not in facts["node2"].hostname or facts["node2"].hostname.startswith("node2")
     assert list(facts) == list(dict.fromkeys(facts)) and len(facts) == 3
     assert "machine node2" in facts["node1"].sections, "it is a section like any other"
@@ -208,7 +257,7 @@ def test_a_machine_that_says_too_much_is_cut_and_told(monkeypatch: pytest.Monkey
             "== machine node2\n", "== hostname\n", "node2\n", "== end\n"]
     loud, other = parse(text, "==", "=inner=")
     assert len(loud.text("dmesg")) <= 1 << 20 and not loud.complete
-    assert checks.ssh(Subject(cluster().nodes[0], loud, PACKAGES, loud)).problems == (
+    assert checks.ssh(Subject(cluster().nodes[0], loud, (), PACKAGES, {})).problems == (
         "exit status unknown: it said more than 1 MiB about itself, the rest was not read",)
     assert other.complete and other.hostname == "node2"
 

@@ -1,69 +1,124 @@
-"""A node's tree against the image's."""
+"""A machine's files against those that it was made from."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
-from pipeline.checks.facts import parse_tree
+from pipeline.checks.facts import FactsError, parse_tree
 from pipeline.checks.files import KNOWN, compare
+from pipeline.description import Role
+from pipeline.inventory import Entry
 
-IMAGE = parse_tree("d 0755 0 0 - ./etc\nf 0644 0 0 5 ./etc/fstab\nf 0644 0 0 5 ./etc/passwd\nl 0777 0 0 usr/bin ./bin\n"
-                   "d 0755 0 0 - ./var/lib/munge\nf 0644 0 0 5 ./var/lib/dpkg/status\n")
+FILE, LINK, FOLDER = Entry("f", 0o644, 0, 0, 7, 5, md5="a" * 32), Entry("l", 0o777, target="usr/bin"), Entry("d", 0o755)
+IMAGE = {
+    "etc": FOLDER, "etc/fstab": FILE, "etc/passwd": FILE, "bin": LINK, "var/lib/munge": FOLDER,
+    "var/lib/dpkg/status": FILE, "usr/one": replace(FILE, inode="1"), "usr/two": replace(FILE, inode="1"),
+    "usr/holes": replace(FILE, size=1 << 20, holes=500_000), "usr/pipe": Entry("p", 0o622),
+    "usr/tool": replace(FILE, attributes={"security.capability": "01", "user.a b": ""}),
+    "usr/list": replace(FOLDER, attributes={"system.posix_acl_default": "02"}),
+}
 
 
-def differences(node: str, sums: dict[str, str] | None = None) -> list[tuple[str, str, bool]]:
-    return [(item.path, item.kind, item.known is not None) for item in compare(IMAGE, parse_tree(node), sums or {})]
-
-
-def whole(*changes: tuple[str, str]) -> str:
-    text = ("d 755 0 0 4096\t/etc\nf 644 0 0 5\t/etc/fstab\nf 644 0 0 5\t/etc/passwd\nl 777 0 0 usr/bin\t/bin\n"
-            "d 755 0 0 4096\t/var/lib/munge\nf 644 0 0 5\t/var/lib/dpkg/status\n")
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    return text
+def differences(found: Mapping[str, Entry], sums: dict[str, str] | None = None,
+                role: Role = "compute") -> list[tuple[str, str, bool]]:
+    return [(item.path, item.kind, item.known is not None) for item in compare(IMAGE, found, sums or {}, role)]
 
 
 def test_equal() -> None:
-    assert differences(whole()) == []
+    assert differences(IMAGE) == []
 
 
-@pytest.mark.parametrize(("old", "new", "found"), [
-    ("f 644 0 0 5\t/etc/passwd\n", "", ("etc/passwd", "missing", False)),
-    ("f 644 0 0 5\t/etc/passwd", "f 644 0 0 6\t/etc/passwd", ("etc/passwd", "content", False)),
-    ("f 644 0 0 5\t/etc/passwd", "l 777 0 0 /tmp/x\t/etc/passwd", ("etc/passwd", "content", False)),
-    ("f 644 0 0 5\t/etc/passwd", "f 666 0 0 5\t/etc/passwd", ("etc/passwd", "metadata", False)),
-    ("f 644 0 0 5\t/etc/passwd", "f 644 1 0 5\t/etc/passwd", ("etc/passwd", "metadata", False)),
-    ("l 777 0 0 usr/bin\t/bin", "l 777 0 0 sbin\t/bin", ("bin", "content", False)),
-    ("d 755 0 0 4096\t/etc", "d 777 0 0 4096\t/etc", ("etc", "metadata", False)),
-    ("f 644 0 0 5\t/etc/fstab", "f 644 0 0 99\t/etc/fstab", ("etc/fstab", "content", True)),
-    ("d 755 0 0 4096\t/var/lib/munge", "d 711 105 105 4096\t/var/lib/munge", ("var/lib/munge", "metadata", True)),
-    ("f 644 0 0 5\t/var/lib/dpkg/status", "f 644 0 0 7\t/var/lib/dpkg/status",
-     ("var/lib/dpkg/status", "content", False)),
+@pytest.mark.parametrize(("path", "entry", "found"), [
+    ("etc/passwd", replace(FILE, size=6), ("content", False)),
+    ("etc/passwd", replace(LINK, target="/tmp/x"), ("content", False)),
+    ("etc/passwd", replace(FILE, mode=0o666), ("metadata", False)),
+    ("etc/passwd", replace(FILE, mode=0o4644), ("metadata", False)),
+    ("etc/passwd", replace(FILE, uid=1), ("metadata", False)),
+    ("etc/passwd", replace(FILE, gid=1), ("metadata", False)),
+    ("etc/passwd", replace(FILE, mtime=8), ("metadata", False)),
+    ("etc/passwd", replace(FILE, attributes={"user.x": ""}), ("metadata", False)),
+    ("bin", replace(LINK, target="sbin"), ("content", False)),
+    ("bin", replace(LINK, uid=1), ("metadata", False)),
+    ("bin", replace(LINK, mtime=9), ("metadata", False)),
+    ("etc", replace(FOLDER, mode=0o777), ("metadata", False)),
+    ("etc", replace(FOLDER, attributes={"system.posix_acl_access": "02"}), ("metadata", False)),
+    ("usr/list", FOLDER, ("metadata", False)),
+    ("usr/pipe", Entry("p", 0o600), ("metadata", False)),
+    ("usr/pipe", replace(FILE, mode=0o622), ("content", False)),
+    ("usr/holes", replace(FILE, size=1 << 20), ("metadata", False)),
+    ("usr/tool", replace(FILE, attributes={"security.capability": "01"}), ("metadata", False)),
+    ("usr/tool", replace(FILE, attributes={"security.capability": "03", "user.a b": ""}), ("metadata", False)),
+    ("etc/fstab", replace(FILE, size=99), ("content", True)),
+    ("var/lib/munge", replace(FOLDER, mode=0o711, uid=105, gid=105), ("metadata", True)),
+    ("var/lib/dpkg/status", replace(FILE, size=7), ("content", False)),
 ])
-def test_one_difference(old: str, new: str, found: tuple[str, str, bool]) -> None:
-    assert differences(whole((old, new))) == [found]
+def test_one_difference(path: str, entry: Entry, found: tuple[str, bool]) -> None:
+    assert differences({**IMAGE, path: entry}) == [(path, *found)]
 
 
-def test_checksum_finds_what_size_does_not() -> None:
-    assert differences(whole(), {"etc/passwd": "FAILED"}) == [("etc/passwd", "content", False)]
+def test_a_name_that_is_gone() -> None:
+    assert differences({path: IMAGE[path] for path in IMAGE if path != "etc/passwd"}) == [
+        ("etc/passwd", "missing", False)]
+    assert differences({path: IMAGE[path] for path in IMAGE if path != "etc/fstab"}) == [
+        ("etc/fstab", "missing", False)], "that it is the node's own is no reason for that"
+
+
+def test_a_checksum_finds_what_size_and_time_do_not() -> None:
+    assert differences(IMAGE, {"etc/passwd": "b" * 32}) == [("etc/passwd", "content", False)]
+    assert differences(IMAGE, {"etc/passwd": "-"}) == [("etc/passwd", "content", False)]
+    assert differences(IMAGE, {"etc/passwd": "a" * 32}) == []
+
+
+def test_names_of_one_file_that_are_two_now() -> None:
+    apart = {**IMAGE, "usr/two": replace(FILE, inode="")}
+    assert differences(apart) == [("usr/one", "metadata", False), ("usr/two", "metadata", False)]
+    another = {**IMAGE, "etc/passwd": replace(FILE, inode="1")}
+    assert ("etc/passwd", "metadata", False) in differences(another)
+    elsewhere = {path: replace(entry, inode=entry.inode and "2049:77") for path, entry in IMAGE.items()}
+    assert differences({**elsewhere, "home/name": replace(FILE, inode="2049:77")}) == [], "a name more somewhere else"
+
+
+def test_the_time_of_a_folder_and_more_holes_are_no_difference() -> None:
+    assert differences({**IMAGE, "etc": replace(FOLDER, mtime=99), "etc/passwd": replace(FILE, holes=3)}) == []
+
+
+def test_what_differs_is_said() -> None:
+    found = compare(IMAGE, {**IMAGE, "usr/tool": replace(FILE, mode=0o600, mtime=8, holes=1)}, {}, "compute")
+    assert [item.detail for item in found] == [
+        "mode 0600, not 0644; time 8, not 7; security.capability nothing, not 01; user.a b nothing, not "]
 
 
 def test_added_files_count_in_system_folders_only() -> None:
-    added = whole() + "f 644 0 0 1\t/usr/bin/new\nf 644 0 0 1\t/var/lib/new\nf 644 0 0 1\t/home/user/new\n"
-    assert differences(added) == [("usr/bin/new", "added", False)]
+    assert differences({**IMAGE, "usr/bin/new": FILE, "var/lib/new": FILE, "home/user/new": FILE}) == [
+        ("usr/bin/new", "added", False)]
 
 
-def test_missing_fstab_is_not_known() -> None:
-    assert differences(whole(("f 644 0 0 5\t/etc/fstab\n", ""))) == [("etc/fstab", "missing", False)]
+def test_names_of_any_bytes_are_told_in_one_line() -> None:
+    item, = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute")
+    assert item.shown == r"usr/new\nline\xff\\"
 
 
-def test_names_with_spaces_tabs_apart_from_links() -> None:
-    tree = parse_tree("f 0644 0 0 3 ./usr/a name\nl 0777 0 0 to a name\t/usr/link\n")
-    assert tree["usr/a name"].detail == "3"
-    assert tree["usr/link"].detail == "to a name"
+def test_a_tree_as_a_machine_tells_it() -> None:
+    tree = parse_tree(r"""d 1777 0 0 0 9 /
+f 4755 1 2 3000 9 /a\x20name holes=2000 inode=2049:7 user.a\x3db=00ff
+l 777 0 0 0 9 /lnk target=to\x0aa\x5c\xff
+p 600 0 0 0 9 /caf\xc3\xa9
+""")
+    assert tree == {
+        "": Entry("d", 0o1777, mtime=9),
+        "a name": Entry("f", 0o4755, 1, 2, 9, 3000, inode="2049:7", holes=2000, attributes={"user.a=b": "00ff"}),
+        "lnk": Entry("l", 0o777, mtime=9, target="to\na\\\udcff"), "café": Entry("p", 0o600, mtime=9),
+    }
+
+
+@pytest.mark.parametrize("line", ["f 644 0 0 1 1", "f 648 0 0 1 1 /x", "f 644 0 0 1 1 /x more", "sh: perl: not found"])
+def test_what_is_no_tree_is_an_error(line: str) -> None:
+    with pytest.raises(FactsError, match="a tree cannot be read"):
+        parse_tree(f"{line}\n")
 
 
 def test_every_known_difference_has_a_reason_and_a_place() -> None:

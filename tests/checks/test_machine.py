@@ -45,8 +45,12 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("network", changed("addresses", "192.168.50.11/24", "192.168.50.11/16"), "not 192.168.50.11/24"),
     ("network", changed("macs", "52:54:00:00:01:11", "52:54:00:00:01:99"), "MAC 52:54:00:00:01:99, not"),
     ("network", changed("macs", "eth0", "ens3"), "there is no eth0"),
-    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: eth5    inet 10.9.9.9/24 scope global eth5\n"},
-     "eth5 has 10.9.9.9/24, which nobody gave it"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "2: eth0    inet 10.9.9.9/24 scope global eth0\n"},
+     "eth0 has 10.9.9.9/24, which nobody gave it"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: br0    inet 192.168.0.1/16 scope global br0\n"},
+     "br0 has 192.168.0.1/16, which overlaps the cluster's network 192.168.50.0/24"),
+    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: vip0    inet 10.10.0.9/32 scope global vip0\n"},
+     "vip0 has 10.10.0.9/32, which overlaps the cluster's network 10.10.0.0/24"),
     ("clock", {"clock": "1763700003.0 1763700000.5 1763700003.2\n"}, "2.60 s ahead of the head node, known to 0.10 s"),
     ("clock", {"clock": "1763700000.0 1763700002.5 1763700000.4\n"}, "2.30 s behind"),
     ("kernel", {"kernel": "6.1.0-1-cloud-amd64\n"}, f"6.1.0-1-cloud-amd64 runs, there is {RELEASE}"),
@@ -75,9 +79,14 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("packages", changed("packages", "munge 0.5.15-2 ii ", "munge 0.5.15-2 rc "), "1 missing: munge"),
     ("packages", changed("packages", "libc6 2.36-9 ", "libc6 2.36-8 "), "1 of another version: libc6"),
     ("packages", changed("packages", "munge 0.5.15-2 ii ", "munge 0.5.15-2 iF "), "1 half installed: munge"),
-    ("image files", {"sums": "./usr/bin/tool: FAILED\n"}, "1 content: usr/bin/tool"),
-    ("image files", changed("tree", "f 0755 0 0 1234", "f 4755 0 0 1234"), "1 metadata: usr/bin/tool"),
-    ("image files", {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1\t/usr/bin/other\n"}, "1 added: usr/bin/other"),
+    ("image files", {"sums": f"{'0' * 32} /usr/bin/tool\n"}, "1 content: usr/bin/tool"),
+    ("image files", changed("tree", "f 755 0 0 1234", "f 4755 0 0 1234"), "1 metadata: usr/bin/tool"),
+    ("image files", changed("tree", " security.capability=0100000200200000", ""), "1 metadata: usr/bin/tool"),
+    ("image files", {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1 1 /usr/bin/other\\x0a\n"},
+     r"1 added: usr/bin/other\n"),
+    ("disk files", {"sums": "- /usr/bin/tool\n"}, "1 content: usr/bin/tool"),
+    ("disk files", changed("tree", "usr/bin/tool security.capability=0100000200200000", "usr/bin/gone"),
+     "1 missing: usr/bin/tool"),
 ]
 
 
@@ -85,7 +94,7 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
                          ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(WRONG)])
 def test_wrong(name: str, facts: dict[str, str | None], problem: str) -> None:
     check = next(check for check in checks.CHECKS if check.name == name)
-    finding = check.evaluate(subject("node1", **facts))
+    finding = check.evaluate(subject("node1" if "compute" in check.roles else "oscarhead", **facts))
     assert any(problem in text for text in finding.problems), finding
 
 
@@ -120,6 +129,12 @@ def test_a_slow_connection_is_no_wrong_clock() -> None:
     assert checks.clock(subject("node1", clock="1763700000.0 1763700004.0 1763700005.0\n")).problems == ()
 
 
+def test_an_interface_that_an_opkg_brings_is_told_of() -> None:
+    bridge = GOOD["node1"]["addresses"] + "3: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0\n"
+    finding = checks.network(subject("node1", addresses=bridge))
+    assert (finding.problems, finding.seen) == ((), "eth0 192.168.50.11/24, besides docker0 172.17.0.1/16")
+
+
 def test_stalls_are_no_trouble() -> None:
     log = GOOD["node1"]["dmesg"] + "[ 30.0] watchdog: BUG: soft lockup - CPU#0 stuck for 23s!\n"
     assert checks.kernel_log(subject("node1", dmesg=log)).problems == ()
@@ -139,9 +154,10 @@ def test_stalls_are_no_trouble() -> None:
     ("swap", {"swaps": "Filename\n/dev/vda2 partition\n"}),
     ("packages", {"packages": "sh: dpkg-query: not found\n"}),
     ("packages", {"packages": ""}),
-    ("image files", {"tree": "find: unrecognized: -printf\n"}),
-    ("image files", {"sums": "md5sum: 'standard input': no properly formatted MD5 checksum lines found\n"}),
-    ("image files", {"sums": "sh: md5sum: not found\n"}),
+    ("image files", {"tree": "sh: perl: not found\n"}),
+    ("image files", {"sums": "there are no checksums to compare with\n", "elapsed": None}),
+    ("image files", {"sums": "md5sum ended with 127\n", "elapsed": None}),
+    ("image files", {"elapsed": "9 3\n"}),
 ])
 def test_unreadable_facts_are_an_error_and_not_a_verdict(name: str, facts: dict[str, str | None]) -> None:
     check = next(check for check in checks.CHECKS if check.name == name)

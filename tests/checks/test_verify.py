@@ -105,11 +105,13 @@ def test_a_bad_section_spoils_no_check_that_does_not_need_it() -> None:
         ("partitions", "error"), ("swap", "error")}
 
 
-def test_without_the_image_list_files_are_not_called_good() -> None:
-    answers = Answers()
-    answers.sections["oscarhead"]["tree"] = "\n"
-    verdict = verify(cluster(), answers, EXPECTED)
-    assert {result.name for result in verdict.bad} == {"image files", "kernel"}
+@pytest.mark.parametrize(("machine", "check"), [("oscarhead", "disk files"), ("node1", "image files")])
+def test_files_that_were_not_compared_are_not_called_good(machine: str, check: str) -> None:
+    for changes in ({"tree": "\n"}, {"tree": ""}, {"sums": "md5sum ended with 127\n"}, {"elapsed": "1 0\n"}):
+        answers = Answers()
+        answers.sections[machine] |= changes
+        verdict = verify(cluster(), answers, EXPECTED)
+        assert [(result.machine, result.name) for result in verdict.bad] == [(machine, check)]
 
 
 def test_nothing_checked_is_not_passed() -> None:

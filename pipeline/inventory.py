@@ -1,0 +1,207 @@
+"""What a tree holds: every name, with all that Linux keeps of a file and that reaches a machine.
+
+A machine is held against what it was made from by two inventories: one that builders note beside each layer, and one
+of what stands on the machine.  What is kept of a file is written down here once, for tar, for builders and for checks:
+type, mode, owner and group, time to the second, content, target, which names are one file, holes, and three kinds of
+extended attributes: capabilities, access lists, and what users set (user.*).
+
+What is not: labels of security modules (security.selinux ...) belong to the machine that builds, trusted.* to nobody
+who builds.  Flags (lsattr) belong to a file system.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: Extended attributes that are part of a file; overlayfs keeps its own notes among those of users.
+KEPT = re.compile(r"security\.capability|system\.posix_acl_(?:access|default)|user\.(?!overlay\.).*", re.DOTALL)
+#: The same for tar.  Its --acls would ask this machine how the users of the other one are called.
+TAR = ("--xattrs", "--xattrs-include=security.capability", "--xattrs-include=system.posix_acl_*",
+       "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
+#: Holes stay holes; of the formats for that, the one without the number of tar's process in it.
+TAR_CREATE = (*TAR, "--sparse", "--sparse-version=0.0")
+
+#: The inventory beside a disk or an image; what it lists is all there is.
+LIST = "files.list"
+
+_TYPES = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p", stat.S_IFSOCK: "s",
+          stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name.  `type` is a letter as find has it: f(ile), d(irectory), l(ink), p(ipe), s(ocket), c, b (devices).
+
+    `size` in bytes and `md5` are a file's, `target` is a link's.  `inode` is the same text for all names of one file,
+    and empty where there is no other name, or it is a link.  `mtime` in seconds.  `holes` are the bytes of a file that
+    are nowhere.  `attributes` have hexadecimal values.
+    """
+
+    type: str
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    size: int = 0
+    target: str = ""
+    md5: str = ""
+    inode: str = ""
+    holes: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        detail = {"f": f", {self.size} bytes", "l": f" to {shown(self.target)}"}.get(self.type, "")
+        return f"{self.type} {self.mode:04o} {self.uid}:{self.gid}{detail}"
+
+
+#: Paths as inside the tree, without a slash in front; the top folder is "".
+Tree = Mapping[str, Entry]
+#: What a layer changes: None where a name is gone.
+Changes = Mapping[str, Entry | None]
+
+_NAMES = [one.name for one in dataclasses.fields(Entry)]
+#: The top folder where no layer says anything else.
+_TOP = Entry("d", 0o755)
+
+
+def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Entry:
+    """A name on this machine, its content read too; no time is later than `latest`."""
+    kind = _TYPES[stat.S_IFMT(found.st_mode)]
+    md5 = ""
+    if kind == "f":
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, "md5").hexdigest()
+    return Entry(kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, min(found.st_mtime_ns // 10**9, latest),
+                 found.st_size if kind == "f" else 0, os.readlink(path) if kind == "l" else "", md5, inode,
+                 holes(path, found) if kind == "f" else 0,
+                 {name: value.hex() for name, value in attributes(path).items()})
+
+
+def attributes(path: Path) -> dict[str, bytes]:
+    """The extended attributes that are part of the file."""
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in attribute_names(path)
+            if KEPT.fullmatch(name)}
+
+
+def attribute_names(path: Path) -> list[str]:
+    """All of a file's extended attributes, sorted."""
+    try:
+        return sorted(os.listxattr(path, follow_symlinks=False))
+    except OSError:  # a file system without
+        return []
+
+
+def take_after(folder: Path, model: Path) -> None:
+    """Give a folder the owner, group, mode, time and attributes of another one."""
+    found = model.stat()
+    os.chown(folder, found.st_uid, found.st_gid)
+    folder.chmod(stat.S_IMODE(found.st_mode))
+    for name, value in attributes(model).items():
+        os.setxattr(folder, name, value)
+    os.utime(folder, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def holes(path: Path, found: os.stat_result) -> int:
+    """How many bytes of a regular file are nowhere."""
+    if found.st_blocks * 512 >= found.st_size:
+        return 0
+    data = end = 0
+    # fewer blocks than bytes: holes, or a file system that compresses
+    with path.open("rb") as file:
+        while end < found.st_size:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:  # nothing but a hole from here on
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            data += end - start
+    return found.st_size - data
+
+
+def of(top: Path, latest: int) -> dict[str, Entry]:
+    """What stands in a folder of this machine that nobody changes meanwhile; sockets are left out."""
+    found = {"": read(top, top.lstat(), latest)}
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            status = path.lstat()
+            if not stat.S_ISSOCK(status.st_mode):
+                inode = f"{status.st_dev}:{status.st_ino}" if has_names(status) else ""
+                found[os.path.relpath(path, top)] = read(path, status, latest, inode)
+    return found
+
+
+def has_names(found: os.stat_result) -> bool:
+    """Whether a file has other names.  Of symbolic links that makes no difference, and mke2fs makes several of one."""
+    return found.st_nlink > 1 and (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode))
+
+
+# --- layers
+
+
+def dump(changes: Changes) -> str:
+    """As lines of JSON, sorted by path; names of any bytes survive."""
+    lines = []
+    for path in sorted(changes, key=os.fsencode):
+        entry = changes[path]
+        record = {name: value for name in _NAMES if (value := getattr(entry, name))} if entry else {}
+        lines.append(json.dumps({"path": path, **record}))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def load(text: str) -> dict[str, Entry | None]:
+    """What `dump` wrote."""
+    found: dict[str, Entry | None] = {}
+    for record in json.loads(f"[{','.join(text.splitlines())}]"):
+        path = record.pop("path")
+        found[path] = Entry(**{"mode": 0, **record}) if record else None
+    return found
+
+
+def stacked(layers: Iterable[Changes]) -> dict[str, Entry]:
+    """What a stack of layers holds, the lowest given first.  The top folder is as the topmost layer says or leaves it.
+    """
+    tree = {"": _TOP}
+    for number, changes in enumerate(layers):
+        tree[""] = _TOP
+        hidden = {path for path, entry in changes.items()
+                  if path in tree and (entry is None or (tree[path].type == "d" and entry.type != "d"))}
+        if hidden:
+            tree = {path: entry for path, entry in tree.items() if hidden.isdisjoint(_upwards(path))}
+        for path, entry in changes.items():
+            if entry is not None:
+                tree[path] = dataclasses.replace(entry, inode=f"{number}/{entry.inode}") if entry.inode else entry
+    return tree
+
+
+def _upwards(path: str) -> Iterable[str]:
+    yield path
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def names_of_one_file(tree: Tree) -> list[list[str]]:
+    """The names that are one file, for each file that has more than one; sorted."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(tree, key=os.fsencode):
+        if tree[path].inode:
+            groups.setdefault(tree[path].inode, []).append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+# --- for people
+
+
+def shown(path: str) -> str:
+    """A name of any bytes in one line of printable characters, so that different names look different."""
+    text = os.fsencode(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
