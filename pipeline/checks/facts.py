@@ -6,6 +6,7 @@ the checks that need it and no others.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,27 +75,29 @@ class Facts:
 
     @property
     def cpus(self) -> int:
-        return int(self._match("hardware", r"^(\d+)$"))
+        return self._number("hardware", r"^(\d+)$")
 
     @property
     def memory_mib(self) -> int:
-        return int(self._match("hardware", r"^MemTotal:\s+(\d+) kB$")) // 1024
+        return self._number("hardware", r"^MemTotal:\s+(\d+) kB$") // 1024
 
     @property
     def clock(self) -> tuple[float, float]:
         """The least and the most seconds that this machine's clock can be ahead of the head node's."""
-        before, head, after = self._match("clock", r"^([\d.]+ [\d.]+ [\d.]+)$").split()
-        return float(before) - float(head), float(after) - float(head)
+        readings = self._match("clock", r"^([\d.]+ [\d.]+ [\d.]+)$")
+        with _reading("clock", readings):
+            before, head, after = map(float, readings.split())
+        return before - head, after - head
 
     @property
-    def elapsed(self) -> float:
+    def elapsed(self) -> int:
         """Seconds that comparing the files took."""
-        return float(self._match("elapsed", r"^(\d+) \d+$"))
+        return self._number("elapsed", r"^(\d+) \d+$")
 
     @property
     def summed(self) -> int:
         """Of how many files checksums were asked for."""
-        return int(self._match("elapsed", r"^\d+ (\d+)$"))
+        return self._number("elapsed", r"^\d+ (\d+)$")
 
     @cached_property
     def addresses(self) -> Mapping[str, tuple[str, ...]]:
@@ -116,7 +119,8 @@ class Facts:
         found = []
         for line in self.text("blocks").splitlines():
             name, disk, device, sectors, number = self._fields("blocks", line, 5)
-            found.append(Block(name, disk, device, int(sectors) * 512, int(number)))
+            with _reading("blocks", line):
+                found.append(Block(name, disk, device, int(sectors) * 512, int(number)))
         return tuple(found)
 
     def block(self, device: str) -> Block:
@@ -146,11 +150,10 @@ class Facts:
         """What is mounted, by mount point; of several on one point the last, which hides the others."""
         found = {}
         for line in self.text("mounts").splitlines():
-            before, separator, after = line.partition(" - ")
-            if not separator:
-                raise FactsError(f"mounts cannot be read: {line}")
-            _, _, device, _, point, options, *_ = before.split(" ")
-            kind, _, super_options, *_ = after.split(" ")
+            before, _, after = line.partition(" - ")
+            with _reading("mounts", line):
+                _, _, device, _, point, options, *_ = before.split(" ")
+                kind, _, super_options, *_ = after.split(" ")
             writable = "rw" in options.split(",") and "rw" in super_options.split(",")
             point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
             found[point] = Mount(point, device, kind, writable)
@@ -160,13 +163,15 @@ class Facts:
     def sizes(self) -> Mapping[str, int]:
         """Sizes of mounted file systems in bytes, by mount point."""
         rows = re.findall(r"^\S.*?\s(\d+)\s+\d+\s+-?\d+\s+(?:\d+%|-)\s+(/.*)$", self.text("sizes"), re.MULTILINE)
-        return {point: int(kib) * 1024 for kib, point in rows}
+        with _reading("sizes", self.text("sizes")):
+            return {point: int(kib) * 1024 for kib, point in rows}
 
     @cached_property
     def swaps(self) -> tuple[tuple[str, int], ...]:
         """(device name, bytes) of each active swap area."""
         rows = [self._fields("swaps", line, 5) for line in self.text("swaps").splitlines()[1:] if line.strip()]
-        return tuple((row[0].removeprefix("/dev/"), int(row[2]) * 1024) for row in rows)
+        with _reading("swaps", self.text("swaps")):
+            return tuple((row[0].removeprefix("/dev/"), int(row[2]) * 1024) for row in rows)
 
     @cached_property
     def packages(self) -> Mapping[str, tuple[str, str]]:
@@ -207,12 +212,26 @@ class Facts:
             raise FactsError(f"{section} cannot be read: {_first(self.text(section))}")
         return match[1]
 
+    def _number(self, section: str, pattern: str) -> int:
+        text = self._match(section, pattern)
+        with _reading(section, text):  # Python reads no numbers of thousands of digits
+            return int(text)
+
     @staticmethod
     def _fields(section: str, line: str, count: int, *, optional: int = 0) -> list[str]:
         fields = line.split()
         if not count - optional <= len(fields) <= count:
             raise FactsError(f"{section} cannot be read: {line}")
         return fields + [""] * (count - len(fields))
+
+
+@contextlib.contextmanager
+def _reading(section: str, text: str) -> Iterator[None]:
+    """What is no number, or too few words, is a fact that cannot be read."""
+    try:
+        yield
+    except ValueError:
+        raise FactsError(f"{section} cannot be read: {_first(text)}") from None
 
 
 def parse(lines: Iterable[str], mark: str, inner: str) -> Iterator[Facts]:
