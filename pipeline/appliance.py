@@ -3,7 +3,8 @@
 The appliance is a small virtual machine with a real kernel; it looks into disks that did not boot without trusting
 or changing them.  Under emulation it takes 10 to 20 s to start.
 
-No signal reaches a program while it waits in the library, so that runs in a process of its own, which can be ended.
+No signal reaches a program while it waits in the library, so that runs in a process of its own, which can be ended;
+and since QEMU reads there what a foreign machine has written, in namespaces, as builders do.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import contextlib
 import os
 import pickle
 import sys
-import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import sandbox
 from pipeline.errors import UserError
 from pipeline.run import run
 
@@ -53,6 +54,9 @@ class Inspection:
     configuration: tuple[tuple[str, str], ...]
 
 
+#: Where package managers note what is installed: supermin asks them for the files that it makes the appliance from.
+_PACKAGES = (Path("/var/lib/dpkg"), Path("/var/lib/rpm"))
+
 #: Files of an installed system that tell most about why it does not boot.
 _CONFIGURATION = ("/etc/fstab", "/etc/hostname", "/boot/grub/grub.cfg", "/etc/oscar/nodes")
 _LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slurm/slurmd.log",
@@ -85,13 +89,20 @@ def opened(disk: Path, format: str) -> Iterator[Any]:
         handle.close()
 
 
-def inspect(disk: Path, format: str) -> Inspection:
-    """Look at the layout of a disk and at the system on it, if there is one."""
+def inspect(disk: Path, format: str, *, cache: Path, below: Path | None = None) -> Inspection:
+    """Look at the layout of a disk and at the system on it, if there is one.
+
+    The appliance is kept in the folder `cache`; `below` is where the artifacts lie that the disk is an overlay of.
+    """
     settings = {name: value for name, value in os.environ.items() if name.startswith(("LIBGUESTFS_", "SUPERMIN_"))}
-    settings["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
-    with tempfile.TemporaryDirectory(prefix="xen-oscar-") as folder:
-        done = run([sys.executable, "-c", _PROGRAM, disk, format], env={"LIBGUESTFS_TMPDIR": folder, **settings},
-                   timeout=_DEADLINE)
+    cache.mkdir(parents=True, exist_ok=True)
+    sandbox.give(cache)
+    named = [Path(value) for value in settings.values() if value.startswith("/")]
+    view = sandbox.View(reads=(Path("/boot"), *named), made=(disk, *_PACKAGES, *([below] if below else [])),
+                        writes=(cache,))
+    done = run([*sandbox.namespace(network=False, view=view), sys.executable, "-c", _PROGRAM, disk, format],
+               env={"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "LIBGUESTFS_CACHEDIR": str(cache),
+                    **settings}, timeout=_DEADLINE)
     found: Inspection | UserError = pickle.loads(b64decode(done.stdout))
     if isinstance(found, UserError):
         raise found
@@ -168,6 +179,7 @@ def _message(handle: Any) -> str:
 
 def main(disk: str, format: str) -> None:
     """Write what is on a disk, or why it can't be told, pickled to standard output."""
+    sandbox.settle()
     found: Inspection | UserError
     try:
         found = _inspect(Path(disk), format)

@@ -13,6 +13,8 @@ import ctypes
 import errno
 import json
 import os
+import resource
+import select
 import socket
 import stat
 import sys
@@ -34,7 +36,15 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217}
-_PR_CAPBSET_DROP = 24
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+
+#: Of /proc: settings of the whole machine, which may be read, and what tells of it or reaches it and is hidden, as
+#: container engines have both (runc's and Docker's lists of read-only and masked paths, and what is like those).
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger", "pressure", "mtrr")
+_HIDDEN = ("acpi", "asound", "interrupts", "kcore", "keys", "kmsg", "key-users", "kpagecgroup", "kpagecount",
+           "kpageflags", "latency_stats", "sched_debug", "schedstat", "scsi", "timer_list", "timer_stats")
+#: Processes of foreign code at a time, and bytes of what it prints that are kept.  (Real root has no such number.)
+_PROCESSES, _PRINTED = 4096, 32 << 20
 
 #: What maintainer scripts need.  No mounting, no devices, no way out of the root, no kernel settings, no files that
 #: cannot be changed: foreign code that runs as the real root then can do what it can in a user namespace, and no more.
@@ -67,7 +77,7 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
     """Show `source` at `target`, whose mount point is made if it is missing."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
-    else:
+    elif not os.path.exists(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "ab"):
             pass
@@ -102,12 +112,17 @@ def _furnish(root: str) -> None:
     """/proc, a small /dev, and empty /run and /tmp."""
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
     _show_init(f"{root}/proc/1")
-    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs"):  # settings of the whole machine
+    for name in _READ_ONLY:
         if os.path.exists(f"{root}/proc/{name}"):
             _bind(f"{root}/proc/{name}", f"{root}/proc/{name}", writable=False)
-    mount("tmpfs", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
-    mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    mount("tmpfs", f"{root}/dev", "tmpfs", MS_NOSUID, "mode=755")
+    for name in _HIDDEN:
+        if os.path.isdir(f"{root}/proc/{name}"):
+            mount("tmpfs", f"{root}/proc/{name}", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "size=4k")
+        elif os.path.exists(f"{root}/proc/{name}"):
+            _bind("/dev/null", f"{root}/proc/{name}", writable=False)
+    mount("tmpfs", f"{root}/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=256m")
+    mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=1g")
+    mount("tmpfs", f"{root}/dev", "tmpfs", MS_NOSUID, "mode=755,size=1m")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         if stat.S_ISCHR(os.stat(f"/dev/{name}").st_mode):
             _bind(f"/dev/{name}", f"{root}/dev/{name}", writable=True)
@@ -115,14 +130,15 @@ def _furnish(root: str) -> None:
         os.symlink(target, f"{root}/dev/{name}")
     for name in ("pts", "shm"):
         os.mkdir(f"{root}/dev/{name}")
-    mount("devpts", f"{root}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    mount("devpts", f"{root}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+          "newinstance,ptmxmode=0666,mode=620")
     os.symlink("pts/ptmx", f"{root}/dev/ptmx")
-    mount("tmpfs", f"{root}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    mount("tmpfs", f"{root}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=256m")
     os.makedirs(f"{root}/run/lock", exist_ok=True)
     os.chmod(f"{root}/run/lock", 0o1777)
 
 
-def _enter(root: str) -> None:
+def enter(root: str) -> None:
     """Make `root` this namespace's root and let go of the old one: no chroot to break out of."""
     os.chdir(root)
     if _libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b".") != 0:
@@ -132,7 +148,11 @@ def _enter(root: str) -> None:
 
 
 def _give_up_power() -> None:
-    """Drop every capability that is not listed, for this process's children too."""
+    """Drop every capability that is not listed, for this process's children too, and all ways to get more."""
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise _error("prctl")
+    resource.setrlimit(resource.RLIMIT_NPROC, (_PROCESSES, _PROCESSES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())
     for number in range(last + 1):
@@ -175,22 +195,65 @@ def main(plan: dict[str, Any]) -> int:
     _furnish(root)
     for source, target, writable in plan["binds"]:
         _bind(source, root + target, writable=writable)
-    _enter(root)
+    enter(root)
     _give_up_power()
     os.umask(0o022)
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            os.dup2(write, 1)
+            os.dup2(write, 2)
             os.chdir(plan["cwd"])
             os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
         except OSError as error:
             os.write(2, f"{plan['argv'][0]}: {NOT_STARTED}: {_why_not(plan['argv'][0], error)}\n".encode())
         os._exit(127)
+    os.close(write)
+    code = os.waitstatus_to_exitcode(_attend(child, read))
+    return code if code >= 0 else 128 - code
+
+
+def _attend(child: int, read: int) -> int:
+    """Hand on what is printed, and collect all that ends, until the child does; its status."""
+    os.set_blocking(read, False)
+    left, talks = _PRINTED, [read]
+    ended = os.pidfd_open(child)
     while True:
-        pid, status = os.wait()
-        if pid == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+        is_over = ended in select.select([ended, *talks], [], [], 1)[0]
+        left, is_open = _hand_on(read, left)
+        if not is_open:
+            talks = []
+        pid = 1
+        while pid:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == child:
+                return status
+        if is_over:  # it was collected before it was told, which does not happen
+            raise ChildProcessError(child)
+
+
+def _hand_on(read: int, left: int) -> tuple[int, bool]:
+    """Write what there is to read, at most `left` bytes of it; how many are left then, and whether more may come."""
+    for _ in range(64):  # somebody who goes on printing does not keep us from collecting
+        try:
+            data = os.read(read, 1 << 16)
+        except BlockingIOError:
+            return left, True
+        if not data:
+            return left, False
+        if left == 0:
+            continue
+        kept = data[:left]
+        left -= len(kept)
+        while kept:
+            kept = kept[os.write(1, kept):]
+        if left == 0:
+            os.write(1, b"\n(more than %d MiB were printed, the rest is left out)\n" % (_PRINTED >> 20))
+    return left, True
 
 
 if __name__ == "__main__":

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import urllib.parse
+import urllib.request
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,8 +23,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline import checkout, collecting, events, sandbox
+from pipeline.build import lowers
 from pipeline.collecting import Collected
 from pipeline.errors import BuildError, UserError
+from pipeline.families import deb_mirrors
 from pipeline.holding import Holder
 from pipeline.keys import Keys
 from pipeline.locks import locked
@@ -123,7 +129,9 @@ class Engine:
 
     def clear_layers(self) -> None:
         """Remove the extracted layers that lie in memory to make builds quick, but those in use."""
-        run([*sandbox.namespace(network=False), sys.executable, "-m", "pipeline.build.lowers", self.artifacts],
+        view = sandbox.View(writes=lowers.folders(self.artifacts))
+        run([*sandbox.namespace(network=False, view=view), sys.executable, "-m", "pipeline.build.lowers",
+             self.artifacts],
             env={"PYTHONPATH": str(Path(__file__).resolve().parents[1])})
 
     def forget(self, task: str) -> None:
@@ -164,31 +172,48 @@ class Engine:
             inputs.append(Input(parent.role, parent.task, entry.path, entry.digest))
         for place in ("files", "work"):
             (folder / place).mkdir()
-        job = folder / "job"
-        job.write_bytes(pickle.dumps({"step": step, "inputs": tuple(inputs), "out": folder / "files",
-                                      "work": folder / "work", "recipes": self.recipes, "pool": pool, "log": log}))
+            sandbox.give(folder / place)
+        job = pickle.dumps({"step": step, "inputs": tuple(inputs), "out": folder / "files", "work": folder / "work",
+                            "recipes": self.recipes, "pool": pool, "log": log})
         try:
             with contextlib.ExitStack() as stack:
                 if step.network:  # what it puts into the pool is not shown by an entry yet
                     stack.enter_context(locked(pool / ".lock", shared=True))
                 memory = stack.enter_context(self._memory.share())
-                self._worker(step, job, memory, stack.enter_context(log.open("wb")), log)
+                errors = stack.enter_context(log.open("wb"))
+                view = self._view(step, [item.path for item in inputs], folder, log)
+                self._worker(step, view, job, memory, errors, log)
         except UserError:
             self._keep(step, folder)
             raise
         remove(folder / "work")
-        job.unlink()
 
-    def _worker(self, step: Step, job: Path, memory: int, errors: IO[bytes], log: Path) -> None:
-        env = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]),
-               "XEN_OSCAR_CACHE": str(self.artifacts / "cache")}
+    def _view(self, step: Step, inputs: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
+        """What a builder sees: its inputs and recipes, and where it writes."""
+        # where links lead to is seen as well, so each file is named
+        reads = [self.recipes, *(self.recipes / name for name, _ in step.files)]
+        writes = [folder / "files", folder / "work", log, *lowers.folders(self.artifacts)]
+        if step.network:  # hard links from the pool need one mount of both
+            reads.extend(_read_by_downloads(step))
+            writes.append(self.artifacts)
+        for path in (*writes, self.artifacts / "pool"):
+            if path != self.artifacts:
+                sandbox.give(path)
+        return sandbox.View(tuple(reads), tuple(inputs), tuple(writes))
+
+    def _worker(self, step: Step, view: sandbox.View, job: bytes, memory: int, errors: IO[bytes], log: Path) -> None:
+        env = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         if step.network:
             env |= sandbox.network_environment()
-        argv = [*sandbox.namespace(network=step.network), sys.executable, "-m", "pipeline.worker", str(job),
+        argv = [*sandbox.namespace(network=step.network, view=view), sys.executable, "-m", "pipeline.worker",
                 str(memory)]
         finished = False
         failure: UserError | None = None
-        with spawn(argv, env=env, stdout=subprocess.PIPE, stderr=errors) as process:
+        with contextlib.ExitStack() as stack:
+            given = stack.enter_context(tempfile.TemporaryFile())
+            given.write(job)
+            given.seek(0)
+            process = stack.enter_context(spawn(argv, env=env, stdin=given, stdout=subprocess.PIPE, stderr=errors))
             late = threading.Event()
 
             def end() -> None:
@@ -227,3 +252,14 @@ class Engine:
         kept.parent.mkdir(parents=True, exist_ok=True)
         remove(kept)
         folder.rename(kept)
+
+
+def _read_by_downloads(step: Step) -> Iterator[Path]:
+    """What a step that fetches reads of this machine: mirrors that are folders, and whom it trusts."""
+    if "SSL_CERT_FILE" in os.environ:
+        yield Path(os.environ["SSL_CERT_FILE"]).absolute()
+    with contextlib.suppress(UserError):  # that none is known is the builder's to tell
+        mirrors = deb_mirrors.mirrors_for({"suites": [], **step.params})
+        for url in (mirrors.main, mirrors.security):
+            if url.startswith("file:"):
+                yield Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))

@@ -1,14 +1,16 @@
 """The one place where foreign code runs at build time: namespaces, and a chroot without network.
 
 Two rings.  `namespace()` is how a step's worker is started: namespaces of its own, so that its mounts and processes
-vanish with it however it ends; as an ordinary user a user namespace comes on top and everything else stays the same.
+vanish with it however it ends; in a user namespace, in which root is whoever started it, or if that is root nobody
+outside; with a view of this machine's files that has little besides the system's programs (`launch`).
 `chroot_run()` is how the worker runs what others wrote (maintainer scripts, scripts of OPKGs): a root file system as
-`/`, no way back to the host's, no network, few capabilities, a deadline, and nothing that outlives the command.
+`/`, no way back to the host's, no network, few capabilities, limits, a deadline, and nothing that outlives the command.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shlex
@@ -33,6 +35,12 @@ _TMPFS_NEEDS = 3 << 30
 #: Where builders and foreign code find programs.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+
+_TOP = Path(__file__).resolve().parents[1]
+_LAUNCH = ("import json, sys; sys.path.insert(0, sys.argv[1]); from pipeline import launch; "
+           "launch.run(json.loads(sys.argv[2]), sys.argv[3:])")
+#: Ids that are nobody's (systemd's list of who uses which, UIDS-GIDS, leaves them free), and how many a system needs.
+_NOBODY, _IDS = 0x7FFF0000, 65536
 
 #: What new files of builders and foreign code are closed to: writing, for all but their owner.
 UMASK = 0o022
@@ -61,18 +69,89 @@ def network_environment() -> dict[str, str]:
             if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")}
 
 
-def namespace(*, network: bool, user: bool | None = None) -> list[str]:
+@dataclass(frozen=True)
+class View:
+    """What a process in namespaces sees of this machine's files besides the system's own, at the same paths.
+
+    `reads` are files of ours: what root alone may read is read there, too.  `made` is only read as well, but was made
+    in such namespaces.  To what is in `writes`, see `give`.  `places` are (what, where it is seen and written),
+    `folders` are made there, empty.  `machines`: with what QEMU and libvirt need of the kernel.
+    """
+
+    reads: tuple[Path, ...] = ()
+    made: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+    places: tuple[tuple[Path, str], ...] = ()
+    folders: tuple[str, ...] = ()
+    machines: bool = False
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who root is in the namespaces that we start, seen from here: `uid`; `base` where that is nobody else's.
+
+    `obstacle` says why root has to be root in there, "" where it has not.
+    """
+
+    uid: int
+    base: int | None = None
+    obstacle: str = ""
+
+
+@functools.cache
+def identity() -> Identity:
+    """An ordinary user is root in there themselves; root is nobody outside, where this machine lets that be."""
+    if os.geteuid() != 0:
+        return Identity(os.geteuid())
+    if not any(first <= _NOBODY and first + count >= _NOBODY + _IDS for first, count in _ids()):
+        return Identity(0, obstacle="this container has too few user ids of its own to spare some for builders")
+    probe = _launcher(View(), _NOBODY, network=False, lasting=False)
+    try:  # a container may let root do anything but this
+        run([*probe, "sh", "-c", "mount -t proc proc /proc"], timeout=60)
+    except CommandError as error:
+        return Identity(0, obstacle=error.tail.strip().rpartition("\n")[2] or error.message)
+    return Identity(_NOBODY, _NOBODY)
+
+
+def _ids() -> Iterator[tuple[int, int]]:
+    """The ranges of user ids that there are here: the first, and how many."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = map(int, line.split())
+        yield first, count
+
+
+def give(path: Path) -> None:
+    """Let root in our namespaces own a file or folder of ours, so that it can write there."""
+    owner = identity().uid
+    if path.lstat().st_uid != owner:
+        os.chown(path, owner, owner, follow_symlinks=False)
+
+
+def namespace(*, network: bool, view: View | None = None, who: Identity | None = None,
+              lasting: bool = False) -> list[str]:
     """The start of a command line: what follows it runs as (mapped) root, process 1 in namespaces of its own.
 
-    All of it is killed with the process that starts it, even by SIGKILL.  `user` says whether there is a user
-    namespace; not given, there is one unless this is root.
+    All of it is killed with the process that starts it, even by SIGKILL, unless it is `lasting`: then this command ends
+    when it has been started.  It begins in `/`.
     """
-    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
-    if os.geteuid() != 0 if user is None else user:
-        argv += ["--user", "--map-auto", "--map-root-user"]
-    if not network:
-        argv.append("--net")
-    return [*argv, "--"]
+    who = who or identity()
+    view = view or View()
+    return [*_launcher(view, who.base, network=network, lasting=lasting, user=who.uid != 0 and who.base is None)]
+
+
+def _launcher(view: View, base: int | None, *, network: bool, lasting: bool, user: bool = False) -> list[str]:
+    plan = {
+        "base": base, "network": network, "lasting": lasting, "machines": view.machines,
+        "reads": [str(path) for path in (_TOP / "pipeline", Path(sys.prefix), Path(sys.base_prefix), *view.reads)],
+        "made": [str(path) for path in view.made],
+        "writes": [str(path) for path in view.writes],
+        "places": [[str(path), where] for path, where in view.places],
+        "folders": list(view.folders),
+    }
+    argv = ["unshare", "--user", "--map-auto", "--map-root-user", "--"] if user else []
+    if not lasting:
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    return [*argv, sys.executable, "-I", "-S", "-c", _LAUNCH, str(_TOP), json.dumps(plan)]
 
 
 def settle() -> None:
@@ -84,6 +163,9 @@ def settle() -> None:
         raise BuildError(f"cannot mount inside a namespace: {error}",
                          hint="`doit doctor` says what this machine forbids") from None
     socket.sethostname("sandbox")
+    if in_user_namespace():  # who makes another one has all power in it, which many a fault of the kernel needed
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/user/max_user_namespaces").write_text("0")
     # Process 1 of a namespace receives only the signals that it handles; its end is the end of all the others.
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, _leave)

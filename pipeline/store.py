@@ -285,7 +285,8 @@ def remove(path: Path) -> None:
                 os.chmod(folder, 0o700)
         shutil.rmtree(path, onerror=_unless_gone)
     except PermissionError:  # what a build left may belong to a user's subordinate ids
-        run([*sandbox.namespace(network=False), "rm", "-rf", "--one-file-system", path])
+        view = sandbox.View(writes=(path.absolute().parent,))
+        run([*sandbox.namespace(network=False, view=view), "rm", "-rf", "--one-file-system", path])
 
 
 def _unless_gone(_call: object, _path: str, error: Any) -> None:

@@ -1,4 +1,4 @@
-"""The process that runs one builder, inside namespaces: `python -m pipeline.worker JOB`.
+"""The process that runs one builder, inside namespaces: `python -m pipeline.worker MEMORY < JOB`.
 
 It is started by `engine.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
 step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
@@ -27,16 +27,15 @@ def _say(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 
-def _job(path: Path) -> Job:
-    raw = pickle.loads(path.read_bytes())  # written by our own parent, in a folder of its own
+def _job() -> Job:
+    raw = pickle.load(sys.stdin.buffer)  # from our own parent
     return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit),
                note=lambda text: _say(note=text))
 
 
-def main(path: Path, memory: int) -> int:
-    """Run the builder that the job file names, with that much memory for scratch space; 0 when it filled its output.
-    """
-    job = _job(path)
+def main(memory: int) -> int:
+    """Run the builder that the job names, with that much memory for scratch space; 0 when it filled its output."""
+    job = _job()
     kept = sandbox.network_environment() if job.step.network else {}
     os.environ.clear()
     os.environ.update(sandbox.environment(kept))
@@ -84,4 +83,4 @@ def _fits(builder: Builder, job: Job) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(int(sys.argv[1])))

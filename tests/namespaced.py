@@ -9,7 +9,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,17 @@ _ROOT = Path(__file__).resolve().parents[1]
 def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str] = ()) -> str:
     """Run a module's function with these words (as text) inside; its output.  It must end with `status`.
 
-    A `prefix` that changes the user gets a user namespace, as that user would.
+    It may write where a word leads to, and beside that.  A `prefix` that changes the user gets a user namespace, as
+    that user would; root is root there, as on machines that give it no other choice, for what tests have made is
+    root's.
     """
-    argv = [*prefix, *sandbox.namespace(network=False, user=bool(prefix) or None), sys.executable, "-m",
-            "tests.namespaced", f"{function.__module__}:{function.__qualname__}", *map(str, words)]
+    who = sandbox.Identity(1 if prefix else os.geteuid())
     beside = Path(function.__code__.co_filename).parent
+    layers = Path(f"/dev/shm/xen-oscar-{os.geteuid()}")
+    layers.mkdir(mode=0o700, exist_ok=True)
+    view = sandbox.View((_ROOT, beside), writes=(*_places(words), layers))
+    argv = [*prefix, *sandbox.namespace(network=False, view=view, who=who), sys.executable, "-m",
+            "tests.namespaced", f"{function.__module__}:{function.__qualname__}", *map(str, words)]
     done = subprocess.run(argv, cwd=_ROOT, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=120,
                           env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{_ROOT}:{beside}", "LC_ALL": "C.UTF-8"})
@@ -37,6 +43,15 @@ def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str]
         pytest.skip(f"no namespaces here: {done.stdout.strip()}")
     assert done.returncode == status, done.stdout
     return done.stdout
+
+
+def _places(words: Iterable[object]) -> Iterator[Path]:
+    """Folders of tests (/tmp/pytest-of-USER/pytest-N/TEST) in which these lie, and what lies elsewhere."""
+    for word in words:
+        path = Path(str(word))
+        if path.is_absolute():
+            own = [folder for folder in (path, *path.parents) if folder.parent.name.startswith("pytest-")]
+            yield own[-1] if own else path
 
 
 def subordinate_user() -> str:

@@ -196,7 +196,8 @@ def test_kill_9_ends_the_machine_that_looks_into_a_disk(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from pipeline import appliance
-appliance.inspect(Path(sys.argv[1]), "raw")
+disk = Path(sys.argv[1])
+appliance.inspect(disk, "raw", cache=disk.with_name("cache"))
 """
     with a_run(code, tmp_path / "disk.img") as killed:
         until(lambda: any(" -append " in command(pid) for pid in descendants(killed.pid)), within=120)

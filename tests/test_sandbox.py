@@ -92,6 +92,35 @@ def test_it_makes_no_file_that_cannot_be_changed(root: Path) -> None:
     assert not int(seen.split()[1], 16) & 1 << 9
 
 
+def test_it_gains_no_rights_and_has_limits(root: Path) -> None:
+    seen = run(root, "grep NoNewPrivs /proc/self/status; ulimit -u; ulimit -c; df -k /run /tmp /dev/shm | tail -n 3")
+    lines = seen.splitlines()
+    assert lines[:3] == ["NoNewPrivs:\t1", "4096", "0"]
+    assert [int(line.split()[1]) for line in lines[3:6]] == [256 << 10, 1 << 20, 256 << 10]
+
+
+def test_of_this_machine_it_sees_no_keys_memory_or_devices(root: Path) -> None:
+    seen = run(root, "cat /proc/keys /proc/interrupts /proc/timer_list /proc/sched_debug 2>/dev/null; "
+                     "dd if=/proc/kcore bs=64 count=1 2>/dev/null | wc -c; "
+                     "ls /proc/scsi /proc/acpi 2>/dev/null; exit 5")
+    assert [line for line in seen.splitlines() if not line.startswith("/proc/")] == ["0", "status=5"]
+
+
+def printing(root: str) -> None:
+    """Inner side: a script that prints without end, and one that leaves somebody behind who does."""
+    log = Path(root).with_name("log")
+    for text in ("busybox yes | busybox head -c 50000000; echo end >&2", "busybox yes & exit 0"):
+        log.write_bytes(b"")
+        sandbox.chroot_run(Path(root), ["sh", "-c", text], log=log, timeout=60)
+        print(log.stat().st_size >> 20, log.read_bytes()[-60:].count(b"left out"))
+
+
+def test_what_is_printed_is_bounded(root: Path) -> None:
+    first, second = inside(printing, root).splitlines()
+    assert first == "32 1"
+    assert int(second.split()[0]) <= 32
+
+
 def test_the_old_root_is_gone(root: Path) -> None:
     seen = run(root, "mkdir /tmp/jail; cd /; chroot /tmp/jail ls 2>/dev/null; cat /proc/mounts; ls /; exit 0")
     assert str(root.parent) not in seen

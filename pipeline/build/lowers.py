@@ -39,15 +39,38 @@ _MEMORY = Path("/dev/shm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+def folders(artifacts: Path) -> tuple[Path, ...]:
+    """Where layers are extracted, made for root in our namespaces alone: in memory if there is such, and on the disk.
+    """
+    who = sandbox.identity()
+    places = [_memory(who.base or who.uid or sandbox.outer_uid())] if _MEMORY.is_dir() else []
+    for place in (*places, _disk(artifacts)):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if place.lstat().st_uid == os.geteuid() != who.uid:  # new, or from before there was such a root
+            shutil.rmtree(place)
+            place.mkdir(mode=0o700)
+            sandbox.give(place)
+        _require_private(place, who.uid)
+    return (*places, _disk(artifacts))
+
+
+def _memory(uid: int) -> Path:
+    return _MEMORY / f"xen-oscar-{uid}"
+
+
+def _disk(artifacts: Path) -> Path:
+    return artifacts / "cache" / "layers"
+
+
 def folder_for(layer: Path, digest: str, artifacts: Path) -> Path:
     """Where a layer is extracted: in memory where it is already or fits, else below the artifacts folder."""
     needed = layer.stat().st_size * _EXPANSION
-    memory = _MEMORY / f"xen-oscar-{sandbox.outer_uid()}"
-    if (memory / digest).exists() or (
-            _MEMORY.is_dir() and min(sandbox.memory_available() - _RESERVE, _free(_MEMORY)) > needed
-            and (_holds_attributes(_private(memory)) or '"user.' not in layer.with_name(LIST).read_text())):
+    memory = _memory(sandbox.outer_uid())
+    if memory.is_dir() and ((memory / digest).exists() or (
+            min(sandbox.memory_available() - _RESERVE, _free(memory)) > needed
+            and (_holds_attributes(memory) or '"user.' not in layer.with_name(LIST).read_text()))):
         return _private(memory)
-    return _private(artifacts / "cache" / "layers")
+    return _private(_disk(artifacts))
 
 
 def _holds_attributes(folder: Path) -> bool:
@@ -63,10 +86,14 @@ def _holds_attributes(folder: Path) -> bool:
 def _private(folder: Path) -> Path:
     """The folder, made for us alone; anybody may write to its parent."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise BuildError(f"{folder} is not this user's alone", hint=f"remove it: rm -rf {folder}")
+    _require_private(folder, os.geteuid())
     return folder
+
+
+def _require_private(folder: Path, owner: int) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+        raise BuildError(f"{folder} is not this user's alone", hint=f"remove it: rm -rf {folder}")
 
 
 def _free(folder: Path) -> int:
@@ -150,7 +177,7 @@ def _make(layer: Path, tree: Path, lock: Path) -> None:
 
 def clear(artifacts: Path) -> None:
     """Remove every extracted layer that nobody uses."""
-    for folder in (_MEMORY / f"xen-oscar-{sandbox.outer_uid()}", artifacts / "cache" / "layers"):
+    for folder in (_memory(sandbox.outer_uid()), _disk(artifacts)):
         if folder.exists():
             _make_room(folder, None)
 
@@ -173,7 +200,7 @@ def _make_room(folder: Path, needed: int | None) -> None:
 def _budget(folder: Path) -> int:
     """How much all layers in `folder` may take: a quarter of the memory, or of a disk what is free."""
     if folder.is_relative_to(_MEMORY):
-        found = os.statvfs(_MEMORY)
+        found = os.statvfs(folder)
         return min(found.f_blocks * found.f_frsize // 2, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
     return _free(folder) // 2
 

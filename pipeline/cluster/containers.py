@@ -77,7 +77,8 @@ class Private:
         remark = require_fit(self._run_dir / "disks", disks)
         if remark:
             events.note(f"{self._cluster.name}: {remark}")
-        return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, keep=[holder.fileno()])
+        return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, store=holder.root,
+                               keep=[holder.fileno()])
 
     def check(self, home: Home) -> None:
         pass  # what a cluster has is its own, and goes with it

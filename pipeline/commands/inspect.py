@@ -50,7 +50,8 @@ class Inspect(GraphCommand):
         if lifecycle.states().get(name, "off") != "off":
             print(f"({name} is running or paused: its disk changes meanwhile, or lacks what is still in its memory, so "
                   "what is read may not fit together)", flush=True)
-        for line in describe(appliance.inspect(disk, format), packages=args.packages):
+        for line in describe(appliance.inspect(disk, format, cache=graph.engine.artifacts / "cache" / "guestfs",
+                                                   below=graph.engine.store.root), packages=args.packages):
             print(line)
         return 0
 

@@ -17,14 +17,21 @@ from pipeline.doctor.host import (
     check_programs,
     check_shared_memory,
 )
-from pipeline.doctor.isolation import check_accelerator, check_bridge, check_limits, check_namespaces, check_overlay
+from pipeline.doctor.isolation import (
+    check_accelerator,
+    check_bridge,
+    check_identity,
+    check_limits,
+    check_namespaces,
+    check_overlay,
+)
 from pipeline.doctor.network import check_clock, check_mirrors
 
 Check = Callable[[Surroundings], Finding]
 
 #: Without what one of these asks for, the next ones and the tries would only fail in misleading ways.
 GATES: tuple[Check, ...] = (check_modules, check_programs, check_limits, check_namespaces)
-TRIES: tuple[Check, ...] = (check_overlay, check_bridge, check_accelerator)
+TRIES: tuple[Check, ...] = (check_identity, check_overlay, check_bridge, check_accelerator)
 OTHERS: tuple[Check, ...] = (
     check_memory,
     check_shared_memory,

@@ -52,15 +52,27 @@ def check_namespaces(surroundings: Surroundings) -> Finding:
     return Finding("namespaces", "fail", _last_line(done), _permission_hint())
 
 
+def check_identity(surroundings: Surroundings) -> Finding:
+    """Who foreign code is if it gets out: in namespaces it is root."""
+    who = sandbox.identity()
+    if who.obstacle:
+        return Finding("root", "warn", f"builders and machines run as root, with fewer rights: {who.obstacle}",
+                       "start as an ordinary user, where foreign code that breaks out is that user and no more")
+    if who.base is not None:
+        return Finding("root", "ok", f"builders and machines run as user id {who.base}, which is nobody's")
+    return Finding("root", "ok", "not used: builders and machines run as the user who starts them")
+
+
 def check_overlay(surroundings: Surroundings) -> Finding:
     """Whether overlays can be mounted: on the disk, and in memory, which is much faster."""
-    options = "index=off" if os.geteuid() == 0 else "userxattr"
+    options = "index=off" if sandbox.identity().uid == 0 else "userxattr"
     writable = os.access(surroundings.artifacts, os.W_OK)
     base = surroundings.artifacts if writable else Path(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=base) as folder:
-        done = _inside(["sh", "-c", _OVERLAY, "sh", options, folder])
+        sandbox.give(Path(folder))
+        done = _inside(["sh", "-c", _OVERLAY, "sh", options, folder], Path(folder))
         # what a mapped root made is not ours to remove
-        _inside(["sh", "-c", 'rm -rf "$1/disk" "$1/memory"', "sh", folder])
+        _inside(["sh", "-c", 'rm -rf "$1/disk" "$1/memory"', "sh", folder], Path(folder))
     places = done.stdout.split()
     if places == ["disk", "memory"]:
         return Finding("overlay mounts", "ok", "work on the disk and in memory")
@@ -110,10 +122,11 @@ def check_accelerator(surroundings: Surroundings) -> Finding:
     return Finding("KVM", "warn", found.why, "nothing has to be changed; with KVM machines would be much faster")
 
 
-def _inside(argv: list[str]) -> Completed:
-    """Run a command as builds are run, in namespaces without a network."""
+def _inside(argv: list[str], *writes: Path) -> Completed:
+    """Run a command as builds and machines are run, in namespaces without a network."""
+    view = sandbox.View(writes=writes, machines=True)
     try:
-        return run([*sandbox.namespace(network=False), *argv], timeout=30, check=False)
+        return run([*sandbox.namespace(network=False, view=view), *argv], timeout=30, check=False)
     except UserError as error:      # a missing tool, or no end
         return Completed(tuple(argv), 1, "", error.message)
 

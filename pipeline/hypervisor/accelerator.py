@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline import sandbox
 from pipeline.errors import CommandError, UserError
 from pipeline.files import write_whole
 from pipeline.hypervisor.domain import Accelerator
@@ -115,7 +116,9 @@ def _boot(kernel: Path, accelerator: Accelerator, *, within: float) -> str:
                "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", str(kernel.absolute()),
                "-append", "console=ttyS0 panic=-1"]
     try:
-        done = run([*_as_in_a_namespace(), *command], timeout=within, check=False)
+        view = sandbox.View(reads=(kernel.absolute(),), machines=True)  # as clusters have it
+        inside = [*sandbox.namespace(network=False, view=view), "setpriv", "--clear-groups"]
+        done = run([*inside, *command], timeout=within, check=False)
     except CommandError:
         return f"it hangs: no end after {within:g} s"
     if done.status == 0 and _PANIC in done.stdout:
@@ -126,13 +129,6 @@ def _boot(kernel: Path, accelerator: Accelerator, *, within: float) -> str:
     return f"QEMU ended with status {done.status}" if done.status else "the kernel did not get to its end"
 
 
-def _as_in_a_namespace() -> list[str]:
-    """How QEMU runs in a cluster's namespace: an ordinary user's rights through groups, as `kvm`, end there."""
-    if os.geteuid() == 0:
-        return []
-    return ["unshare", "--user", "--map-auto", "--map-root-user", "setpriv", "--clear-groups"]
-
-
 def _key(kernel: Path) -> str:
     """What the answer depends on: this boot of the host, QEMU, the kernel, who asks, and who may open /dev/kvm."""
     qemu = which(_QEMU)
@@ -140,5 +136,5 @@ def _key(kernel: Path) -> str:
         raise UserError(f"{_QEMU} is missing on this host", hint="run ./bootstrap: it installs what is missing")
     state = Path(qemu).stat()
     parts = [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(state.st_mtime_ns), str(state.st_size),
-             hashlib.sha256(kernel.read_bytes()).hexdigest(), str(os.geteuid()), _kvm_obstacle()]
+             hashlib.sha256(kernel.read_bytes()).hexdigest(), str(sandbox.identity().uid), _kvm_obstacle()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import sandbox
 from pipeline.errors import ClusterError
 from pipeline.run import run
 
@@ -44,6 +45,7 @@ def overlay(base: Path, path: Path) -> None:
     require_space(path.parent, _LEAST_FREE_MIB)
     path.unlink(missing_ok=True)
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base.resolve(strict=True), path], timeout=60)
+    sandbox.give(path)
 
 
 def attach(source: Path, path: Path) -> None:
@@ -57,6 +59,7 @@ def blank(path: Path, size_mib: int) -> None:
     path.unlink(missing_ok=True)
     with path.open("xb") as file:
         file.truncate(size_mib << 20)
+    sandbox.give(path)
 
 
 def is_full(folder: Path) -> bool:

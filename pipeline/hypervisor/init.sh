@@ -1,17 +1,17 @@
 # The first process of a cluster's namespaces: prepares them, starts libvirtd, then reaps children until it is killed.
 #
-# usage: init.sh RUN_DIR CAPABILITIES NETWORK[=ADDRESS/PREFIX]...      (standard output is the line to the parent)
+# usage: init.sh CAPABILITIES NETWORK[=ADDRESS/PREFIX]...      (standard output is the line to the parent)
 #
 # A shell and not Python, because it stays for as long as the cluster lives, and a shell costs a megabyte and a half.
-# It writes RUN_DIR/init.pid itself, so that there is no moment at which the namespaces live and nobody knows; it says
-# `ready` once libvirtd takes connections.  When nobody listens any more the write fails, and all ends again.
+# It says `ready` and which process it is once libvirtd takes connections.  When nobody listens any more the write fails,
+# and all ends again.  /run/xen-oscar shows what of the run folder is libvirt's and the machines' (namespace.py).
 # It must reap: with a first process that does not, ended QEMUs stay as zombies and libvirt waits 40 s for each.
 
 set -eu
 umask 022
 
-run_dir=$1 capabilities=$2
-shift 2
+capabilities=$1
+shift
 
 # /proc is still the parent's, so this is our process id as the parent sees it; field 22 is when we started
 identify() {
@@ -24,23 +24,23 @@ read -r stat < /proc/self/stat
 identify $stat
 read -r boot < /proc/sys/kernel/random/boot_id
 
-mount --make-rprivate /
 mount -t proc proc /proc
+# who makes another user namespace has all power in it, which many a fault of the kernel needed
+echo 0 > /proc/sys/user/max_user_namespaces || :
 # shows this namespace's network cards; where that is forbidden, libvirtd complains about the host's, and works
 mount -t sysfs sysfs /sys 2> /dev/null || :
 
-exec 4< "$run_dir"
-for place in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts /dev/pts
+ln -s pts/ptmx /dev/ptmx
+for place in /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
     mount -t tmpfs -o mode=0755,size=64m tmpfs "$place"
 done
-mkdir -p /run/xen-oscar /run/lock /var/cache/libvirt/qemu
-mount --bind /proc/self/fd/4 /run/xen-oscar
-exec 4<&-
+mkdir -p /var/cache/libvirt/qemu
 if [ -d "$capabilities" ]; then
     cp -r "$capabilities" /var/cache/libvirt/qemu/capabilities || rm -rf /var/cache/libvirt/qemu/capabilities
 fi
 
-# QEMU's user is the one who started the cluster, and nothing may need extended attributes, cgroups or a /dev of its
+# QEMU's user is root here, nobody or the one who started the cluster outside, and nothing may need extended attributes, cgroups or a /dev of its
 # own, which a user's namespace does not give.  Consoles and report channels go through virtlogd and not straight to
 # their files: a machine may print as long and as fast as it likes, and each has 8 MiB of the disk at most.  It never
 # waits for a reader, also when the disk is full.
@@ -118,9 +118,7 @@ trap 'exit 1' TERM
 ) > /dev/null &
 exec 5<&-
 
-echo "$pid $start $boot" > /run/xen-oscar/init.pid.new
-mv /run/xen-oscar/init.pid.new /run/xen-oscar/init.pid
-echo ready
+echo "ready $pid $start $boot"
 exec > /dev/null
 
 # `wait` collects whatever ends meanwhile, orphans included; the sleep only gives it something to wait for

@@ -1,6 +1,7 @@
 """A cluster's namespaces: where its bridges, its libvirtd and its machines live, apart from the host and each other.
 
-The same for root and for an ordinary user, who gets a user namespace on top.  One process, `init.sh`, holds it all:
+The same for root and for an ordinary user: in a user namespace, where root is that user, or if it is root who starts
+the cluster, nobody outside (`sandbox.identity`).  One process, `init.sh`, holds it all:
 when that ends, however it ends, the kernel ends every process in there and takes down mounts and bridges.  So nothing
 has to be cleaned up, two clusters may use the same addresses, and the whole state on the host is one line,
 `init.pid`: process id, start time, boot id.  The three together name a process for good, a process id alone does not.
@@ -16,25 +17,29 @@ import select
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import strays
+from pipeline import sandbox, strays
 from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
 from pipeline.exclusive import exclusive
+from pipeline.files import write_whole
+from pipeline.hypervisor.domain import RUN
 from pipeline.run import first_line, spawn, which
 
 _INIT = Path(__file__).with_name("init.sh")
-_TOOLS = ("unshare", "nsenter", "setsid", "ip", "libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "socat")
+_TOOLS = ("unshare", "nsenter", "ip", "libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "socat")
 _TUN = Path("/dev/net/tun")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BRIDGE_NAME_LIMIT = 15
 
-#: What a cluster's run folder holds; the machines see it as `domain.RUN`.
-_FOLDERS = ("disks", "console", "report")
+#: What of a cluster's run folder libvirt and the machines see, in `domain.RUN`: they write there and nowhere else.
+_FOLDERS = ("disks", "console", "report", "saved")
+_LOG = "libvirtd.log"
+#: Where libvirt keeps its state; each cluster has a libvirt of its own.
+_STATE = ("/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/run/lock")
 
 _RANGES = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, with ids that are free"
 #: What tools say when something cannot be done here -> what to change.
@@ -96,7 +101,7 @@ class Namespace:
             raise _not_yours(self.cluster) from None
         except FileNotFoundError:
             raise ClusterError(f"cluster {self.cluster} has ended") from None
-        user = ["--user", "--preserve-credentials"] if foreign else []
+        user = ["--user", "--preserve-credentials"] if foreign and os.geteuid() != 0 else []
         return ["nsenter", "--target", str(self.pid), *user, "--net", *argv]
 
     def pidfd(self) -> int:
@@ -144,12 +149,13 @@ def lease(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: float = 60,
+def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, store: Path | None = None, within: float = 60,
           keep: Sequence[int] = ()) -> Namespace:
     """Make the namespaces of a cluster, with a bridge for each network, and start its libvirtd.
 
-    `cache` is where what libvirt found out about QEMU is kept between starts.  `keep` are descriptors that stay open
-    for as long as the cluster lives, and with them the locks on them.  Ready means: it takes connections.
+    `cache` is where what libvirt found out about QEMU is kept between starts, `store` where the artifacts lie that
+    disks lead to.  `keep` are descriptors that stay open for as long as the cluster lives, and with them the locks on
+    them.  Ready means: it takes connections.
     """
     bridges = [_bridge(network) for network in networks]
     obstacle = find_obstacle()
@@ -160,13 +166,14 @@ def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, within: fl
         if alive(run_dir):
             raise ClusterError(f"cluster {run_dir.name} already runs", hint=f"doit stop:{run_dir.name} ends it")
         (run_dir / "init.pid").unlink(missing_ok=True)
-        for folder in _FOLDERS:
-            (run_dir / folder).mkdir(exist_ok=True)
+        known = _capabilities(cache)
+        init = ["/bin/sh", str(_INIT), str(known), *bridges]
         log = run_dir / "namespace.log"
         try:
-            init = ["/bin/sh", str(_INIT), str(run_dir), str(_capabilities(cache)), *bridges]
             with lease(run_dir):
-                _launch([*_unshare(), *init], log, within, keep)
+                view = _view(run_dir, known.parent, store)
+                first = _launch([*sandbox.namespace(network=False, view=view, lasting=True), *init], log, within, keep)
+                write_whole(run_dir / "init.pid", first)
         except BaseException:
             _end(run_dir, within=10)
             raise
@@ -224,24 +231,33 @@ def _user_obstacle() -> UserError | None:
     return None
 
 
-def _unshare() -> list[str]:
-    """How the namespaces are made: detached from this run and its terminal."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-auto", "--map-root-user"]
-    return ["setsid", "--fork", "unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child"]
+def _view(run_dir: Path, known: Path, store: Path | None) -> sandbox.View:
+    """What a cluster's libvirt and its machines see: of the run folder, which holds secrets, only what is theirs."""
+    for folder in _FOLDERS:
+        (run_dir / folder).mkdir(exist_ok=True)
+        for path in (run_dir / folder, *(run_dir / folder).iterdir()):
+            sandbox.give(path)
+    (run_dir / _LOG).touch()
+    seen = (*_FOLDERS, _LOG, "lease")
+    for path in (known, *(run_dir / name for name in seen)):
+        sandbox.give(path)
+    return sandbox.View(made=(store,) if store else (), writes=(known,), folders=_STATE, machines=True,
+                        places=tuple((run_dir / name, f"{RUN}/{name}") for name in seen))
 
 
-def _launch(argv: list[str], log: Path, within: float, keep: Sequence[int]) -> None:
-    """Start `init.sh` and return when it says `ready`."""
+def _launch(argv: list[str], log: Path, within: float, keep: Sequence[int]) -> bytes:
+    """Start `init.sh` and wait until it says `ready`; returns what else it says, which process it is."""
     with (log.open("wb") as sink,
           spawn(argv, stdout=subprocess.PIPE, stderr=sink, pass_fds=keep, lasting=True) as process):
         assert process.stdout is not None
         with process.stdout:
             said = first_line(process, within)
         process.wait(timeout=10)
-    if said != b"ready\n":
+    if said is None or not said.startswith(b"ready "):
         tail = _tail(log)
         what = f"was not ready after {within:g} s" if said is None else "could not be made"
         raise ClusterError(f"cluster {log.parent.name}: its namespace {what}", hint=_hint(tail), log=log, tail=tail)
+    return said.removeprefix(b"ready ")
 
 
 def _end(run_dir: Path, within: float) -> bool:
@@ -255,19 +271,11 @@ def _end(run_dir: Path, within: float) -> bool:
             stack.callback(os.close, network)
             init = namespace.pidfd()
             stack.callback(os.close, init)
-            gone = [init]
-            # the process that made the namespaces waits for the first one inside, and is the last to leave them
-            maker = int(_stat(namespace.pid)[1])
-            if maker > 1:
-                gone.append(os.pidfd_open(maker))
-                stack.callback(os.close, gone[-1])
             signal.pidfd_send_signal(init, signal.SIGKILL)
-            deadline = time.monotonic() + within
-            for descriptor in gone:
-                if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                    raise ClusterError(f"cluster {run_dir.name}: its processes do not end",
-                                       hint=f"see what holds up process {namespace.pid} and its children: "
-                                            "ps -o pid,stat,wchan,args")
+            if not select.select([init], [], [], within)[0]:
+                raise ClusterError(f"cluster {run_dir.name}: its processes do not end",
+                                   hint=f"see what holds up process {namespace.pid} and its children: "
+                                        "ps -o pid,stat,wchan,args")
             _clear(os.fstat(network).st_ino)  # which is no other's for as long as we hold it open
     except (FileNotFoundError, ProcessLookupError):
         pass  # it ended by itself meanwhile
@@ -306,12 +314,13 @@ def _bridge(network: Network) -> str:
 
 def _capabilities(cache: Path) -> Path:
     """Where to keep what libvirt found out about this QEMU as this user; libvirt itself checks that it still holds."""
-    parts = [str(os.geteuid() == 0)]
+    parts = [str(sandbox.identity().uid)]
     for tool in ("libvirtd", "qemu-system-x86_64"):
         state = Path(which(tool) or tool).stat()
         parts.append(f"{state.st_mtime_ns} {state.st_size}")
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache.absolute() / f"libvirt-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
+    folder = cache.absolute() / "libvirt"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"capabilities-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:16]}"
 
 
 def _stat(pid: int) -> list[str]:

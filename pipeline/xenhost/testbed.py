@@ -16,7 +16,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline import consent, events
+from pipeline import consent, events, sandbox
 from pipeline.description import Cluster, Host, Interface, Machine, Network
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
@@ -105,7 +105,8 @@ class Testbed:
             try:
                 with namespace.lease(self.run_dir), self.engine.holder([f"dom0:{self.host.distro}"]) as holder:
                     home = namespace.start(self.run_dir, self._described.networks,
-                                           cache=self.engine.artifacts / "cache", keep=[holder.fileno()])
+                                           cache=self.engine.artifacts / "cache", store=holder.root,
+                                           keep=[holder.fileno()])
                     self._write_ssh(home)
                     self._boot(home, libvirt_xml.for_start(libvirt_xml.render(self._domain()), found.accelerator,
                                                            marks))
@@ -131,7 +132,7 @@ class Testbed:
                 if serial not in present:
                     taken = set(present.values())
                     target = next(name for name in _targets() if name not in taken)
-                    dom0.attachDevice(_disk(path, format, target, serial, readonly))
+                    dom0.attachDevice(_disk(self._shown(path, serial), format, target, serial, readonly))
         return f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial}"
 
     def detach(self, cluster: str) -> None:
@@ -143,8 +144,21 @@ class Testbed:
             dom0 = connection.domain(domain.name_of(self.name, _DOM0))
             with plain_words(f"{self.name}: a disk cannot be taken away"):
                 for element in ET.fromstring(dom0.XMLDesc()).iterfind("devices/disk"):
-                    if element.findtext("serial", "").startswith(_serial(cluster)):
+                    serial = element.findtext("serial", "")
+                    if serial.startswith(_serial(cluster)):
                         dom0.detachDevice(ET.tostring(element, encoding="unicode"))
+                        (self.run_dir / "disks" / serial).unlink(missing_ok=True)
+
+    def _shown(self, path: Path, serial: str) -> str:
+        """Where the testbed's QEMU finds a disk: it sees the store, and of run folders only its own."""
+        path = path.resolve(strict=True)
+        if path.is_relative_to(self.engine.store.root):
+            return str(path)
+        here = self.run_dir / "disks" / serial
+        here.unlink(missing_ok=True)
+        here.hardlink_to(path)
+        sandbox.give(here)
+        return f"{domain.RUN}/disks/{serial}"
 
     @contextlib.contextmanager
     def _handing(self) -> Iterator[None]:
@@ -251,10 +265,10 @@ def _targets() -> Iterator[str]:
     yield from (f"sd{first}{second}" for first in letters for second in letters)
 
 
-def _disk(path: Path, format: str, target: str, serial: str, readonly: bool) -> str:
+def _disk(file: str, format: str, target: str, serial: str, readonly: bool) -> str:
     element = ET.Element("disk", type="file", device="disk")
     ET.SubElement(element, "driver", name="qemu", type=format, cache="unsafe", discard="unmap")
-    ET.SubElement(element, "source", file=str(path.resolve(strict=True)))
+    ET.SubElement(element, "source", file=file)
     ET.SubElement(element, "target", dev=target, bus="scsi")
     if readonly:
         ET.SubElement(element, "readonly")

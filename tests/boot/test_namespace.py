@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import sandbox
 from pipeline.description import Network
 from pipeline.errors import ClusterError, UserError
 from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, logs, namespace
@@ -249,17 +250,21 @@ def test_a_start_that_nobody_waits_for_any_more_ends_itself(tmp_path: Path, cach
     run_dir.mkdir(parents=True)
     read, write = os.pipe()
     os.close(read)
-    init = ["/bin/sh", str(namespace._INIT), str(run_dir), str(cache / "none"), "public"]
-    with (run_dir / "namespace.log").open("wb") as log:
-        subprocess.run([*namespace._unshare(), *init], stdout=write, stderr=log, stdin=subprocess.DEVNULL, check=True)
-    os.close(write)
-    deadline = time.monotonic() + 20
-    while not (run_dir / "init.pid").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    pid = int((run_dir / "init.pid").read_text().split()[0])
-    wait_gone({pid})
-    assert namespace.alive(run_dir) is None
+    with namespace.lease(run_dir):
+        view = namespace._view(run_dir, cache, None)
+        none = str(tmp_path / "none")
+        argv = [*sandbox.namespace(network=False, view=view, lasting=True), "/bin/sh", str(namespace._INIT), none,
+                "public"]
+        with (run_dir / "namespace.log").open("wb") as log:
+            subprocess.run(argv, stdout=write, stderr=log, stdin=subprocess.DEVNULL, check=True)
+        os.close(write)
+        started = set()
+        for line in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if none.encode() in line.read_bytes().split(b"\0"):
+                    started.add(int(line.parent.name))
+        assert started
+        wait_gone(started)
 
 
 def test_machines_boot_talk_and_shut_down(lab: Lab) -> None:

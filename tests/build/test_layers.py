@@ -273,7 +273,7 @@ def test_a_failed_builder_leaves_no_layer(folder: Path) -> None:
 def eviction(folder: str) -> None:
     place = Path(folder)
     lowers._MEMORY = place / "memory"
-    lowers._MEMORY.mkdir()
+    lowers._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
     lowers._RESERVE = 0
 
     def filler(number: int) -> Callable[[Path], object]:
@@ -313,7 +313,7 @@ def spoiled(folder: str) -> None:
     """Whatever is done to an extracted layer, who uses it next gets it whole."""
     place = Path(folder)
     lowers._MEMORY = place / "memory"
-    lowers._MEMORY.mkdir()
+    lowers._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
     lowers._RESERVE = 0
     layer = make(place, "base", base)
     with look(place, layer) as root:
@@ -375,7 +375,7 @@ def test_an_extracted_layer_that_is_not_whole_any_more_is_not_used(folder: Path)
 def while_in_use(folder: str) -> None:
     place = Path(folder)
     lowers._MEMORY = place / "memory"
-    lowers._MEMORY.mkdir()
+    lowers._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
     lowers._RESERVE = 0
     layer = make(place, "base", base)
     with pytest.raises(UserError, match="was changed while it was used"), look(place, layer):
@@ -431,7 +431,7 @@ def without_attributes(folder: str) -> None:
     """Inner side: as with a kernel whose tmpfs has no attributes of users."""
     place = Path(folder)
     lowers._MEMORY = place / "memory"
-    lowers._MEMORY.mkdir()
+    lowers._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
     lowers._RESERVE = 0
     lowers._holds_attributes = lambda folder: folder.is_relative_to(place / "artifacts")
     plain = make(place, "plain", lambda root: (root / "x").touch())
