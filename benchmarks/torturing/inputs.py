@@ -208,8 +208,9 @@ class _Kinds:
 
     @staticmethod
     def _ask(facts: Facts) -> None:
-        for name in ("hostname", "kernel", "cpus", "memory_mib", "clock", "addresses", "macs", "blocks", "partition_types",
-                     "mounts", "sizes", "swaps", "packages", "failed_units", "tree", "sums", "elapsed", "summed"):
+        for name in ("hostname", "kernel", "cpus", "memory_mib", "clock", "addresses", "macs", "blocks",
+                     "partition_types", "mounts", "sizes", "swaps", "packages", "failed_units", "tree", "sums",
+                     "elapsed", "summed"):
             try:
                 getattr(facts, name)
             except FactsError:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import sandbox
 from pipeline.checks.facts import Facts, FactsError, parse
 from pipeline.checks.shell import Tells
 from pipeline.description import Cluster, Machine
@@ -63,7 +64,7 @@ def script(cluster: Cluster, image: str, mark: str, inner: str, lanes: int) -> s
     for node in cluster.nodes:
         given = f"mark={shlex.quote(inner)} sums=given mounts={_mounts(node)}"
         lines.append(f"node {shlex.quote(node.name)} {shlex.quote(given)}")
-    given = f"sums=all mounts={_mounts(cluster.head)}"
+    given = f"sums={sandbox.SOURCE_DATE_EPOCH} mounts={_mounts(cluster.head)}"
     lines.append(f"finish {shlex.quote(cluster.head.name)} {shlex.quote(given)}")
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,8 @@
 # The facts about one machine, in one go and in sections.  POSIX sh and what every small system has.
 #
-# Given: mark (what starts a section line), mounts (the mount points), sums (`given` on a compute node, `all` on the head
-# node), tree (the text of tree.pl).  On a compute node standard input is the head node's answer to the clock reading,
-# and then the image's checksums.
+# Given: mark (what starts a section line), mounts (the mount points), sums (`given` on a compute node; on the head node
+# when its disk was made, in seconds since 1970), tree (the text of tree.pl).  On a compute node standard input is the
+# head node's answer to the clock reading, and then the image's checksums.
 
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 

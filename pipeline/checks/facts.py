@@ -96,7 +96,7 @@ class Facts:
 
     @property
     def summed(self) -> int:
-        """Of how many files checksums were asked for."""
+        """How many files are as they were made, or have had their checksums taken."""
         return self._number("elapsed", r"^\d+ (\d+)$")
 
     @cached_property

@@ -238,7 +238,7 @@ def files(subject: Subject) -> Finding:
     wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
                  for path, entry in made.items())
     if facts.summed < wanted:
-        raise FactsError(f"checksums of {facts.summed} files were compared, not of {wanted}")
+        raise FactsError(f"the contents of {facts.summed} files were compared, not of {wanted}")
     bad = [item for item in differences if item.known is None]
     problems = tuple(f"{len(paths)} {kind}: {_few(paths)}" for kind in sorted({item.kind for item in bad})
                      if (paths := [item.shown for item in bad if item.kind == kind]))

@@ -3,8 +3,11 @@
 # In Perl, because Debian's smallest systems have it, OSCAR is written in it, and nothing else that is on any machine
 # tells extended attributes and takes names of any bytes.  Its syscall() is all that the attributes need.
 #
-# Given: the mark that starts a section line; `given` or `all`; mount points.  With `given`, standard input has lines as
-# md5sum writes them: told are only the checksums that differ from those.  "-" is the checksum of what cannot be read.
+# Given: the mark that starts a section line; `given` or a time in seconds since 1970; mount points.  With `given`,
+# standard input has lines as md5sum writes them: told are only the checksums that differ from those.  With a time, which
+# is when the disk was made, told are the checksums of what has been touched since, as its kernel notes it (ctime): what
+# has not is what it was, and to read all of a disk takes an emulated machine minutes.  "-" is the checksum of what cannot
+# be read.
 #
 # A name is one line: type, mode, owner, group, size, time, path, and then what only some have, as name=value.  Whatever
 # is no printable ASCII, or is a space, a backslash or an equals sign, is written \xHH.
@@ -36,7 +39,7 @@ sub told {
     return $size > 0 ? substr $buffer, 0, $size : '';
 }
 
-my @files;
+my (@files, $seen);
 
 sub tell_of {
     my ($path, @status) = @_;
@@ -45,7 +48,8 @@ sub tell_of {
     my @more;
     push @more, 'target=' . shown(readlink $path) if $type eq 'l';
     if ($type eq 'f') {
-        push @files, $path;
+        push @files, $path if $which eq 'given' || $status[10] > $which;
+        $seen++;
         push @more, 'holes=' . ($size - 512 * $blocks) if $size > 512 * $blocks;
     }
     push @more, "inode=$device:$inode" if $links > 1 && $type =~ /[fp]/;
@@ -95,6 +99,7 @@ if ($which eq 'given') {
     }
     %wanted or die "there are no checksums to compare with\n";
     @files = grep { exists $wanted{$_} } @files;
+    $seen = @files;
 }
 my %left = map { $_ => 1 } @files;
 $| = 1;  # nothing is to be said twice, by the child too
@@ -102,6 +107,7 @@ my $child = open my $sums, '-|';
 defined $child or die "fork: $!\n";
 if (!$child) {
     # Whatever else is tested meanwhile comes first.
+    open STDERR, '>', '/dev/null';  # files may go away meanwhile
     open my $hashing, '|-', 'nice', '-n', '10', 'xargs', '-0', 'md5sum', '--' or die "md5sum: $!\n";
     print $hashing map { "$_\0" } @files;
     close $hashing;
@@ -116,4 +122,4 @@ while (my $line = <$sums>) {
 close $sums;
 die "md5sum ended with ", $? >> 8, "\n" if $? && $? >> 8 != 123;
 print '- ', shown($_), "\n" for sort keys %left;
-print "\n$mark elapsed\n", time - $started, ' ', scalar @files, "\n";
+print "\n$mark elapsed\n", time - $started, ' ', $seen || 0, "\n";
