@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ARTIFACTS, DOIT, TOP, say, timed
+from pipeline import sandbox
 from pipeline.engine import Engine
 from pipeline.errors import CommandError
 from pipeline.run import run, spawn
@@ -34,7 +35,7 @@ OUTPUTS = (f"headnode:{CLUSTER}", f"disk:{CLUSTER}/head", f"image:{CLUSTER}")
 MACHINES = (f"image:{CLUSTER}", f"vmconfig:{CLUSTER}",
             *(f"disk:{CLUSTER}/{name}" for name in ("head", "node1", "node2")))
 #: What to find out again would measure something else: how this host's QEMU behaves.
-_HOST_FACTS = ("accelerator.json", "libvirt-*")
+_HOST_FACTS = ("accelerator.json", "libvirt")
 
 Event = dict[str, Any]
 
@@ -152,7 +153,9 @@ def _link_store(artifacts: Path, kinds: Collection[str]) -> None:
     for pattern in _HOST_FACTS:
         for found in (ARTIFACTS / "cache").glob(pattern):
             if found.is_dir():
-                shutil.copytree(found, artifacts / "cache" / found.name)
+                copied = shutil.copytree(found, artifacts / "cache" / found.name)
+                for path in (copied, *copied.rglob("*")):
+                    sandbox.give(path)
             else:
                 shutil.copy2(found, artifacts / "cache")
     say(f"copied the checkout, {len(list((artifacts / 'store').glob('*')))} store entries linked")

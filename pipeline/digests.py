@@ -57,5 +57,5 @@ def _read_whole(file: Any, length: int) -> bytes:
 def content_digest(path: Path) -> str:
     """The digest of a file, or of where a symbolic link points."""
     if path.is_symlink():
-        return hashlib.sha256(os.readlink(path).encode()).hexdigest()
+        return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
     return file_digest(path)

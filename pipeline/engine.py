@@ -34,6 +34,8 @@ from pipeline.run import run, spawn
 from pipeline.step import Input, Step
 from pipeline.store import Entry, Store, remove
 
+_TOP = Path(__file__).resolve().parents[1]
+
 #: Seconds after which a builder is ended; the longest measured takes under a minute, a slow mirror some more.
 DEADLINE = 3600
 
@@ -132,7 +134,7 @@ class Engine:
         view = sandbox.View(writes=lowers.folders(self.artifacts))
         run([*sandbox.namespace(network=False, view=view), sys.executable, "-m", "pipeline.build.lowers",
              self.artifacts],
-            env={"PYTHONPATH": str(Path(__file__).resolve().parents[1])})
+            env={"PYTHONPATH": str(_TOP)})
 
     def forget(self, task: str) -> None:
         """Remove what a task made last, and its link; what is made from it is left alone."""
@@ -191,7 +193,7 @@ class Engine:
     def _view(self, step: Step, inputs: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
         """What a builder sees: its inputs and recipes, and where it writes."""
         # where links lead to is seen as well, so each file is named
-        reads = [self.recipes, *(self.recipes / name for name, _ in step.files)]
+        reads = [_TOP / step.builder.partition(".")[0], self.recipes, *(self.recipes / name for name, _ in step.files)]
         writes = [folder / "files", folder / "work", log, *lowers.folders(self.artifacts)]
         if step.network:  # hard links from the pool need one mount of both
             reads.extend(_read_by_downloads(step))
@@ -202,7 +204,7 @@ class Engine:
         return sandbox.View(tuple(reads), tuple(inputs), tuple(writes))
 
     def _worker(self, step: Step, view: sandbox.View, job: bytes, memory: int, errors: IO[bytes], log: Path) -> None:
-        env = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        env = {"PYTHONPATH": str(_TOP)}
         if step.network:
             env |= sandbox.network_environment()
         argv = [*sandbox.namespace(network=step.network, view=view), sys.executable, "-m", "pipeline.worker",
@@ -247,7 +249,10 @@ class Engine:
             raise BuildError(f"{step.task}: its builder ended with {how}", log=log, tail=tail)
 
     def _keep(self, step: Step, folder: Path) -> None:
-        """Keep what a failed build left, for a look; the next failure of the same task replaces it."""
+        """Keep what a failed build had made, for a look; the next failure of the same task replaces it.
+
+        Its scratch space is gone where that was in memory; the log tells what it did.
+        """
         kept = self.own / "failed" / step.task.replace(":", "-").replace("/", "-")
         kept.parent.mkdir(parents=True, exist_ok=True)
         remove(kept)

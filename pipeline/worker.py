@@ -51,7 +51,7 @@ def main(memory: int) -> int:
             in_memory = _fits(builder, job)
         if not in_memory:
             builder(job)
-            remove(job.work)
+            _empty(job.work)
     except Exception as error:
         told = trouble.explain(error, (job.work, job.out, Path("/dev/shm")))
         if told is None:
@@ -76,10 +76,14 @@ def _fits(builder: Builder, job: Job) -> bool:
         traceback.print_exc()
         _say(note=f"{job.step.task}: too large for the memory that is free; it is built once more, on disk")
     sandbox.unmount(job.work)
-    for folder in (job.work, job.out):
-        for path in folder.iterdir():
-            remove(path)
+    _empty(job.work)
+    _empty(job.out)
     return False
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        remove(path)
 
 
 if __name__ == "__main__":

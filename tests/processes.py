@@ -15,8 +15,10 @@ PATIENCE = 20.0
 
 def descendants(pid: int) -> list[int]:
     """All that a process has started and what that has started, as far as nobody on the way has ended."""
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    found = [int(word) for file in children for word in file.read_text().split()]
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            found.extend(map(int, file.read_text().split()))
     return [*found, *(item for child in found for item in descendants(child))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ import pytest
 from pipeline import events, filesystems, sandbox
 from pipeline.engine import Engine
 from pipeline.errors import BuildError, UserError
+from pipeline.manifests import kept
 from pipeline.step import Parent, Step
 from pipeline.store import Store
 
@@ -84,6 +86,22 @@ def test_builders_see_no_network_and_a_scrubbed_environment(tmp_path: Path, monk
     assert "SOURCE_DATE_EPOCH=" in environment
 
 
+def test_builders_see_their_inputs_and_change_only_their_output(tmp_path: Path) -> None:
+    for name in ("recipes", "elsewhere", "artifacts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "recipes/opkgs/x").mkdir(parents=True)
+    (tmp_path / "recipes/opkgs/x/away").symlink_to(tmp_path / "elsewhere/file")
+    name = "opkgs/x/away"
+    tried = {str(tmp_path / "recipes/file"): "read", str(tmp_path / "recipes/opkgs/x/away"): "read",
+             str(tmp_path / "artifacts/file"): "nothing", str(tmp_path / "elsewhere/other"): "nothing",
+             str(Path.home()): "nothing", "/usr/bin": "read", str(TOP / "tests"): "read", str(TOP / ".git"): "nothing"}
+    tries = replace(step("tries", paths=list(tried)), files=((name, str(kept.of(tmp_path / "recipes", name))),))
+    one = Engine({"test:x": tries}, tmp_path / "artifacts", tmp_path / "recipes")
+    one.build("test:x")
+    assert json.loads(made(one, "test:x")) == tried
+
+
 def test_a_failure_is_told_and_leaves_no_entry_but_its_work(tmp_path: Path) -> None:
     one = engine(tmp_path, step("fail"))
     with pytest.raises(BuildError, match="wheels") as caught:
@@ -114,7 +132,7 @@ def test_a_tool_that_was_killed_tells_of_memory(tmp_path: Path) -> None:
 
 
 def test_what_the_system_refuses_a_builder_is_no_bug(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^test:x: /sys/x: .* forbids that") as caught:
+    with pytest.raises(UserError, match=r"^test:x: /proc/self/stat: .* forbids that") as caught:
         engine(tmp_path, step("forbidden")).build("test:x")
     assert "doit doctor" in caught.value.hint
 
@@ -165,10 +183,11 @@ def test_two_runs_at_once_build_it_once(tmp_path: Path) -> None:
 def test_kill_9_during_a_build_leaves_nothing_running_and_the_next_run_goes_on(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     os.mkfifo(sign)
-    slow = step("slow", sign=str(sign))
+    slow = replace(step("slow", sign=str(sign)), files=((str(sign), ""),))
     code = (f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
             "from tests.test_engine import *\n"
-            f"engine(Path({str(tmp_path)!r}), step('slow', sign={str(sign)!r})).build('test:x')\n")
+            f"slow = replace(step('slow', sign={str(sign)!r}), files=(({str(sign)!r}, ''),))\n"
+            f"engine(Path({str(tmp_path)!r}), slow).build('test:x')\n")
     with subprocess.Popen([sys.executable, "-c", code], cwd=TOP) as run:
         assert _read_fifo(sign, 60) == "1"  # the builder is process 1 of its namespace
         descendants = _descendants(run.pid)
@@ -180,7 +199,7 @@ def test_kill_9_during_a_build_leaves_nothing_running_and_the_next_run_goes_on(t
             _wait_for_end(pidfd)
     done = engine(tmp_path, slow)
     assert not done.up_to_date("test:x")
-    quick = replace(slow, builder="tests.builders:write", params={"text": "done"})
+    quick = replace(slow, builder="tests.builders:write", params={"text": "done"}, files=())
     after = engine(tmp_path, quick)
     after.build("test:x")
     assert made(after, "test:x") == "done"
