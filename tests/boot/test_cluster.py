@@ -38,7 +38,7 @@ ODD = """<?xml version="1.0"?>
 MAKE_ODD = """#!/bin/sh
 set -e
 perl "$OSCAR_PACKAGE_HOME/scripts/oddfiles.pl" /usr/share/odd
-chmod 2751 /etc/systemd/network
+chmod 2775 /etc/systemd/network
 chgrp 60002 /etc/ssh
 """
 
