@@ -66,7 +66,9 @@ def crash(job: Job) -> None:
 
 def slow(job: Job) -> None:
     """Say so, then never end."""
-    Path(job.params["sign"]).write_text(str(os.getpid()))
+    if "sign" in job.params:
+        Path(job.params["sign"]).write_text(str(os.getpid()))
+    (job.out / "begun").touch()
     job.progress(1, 2, "steps")
     time.sleep(3600)
 

@@ -33,7 +33,7 @@ def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str]
     beside = Path(function.__code__.co_filename).parent
     layers = Path(f"/dev/shm/xen-oscar-{os.geteuid()}")
     layers.mkdir(mode=0o700, exist_ok=True)
-    view = sandbox.View((_ROOT, beside), writes=(*_places(words), layers))
+    view = sandbox.View((_ROOT, beside), writes=(*_places(words), layers), folders=("/boot",), machines=True)
     argv = [*prefix, *sandbox.namespace(network=False, view=view, who=who), sys.executable, "-m",
             "tests.namespaced", f"{function.__module__}:{function.__qualname__}", *map(str, words)]
     done = subprocess.run(argv, cwd=_ROOT, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -116,9 +116,7 @@ def _boot(kernel: Path, accelerator: Accelerator, *, within: float) -> str:
                "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", str(kernel.absolute()),
                "-append", "console=ttyS0 panic=-1"]
     try:
-        view = sandbox.View(reads=(kernel.absolute(),), machines=True)  # as clusters have it
-        inside = [*sandbox.namespace(network=False, view=view), "setpriv", "--clear-groups"]
-        done = run([*inside, *command], timeout=within, check=False)
+        done = run([*_as_in_a_cluster(kernel), *command], timeout=within, check=False)
     except CommandError:
         return f"it hangs: no end after {within:g} s"
     if done.status == 0 and _PANIC in done.stdout:
@@ -127,6 +125,12 @@ def _boot(kernel: Path, accelerator: Accelerator, *, within: float) -> str:
     if words:
         return words[-1].removeprefix(f"{_QEMU}: ").strip()
     return f"QEMU ended with status {done.status}" if done.status else "the kernel did not get to its end"
+
+
+def _as_in_a_cluster(kernel: Path) -> list[str]:
+    """How QEMU runs in a cluster's namespaces: rights through groups, as `kvm`, end there."""
+    view = sandbox.View(reads=(kernel.absolute(),), machines=True)
+    return [*sandbox.namespace(network=False, view=view), "setpriv", "--clear-groups"]
 
 
 def _key(kernel: Path) -> str:

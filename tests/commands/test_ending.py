@@ -33,7 +33,7 @@ from pipeline.step import Step
 
 DOIT_CONFIG = {"num_process": 4, "default_tasks": ["quick"]}
 HERE = Path.cwd()
-STEP = Step("test", "x", "", "tests.builders:slow", params={"sign": str(HERE / "building")})
+STEP = Step("test", "x", "", "tests.builders:slow")
 ENGINE = Engine({"test:x": STEP}, HERE / "artifacts", HERE)
 
 def wait():
@@ -71,6 +71,10 @@ def project(tmp_path: Path) -> Path:
     shutil.copy(TOP / "pyproject.toml", tmp_path)
     (tmp_path / "dodo.py").write_text(DODO)
     return tmp_path
+
+
+def is_building(project: Path) -> bool:
+    return any((project / "artifacts/store/.building").glob("*/files/begun"))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -150,7 +154,7 @@ def _on(project: Path, words: tuple[str, ...], more: dict[str, Any]) -> Iterator
     process = subprocess.Popen([sys.executable, "-m", "doit", *words], cwd=project, env=environment(), text=True,
                                start_new_session=True, **{"stderr": subprocess.PIPE, **more})
     try:
-        until(lambda: (project / "waiting").exists() and (project / "building").exists())
+        until(lambda: (project / "waiting").exists() and is_building(project))
         yield process
     finally:
         process.kill()
@@ -184,7 +188,7 @@ def at_a_terminal(project: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]
                           stderr=theirs) as process:
         os.close(theirs)
         try:
-            until(lambda: (project / "waiting").exists() and (project / "building").exists())
+            until(lambda: (project / "waiting").exists() and is_building(project))
             yield process, ours
         finally:
             process.kill()

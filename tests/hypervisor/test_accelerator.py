@@ -51,7 +51,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(accelerator, "_KVM", made.kvm)
-    monkeypatch.setattr(accelerator, "_as_in_a_namespace", list)
+    monkeypatch.setattr(accelerator, "_as_in_a_cluster", lambda kernel: [])
     return made
 
 

@@ -67,11 +67,13 @@ def test_two_clusters_at_once_get_disks_of_different_names(testbed: testbeds.Tes
     monkeypatch.setattr(testbeds, "connect", lambda uri: answering(dom0))
     disk = tmp_path / "disk"
     disk.touch()
+    (testbed.run_dir / "disks").mkdir(parents=True)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda cluster: testbed.attach(cluster, "head", disk, "raw", readonly=False), ["one", "two"]))
     assert sorted(disk.find("target").attrib["dev"] for disk in cast(list[Any], dom0.disks)) == ["sda", "sdb"]
+    assert len(list((testbed.run_dir / "disks").iterdir())) == 2, "where the testbed sees them"
     testbed.detach("one")
-    assert len(dom0.disks) == 1
+    assert len(dom0.disks) == len(list((testbed.run_dir / "disks").iterdir())) == 1
 
 
 def test_what_it_loads_is_named_without_the_place_of_artifacts(testbed: testbeds.Testbed) -> None:
