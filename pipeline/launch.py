@@ -38,7 +38,9 @@ _SYSTEM = ("bin", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbin", "usr"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MACHINE_DEVICES = ("net/tun", "kvm", "vhost-net")
 #: Folders that are empty at first.
-_EMPTY = ("/run", "/var", "/var/lib", "/var/cache", "/var/log", "/dev/shm", "/dev/pts", "/mnt")
+_EMPTY = ("/run", "/run/lock", "/var", "/var/lib", "/var/cache", "/var/log", "/dev/shm", "/dev/pts", "/mnt")
+_LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2",
+          "/var/run": "/run", "/var/lock": "/run/lock"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -174,8 +176,8 @@ def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
         with contextlib.suppress(FileExistsError, OSError):  # it is seen with the folder it lies in
             _make(top, os.path.dirname(place), owner, made)
             os.symlink(target, top + place)
-    for name, target in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
-        os.symlink(target, f"{top}/dev/{name}")
+    for name, target in _LINKS.items():
+        os.symlink(target, top + name)
     os.chmod(f"{top}/dev/shm", 0o1777)
     confine.enter(top)
 

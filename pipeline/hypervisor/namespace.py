@@ -39,7 +39,7 @@ _BRIDGE_NAME_LIMIT = 15
 _FOLDERS = ("disks", "console", "report", "saved")
 _LOG = "libvirtd.log"
 #: Where libvirt keeps its state; each cluster has a libvirt of its own.
-_STATE = ("/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/run/lock")
+_STATE = ("/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 
 _RANGES = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, with ids that are free"
 #: What tools say when something cannot be done here -> what to change.

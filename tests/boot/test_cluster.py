@@ -144,7 +144,7 @@ def test_files_of_all_kinds_are_on_every_machine(running: Checkout) -> None:
             "$a = \" \" x 20, 20; print unpack(\"H*\", $a), \"\\n\"' && stat -c %b holes")
     for machine in ("head", "node1"):
         seen = running.run(running.command("ssh", "ci", machine, "--", look)).stdout.splitlines()
-        assert seen[:5] == ["4755", "622", "644", "2751", "3"]
+        assert seen[:5] == ["4755", "622", "644", "2775", "3"]
         assert seen[5:7] == ["content of new", "line"]
         assert seen[8] == "0100000200200000000000000000000000000000"
         assert int(seen[9]) < 100, "twenty megabytes of which nearly all is nowhere"
