@@ -98,7 +98,7 @@ def inspect(disk: Path, format: str, *, cache: Path, below: Path | None = None) 
     cache.mkdir(parents=True, exist_ok=True)
     sandbox.give(cache)
     named = [Path(value) for value in settings.values() if value.startswith("/")]
-    view = sandbox.View(reads=(Path("/boot"), *named), made=(disk, *_PACKAGES, *([below] if below else [])),
+    view = sandbox.View(reads=(Path("/boot"), *named, *([below] if below else [])), made=(disk, *_PACKAGES),
                         writes=(cache,))
     done = run([*sandbox.namespace(network=False, view=view), sys.executable, "-c", _PROGRAM, disk, format],
                env={"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "LIBGUESTFS_CACHEDIR": str(cache),

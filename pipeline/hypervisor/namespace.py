@@ -241,7 +241,7 @@ def _view(run_dir: Path, known: Path, store: Path | None) -> sandbox.View:
     seen = (*_FOLDERS, _LOG, "lease")
     for path in (known, *(run_dir / name for name in seen)):
         sandbox.give(path)
-    return sandbox.View(made=(store,) if store else (), writes=(known,), folders=_STATE, machines=True,
+    return sandbox.View(reads=(store,) if store else (), writes=(known,), folders=_STATE, machines=True,
                         places=tuple((run_dir / name, f"{RUN}/{name}") for name in seen))
 
 

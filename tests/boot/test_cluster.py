@@ -85,6 +85,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
     finally:
         assert project.doit("stop:ci").status == 0
         assert processes_of(project.own / "run" / "ci") == []
+        assert project.doit("gc", "--limit", "1").status == 0  # a dozen gigabytes that no other test needs
         project.remove()
 
 

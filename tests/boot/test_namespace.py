@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pty
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,14 +51,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ramdisk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In a folder that the machines see, with their kernel and an empty disk."""
     assert KERNEL is not None
-    return tiny.ramdisk(KERNEL, tmp_path_factory.mktemp("tiny"))
+    folder = tmp_path_factory.mktemp("tiny")
+    shutil.copyfile(KERNEL, folder / "kernel")
+    disks.blank(folder / "empty.img", 64)
+    return tiny.ramdisk(KERNEL, folder)
 
 
 @pytest.fixture
-def running(tmp_path: Path, cache: Path) -> Iterator[Namespace]:
+def running(tmp_path: Path, cache: Path, ramdisk: Path) -> Iterator[Namespace]:
     run_dir = tmp_path / "run" / "one"
-    yield namespace.start(run_dir, cluster("one").networks, cache=cache)
+    yield namespace.start(run_dir, cluster("one").networks, cache=cache, store=ramdisk.parent)
     namespace.stop(run_dir)
 
 
@@ -75,18 +80,20 @@ class Lab:
         self.connection = connection
         self.ramdisk = ramdisk
         self.folder = running.run_dir / "disks"
-        for name, size in (("empty.img", 64), ("sis.img", 1), ("identity.img", 1)):
-            disks.blank(self.folder / name, size)
+        self.empty = ramdisk.parent / "empty.img"
+        for name in ("sis.img", "identity.img"):
+            disks.blank(self.folder / name, 1)
 
     def domain(self, node: str, act: str) -> Domain:
         description = cluster(self.running.cluster, memory_mib=MEMORY_MIB)
         model = domain.of(description, description.machine(node))
         card = description.machine(node).interfaces[0]
         arguments = f"console=ttyS0 panic=0 net.ifnames=0 act={act} address={card.address}/{card.prefix}"
-        return dataclasses.replace(model, kernel=Kernel(str(KERNEL), str(self.ramdisk), arguments))
+        kernel = Kernel(str(self.ramdisk.with_name("kernel")), str(self.ramdisk), arguments)
+        return dataclasses.replace(model, kernel=kernel)
 
     def start(self, node: str, act: str) -> None:
-        disks.overlay(self.folder / "empty.img", self.folder / f"{node}.qcow2")
+        disks.overlay(self.empty, self.folder / f"{node}.qcow2")
         definition = libvirt_xml.for_start(libvirt_xml.render(self.domain(node, act)), "tcg", [("disk", "sha256:0")])
         lifecycle.start(self.connection, definition, report=self.running.run_dir / "report" / node)
 
@@ -396,16 +403,14 @@ def test_a_machine_that_says_nothing_more(lab: Lab) -> None:
 
 def inside(running: Namespace, *words: str) -> None:
     """Run a command where a cluster's libvirt runs."""
-    command = running.command(words)
-    command[command.index("--net")] = "--mount"
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(["nsenter", "--target", str(running.pid), "--user", "--mount", *words], check=True, timeout=30)
 
 
 def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is(lab: Lab) -> None:
     """Where machines have their disks there is space for a few megabytes only."""
     running, folder = lab.running, f"{domain.RUN}/disks"
     inside(running, "mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder)
-    inside(running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.folder / "empty.img"),
+    inside(running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.empty),
            f"{folder}/node1.qcow2")
     with watch(running, lab.connection) as watching:
         watching.expect("node1", "start", {"READY"}, within=PATIENCE)
@@ -431,7 +436,7 @@ def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is
 
 def test_a_disk_and_network_with_nothing_to_boot(lab: Lab) -> None:
     definition = libvirt_xml.render(dataclasses.replace(lab.domain("node1", ""), kernel=None))
-    disks.overlay(lab.folder / "empty.img", lab.folder / "node1.qcow2")
+    disks.overlay(lab.empty, lab.folder / "node1.qcow2")
     with watch(lab.running, lab.connection) as watching:
         watching.expect("node1", "install", {"DONE", "STOPPED"}, within=PATIENCE)
         lifecycle.start(lab.connection, definition, report=lab.running.run_dir / "report/node1")

@@ -138,7 +138,7 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     identity = plain.identity()
     identity.write_archive(run_dir / "disks/identity.img")
     model = dataclasses.replace(domain.of(cluster, cluster.head), nested=True)
-    home = namespace.start(run_dir, cluster.networks, cache=tmp_path / "cache")
+    home = namespace.start(run_dir, cluster.networks, cache=tmp_path / "cache", store=engine.store.root)
     try:
         ssh = run_dir / "ssh"
         shell = ClusterShell(cluster, identity, home.ssh_proxy_command, run_dir / "ssh.log")
