@@ -172,7 +172,7 @@ FILES = ("files/common/etc/app.conf", "files/server/usr/bin/app", "scripts/serve
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=200 if os.environ.get("XEN_OSCAR_LONG_TESTS") else 25)
 @given(change=st.sampled_from(sorted(CHANGES)), path=st.sampled_from(FILES))
 def test_a_change_of_an_opkg_changes_keys_or_no_output(tmp_path_factory: pytest.TempPathFactory, change: str,
                                                        path: str) -> None:
