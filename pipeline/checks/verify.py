@@ -26,7 +26,7 @@ from pipeline.inventory import Tree
 #: How many OPKGs are tested at once; each test talks to all nodes already.
 _LANES = 2
 #: Seconds for all facts, checksums of every file included, where the nodes are few.
-_COLLECT_TIMEOUT = 300
+_COLLECT_TIMEOUT = 900
 
 
 @dataclass(frozen=True)
