@@ -17,8 +17,8 @@ from pipeline.hypervisor.domain import Accelerator
 #: From power-on to READY, the same for the head node, from an empty disk to DONE and off, and telling all about itself.
 Work = Literal["start", "boot", "install", "verify"]
 
-#: Seconds for one machine, when no more are at it than is useful: five to ten times what was measured, and then twice, for
-#: a host that is half as fast or busy with something else.
+#: Seconds for one machine, when no more are at it than is useful: five to ten times what was measured, and then twice,
+#: for a host that is half as fast or busy with something else.
 _DEADLINES: dict[Work, float] = {"start": 600, "boot": 400, "install": 1200, "verify": 900}
 #: What a processor of the VM container can carry at once, and how many installations one of the head node's can serve.
 _CARRIED: dict[Accelerator, int] = {"tcg": 1, "kvm": 4}

@@ -37,10 +37,10 @@ def test_there_are_never_more_than_memory_allows_nor_none() -> None:
 
 
 @pytest.mark.parametrize(("machines", "processors", "accelerator", "seconds"), [
-    (2, 2, "tcg", 600), (12, 2, "tcg", 2400), (200, 2, "tcg", 40000),
-    (2, 64, "tcg", 600), (12, 64, "tcg", 1800), (200, 64, "tcg", 30000),
-    (2, 2, "kvm", 600), (12, 2, "kvm", 900), (200, 2, "kvm", 15000),
-    (2, 64, "kvm", 600), (12, 64, "kvm", 900), (200, 64, "kvm", 15000),
+    (2, 2, "tcg", 1200), (12, 2, "tcg", 4800), (200, 2, "tcg", 80000),
+    (2, 64, "tcg", 1200), (12, 64, "tcg", 3600), (200, 64, "tcg", 60000),
+    (2, 2, "kvm", 1200), (12, 2, "kvm", 1800), (200, 2, "kvm", 30000),
+    (2, 64, "kvm", 1200), (12, 64, "kvm", 1800), (200, 64, "kvm", 30000),
 ])
 def test_how_long_where_all_are_at_it_at_once(machines: int, processors: int, accelerator: str, seconds: int) -> None:
     capacity = Capacity(processors, "kvm" if accelerator == "kvm" else "tcg")
