@@ -21,7 +21,16 @@ from pipeline.hypervisor.connection import Connection
 from pipeline.hypervisor.watch import Home, Watch, watch
 from tests.boot import acts
 from tests.boot.acts import Terminal
-from tests.boot.test_namespace import PATIENCE, Lab, cache, connection, lab, ramdisk, running  # noqa: F401  (fixtures)
+from tests.boot.test_namespace import (  # noqa: F401  (fixtures)
+    PATIENCE,
+    Lab,
+    cache,
+    connection,
+    inside,
+    lab,
+    ramdisk,
+    running,
+)
 from tests.hypervisor.samples import cluster
 
 pytestmark = pytest.mark.boot
@@ -120,12 +129,8 @@ def test_a_start_that_does_not_get_there(lab: Lab, machines: Machines) -> None: 
 @pytest.fixture
 def small_shelf(lab: Lab) -> Iterator[Path]:  # noqa: F811
     """Where libvirt writes memory, there is space for a few megabytes only, but nobody can know beforehand."""
-    folder = lab.running.run_dir / "saved"
-    folder.mkdir(mode=0o700)
-    enter = lab.running.command(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", "/run/xen-oscar/saved"])
-    enter[enter.index("--net")] = "--mount"
-    subprocess.run(enter, check=True, timeout=30)
-    yield folder
+    inside(lab.running, "mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", "/run/xen-oscar/saved")
+    yield lab.running.run_dir / "saved"
 
 
 def test_a_save_without_space(lab: Lab, machines: Machines, small_shelf: Path) -> None:  # noqa: F811
