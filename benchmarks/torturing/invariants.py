@@ -16,8 +16,8 @@ from pathlib import Path
 
 _MIB = 1 << 20
 _PR_SET_CHILD_SUBREAPER = 36
-#: Seconds that the kernel may take to end what was killed.
-_PATIENCE = 15.0
+#: Seconds that whoever ends what was killed, the kernel at last, may take on a busy machine.
+_PATIENCE = 40.0
 #: What no line for a person may hold: control characters but for the tab, and 8-bit controls of terminals.
 _UNCLEAN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BUG = ("Traceback (most recent call last)", "this is a bug", "please report")
