@@ -38,7 +38,12 @@ def last(path: Path, most: int) -> tuple[bytes, int]:
 
     Raises FileNotFoundError where nothing was ever written.
     """
-    data, before = _end(path, most)
+    try:
+        data, before = _end(path, most)
+    except FileNotFoundError:  # it has just been set aside, and there is no new one yet
+        if not older(path).exists():
+            raise
+        data, before = b"", 0
     if older(path).exists():
         early, left = _end(older(path), most - len(data)) if not before else (b"", older(path).stat().st_size)
         data, before = early + data, left + before

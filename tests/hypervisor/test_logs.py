@@ -44,3 +44,10 @@ def test_the_end_begins_with_a_whole_line(tmp_path: Path) -> None:
 def test_what_never_was_is_no_log(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         logs.last(tmp_path / "log", 10)
+
+
+def test_a_log_that_has_just_been_set_aside_is_read_there(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    logs.older(log).write_bytes(b"one\ntwo\n")
+    assert logs.last(log, 100) == (b"one\ntwo\n", 0)
+    assert logs.last(log, 5) == (b"two\n", 4)
