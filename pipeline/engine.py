@@ -14,8 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.parse
-import urllib.request
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,10 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline import checkout, collecting, events, sandbox
-from pipeline.build import lowers
 from pipeline.collecting import Collected
 from pipeline.errors import BuildError, UserError
-from pipeline.families import deb_mirrors
 from pipeline.holding import Holder
 from pipeline.keys import Keys
 from pipeline.locks import locked
@@ -131,6 +127,8 @@ class Engine:
 
     def clear_layers(self) -> None:
         """Remove the extracted layers that lie in memory to make builds quick, but those in use."""
+        from pipeline.build import lowers
+
         view = sandbox.View(writes=lowers.folders(self.artifacts))
         run([*sandbox.namespace(network=False, view=view), sys.executable, "-m", "pipeline.build.lowers",
              self.artifacts],
@@ -192,6 +190,8 @@ class Engine:
 
     def _view(self, step: Step, inputs: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
         """What a builder sees: its inputs and recipes, and where it writes."""
+        from pipeline.build import lowers  # only where something is built
+
         # where links lead to is seen as well, so each file is named
         reads = [_TOP / step.builder.partition(".")[0], self.recipes, *(self.recipes / name for name, _ in step.files)]
         writes = [folder / "files", folder / "work", log, *lowers.folders(self.artifacts)]
@@ -261,6 +261,10 @@ class Engine:
 
 def _read_by_downloads(step: Step) -> Iterator[Path]:
     """What a step that fetches reads of this machine: mirrors that are folders, and whom it trusts."""
+    import urllib.request  # which takes longer than all else where nothing is to be fetched
+
+    from pipeline.families import deb_mirrors
+
     if "SSL_CERT_FILE" in os.environ:
         yield Path(os.environ["SSL_CERT_FILE"]).absolute()
     with contextlib.suppress(UserError):  # that none is known is the builder's to tell

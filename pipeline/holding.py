@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,7 +35,7 @@ class Holder:
         self.root = root
         folder = root / ".using"
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / uuid.uuid4().hex
+        self.file = folder / os.urandom(16).hex()
         with changing(root, shared=True):  # else it could be taken for one that has been left
             opened = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC)
             self._descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _HIGH)

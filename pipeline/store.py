@@ -24,7 +24,6 @@ import json
 import os
 import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -206,7 +205,7 @@ class Store:
 
     def set_aside(self, key: str) -> None:
         """Move a corrupt entry away, so that it is built anew and can still be looked at."""
-        aside = self.root / ".corrupt" / f"{key}.{uuid.uuid4().hex}"
+        aside = self.root / ".corrupt" / f"{key}.{os.urandom(16).hex()}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         with changing(self.root):
             if self._look(key)[1]:  # it may have been replaced meanwhile
@@ -214,7 +213,7 @@ class Store:
 
     def remove(self, key: str) -> bool:
         """Take an entry out, first out of sight, then away; false where somebody else uses it."""
-        gone = self.root / ".building" / f"{key}.{uuid.uuid4().hex}.gone"
+        gone = self.root / ".building" / f"{key}.{os.urandom(16).hex()}.gone"
         gone.parent.mkdir(parents=True, exist_ok=True)
         with changing(self.root):
             if key in in_use(self.root, but=self._holder.file if self._holder else None):
@@ -260,7 +259,7 @@ class Store:
         target = os.path.relpath(entry.folder, path.parent)
         if not (path.is_symlink() and os.readlink(path) == target):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            temporary = path.with_name(f".{path.name}.{os.urandom(16).hex()}")
             temporary.symlink_to(target)
             temporary.rename(path)
         with contextlib.suppress(PermissionError, FileNotFoundError):  # shared read-only, or just removed

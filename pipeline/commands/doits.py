@@ -17,7 +17,6 @@ from doit.cmd_help import Help as DoitHelp
 from doit.cmd_info import Info as DoitInfo
 from doit.exceptions import InvalidCommand
 
-from pipeline import trouble
 from pipeline.commands.ending import Orderly, OrderlyDoit
 from pipeline.errors import UserError
 
@@ -94,6 +93,8 @@ def _noting(failed: list[UserError], action: Callable[..., Any]) -> Callable[...
         try:
             return action(*args, **kwargs)
         except Exception as error:
+            from pipeline import trouble
+
             explained = trouble.explain(error, trouble.usual_places())
             failed.append(explained or UserError(f"not cleaned: {error}"))
             if explained is None:

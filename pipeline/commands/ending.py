@@ -24,7 +24,6 @@ from doit.cmd_base import Command
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
-from pipeline import trouble
 from pipeline.errors import ManifestError, UserError
 from pipeline.run import end_all
 
@@ -79,6 +78,8 @@ class Orderly(Command):
             lost = self._output_lost() if isinstance(error, OSError) and error.filename is None else None
             if lost is not None:
                 return lost
+            from pipeline import trouble
+
             explained = trouble.explain(error, trouble.usual_places())
             if explained is None:
                 raise

@@ -29,7 +29,6 @@ from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
-from pipeline import trouble
 from pipeline.commands.ending import OrderlyDoit
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
@@ -78,6 +77,8 @@ class Watch:
             try:
                 return action(*args, **kwargs)
             except Exception as error:
+                from pipeline import trouble
+
                 explained = trouble.explain(error, trouble.usual_places())
                 return UserFailed(explained) if explained else BugFound(error)
             finally:
