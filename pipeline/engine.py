@@ -192,8 +192,8 @@ class Engine:
         """What a builder sees: its inputs and recipes, and where it writes."""
         from pipeline.build import lowers  # only where something is built
 
-        # where links lead to is seen as well, so each file is named
-        reads = [_TOP / step.builder.partition(".")[0], self.recipes, *(self.recipes / name for name, _ in step.files)]
+        reads = [_TOP / step.builder.partition(".")[0], self.recipes,
+                 *_ways_out(self.recipes, (name for name, _ in step.files))]
         writes = [folder / "files", folder / "work", log, *lowers.folders(self.artifacts)]
         if step.network:  # hard links from the pool need one mount of both
             reads.extend(_read_by_downloads(step))
@@ -257,6 +257,27 @@ class Engine:
         kept.parent.mkdir(parents=True, exist_ok=True)
         remove(kept)
         folder.rename(kept)
+
+
+def _ways_out(recipes: Path, names: Iterable[str]) -> set[Path]:
+    """The links through which these files are read, and files elsewhere; where they lead to is to be seen as well.
+
+    A link of a root to be leads to nothing here.
+    """
+    from pipeline.manifests import kept
+
+    found, passed = set(), set()
+    for name in names:
+        path = recipes / name
+        if not path.is_relative_to(recipes):
+            found.add(path)
+            continue
+        on_the_way = [*(recipes / part for part in Path(name).parents), *([] if kept.in_root(name) else [path])]
+        for place in on_the_way:
+            if place not in passed and place.is_symlink():
+                found.add(place)
+            passed.add(place)
+    return found
 
 
 def _read_by_downloads(step: Step) -> Iterator[Path]:

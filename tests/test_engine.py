@@ -102,6 +102,24 @@ def test_builders_see_their_inputs_and_change_only_their_output(tmp_path: Path) 
     assert json.loads(made(one, "test:x")) == tried
 
 
+def test_an_opkg_may_have_thousands_of_files_and_its_roots_links_show_nothing(tmp_path: Path) -> None:
+    """More than a command line holds; and what a link of a root to be names is not this machine's."""
+    secret, top = tmp_path / "secret", tmp_path / "recipes/opkgs/x/files/common"
+    secret.write_text("ours alone")
+    top.mkdir(parents=True)
+    (top / "link").symlink_to(secret)
+    names = [f"opkgs/x/files/common/{'long' * 20}{number}" for number in range(3000)]
+    for name in names:
+        (tmp_path / "recipes" / name).touch()
+    names.append("opkgs/x/files/common/link")
+    tried = {str(tmp_path / "recipes" / names[0]): "read", str(secret): "nothing"}
+    tries = replace(step("tries", paths=list(tried)),
+                    files=tuple((name, str(kept.of(tmp_path / "recipes", name))) for name in names))
+    one = Engine({"test:x": tries}, tmp_path / "artifacts", tmp_path / "recipes")
+    one.build("test:x")
+    assert json.loads(made(one, "test:x")) == tried
+
+
 def test_a_failure_is_told_and_leaves_no_entry_but_its_work(tmp_path: Path) -> None:
     one = engine(tmp_path, step("fail"))
     with pytest.raises(BuildError, match="wheels") as caught:
