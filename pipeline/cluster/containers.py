@@ -58,6 +58,9 @@ class Container(Protocol):
     def lease(self) -> AbstractContextManager[None]:
         """Within the block half a cluster does not outlive this run."""
 
+    def explained(self) -> AbstractContextManager[None]:
+        """If the block fails, what the container logged is kept in the run folder, and told."""
+
     def consoles(self, home: Home, names: Sequence[str], failed: Failed) -> AbstractContextManager[None]:
         """Within the block what machines write arrives in the run folder; `failed` is told when it no longer does."""
 
@@ -98,6 +101,9 @@ class Private:
 
     def lease(self) -> AbstractContextManager[None]:
         return namespace.lease(self._run_dir)
+
+    def explained(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()  # its libvirt writes there itself
 
     @contextlib.contextmanager
     def consoles(self, home: Home, names: Sequence[str], failed: Failed) -> Iterator[None]:

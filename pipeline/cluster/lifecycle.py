@@ -284,7 +284,8 @@ class Lifecycle:
         """What once came up is left as it is, whatever becomes of one of its machines."""
         name = self.cluster.name
         try:
-            yield
+            with self._container.explained():
+                yield
         except ClusterError as error:
             left = f"{name} is left as it is; after doit vm stop {name} MACHINE the next run starts that one afresh"
             error.hint = "; ".join(filter(None, (error.hint, left)))

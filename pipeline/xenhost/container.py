@@ -108,15 +108,18 @@ class XenContainer:
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[None]:
-        """Within the block the cluster lives no longer than this run; if it fails, its host's logs are fetched."""
-        home = self.find()
-        script = home.script if home else self._script
-        with self._access.lease(script("clear")):
-            try:
-                yield
-            except ClusterError as error:
-                self._fetch_logs(script, error)
-                raise
+        """Within the block the cluster lives no longer than this run."""
+        with self._access.lease(self._current("clear")), self.explained():
+            yield
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """If the block fails, its host's logs are fetched."""
+        try:
+            yield
+        except ClusterError as error:
+            self._fetch_logs(error)
+            raise
 
     def consoles(self, home: Home, names: Sequence[str],
                  failed: Callable[[ClusterError], None]) -> contextlib.AbstractContextManager[None]:
@@ -209,10 +212,16 @@ class XenContainer:
             copy = ("cp", "--sparse=always", "--reflink=auto", kept, place)
         self._access.run(self._script.of([copy, ("taken", file)]), within=_COPY)
 
-    def _fetch_logs(self, script: Script, error: ClusterError) -> None:
+    @property
+    def _current(self) -> Script:
+        """For what was last started there, if something was."""
+        home = self.find()
+        return home.script if home else self._script
+
+    def _fetch_logs(self, error: ClusterError) -> None:
         """Keep what Xen and libvirt said there, in the run folder; the error tells its end if it has nothing better."""
         with contextlib.suppress(ClusterError):  # what went wrong first is what is worth telling
-            said = self._access.run(script("tell_logs")).stdout
+            said = self._access.run(self._current("tell_logs")).stdout
             log = self._run_dir / "xenhost.log"
             log.write_text(said)
             events.note(f"{self._cluster.name}: what its VM container said: {log}")

@@ -133,9 +133,10 @@ make_bridge() {
 # require_bridges: they were made when the cluster was started, and may be gone since
 require_bridges() {
     [ "$(cat "$folder/run" 2> /dev/null)" = "$run" ] ||
-        refuse "$cluster is no longer there: start it anew"
+        refuse "$cluster is no longer there: doit stop:$cluster, then doit cluster:$cluster"
     while read -r bridge; do
-        [ -d "/sys/class/net/$bridge/bridge" ] || refuse "the bridge $bridge is missing there: start $cluster anew"
+        [ -d "/sys/class/net/$bridge/bridge" ] || refuse "the bridge $bridge is missing there: \
+doit stop:$cluster, then doit cluster:$cluster"
     done < "$folder/bridges"
 }
 

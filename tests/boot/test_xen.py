@@ -191,6 +191,8 @@ def test_a_bridge_that_has_gone_is_told_before_anything_is_started(running: Chec
     assert again.status != 0 and "Traceback" not in again.output
     assert f"the bridge {bridge} is missing there" in again.output
     assert "xl dmesg" in (running.own / "run/ci-xen/xenhost.log").read_text()
+    assert acts.lifecycle_of(running, "ci-xen").states()["node1"] == "running", "what once came up is left as it is"
+    assert running.doit("stop:ci-xen").status == 0
     nothing_is_left(running, "ci-xen")
 
 

@@ -265,11 +265,11 @@ def _make_and_clear(folder: str) -> None:
     assert (top / "c/machines").read_text().split() == ["c-head", "c-node1"]
     assert call(top, ("require_bridges",)) == (0, "")
     status, said = call(top, ("require_bridges",), run="second")
-    assert status == 1 and said == "c is no longer there: start it anew"
+    assert status == 1 and said == "c is no longer there: doit stop:c, then doit cluster:c"
 
     subprocess.run(["ip", "link", "delete", "xoc-private"], check=True)
     status, said = call(top, ("require_bridges",))
-    assert status == 1 and said == "the bridge xoc-private is missing there: start c anew"
+    assert status == 1 and said == "the bridge xoc-private is missing there: doit stop:c, then doit cluster:c"
 
     subprocess.run(["ip", "link", "add", "other", "type", "bridge"], check=True)
     subprocess.run(["ip", "address", "add", "10.8.0.1/24", "dev", "other"], check=True)
