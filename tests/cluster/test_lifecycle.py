@@ -65,6 +65,9 @@ class Place:
     def lease(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
+    def explained(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def consoles(self, home: object, names: object, failed: object) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
