@@ -87,11 +87,33 @@ def processes_left(within: float = _PATIENCE) -> list[str]:
     while (left := descendants()) and time.monotonic() < deadline:
         reap()
         time.sleep(0.05)
+    told = [f"process left: {pid} {words}{_waiting_for(pid)}" for pid, words in left.items()]
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     reap()
-    return [f"process left: {pid} {words}" for pid, words in left.items()]
+    return told
+
+
+def _waiting_for(pid: int) -> str:
+    """Where in the kernel a process is, and who has the other end of what it reads."""
+    told = ""
+    with contextlib.suppress(OSError):
+        process = Path(f"/proc/{pid}")
+        told += f"; state {(process / 'stat').read_text().rpartition(')')[2].split()[0]}"
+        told += f", in {[line.split()[-1] for line in (process / 'stack').read_text().splitlines()[:4]]}"
+        pipe = (process / "fd/0").readlink()
+        told += f", reads {pipe} of {sorted(_who_has(pipe) - {pid})}"
+    return told
+
+
+def _who_has(file: Path) -> set[int]:
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == file:
+                found.add(int(link.parts[2]))
+    return found
 
 
 @dataclass
