@@ -49,9 +49,19 @@ _GRACE = 5.0
 _mark = secrets.token_hex(8)
 _numbers = itertools.count(1)
 
-_running: dict[subprocess.Popen[bytes], str] = {}  # with its own mark
+_running: dict[subprocess.Popen[bytes], _Started] = {}
+#: Threads that clean up.
+_cleaning: set[int] = set()
 _guard: subprocess.Popen[bytes] | None = None
 _lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Started:
+    """What is known of a command that runs: its own mark, and the thread that has started it."""
+
+    mark: str
+    thread: int
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,7 @@ def spawn(
         pass_fds=pass_fds,
     )
     with _lock:
-        _running[process] = mark
+        _running[process] = _Started(mark, threading.get_ident())
     try:
         yield process
     finally:
@@ -250,13 +260,32 @@ def end(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
             process.wait(timeout=grace)
             break
     if process in _running:
-        strays.end(_running[process])
+        strays.end(_running[process].mark)
+
+
+@contextlib.contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Within the block this thread puts in order what a failure or an interrupt leaves: `end_all` spares its commands.
+    """
+    thread = threading.get_ident()
+    with _lock:
+        _cleaning.add(thread)
+    try:
+        yield
+    finally:
+        with _lock:
+            _cleaning.discard(thread)
+
+
+def cleans_up(thread: int) -> bool:
+    """Whether that thread is cleaning up."""
+    return thread in _cleaning
 
 
 def end_all() -> None:
-    """End every command that still runs; called when the whole run is interrupted."""
+    """End every command that still runs, but for what cleans up; called when the whole run is interrupted."""
     with _lock:
-        processes = list(_running)
+        processes = [process for process, started in _running.items() if started.thread not in _cleaning]
     for process in processes:
         _signal(process, signal.SIGTERM)
     for process in processes:

@@ -7,6 +7,7 @@ together with what it leads to, so that another target is seen, and other conten
 
 from __future__ import annotations
 
+import operator
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -32,31 +33,36 @@ def of(path: str | Path) -> Signature:
         return (*_numbers(found), 0)
 
 
-def below(top: Path, enter: Callable[[Path], bool] = lambda link: True) -> Iterator[tuple[str, Signature]]:
+def below(top: Path, enter: Callable[[Path], bool] = lambda link: True,
+          left_out: tuple[str, ...] = ()) -> Iterator[tuple[str, Signature]]:
     """Every path below a folder with its signature; of folders only the mode counts, as all that they hold is listed.
 
-    Links to folders are entered where `enter` says so, none twice, so that a circle of links has an end.
+    Links to folders are entered where `enter` says so, none twice, so that a circle of links has an end.  Names that
+    end as `left_out` says are passed over.
     """
-    yield from _below(top, enter, set())
+    yield from _below(str(top), enter, left_out, set())
 
 
-def _below(folder: Path, enter: Callable[[Path], bool], seen: set[tuple[int, int]]) -> Iterator[tuple[str, Signature]]:
+def _below(folder: str, enter: Callable[[Path], bool], left_out: tuple[str, ...],
+           seen: set[tuple[int, int]]) -> Iterator[tuple[str, Signature]]:
     try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        status = os.stat(folder)  # noqa: PTH116  (a Path costs more than the call, and this is done at each run)
+        entries = sorted(os.scandir(folder), key=operator.attrgetter("name"))
     except OSError:  # gone meanwhile, or not ours to read: then that is what is signed
         return
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
     for entry in entries:
+        if left_out and entry.name.endswith(left_out):
+            continue
         if entry.is_dir(follow_symlinks=False):
             yield entry.path, (entry.stat(follow_symlinks=False).st_mode,)
         else:
             yield entry.path, of(entry.path)
             if not entry.is_dir() or not enter(Path(entry.path)):
                 continue
-        yield from _below(Path(entry.path), enter, seen)
+        yield from _below(entry.path, enter, left_out, seen)
 
 
 def is_settled(signatures: Iterable[Signature], since: int) -> bool:

@@ -36,7 +36,7 @@ from pipeline.errors import BuildError, UserError
 from pipeline.files import write_whole
 from pipeline.holding import Holder, changing, in_use
 from pipeline.locks import Busy, locked
-from pipeline.run import run
+from pipeline.run import cleaning_up, run
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ class Store:
             try:
                 yield folder
             except BaseException:
-                remove(folder)
+                with cleaning_up():
+                    remove(folder)
                 raise
 
     def publish(self, key: str, folder: Path, facts: Mapping[str, Any], *, replace: bool = False) -> Entry:

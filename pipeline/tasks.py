@@ -245,7 +245,7 @@ def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signatur
 
         return not kept.in_root(str(link.relative_to(recipes)))
 
-    modules = [item for item in below(Path(__file__).resolve().parent) if not item[0].endswith((".pyc", "__pycache__"))]
+    modules = below(Path(__file__).resolve().parent, left_out=("__pycache__",))
     return [(sys.version, ()), *modules, *below(recipes, is_read), *((path, signature_of(path)) for path in others)]
 
 

@@ -39,6 +39,7 @@ from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
 from pipeline.manifests.opkg import has_script
 from pipeline.report.model import Phase
+from pipeline.run import cleaning_up
 from pipeline.ssh import ClusterShell
 from pipeline.step import Plan, Step, disk_role
 
@@ -276,7 +277,8 @@ class Lifecycle:
             with self._container.lease():
                 yield
         except BaseException:
-            self._container.stop()
+            with cleaning_up():
+                self._container.stop()
             raise
 
     @contextlib.contextmanager

@@ -32,11 +32,11 @@ from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 from pipeline.commands.ending import OrderlyDoit
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
-from pipeline.run import end_all
+from pipeline.run import cleans_up, end_all
 from pipeline.views import error_fields, write_json
 
 #: How long interrupted tasks may take to clean up, in seconds, and after which part of that they are pushed.
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 _PUSH_AFTER = 2.0
 
 
@@ -103,8 +103,9 @@ class Watch:
                 if waited > _PUSH_AFTER and not pushed:
                     pushed = True   # one that waits for a machine, say, has no process to lose
                     for thread in self._running:
-                        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                            ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+                        if not cleans_up(thread):
+                            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
                 self._changed.wait(0.2)
 
 

@@ -28,6 +28,7 @@ from pipeline.hypervisor.namespace import Namespace
 from pipeline.hypervisor.watch import Progress, watch
 from pipeline.identity import Identity
 from pipeline.locks import Busy, locked
+from pipeline.run import cleaning_up
 from pipeline.ssh import ClusterShell
 
 #: Five times what was measured on two processors that other machines used as well.
@@ -111,7 +112,8 @@ class Testbed:
                     self._boot(home, libvirt_xml.for_start(libvirt_xml.render(self._domain()), found.accelerator,
                                                            marks))
             except BaseException:
-                self.stop()
+                with cleaning_up():
+                    self.stop()
                 raise
         events.note(f"{self.name}: Xen runs, libvirt at {self.uri}")
 

@@ -324,6 +324,14 @@ def test_a_container_that_computes_wrongly_ends_the_run(testbed: Checkout) -> No
     nothing_is_left(testbed, "small-xen")
 
 
+def test_a_run_that_is_ended_leaves_nothing_there(testbed: Checkout) -> None:
+    with following(testbed, "boot:small-xen") as run:
+        until(run, '"machine": "head"')
+        run.terminate()
+        assert run.wait(timeout=120) == 128 + signal.SIGTERM
+    nothing_is_left(testbed, "small-xen")
+
+
 def test_a_run_that_is_killed_leaves_nothing_there(testbed: Checkout) -> None:
     with following(testbed, "boot:small-xen") as run:
         until(run, '"machine": "head"')

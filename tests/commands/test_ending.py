@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from pipeline import events
 from pipeline.engine import Engine
-from pipeline.run import run
+from pipeline.run import cleaning_up, run
 from pipeline.step import Step
 
 DOIT_CONFIG = {"num_process": 4, "default_tasks": ["quick"]}
@@ -45,6 +45,13 @@ def wait():
         time.sleep(0.3)
         Path("cleaned").touch()
 
+def tidy():
+    try:
+        run(["sh", "-c", "touch untidy; sleep 1000"])
+    finally:
+        with cleaning_up():
+            run(["sh", "-c", "sleep 3; touch tidied"])
+
 def talk():
     for number in range(100):
         events.note(f"line {number}")
@@ -54,6 +61,9 @@ def task_hang():
     yield {"name": "command", "actions": [lambda: run(["sleep", "1000"])]}
     yield {"name": "wait", "actions": [wait]}
     yield {"name": "build", "actions": [lambda: ENGINE.build("test:x")]}
+
+def task_tidy():
+    return {"actions": [tidy]}
 
 def task_talk():
     return {"actions": [talk]}
@@ -223,6 +233,15 @@ def test_more_signals_do_no_harm(project: Path, number: signal.Signals) -> None:
             time.sleep(0.01)
             process.send_signal(more)
         require_end(process, project, 128 + number, f"ended by {number.name}")
+
+
+def test_what_puts_things_in_order_is_not_ended(project: Path) -> None:
+    """Longer than anything else may take to heed the signal."""
+    with on(project, "hang", "tidy", stdout=subprocess.DEVNULL) as process, must_end(descendants(process.pid)):
+        until((project / "untidy").exists)
+        process.terminate()
+        require_end(process, project, 128 + signal.SIGTERM, "ended by SIGTERM")
+    assert (project / "tidied").exists()
 
 
 @pytest.mark.parametrize("words", [("hang", "talk"), ("hang", "talk", "--json")])
