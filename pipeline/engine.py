@@ -18,10 +18,9 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from pipeline import checkout, collecting, events, sandbox
-from pipeline.collecting import Collected
+from pipeline import checkout, events, sandbox
 from pipeline.errors import BuildError, UserError
 from pipeline.holding import Holder
 from pipeline.keys import Keys
@@ -29,6 +28,9 @@ from pipeline.locks import locked
 from pipeline.run import run, spawn
 from pipeline.step import Input, Step
 from pipeline.store import Entry, Store, remove
+
+if TYPE_CHECKING:
+    from pipeline.collecting import Collected
 
 _TOP = Path(__file__).resolve().parents[1]
 
@@ -116,6 +118,8 @@ class Engine:
 
         `idle` are run folders of clusters that do not run, and how to remove each.
         """
+        from pipeline import collecting
+
         for task in self.steps:
             self.keys.entry(task)  # which holds what there is
         layers = self.artifacts / "cache" / "layers"  # those that memory has no room for

@@ -10,21 +10,23 @@ from __future__ import annotations
 import re
 from typing import Any, TextIO, cast
 
+# Patterns are text here, which `re` compiles when it is first needed: most runs print nothing that needs them.
+
 #: What terminals obey.  A string (title, clipboard, picture) that has no end on its line loses its beginning only:
 #: what follows must not vanish with it.
-_SEQUENCE = re.compile(
+_SEQUENCE = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"  # OSC, DCS, SOS, PM, APC
     r"(?:[^\n\x07\x1b\x90\x98\x9b-\x9f]*(?:\x07|\x1b\\|\x9c))?"
     r"|\x1b(?:[ -/]*[0-~])?"  # the rest; the question mark: one that was cut off
 )
-_CONTROL = re.compile(r"[\x00-\x07\x0b-\x1f\x7f-\x9f]")
+_CONTROL = r"[\x00-\x07\x0b-\x1f\x7f-\x9f]"
 #: What is not seen but reorders or hides what is (bidirectional overrides, zero widths, tags), ends a line for some
 #: readers, or has no place in UTF-8 or XML.  It is shown as U+FFFD, for two names that look alike may differ in it.
-_INVISIBLE = re.compile(
+_INVISIBLE = (
     "[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
-_PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)", re.DOTALL)
+_PRIVATE_KEY = r"(?s)-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)"
 
 
 def clean(text: str) -> str:
@@ -34,9 +36,9 @@ def clean(text: str) -> str:
     spreads it.
     """
     if not text.isprintable():
-        text = "\n".join(map(_settled, _SEQUENCE.sub("", text).split("\n")))
-        text = _INVISIBLE.sub("\ufffd", text)
-    return _PRIVATE_KEY.sub("[a private key was here]", text)
+        text = "\n".join(map(_settled, re.sub(_SEQUENCE, "", text).split("\n")))
+        text = re.sub(_INVISIBLE, "\ufffd", text)
+    return re.sub(_PRIVATE_KEY, "[a private key was here]", text) if "PRIVATE KEY" in text else text
 
 
 def line(text: str, most: int = 1000) -> str:
@@ -72,7 +74,7 @@ class _Cleaned:
 
 def _settled(text: str) -> str:
     """One line when nothing moves on it any more."""
-    text = _CONTROL.sub("", text.rstrip("\r").rpartition("\r")[2])
+    text = re.sub(_CONTROL, "", text.rstrip("\r").rpartition("\r")[2])
     if "\b" not in text:
         return text
     kept: list[str] = []

@@ -12,6 +12,7 @@ signatures of the files and folders that it was found out from.
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import hashlib
 import json
@@ -107,6 +108,7 @@ class Keys:
         with contextlib.suppress(OSError):
             write_whole(self._cache_file, json.dumps(self._cache).encode())
             self._changed = False
+            atexit.unregister(self.save)
 
     # --- what a builder is made of
 
@@ -147,7 +149,9 @@ class Keys:
         value = compute([path for path in paths if not path.is_dir()])
         if signature.is_settled(map(tuple, signed), began):
             self._cache[name] = {"files": list(zip(map(str, paths), signed, strict=True)), "value": value}
-            self._changed = True
+            if not self._changed:
+                self._changed = True
+                atexit.register(self.save)  # a run in which nothing has to be built remembers as well
         return value
 
 

@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import itertools
 import os
-import secrets
 import select
 import shlex
 import shutil
@@ -46,7 +45,7 @@ _PIECE, _KEPT = 1 << 20, 8192
 _GRACE = 5.0
 
 #: What all commands of this process are marked with, and what each of them has besides.
-_mark = secrets.token_hex(8)
+_mark = os.urandom(8).hex()
 _numbers = itertools.count(1)
 
 _running: dict[subprocess.Popen[bytes], _Started] = {}
