@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,13 +27,17 @@ class Apt:
 
     def __init__(self, folder: Path, *, architecture: str, sources: Sequence[str], lists: Path, keyring: bytes = b"",
                  status: str = "", preferences: str = "", options: Mapping[str, str] | None = None) -> None:
-        for place in ("cache/archives/partial", "state", "keys"):
+        for place in ("cache/archives/partial", "state"):
             (folder / place).mkdir(parents=True)
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         (folder / "status").write_text(status)
         (folder / "preferences").write_text(preferences)
         (folder / "sources.list").write_text("".join(f"{line}\n" for line in sources))
-        (folder / "keys" / ("keyring.asc" if keyring.startswith(b"-----") else "keyring.gpg")).write_bytes(keyring)
+        # apt-key takes paths apart at spaces: what it works with can't lie below any folder
+        self._plain = tempfile.TemporaryDirectory(prefix="xen-oscar-apt-", dir="/tmp")
+        keys = Path(self._plain.name, "keys")
+        keys.mkdir()
+        (keys / ("keyring.asc" if keyring.startswith(b"-----") else "keyring.gpg")).write_bytes(keyring)
         self._paths = {
             "Dir::State": folder / "state",
             "Dir::State::status": folder / "status",
@@ -40,7 +45,7 @@ class Apt:
             "Dir::Cache": folder / "cache",
             "Dir::Etc": folder,
             "Dir::Etc::sourcelist": folder / "sources.list",
-            "Dir::Etc::trustedparts": folder / "keys",
+            "Dir::Etc::trustedparts": keys,
             "Dir::Log": folder,
         }
         values = {
@@ -69,8 +74,8 @@ class Apt:
         """Run apt-get to its end, whatever its exit status."""
         proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         places = [word for name, path in self._paths.items() for word in ("-o", f"{name}={path}")]
-        return run(["apt-get", "-q", *places, *words], env={"APT_CONFIG": str(self._config), **proxies},
-                   timeout=timeout, check=False)
+        return run(["apt-get", "-q", *places, *words], timeout=timeout, check=False,
+                   env={"APT_CONFIG": str(self._config), "TMPDIR": self._plain.name, **proxies})
 
 
 def _word(value: str) -> str:

@@ -96,7 +96,11 @@ def test_keyrings_may_be_text(archive: Archive, tmp_path: Path, edit: Callable[[
 
 
 @pytest.mark.parametrize("place", ["over http", "with space & \u00fcmlaut + [x]#", "100% full"])
-def test_odd_names_of_folders_and_packages(archive: Archive, tmp_path: Path, place: str) -> None:
+def test_odd_names_of_folders_and_packages(archive: Archive, tmp_path: Path, place: str,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts = tmp_path / """a:1,b \u00fc 100% 'q' "q" \\x #[y]"""
+    artifacts.mkdir()
+    monkeypatch.setenv("TMPDIR", str(artifacts))  # as it is where builders run
     for name, odd in ODD.items():
         (archive.root / "pool/more" / name).rename(archive.root / "pool/more" / odd)
     archive.publish(SUITE, {"main": "", "more": "more"})
@@ -104,9 +108,9 @@ def test_odd_names_of_folders_and_packages(archive: Archive, tmp_path: Path, pla
     shutil.copytree(archive.root, folder)
     with served(folder) as url:
         mirror = url if place == "over http" else folder.as_uri()
-        read = index(tmp_path / "index", archive, components=["main", "more"], mirror=mirror)
-        found = lock(tmp_path / "lock", read, "tool", "g++-odd")
-        made = job(tmp_path / "fetch", archive.params(mirror), found)
+        read = index(artifacts / "index", archive, components=["main", "more"], mirror=mirror)
+        found = lock(artifacts / "lock", read, "tool", "g++-odd")
+        made = job(artifacts / "fetch", archive.params(mirror), found)
         deb.fetch(made)
     assert {file.name for file in (made.out / "packages").iterdir()} == {"apt_1_all.deb", *ODD.values()}
 
