@@ -56,7 +56,7 @@ def main() -> None:
             if words.boot_kills:
                 victim.next_run_passes(f"cluster:{CLUSTER}")
                 victim.next_run_passes(f"stop:{CLUSTER}")
-                tally.add("the end", invariants.processes_left())
+                tally.add("the end", invariants.processes_left(victim.ours))
             tally.add("the end", victim.entries.breaches(thorough=True))
     print(f"seed {seed}: {summary(tally)}")
     for breach in tally.breaches:

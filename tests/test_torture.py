@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,6 @@ def test_inputs_of_any_kind_end_in_a_value_or_in_an_error_for_people() -> None:
     torture("--inputs", "1500", "--seconds", "40")
 
 
-@pytest.mark.skipif(not os.environ.get("XEN_OSCAR_LONG_TESTS"), reason="XEN_OSCAR_LONG_TESTS=1 asks for it: where "
-                    "processors are short, what ends a killed run's processes is sometimes still there itself")
 @pytest.mark.boot  # not for machines, but for what their tests have built by then
 def test_killed_runs_leave_nothing_broken() -> None:
     torture("--kills", "1000", "--seconds", "80")

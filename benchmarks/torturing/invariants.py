@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,8 +53,8 @@ class Surroundings:
         return [f"{kind} left: {name}" for kind, now, then in pairs for name in sorted(now - then)]
 
 
-def descendants(of: int | None = None) -> dict[int, str]:
-    """Every living process that comes from this one: id -> command line."""
+def descendants(but: Collection[int] = ()) -> dict[int, str]:
+    """Every living process that comes from this one, and not from those named: id -> command line."""
     children: dict[int, list[int]] = {}
     words: dict[int, str] = {}
     for process in Path("/proc").glob("[0-9]*"):
@@ -66,11 +66,12 @@ def descendants(of: int | None = None) -> dict[int, str]:
             children.setdefault(int(parent), []).append(pid)
             words[pid] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
     found: dict[int, str] = {}
-    pending = list(children.get(of or os.getpid(), ()))
+    pending = list(children.get(os.getpid(), ()))
     while pending:
         pid = pending.pop()
-        found[pid] = words[pid]
-        pending += children.get(pid, ())
+        if pid not in but:
+            found[pid] = words[pid]
+            pending += children.get(pid, ())
     return found
 
 
@@ -81,10 +82,13 @@ def reap() -> None:
             pass
 
 
-def processes_left(within: float = _PATIENCE) -> list[str]:
-    """Processes that outlive the run they belonged to; they are ended, so that each is told once."""
+def processes_left(ours: Collection[int], within: float = _PATIENCE) -> list[str]:
+    """Processes that outlive the run they belonged to; they are ended, so that each is told once.
+
+    `ours` are those of this program itself.
+    """
     deadline = time.monotonic() + within
-    while (left := descendants()) and time.monotonic() < deadline:
+    while (left := descendants(ours)) and time.monotonic() < deadline:
         reap()
         time.sleep(0.05)
     told = [f"process left: {pid} {words}{_waiting_for(pid)}" for pid, words in left.items()]

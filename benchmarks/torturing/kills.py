@@ -53,6 +53,8 @@ class Victim:
         self.chance = random.Random(seed)
         self.entries = Entries(made.artifacts / "store")
         self.before = Surroundings.now()
+        #: Who would end what this very program has started, if it were killed itself.
+        self.ours = frozenset(invariants.descendants())
         self._edited = made.top / "recipes/opkgs/base/files/common/etc/torture"
 
     def edit(self) -> None:
@@ -66,7 +68,7 @@ class Victim:
         act = self.chance.choice((self._build, self._build, self._build, self._collect, self._clean, self._two,
                                   self._full))
         where = act()
-        self.tally.add(where, [*invariants.processes_left(), *Surroundings.now().left_since(self.before),
+        self.tally.add(where, [*invariants.processes_left(self.ours), *Surroundings.now().left_since(self.before),
                                *self.entries.breaches()])
 
     def _build(self) -> str:
@@ -125,7 +127,7 @@ class Victim:
         self.tally.count("boots")
         if self._is_up():
             self._end(self._start([f"stop:{CLUSTER}"]), "doit stop", 0)
-        self.tally.add(where, [*invariants.processes_left(), *Surroundings.now().left_since(self.before),
+        self.tally.add(where, [*invariants.processes_left(self.ours), *Surroundings.now().left_since(self.before),
                                *self.entries.breaches()])
 
     def _is_up(self) -> bool:
@@ -133,7 +135,7 @@ class Victim:
         """
         reports = self.made.artifacts / "run" / CLUSTER / "report"
         said = [file.read_bytes() for file in reports.glob("*")] if reports.is_dir() else []
-        return bool(invariants.descendants()) and len(said) > 1 and all(b"READY" in text for text in said)
+        return bool(invariants.descendants(self.ours)) and len(said) > 1 and all(b"READY" in text for text in said)
 
     # --- one run
 
