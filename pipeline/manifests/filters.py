@@ -1,4 +1,4 @@
-"""The words of OPKG filters: architectures and distributions by all of their names, and what can never fit.
+"""OPKG filters and their words: architectures and distributions by all of their names, and what can never fit.
 
 An OPKG is written for many distributions, so most of its filters do not fit the one at hand and nobody wants to hear
 of them.  But a word that fits no machine at all leaves packages out everywhere, and that is told.
@@ -6,16 +6,13 @@ of them.  But a word that fits no machine at all leaves packages out everywhere,
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pipeline.manifests.mistakes import did_you_mean, listing, quoted
-
-if TYPE_CHECKING:
-    from pipeline.manifests.opkg import Versioned
 
 #: (name of a distribution, its suite), both in lower case -> its version, as filters have it.
 Codenames = Mapping[tuple[str, str], str]
@@ -30,6 +27,56 @@ _SAME = {
     "x86_64": "amd64", "x86-64": "amd64", "ia32": "i386", "i486": "i386", "i586": "i386", "i686": "i386",
     "aarch64": "arm64", "powerpc": "ppc", "ppc64le": "ppc64el", "all": "any", "noarch": "any",
 }
+
+
+class _Compat(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+class Target(Protocol):
+    """What filters look at: a distribution."""
+
+    @property
+    def compat(self) -> _Compat: ...
+    @property
+    def architecture(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A name with a version to compare with; `rel` is >, >=, <, <= or =, and "" where no version is given."""
+
+    name: str
+    rel: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.rel}{self.version}"
+
+    def admits(self, version: str) -> bool:
+        """Whether that version fits."""
+        if not self.rel:
+            return True
+        order = _compare(version, self.version)
+        return {">": order > 0, ">=": order >= 0, "<": order < 0, "<=": order <= 0, "=": order == 0}[self.rel]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """When something applies: any of these distributions, on any of these architectures; empty = all."""
+
+    distributions: tuple[Versioned, ...] = ()
+    architectures: tuple[str, ...] = ()
+
+    def fits(self, target: Target) -> bool:
+        name, version = target.compat.name.lower(), target.compat.version
+        distribution = not self.distributions or any(
+            item.name.lower() == name and item.admits(version) for item in self.distributions)
+        machines = {architecture(name) for name in self.architectures}
+        return distribution and (not machines or not machines.isdisjoint(("any", architecture(target.architecture))))
 
 
 def architecture(name: str) -> str:
@@ -52,7 +99,7 @@ def unfit_architecture(name: str) -> str:
 def understood(item: Versioned, codenames: Codenames) -> Versioned:
     """A distribution with the version that its codename stands for."""
     version = codenames.get((item.name.lower(), item.version.lower()), item.version)
-    return dataclasses.replace(item, version=version)
+    return replace(item, version=version)
 
 
 def unfit_distribution(item: Versioned, codenames: Codenames) -> str:
@@ -87,3 +134,16 @@ def _misspelt(name: str, names: set[str], codenames: Codenames) -> str:
 def _is_part(version: str, longer: str) -> bool:
     """Whether a version says less than a longer one: "12" of "12.5"."""
     return re.fullmatch(re.escape(version) + "[^0-9A-Za-z].*", longer) is not None
+
+
+def _compare(one: str, other: str) -> int:
+    """The order of two versions: numbers as numbers, the rest as text, and 1.0 before 1.0.1."""
+    left, right = _parts(one), _parts(other)
+    return (left > right) - (left < right)
+
+
+def _parts(version: str) -> list[tuple[int, int, str]]:
+    epoch, _, rest = version.rpartition(":")
+    words = re.findall(r"[0-9]+|[A-Za-z]+", rest)
+    numbers = [(1, int(word), "") if word.isdigit() else (0, 0, word) for word in words]
+    return [(1, int(epoch) if epoch.isdecimal() else 0, ""), *numbers]

@@ -7,13 +7,12 @@ one filter must all fit, and of several filters one must fit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from pipeline.manifests.filters import architecture
+from pipeline.manifests.filters import Filter, Target, Versioned
 from pipeline.manifests.mistakes import Mistake, did_you_mean, listing
 
 Side = Literal["server", "client"]
@@ -46,56 +45,6 @@ NEVER_RUN = frozenset(("api-pre-install", "api-pre-configure", "api-post-configu
 
 #: The phases that run on compute nodes; all others run on the head node.
 CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
-
-
-class _Compat(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-
-
-class Target(Protocol):
-    """What filters look at: a distribution."""
-
-    @property
-    def compat(self) -> _Compat: ...
-    @property
-    def architecture(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Versioned:
-    """A name with a version to compare with; `rel` is >, >=, <, <= or =, and "" where no version is given."""
-
-    name: str
-    rel: str = ""
-    version: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name}{self.rel}{self.version}"
-
-    def admits(self, version: str) -> bool:
-        """Whether that version fits."""
-        if not self.rel:
-            return True
-        order = _compare(version, self.version)
-        return {">": order > 0, ">=": order >= 0, "<": order < 0, "<=": order <= 0, "=": order == 0}[self.rel]
-
-
-@dataclass(frozen=True)
-class Filter:
-    """When something applies: any of these distributions, on any of these architectures; empty = all."""
-
-    distributions: tuple[Versioned, ...] = ()
-    architectures: tuple[str, ...] = ()
-
-    def fits(self, target: Target) -> bool:
-        name, version = target.compat.name.lower(), target.compat.version
-        distribution = not self.distributions or any(
-            item.name.lower() == name and item.admits(version) for item in self.distributions)
-        machines = {architecture(name) for name in self.architectures}
-        return distribution and (not machines or not machines.isdisjoint(("any", architecture(target.architecture))))
 
 
 @dataclass(frozen=True)
@@ -249,16 +198,3 @@ def _satisfies(opkg: Opkg, need: Versioned) -> bool:
         return need.admits(opkg.version)
     return any(item.name == need.name and (not need.rel or (bool(item.version) and need.admits(item.version)))
                for item in opkg.provides)
-
-
-def _compare(one: str, other: str) -> int:
-    """The order of two versions: numbers as numbers, the rest as text, and 1.0 before 1.0.1."""
-    left, right = _parts(one), _parts(other)
-    return (left > right) - (left < right)
-
-
-def _parts(version: str) -> list[tuple[int, int, str]]:
-    epoch, _, rest = version.rpartition(":")
-    words = re.findall(r"[0-9]+|[A-Za-z]+", rest)
-    numbers = [(1, int(word), "") if word.isdigit() else (0, 0, word) for word in words]
-    return [(1, int(epoch) if epoch.isdecimal() else 0, ""), *numbers]

@@ -17,9 +17,16 @@ from types import MappingProxyType
 from typing import NoReturn, get_args
 from xml.parsers import expat
 
-from pipeline.manifests.filters import Codenames, understood, unfit_architecture, unfit_distribution
+from pipeline.manifests.filters import (
+    Codenames,
+    Filter,
+    Versioned,
+    understood,
+    unfit_architecture,
+    unfit_distribution,
+)
 from pipeline.manifests.mistakes import Mistake, did_you_mean, fail, listing, printable, quoted, shown
-from pipeline.manifests.opkg import Dependency, Filter, Opkg, Relation, Script, Side, Versioned
+from pipeline.manifests.opkg import Dependency, Opkg, Relation, Script, Side
 
 CLASSES = ("core", "base", "included", "third-party")
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.manifests import opkgxml
-from pipeline.manifests.opkg import Opkg, Versioned, has_script, packages, resolve
+from pipeline.manifests.filters import Versioned
+from pipeline.manifests.opkg import Opkg, has_script, packages, resolve
 from tests.manifests.conftest import Target, opkg_text, target
 
 DEBIAN = target("debian", "12")
