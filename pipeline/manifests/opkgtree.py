@@ -139,9 +139,11 @@ class Tree:
         except OSError:
             return
         for attribute in attributes:
-            if attribute in _ATTRIBUTES:
-                self.warn(entry, f"its {attribute} is not kept; expected a script that gives it: "
-                                 f"{_ATTRIBUTES[attribute]}")
+            # what browsers and desktops note about a download is in user.xdg
+            own = attribute.startswith("user.") and not attribute.startswith("user.xdg.")
+            program = "setfattr" if own else _ATTRIBUTES.get(attribute)
+            if program:
+                self.warn(entry, f"its {attribute} is not kept; expected a script that gives it: {program}")
 
     def _is_left_out(self, entry: Path) -> bool:
         name, place = entry.name, entry.relative_to(self.top).parts
