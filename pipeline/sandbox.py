@@ -283,15 +283,17 @@ def chroot_run(
     program = [sys.executable, "-I", "-S", confine.__file__]
     with log.open("ab") as file:
         file.write(f"# chroot {root} {shlex.join(argv)}\n".encode())
+        begin = file.tell()
     done = run([*prefix, *program], env={confine.PLAN: json.dumps(plan)}, log=log, timeout=timeout, input=input,
                check=False)
     if check and done.status != 0:
-        raise CommandError(f"exit status {done.status}: {shlex.join(argv)}", log=log, tail=tail(log))
+        raise CommandError(f"exit status {done.status}: {shlex.join(argv)}", log=log, tail=tail(log, begin=begin))
     return done
 
 
-def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log."""
+def tail(log: Path, lines: int = 12, begin: int = 0) -> str:
+    """The last lines of a log, but for those before `begin` (bytes) and those that are our own command lines."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 8192))
-        return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+        file.seek(max(begin, log.stat().st_size - 8192))
+        said = file.read().decode("utf-8", "replace").splitlines()
+    return "\n".join([line for line in said if not line.startswith(("$ unshare ", "# chroot /"))][-lines:])

@@ -54,7 +54,7 @@ def explain(error: BaseException, places: Iterable[Path] = ()) -> UserError | No
 def is_short_of_room(error: BaseException) -> bool:
     """Whether something failed because a file system or the memory was full."""
     if isinstance(error, UserError):
-        return _says(error, _NO_ROOM) or _says(error, _NO_MEMORY)
+        return any(_says(error, sign) for sign in (_NO_ROOM, _NO_MEMORY, _KILLED))
     lacking = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.ENOMEM)
     return lacking or isinstance(error, MemoryError)
 
@@ -160,8 +160,8 @@ _TOLD: dict[int, Callable[[OSError, Path | None], UserError]] = {
 # --- what a tool said
 
 _NO_ROOM = f"No space left on device|{_FULL}"
-_NO_MEMORY = (r"Cannot allocate memory|out of memory|not enough memory|memory exhausted|bad_alloc|signal SIGKILL|"
-              r"status (-9|137)\b")
+_NO_MEMORY = r"Cannot allocate memory|out of memory|not enough memory|memory exhausted|bad_alloc"
+_KILLED = r"signal SIGKILL|status (-9|137)\b"
 
 
 def _hinted(error: UserError, places: Iterable[Path]) -> UserError:
@@ -201,6 +201,11 @@ def _memory(places: Iterable[Path] = ()) -> str:
     return f"memory was short: end other programs or running clusters, and run again; {_available()}"
 
 
+def _killed(places: Iterable[Path] = ()) -> str:
+    return (f"it was killed: by the kernel if memory was short (dmesg tells; {_available()} now), "
+            "else by itself or by somebody")
+
+
 def _read_only_in(places: Iterable[Path]) -> str:
     found = [filesystems.of(place).place for place in places if os.statvfs(existing(place)).f_flag & os.ST_RDONLY]
     return f"{found[0]} is read-only; {_ELSEWHERE}" if found else ""
@@ -220,6 +225,7 @@ _SAID: dict[str, Callable[[Iterable[Path]], str]] = {
     r"Disk quota exceeded": lambda _: f"{_user()} has used up what the quota allows: {_ROOM}",
     r"Read-only file system": _read_only_in,
     _NO_MEMORY: _memory,
+    _KILLED: _killed,
     r"File too large|File size limit exceeded|SIGXFSZ": _size_limit,
     r"Too many open files": _descriptors,
 }

@@ -63,7 +63,11 @@ class Tree:
         or whose mode was meant; each before what it holds."""
         if self.kind(folder) != "folder":
             return
-        status = folder.stat()
+        try:
+            status = folder.stat()
+        except OSError as error:
+            self.wrong(folder, f"cannot be read: {error.strerror}")
+            return
         here = (status.st_dev, status.st_ino)
         if here in above:
             self.wrong(folder, "a link to a folder that it stands in itself")
