@@ -63,8 +63,8 @@ def descendants(but: Collection[int] = ()) -> dict[int, str]:
             pid = int(process.name)
             if state == "Z":
                 continue
-            children.setdefault(int(parent), []).append(pid)
             words[pid] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
+            children.setdefault(int(parent), []).append(pid)
     found: dict[int, str] = {}
     pending = list(children.get(os.getpid(), ()))
     while pending:
