@@ -83,9 +83,13 @@ def _bind(source: str, target: str, *, writable: bool) -> None:
             pass
     mount(source, target, "none", MS_BIND | MS_REC, "")
     if not writable:
-        # a user namespace may not drop the flags that a mount came with
-        kept = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC | 1024 | 2048)
-        mount("none", target, "none", MS_BIND | MS_REMOUNT | MS_RDONLY | kept, "")
+        _restrict(target, MS_RDONLY)
+
+
+def _restrict(target: str, flags: int) -> None:
+    """Give a mount more flags; a user namespace may not drop those that it came with."""
+    kept = os.statvfs(target).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | 1024 | 2048)
+    mount("none", target, "none", MS_BIND | MS_REMOUNT | flags | kept, "")
 
 
 def _show_init(place: str) -> None:
@@ -192,6 +196,7 @@ def main(plan: dict[str, Any]) -> int:
     socket.sethostname("sandbox")
     mount("none", "/", "none", MS_REC | MS_PRIVATE, "")
     mount(root, root, "none", MS_BIND | MS_REC, "")
+    _restrict(root, MS_NOSUID)  # else Linux starts no program that has a capability which nobody here can get (ping)
     _furnish(root)
     for source, target, writable in plan["binds"]:
         _bind(source, root + target, writable=writable)
