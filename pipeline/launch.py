@@ -45,7 +45,7 @@ _LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class View:
+class Layout:
     """The root to be, as a list: folders and links to make, and what is mounted where."""
 
     def __init__(self) -> None:
@@ -127,29 +127,29 @@ def _set(tree: int, attributes: int, owners: int) -> None:
 
 
 def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
-    """Make the view this process' root; `owner` is the id that root inside has out here."""
-    view = View()
+    """Make the view of `plan` this process' root; `owner` is the id that root inside has out here."""
+    layout = Layout()
     for name in _SYSTEM:
-        view.show(f"/{name}")
-    view.show("/proc", writable=True)
+        layout.show(f"/{name}")
+    layout.show("/proc", writable=True)
     for device in _DEVICES:
-        view.show(f"/dev/{device}", writable=True)
+        layout.show(f"/dev/{device}", writable=True)
     if plan["network"]:  # a link into /run, often
-        view.show("/etc/resolv.conf")
+        layout.show("/etc/resolv.conf")
     if plan["machines"]:
-        view.show("/sys", writable=True)
+        layout.show("/sys", writable=True)
         for device in _MACHINE_DEVICES:
-            view.show(f"/dev/{device}", writable=True)
+            layout.show(f"/dev/{device}", writable=True)
     for path in plan["reads"]:
-        view.show(path, ours=True)
+        layout.show(path, ours=True)
     for path in plan["made"]:
-        view.show(path)
+        layout.show(path)
     for path in plan["writes"]:
-        view.show(path, writable=True)
+        layout.show(path, writable=True)
     for what, where in plan["places"]:
-        view.mounts[where] = (what, True, False)
+        layout.mounts[where] = (what, True, False)
     ready = [(_taken(what, writable=writable, owners=owners if ours else None), what, where)
-             for what, where, writable, ours in view.plan()]
+             for what, where, writable, ours in layout.plan()]
 
     top = "/tmp"  # all that is needed of what lies there has been taken
     confine.mount("tmpfs", top, "tmpfs", confine.MS_NOSUID, "mode=0755,size=256m")
@@ -172,7 +172,7 @@ def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
             _call(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, (top + where).encode("utf-8", "surrogateescape"),
                   _MOVE_MOUNT_F_EMPTY_PATH)
         os.close(tree)
-    for place, target in view.links.items():
+    for place, target in layout.links.items():
         with contextlib.suppress(FileExistsError, OSError):  # it is seen with the folder it lies in
             _make(top, os.path.dirname(place), owner, made)
             os.symlink(target, top + place)
