@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import os
 import random
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ def main() -> None:
         inputs.feed(words.inputs, seed, tally, until)
     if words.kills or words.boot_kills:
         invariants.adopt_orphans()
+        _hear_signals()
         with _small_disk() as place, copy(_SMALL, kinds=_READY, place=place) as made:
             victim = Victim(made, tally, seed)
             victim.next_run_passes()
@@ -63,6 +65,13 @@ def main() -> None:
         print(f"  {breach}")
     if tally.breaches:
         raise SystemExit(1)
+
+
+def _hear_signals() -> None:
+    """What is ignored here (under nohup, in the background) would be ignored by all that is started."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _repeat(times: int, until: float, act: Callable[[], None], passes: Callable[[], None], tally: Tally,
