@@ -143,10 +143,10 @@ def test_a_full_file_system_is_told_with_its_name(tmp_path: Path) -> None:
     assert caught.value.log is not None and "Traceback" in caught.value.log.read_text()
 
 
-def test_a_tool_that_was_killed_tells_of_memory(tmp_path: Path) -> None:
+def test_a_tool_that_was_killed_tells_who_may_have_done_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="signal SIGKILL") as caught:
         engine(tmp_path, step("killed")).build("test:x")
-    assert caught.value.hint.startswith("memory was short")
+    assert caught.value.hint.startswith("it was killed: by the kernel if memory was short")
 
 
 def test_what_the_system_refuses_a_builder_is_no_bug(tmp_path: Path) -> None:
