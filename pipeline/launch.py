@@ -45,7 +45,7 @@ _LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Layout:
+class RootToBe:
     """The root to be, as a list: folders and links to make, and what is mounted where."""
 
     def __init__(self) -> None:
@@ -128,28 +128,28 @@ def _set(tree: int, attributes: int, owners: int) -> None:
 
 def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
     """Make the view of `plan` this process' root; `owner` is the id that root inside has out here."""
-    layout = Layout()
+    wanted = RootToBe()
     for name in _SYSTEM:
-        layout.show(f"/{name}")
-    layout.show("/proc", writable=True)
+        wanted.show(f"/{name}")
+    wanted.show("/proc", writable=True)
     for device in _DEVICES:
-        layout.show(f"/dev/{device}", writable=True)
+        wanted.show(f"/dev/{device}", writable=True)
     if plan["network"]:  # a link into /run, often
-        layout.show("/etc/resolv.conf")
+        wanted.show("/etc/resolv.conf")
     if plan["machines"]:
-        layout.show("/sys", writable=True)
+        wanted.show("/sys", writable=True)
         for device in _MACHINE_DEVICES:
-            layout.show(f"/dev/{device}", writable=True)
+            wanted.show(f"/dev/{device}", writable=True)
     for path in plan["reads"]:
-        layout.show(path, ours=True)
+        wanted.show(path, ours=True)
     for path in plan["made"]:
-        layout.show(path)
+        wanted.show(path)
     for path in plan["writes"]:
-        layout.show(path, writable=True)
+        wanted.show(path, writable=True)
     for what, where in plan["places"]:
-        layout.mounts[where] = (what, True, False)
+        wanted.mounts[where] = (what, True, False)
     ready = [(_taken(what, writable=writable, owners=owners if ours else None), what, where)
-             for what, where, writable, ours in layout.plan()]
+             for what, where, writable, ours in wanted.plan()]
 
     top = "/tmp"  # all that is needed of what lies there has been taken
     confine.mount("tmpfs", top, "tmpfs", confine.MS_NOSUID, "mode=0755,size=256m")
@@ -172,7 +172,7 @@ def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
             _call(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, (top + where).encode("utf-8", "surrogateescape"),
                   _MOVE_MOUNT_F_EMPTY_PATH)
         os.close(tree)
-    for place, target in layout.links.items():
+    for place, target in wanted.links.items():
         with contextlib.suppress(FileExistsError, OSError):  # it is seen with the folder it lies in
             _make(top, os.path.dirname(place), owner, made)
             os.symlink(target, top + place)

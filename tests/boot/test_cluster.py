@@ -235,6 +235,7 @@ def other(running: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield made
     finally:
         assert made.doit("stop:ci").status == 0
+        assert processes_of(made.own / "run" / "ci") == []
         made.remove()
 
 
