@@ -207,7 +207,9 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
     assert vm("stop", "ci", "node1", "head") == ["node1: off", "head: off"]
     assert vm("start", "ci", "node1", "--no-wait") == ["node1: started"]
     acted = doing(running.doit("cluster:ci"))
-    assert acted == {"boot:ci": "head to be started", "start:ci": "node1 to be waited for; node2 to be resumed"}
+    assert acted.pop("boot:ci") == "head to be started"
+    # node1 boots beside the head node, and may get there first
+    assert acted in ({"start:ci": "node1 to be waited for; node2 to be resumed"}, {"start:ci": "node2 to be resumed"})
     assert [old == new for old, new in zip(before, boot_ids(), strict=True)] == [False, False, True]
 
     assert vm("stop", "ci", "node2") == ["node2: off"]
