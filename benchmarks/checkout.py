@@ -24,6 +24,7 @@ from pipeline import sandbox
 from pipeline.engine import Engine
 from pipeline.errors import CommandError
 from pipeline.run import run, spawn
+from pipeline.step import Plan
 from pipeline.store import Store, remove
 
 CLUSTER = "bench"
@@ -128,7 +129,7 @@ def folder() -> Iterator[Path]:
 
 def forget_layers() -> None:
     """Take all layers that are extracted in memory and not in use: they are found by content, whoever made them."""
-    Engine({}, ARTIFACTS, TOP / "recipes").clear_layers()
+    Engine(Plan(), ARTIFACTS, TOP / "recipes").clear_layers()
 
 
 def _copy_tree(target: Path) -> None:

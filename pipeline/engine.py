@@ -26,7 +26,7 @@ from pipeline.holding import Holder
 from pipeline.keys import Keys
 from pipeline.locks import locked
 from pipeline.run import run, spawn
-from pipeline.step import Input, Step
+from pipeline.step import Input, Plan, Step
 from pipeline.store import Entry, Store, remove
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ Idle = Iterable[tuple[Path, Callable[[], bool]]]
 class Engine:
     """Builds the steps of one plan into one store.  `own` is where the checkout of the recipes keeps its own things."""
 
-    def __init__(self, steps: Mapping[str, Step], artifacts: Path, recipes: Path) -> None:
-        self.steps = steps
+    def __init__(self, plan: Plan, artifacts: Path, recipes: Path) -> None:
+        self.steps = plan.steps
         self.artifacts = artifacts
         self.recipes = recipes
         self.own = checkout.own_folder(recipes.parent, artifacts)
         self.store = Store(artifacts, links=self.own)
-        self.keys = Keys(steps, self.store)
+        self.keys = Keys(plan.artifacts, self.store)
         self._memory = sandbox.Memory()
         self._missing: set[str] = set()
         self._asking = threading.Lock()
@@ -120,7 +120,7 @@ class Engine:
         """
         from pipeline import collecting
 
-        for task in self.steps:
+        for task in self.keys.artifacts:
             self.keys.entry(task)  # which holds what there is
         layers = self.artifacts / "cache" / "layers"  # those that memory has no room for
         return collecting.collect(self.store, limit, [(layers, lambda: self._clear(layers)), *idle])
@@ -158,7 +158,7 @@ class Engine:
         from pipeline.manifests import kept
 
         changed = [name for name, digest in step.files if str(kept.of(self.recipes, name)) != digest]
-        now = Keys(self.steps, self.store).ingredients(step)
+        now = Keys(self.keys.artifacts, self.store).ingredients(step)
         if now is None or now["source"] != ingredients["source"]:
             changed.append("the builder")
         if changed:
@@ -196,7 +196,7 @@ class Engine:
         """What a builder sees: its inputs and recipes, and where it writes."""
         from pipeline.build import lowers  # only where something is built
 
-        reads = [_TOP / step.builder.partition(".")[0], self.recipes,
+        reads = [_TOP / step.maker.partition(".")[0], self.recipes,
                  *_ways_out(self.recipes, (name for name, _ in step.files))]
         writes = [folder / "files", folder / "work", log, *lowers.folders(self.artifacts)]
         if step.network:  # hard links from the pool need one mount of both

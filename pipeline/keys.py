@@ -1,6 +1,6 @@
-"""A step's key, and why it differs from the last one.
+"""The key of an artifact, and why it differs from the last one.
 
-key = SHA-256 over: kind and parameters, the recipe files that the builder reads, the source of the builder (its
+key = SHA-256 over: kind and parameters, the recipe files that its maker reads, the source of that maker (its
 module and every `pipeline` module that it imports, and files that it ships), the versions of the host programs it
 runs, and its parents' **output digests**.  Because outputs and not keys of parents count, a parent that is rebuilt
 with the same result stops the rebuild there (early cutoff).
@@ -27,7 +27,7 @@ from pipeline.digests import canonical
 from pipeline.errors import CommandError
 from pipeline.files import write_whole
 from pipeline.run import run, which
-from pipeline.step import Step
+from pipeline.step import Artifact
 from pipeline.store import Entry, Store
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -36,10 +36,10 @@ _NEUTRAL = frozenset({"pipeline", "pipeline.errors", "pipeline.run", "pipeline.s
 
 
 class Keys:
-    """Keys of the steps of one plan, against one store."""
+    """Keys of the artifacts of one plan, against one store."""
 
-    def __init__(self, steps: Mapping[str, Step], store: Store) -> None:
-        self.steps = steps
+    def __init__(self, artifacts: Mapping[str, Artifact], store: Store) -> None:
+        self.artifacts = artifacts
         self.store = store
         self._cache_file = store.artifacts / "cache" / "keys.json"
         try:
@@ -53,7 +53,7 @@ class Keys:
     def entry(self, task: str) -> Entry | None:
         """The up-to-date entry of a task, or None when it (or something below it) must be built."""
         if task not in self._entries:
-            key = self.key(self.steps[task])
+            key = self.key(self.artifacts[task])
             entry = self.store.get(key) if key else None
             if entry is None or not self.store.hold(entry.key):
                 return None
@@ -64,39 +64,39 @@ class Keys:
         """A task has been built anew: what it made before, if that was asked for already, no longer counts."""
         self._entries.pop(task, None)
 
-    def key(self, step: Step) -> str | None:
-        """The step's key, or None while a parent is not built."""
-        ingredients = self.ingredients(step)
+    def key(self, artifact: Artifact) -> str | None:
+        """The artifact's key, or None while a parent is not built."""
+        ingredients = self.ingredients(artifact)
         return hashlib.sha256(canonical(ingredients)).hexdigest() if ingredients else None
 
-    def ingredients(self, step: Step) -> dict[str, Any] | None:
+    def ingredients(self, artifact: Artifact) -> dict[str, Any] | None:
         """Everything that the key covers, in a form that can be compared and shown."""
         parents = []
-        for parent in step.parents:
+        for parent in artifact.parents:
             entry = self.entry(parent.task)
             if entry is None:
                 return None
             digest = entry.part(parent.part) if parent.part else entry.digest
             parents.append([parent.role, parent.task.partition(":")[0], digest])
         return {
-            "kind": step.kind,
-            "builder": step.builder,
-            "params": dict(step.params),
+            "kind": artifact.kind,
+            "builder": artifact.maker,
+            "params": dict(artifact.params),
             # where a package under test lies makes no difference
-            "files": {Path(name).name if name.startswith("/") else name: digest for name, digest in step.files},
-            "source": self._source(step),
+            "files": {Path(name).name if name.startswith("/") else name: digest for name, digest in artifact.files},
+            "source": self._source(artifact),
             "surroundings": sandbox.surroundings(),
-            "tools": {tool: self._version(tool) for tool in step.tools},
+            "tools": {tool: self._version(tool) for tool in artifact.tools},
             "parents": parents,
         }
 
-    def why(self, step: Step) -> str:
-        """Why a step must be built: what differs from what it was last made of."""
-        now = self.ingredients(step)
+    def why(self, artifact: Artifact) -> str:
+        """Why it must be made: what differs from what it was last made of."""
+        now = self.ingredients(artifact)
         if now is None:
-            missing = [parent.task for parent in step.parents if self.entry(parent.task) is None]
+            missing = [parent.task for parent in artifact.parents if self.entry(parent.task) is None]
             return f"{', '.join(dict.fromkeys(missing))} must be built first"
-        last = self.store.linked(step.task)
+        last = self.store.linked(artifact.task)
         if last is None:
             return "never built here"
         return "; ".join(_differences(last.manifest.get("ingredients", {}), now)) or "its entry was removed"
@@ -110,15 +110,15 @@ class Keys:
             self._changed = False
             atexit.unregister(self.save)
 
-    # --- what a builder is made of
+    # --- what a maker is made of
 
-    def _source(self, step: Step) -> str:
-        module = step.builder.partition(":")[0]
-        name = " ".join([module, *step.ships])
+    def _source(self, artifact: Artifact) -> str:
+        module = artifact.maker.partition(":")[0]
+        name = " ".join([module, *artifact.ships])
         if name not in self._sources:
             self._sources[name] = self._remembered(
                 f"source {_PACKAGE} {name}",  # checkouts that share a store have sources of their own
-                lambda: sorted(_closure(module) | _shipped(step)), _digest_of_sources)
+                lambda: sorted(_closure(module) | _shipped(artifact)), _digest_of_sources)
         return self._sources[name]
 
     def _version(self, tool: str) -> str:
@@ -176,10 +176,10 @@ def _signature(path: Path) -> list[int]:
     return list(signature.of(path))  # as JSON has it
 
 
-def _shipped(step: Step) -> set[Path]:
-    """The files that a step ships, and the folders that they lie in: what is added there ships as well."""
+def _shipped(artifact: Artifact) -> set[Path]:
+    """The files that a maker ships with, and the folders that they lie in: what is added there ships as well."""
     found: set[Path] = set()
-    for place in step.ships:
+    for place in artifact.ships:
         path = _PACKAGE / place
         found |= {path, *(item for item in path.rglob("*") if "__pycache__" not in item.parts)}
     return found

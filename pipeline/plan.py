@@ -14,19 +14,19 @@ built, run or asked of the network here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.description import Cluster, Host
+from pipeline import naming
+from pipeline.description import Cluster, Host, Role
 from pipeline.errors import ManifestError
 from pipeline.manifests import kept, opkg, opkgfolder
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
-from pipeline.step import Parent, Plan, Step, disk_role
+from pipeline.step import Made, Parent, Plan, Record, Stack, Step
 
-Side = Literal["head", "compute"]
-SIDES: tuple[Side, ...] = ("head", "compute")
+_ROLES: tuple[Role, ...] = ("head", "compute")
 
 #: Packages that are asked for, each with who asks: ("munge", "OPKG slurm").
 Asked = list[tuple[str, str]]
@@ -39,7 +39,7 @@ _CHANGING_TOOLS = ("cp", "dpkg-deb", *_LAYER_TOOLS)
 _COMPRESSING_TOOLS = (*_LAYER_TOOLS, "python:zstandard")
 
 #: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
-_OPKG_SIDE: dict[Side, Literal["server", "client"]] = {"head": "server", "compute": "client"}
+_OPKG_SIDE: dict[Role, Literal["server", "client"]] = {"head": "server", "compute": "client"}
 
 
 def make(recipes: Recipes) -> Plan:
@@ -66,7 +66,10 @@ def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
 
 
 def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
-    plan.hosts[name] = recipes.host(name).describe()
+    host = recipes.host(name).describe()
+    plan.hosts[name] = host
+    if host.connection == "testbed":
+        plan.testbeds[name] = (naming.dom0(host.distro), naming.netboot(recipes.distro(host.distro).architecture))
 
 
 def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:
@@ -76,8 +79,12 @@ def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:
 def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
     description = recipes.describe(name)
     plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
-    _add(plan, _cluster_steps(recipes, name, description))
+    steps, made = _cluster_steps(recipes, name, description)
+    _add(plan, steps)
     plan.clusters[name] = description
+    plan.made[name] = made
+    verdict = _verdict(name, made)
+    plan.records[verdict.task] = verdict
 
 
 #: What a recipe of each kind adds to the plan.
@@ -110,7 +117,7 @@ def _lock(name: str, what: str, distro: Distro, asked: Asked, base: str = "") ->
     askers: dict[str, list[str]] = {}
     for package, by in asked:
         askers.setdefault(package, []).append(by)
-    parents = [Parent("index", f"index:{distro.name}")]
+    parents = [Parent("index", naming.index(distro.name))]
     if base:
         parents.append(Parent("base", base))
     return Step("lock", name, f"exact versions and checksums of {what}", "pipeline.families.deb:lock",
@@ -198,56 +205,57 @@ def _netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
     ]
 
 
-def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> list[Step]:
+def _cluster_steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Made]:
     distro = recipes.distro(cluster.distro)
     host = recipes.host(cluster.host).describe()
     tools = (Parent("toolroot", f"toolroot:{distro.architecture}"),
              Parent("bootloader", f"bootloader:{distro.architecture}"))
     steps: list[Step] = []
-    stacks: dict[Side, tuple[Parent, ...]] = {}
-    for side in SIDES:
-        made, stacks[side] = _side_steps(recipes, distro, cluster, side)
+    layers: dict[Role, tuple[Parent, ...]] = {}
+    stacks: dict[Role, Stack] = {}
+    for role in _ROLES:
+        made, layers[role], stacks[role] = _stack(recipes, distro, cluster, role)
         steps += made
+    image = Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.build.image:build",
+                 params={"cluster": cluster.to_json()},
+                 parents=(*layers["compute"], *tools, Parent("netboot", naming.netboot(distro.architecture))),
+                 tools=_LAYER_TOOLS)
+    definitions = Step("vmconfig", name, f"domain definitions of {name}", "pipeline.build.vmconfig:build",
+                       params={"cluster": cluster.to_json(), "host": dataclasses.asdict(host)})
+    xenconfig = Step("xenconfig", name, f"configurations of the machines of {name} for xl, accepted by libxl",
+                     "pipeline.build.xenconfig:build", params={"cluster": cluster.to_json()},
+                     parents=_xltools(recipes, distro, host), ships=("build/libxl_shim.c",), tools=_LAYER_TOOLS)
+    disks = {
+        cluster.head.name: Step(
+            "disk", f"{name}/{cluster.head.name}", f"disk of the head node of {name}", "pipeline.build.disk:head",
+            params={"cluster": cluster.to_json()}, parents=(*layers["head"], *tools), tools=_LAYER_TOOLS),
+        **{node.name: Step(
+            "disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",
+            "pipeline.build.disk:empty", params={"size_mib": node.disk_mib}) for node in cluster.nodes},
+    }
     steps += [
         Step("headnode", name, f"the head node of {name} as a tarball (.tar.zst)", "pipeline.build.headnode:build",
-             parents=stacks["head"], tools=_COMPRESSING_TOOLS),
-        Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.build.image:build",
-             params={"cluster": cluster.to_json()},
-             parents=(*stacks["compute"], *tools, Parent("netboot", f"netboot:{distro.architecture}")),
-             tools=_LAYER_TOOLS),
-        Step("disk", f"{name}/{cluster.head.name}", f"disk of the head node of {name}", "pipeline.build.disk:head",
-             params={"cluster": cluster.to_json()}, parents=(*stacks["head"], *tools), tools=_LAYER_TOOLS),
-        Step("vmconfig", name, f"domain definitions of {name}", "pipeline.build.vmconfig:build",
-             params={"cluster": cluster.to_json(), "host": dataclasses.asdict(host)}),
-        Step("xenconfig", name, f"configurations of the machines of {name} for xl, accepted by libxl",
-             "pipeline.build.xenconfig:build", params={"cluster": cluster.to_json()},
-             parents=_xltools(recipes, distro, host), ships=("build/libxl_shim.c",), tools=_LAYER_TOOLS),
+             parents=layers["head"], tools=_COMPRESSING_TOOLS),
+        image, definitions, xenconfig, *disks.values(),
     ]
-    steps += [
-        Step("disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",
-             "pipeline.build.disk:empty", params={"size_mib": node.disk_mib})
-        for node in cluster.nodes
-    ]
-    # A verdict is an artifact too: its key says for what it was given and by which checks.
-    steps.append(Step(
-        "verify", name, f"verdict on the running cluster {name}", "pipeline.checks.verify:verify",
-        parents=(Parent("image", f"image:{name}"), Parent("vmconfig", f"vmconfig:{name}"),
-                 *(Parent(disk_role(machine.name), f"disk:{name}/{machine.name}") for machine in cluster.machines),
-                 *_on_xen(cluster, host)),
-        ships=("checks",)))
-    return steps
+    return steps, Made(
+        image.task, definitions.task, {machine: step.task for machine, step in disks.items()}, stacks,
+        naming.netboot(distro.architecture), **_on_xen(cluster, host, xenconfig))
 
 
-def _on_xen(cluster: Cluster, host: Host) -> list[Parent]:
+def _on_xen(cluster: Cluster, host: Host, xenconfig: Step) -> Mapping[str, str]:
     """What a cluster on Xen is made of besides: checked configurations, the hypervisor, a kernel from outside."""
     if host.hypervisor != "xen":
-        return []
-    parents = [Parent("xenconfig", f"xenconfig:{cluster.name}")]
-    if host.connection == "testbed":
-        parents.append(Parent("dom0", f"dom0:{host.distro}"))
-    if any(machine.boot == "kernel" for machine in cluster.machines):
-        parents.append(Parent("kernel", f"kernel:{cluster.distro}"))
-    return parents
+        return {}
+    outside = any(machine.boot == "kernel" for machine in cluster.machines)
+    return {"xenconfig": xenconfig.task, "dom0": naming.dom0(host.distro) if host.connection == "testbed" else "",
+            "kernel": f"kernel:{cluster.distro}" if outside else ""}
+
+
+def _verdict(cluster: str, made: Made) -> Record:
+    """Its key says for what it was given and by which checks."""
+    return Record("verify", cluster, f"verdict on the running cluster {cluster}", "pipeline.checks.verify:verify",
+                  parents=tuple(Parent(role, task) for role, task in made.parts().items()), ships=("checks",))
 
 
 def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]:
@@ -257,40 +265,44 @@ def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]
     return (Parent("toolroot", f"xltools:{found}"),) if found else ()
 
 
-def _side_steps(recipes: Recipes, distro: Distro, cluster: Cluster,
-                side: Side) -> tuple[list[Step], tuple[Parent, ...]]:
-    """The root file system of one side of a cluster as a stack of layers: what changes most lies on top."""
-    name, base = f"{cluster.name}/{side}", distro.name
-    what = "the head node" if side == "head" else "the compute nodes"
+def _stack(recipes: Recipes, distro: Distro, cluster: Cluster,
+           role: Role) -> tuple[list[Step], tuple[Parent, ...], Stack]:
+    """The root file system of a role as a stack of layers: what changes most lies on top."""
+    name, base = f"{cluster.name}/{role}", distro.name
+    what = "the head node" if role == "head" else "the compute nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
-    asked = _asked(f"distribution {base}", distro.packages.head if side == "head" else distro.packages.compute)
+    asked = _asked(f"distribution {base}", distro.packages.head if role == "head" else distro.packages.compute)
     for one in opkgs:
-        asked += _asked(f"OPKG {one.name}", opkg.packages(one, _OPKG_SIDE[side], distro))
+        asked += _asked(f"OPKG {one.name}", opkg.packages(one, _OPKG_SIDE[role], distro))
     stack = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
+    lock = _lock(name, f"the packages of {what} of {cluster.name}", distro, asked, f"lock:{base}")
     steps = [
-        _lock(name, f"the packages of {what} of {cluster.name}", distro, asked, f"lock:{base}"),
+        lock,
         _fetch(name, f"packages of {what} of {cluster.name}", distro),
         Step("packages", name, f"layer: all locked distribution packages of {what}", "pipeline.build.packages:build",
-             parents=(*stack, Parent("lock", f"lock:{name}", "lock.json"), Parent("fetch", f"fetch:{name}")),
+             parents=(*stack, Parent("lock", lock.task, "lock.json"), Parent("fetch", f"fetch:{name}")),
              tools=_CHANGING_TOOLS),
     ]
     stack.append(Parent("layer", f"packages:{name}"))
-    under_test = recipes.cluster(cluster.name).packages
-    given = under_test.head if side == "head" else under_test.compute
+    packages = recipes.cluster(cluster.name).packages
+    given = packages.head if role == "head" else packages.compute
+    under_test = ""
     local = [str(Path(path).resolve()) for path in given]  # a link stands for what it points at
     if local:
-        steps.append(Step(
+        layer = Step(
             "localpackages", name, f"layer: the packages under test on {what}", "pipeline.build.localpackages:build",
             params={"packages": [Path(path).name for path in local]},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
-            parents=tuple(stack), tools=_CHANGING_TOOLS))
-        stack.append(Parent("layer", f"localpackages:{name}"))
+            parents=tuple(stack), tools=_CHANGING_TOOLS)
+        steps.append(layer)
+        stack.append(Parent("layer", layer.task))
+        under_test = layer.task
     files: dict[str, str] = {}
     for one in opkgs:
-        files.update(opkgfolder.content(one, _OPKG_SIDE[side]))
-    params: dict[str, Any] = {"side": side, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs)}
-    steps.append(Step(
+        files.update(opkgfolder.content(one, _OPKG_SIDE[role]))
+    params: dict[str, Any] = {"side": role, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs)}
+    top = Step(
         "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.build.opkgs:build",
-        params=params, files=tuple(sorted(files.items())), parents=tuple(stack), tools=_LAYER_TOOLS))
-    stack.append(Parent("layer", f"opkgs:{name}"))
-    return steps, tuple(stack)
+        params=params, files=tuple(sorted(files.items())), parents=tuple(stack), tools=_LAYER_TOOLS)
+    return ([*steps, top], (*stack, Parent("layer", top.task)),
+            Stack((f"lock:{base}", lock.task), under_test, top.task))

@@ -1,22 +1,18 @@
-"""What a step is: one cacheable artifact to make, as plain data.
+"""What can be made, as plain data: a step is one cacheable artifact to build, a record one made from running machines.
 
-Planning yields steps and nothing else.  A step names its builder ("module:function") instead of holding it, so a
-plan can be cached, shown and compared without importing what builds.
+Planning yields these and nothing else.  They name their makers ("module:function") instead of holding them, so a plan
+can be cached, shown and compared without importing what builds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.description import Cluster, Host
-
-
-def disk_role(machine: str) -> str:
-    """The role of a machine's disk in a cluster: a machine may be called like any other artifact of it, as `image`."""
-    return f"disk/{machine}"
+from pipeline import naming
+from pipeline.description import Cluster, Host, Role
 
 
 @dataclass(frozen=True)
@@ -29,27 +25,25 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One artifact.
+class Artifact:
+    """One artifact, and all that its key covers.
 
-    `params` is canonical-JSON-able.  `files` are the recipe files that the builder reads: (path below recipes/, what is
-    kept of it as `manifests.kept` says).  `ships` are files and folders below pipeline/ that it reads besides its own
-    source.  `tools` are the host programs whose versions matter to the output.  Only `network` steps can reach the
-    network, and what they bring is checked against a SHA-256 or a signature; of a `snapshot` nobody knows before what
-    it will be, and taken again it may be another.
+    `maker` is the function that makes it.  `params` is canonical-JSON-able.  `files` are the recipe files that the
+    maker reads: (path below recipes/, what is kept of it as `manifests.kept` says).  `ships` are files and folders
+    below pipeline/ that it reads besides its own source.  `tools` are the host programs whose versions matter to the
+    output.
     """
 
     kind: str
     name: str
     doc: str
-    builder: str
+    maker: str
+    _: KW_ONLY
     params: Mapping[str, Any] = field(default_factory=dict)
     parents: tuple[Parent, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     ships: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
-    network: bool = False
-    snapshot: bool = False
 
     @property
     def task(self) -> str:
@@ -58,18 +52,82 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All steps by task name, every cluster as it will be, and the VM containers.
+class Step(Artifact):
+    """An artifact that is built: its maker is a `Builder`, run in a sandbox.
 
-    `reads` are the paths outside of the recipes that were looked at to make it, as they were given.
-    `warnings` are mistakes in the recipes that stop nothing.  They are part of the plan, so that a run that only
-    remembers its plan tells them as well.  `broken` are the recipes of which nothing can be made: "clusters/mine" or
-    "opkgs/mine" -> all their mistakes, one a line; what needs such a recipe is broken too, by the same mistakes.
+    Only `network` steps can reach the network, and what they bring is checked against a SHA-256 or a signature; of a
+    `snapshot` nobody knows before what it will be, and taken again it may be another.
+    """
+
+    network: bool = False
+    snapshot: bool = False
+
+
+@dataclass(frozen=True)
+class Record(Artifact):
+    """An artifact that is made from running machines, as a verdict on them.
+
+    Its parents are what they were made of, and its maker is what judges them: so its key says for what it was given,
+    and by which judge.
+    """
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The root file system of a role, as tasks: the locks of its packages, lowest first, the layer of the packages
+    under test ("" where there are none), and that of its OPKGs, which lies on top."""
+
+    locks: tuple[str, ...]
+    under_test: str
+    opkgs: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a running cluster is made of, as tasks; "" is what it has no need of.
+
+    `disks` are by machine.  `xenconfig`, `dom0` and `kernel` are for clusters on Xen: configurations that libxl took,
+    the testbed, and a kernel that is loaded from outside.  The installer `netboot` is in the image, too.
+    """
+
+    image: str
+    definitions: str
+    disks: Mapping[str, str]
+    stacks: Mapping[Role, Stack]
+    netboot: str
+    xenconfig: str = ""
+    dom0: str = ""
+    kernel: str = ""
+
+    def parts(self) -> dict[str, str]:
+        """Role -> task of all that the machines are marked with, and that a verdict is for.
+
+        A machine may be called like any artifact, as `image`: its disk's role is none of theirs.
+        """
+        found = {"image": self.image, "vmconfig": self.definitions,
+                 **{f"disk/{machine}": task for machine, task in self.disks.items()},
+                 "xenconfig": self.xenconfig, "dom0": self.dom0, "kernel": self.kernel}
+        return {role: task for role, task in found.items() if task}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that can be made, every cluster as it will be, and the VM containers.
+
+    `steps` and `records` are by task, `clusters` and `made` by cluster: what its machines are, and are made of;
+    `testbeds` by host: the tasks of what it is made of.  `reads` are the paths outside of the recipes that were looked
+    at to make it, as they were given.  `warnings` are mistakes in the recipes that stop nothing.  They are part of the
+    plan, so that a run that only remembers its plan tells them as well.  `broken` are the recipes of which nothing can
+    be made: "clusters/mine" or "opkgs/mine" -> all their mistakes, one a line; what needs such a recipe is broken too,
+    by the same mistakes.
     """
 
     steps: dict[str, Step] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
+    made: dict[str, Made] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
+    testbeds: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
@@ -92,9 +150,14 @@ class Plan:
         return next((mistakes for recipe, mistakes in self.broken.items()
                      if recipe in (f"clusters/{name}", f"distros/{name}", f"netboot/{name}", f"hosts/{name}")), "")
 
-    def artifacts_of(self, cluster: str) -> dict[str, str]:
-        """What a running cluster is made of: role -> task.  Its verdict is for exactly these."""
-        return {parent.role: parent.task for parent in self.steps[f"verify:{cluster}"].parents}
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """All that can be made, by task."""
+        return {**self.steps, **self.records}
+
+    def verdict(self, cluster: str) -> Record:
+        """The verdict on a running cluster."""
+        return self.records[naming.phase("verify", cluster)]
 
     def below(self, tasks: Iterable[str]) -> list[str]:
         """These tasks and all that they are made from, inputs first."""

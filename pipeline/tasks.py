@@ -13,11 +13,11 @@ import pickle
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkout, events
+from pipeline import checkout, events, naming
 from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
@@ -28,6 +28,7 @@ from pipeline.step import Plan
 if TYPE_CHECKING:
     from pipeline.cluster.course import Phase
     from pipeline.cluster.lifecycle import Lifecycle
+    from pipeline.xenhost.host import XenHost
 
 Task = dict[str, Any]
 
@@ -37,6 +38,18 @@ _TASK_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 #: What the run folder of a testbed is called, before its host's name.
 _TESTBED = "xenhost-"
+
+
+class Group:
+    """The tasks of one kind, as doit finds them in `dodo.py`: by `create_doit_tasks`, and named by its `basename`."""
+
+    def __init__(self, kind: str, doc: str, tasks: Callable[[], Iterator[Task]]) -> None:
+        def create_doit_tasks() -> Iterator[Task]:
+            yield from tasks()
+
+        create_doit_tasks.__doc__ = doc
+        create_doit_tasks.basename = kind  # type: ignore[attr-defined]
+        self.create_doit_tasks = create_doit_tasks
 
 
 class Graph:
@@ -50,7 +63,7 @@ class Graph:
         checkout.sign(top, self.artifacts)
         own = checkout.own_folder(top, self.artifacts)
         self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")
-        self.engine = Engine(self.plan.steps, self.artifacts, self.recipes)
+        self.engine = Engine(self.plan, self.artifacts, self.recipes)
         for text in self.plan.told():
             events.warning(text)
 
@@ -61,20 +74,106 @@ class Graph:
         return {"default_tasks": ["cluster:debian12"] if there else [],
                 "num_process": 2, "par_type": "thread", "backend": "memory", "verbosity": 2}
 
-    def steps(self, kind: str) -> Iterator[Task]:
-        """The tasks that make the artifacts of one kind."""
-        for step in self.plan.steps.values():
-            if step.kind == kind:
+    def steps(self, kind: str, doc: str, broken: str = "") -> Group:
+        """The tasks that make the artifacts of one kind; `broken` is the kind of recipe that they are made of first."""
+
+        def tasks() -> Iterator[Task]:
+            for step in self.plan.steps.values():
+                if step.kind == kind:
+                    yield {
+                        "name": step.name,
+                        "doc": step.doc,
+                        "actions": [(self.engine.build, [step.task])],
+                        "uptodate": [(_up_to_date, [self.engine, step.task])],
+                        "task_dep": list(dict.fromkeys(parent.task for parent in step.parents)),
+                        "clean": [(self.engine.forget, [step.task])],
+                    }
+            yield from self._broken(broken)
+
+        return Group(kind, doc, tasks)
+
+    def xenhosts(self, doc: str) -> Group:
+        """VM containers that run Xen: the testbed is started, others are asked whether they can take machines."""
+
+        def tasks() -> Iterator[Task]:
+            for name, host in self.plan.hosts.items():
+                if host.hypervisor == "xen":
+                    testbed = self.plan.testbeds.get(name, ())
+                    what = ("an emulated machine that runs Xen; leaves it running" if testbed
+                            else f"whether Xen answers at {host.connection}")
+                    yield {
+                        "name": name,
+                        "doc": f"the VM container {name}: {what}",
+                        "actions": [(_start_host, [self, name])],
+                        "uptodate": [(_is_ready, [self, name])],
+                        "task_dep": list(testbed),
+                    }
+            yield from self._broken("hosts")
+
+        return Group("xenhost", doc, tasks)
+
+    def phase(self, phase: Phase, doc: str, after: str = "") -> Group:
+        """The tasks that bring the machines of every cluster into one phase: boot, install or start."""
+
+        def tasks() -> Iterator[Task]:
+            for name in self.plan.clusters:
                 yield {
-                    "name": step.name,
-                    "doc": step.doc,
-                    "actions": [(self.engine.build, [step.task])],
-                    "uptodate": [(_up_to_date, [self.engine, step.task])],
-                    "task_dep": list(dict.fromkeys(parent.task for parent in step.parents)),
-                    "clean": [(self.engine.forget, [step.task])],
+                    "name": name,
+                    "doc": doc.format(f" of {name}"),
+                    "actions": [(_reach, [self, name, phase])],
+                    "uptodate": [(_has_reached, [self, name, phase])],
+                    "task_dep": [naming.phase(after, name)] if after else [*self.plan.made[name].parts().values(),
+                                                                           *self._container(name)],
                 }
 
-    def broken(self, kind: str) -> Iterator[Task]:
+        return Group(phase, doc.format(""), tasks)
+
+    def verdicts(self, doc: str) -> Group:
+        """Verification; `setup` starts the machines only when no verdict for these artifacts is in the store."""
+
+        def tasks() -> Iterator[Task]:
+            for name in self.plan.clusters:
+                record = self.plan.verdict(name)
+                yield {
+                    "name": name,
+                    "doc": doc.format(f" {name}"),
+                    "actions": [(_verify, [self, name])],
+                    "uptodate": [(_has_verdict, [self, name])],
+                    "task_dep": [parent.task for parent in record.parents],
+                    "setup": [naming.phase("start", name)],
+                    "clean": [(self.engine.forget, [record.task])],
+                }
+
+        return Group("verify", doc.format(""), tasks)
+
+    def clusters(self, doc: str) -> Group:
+        """Everything: built, running, verified."""
+
+        def tasks() -> Iterator[Task]:
+            for name in self.plan.clusters:
+                yield {
+                    "name": name,
+                    "doc": doc.format(f" {name}"),
+                    "actions": None,
+                    "task_dep": [naming.phase("start", name), naming.phase("verify", name)],
+                }
+            yield from self._broken("clusters")
+
+        return Group("cluster", doc.format(""), tasks)
+
+    def stops(self, doc: str) -> Group:
+        """End clusters; nothing of them goes on running.  What runs can be ended whatever has become of its recipe."""
+
+        def tasks() -> Iterator[Task]:
+            testbeds = [f"{_TESTBED}{name}" for name in self.plan.testbeds]
+            for name in dict.fromkeys([*self.known(), *testbeds, *self._marked()]):
+                what = (f"testbed {name.removeprefix(_TESTBED)}, and all clusters on it"
+                        if name.startswith(_TESTBED) else f"cluster {name}: machines, networks, daemons")
+                yield {"name": name, "doc": f"end the {what}", "actions": [(_stop, [self, name])]}
+
+        return Group("stop", doc, tasks)
+
+    def _broken(self, kind: str) -> Iterator[Task]:
         """A task for each recipe of that kind that has mistakes: it can be seen and named, and tells them all."""
         for recipe, mistakes in self.plan.broken.items():
             folder, _, name = recipe.partition("/")
@@ -86,66 +185,9 @@ class Graph:
                     "meta": {"broken": mistakes},
                 }
 
-    def machines(self, phase: Phase, doc: str, after: str = "") -> Iterator[Task]:
-        """The tasks that bring the machines of every cluster into one phase: boot, install or start."""
-        for name in self.plan.clusters:
-            yield {
-                "name": name,
-                "doc": doc.format(name),
-                "actions": [(_call, [self, name, phase])],
-                "uptodate": [(_has_reached, [self, name, phase])],
-                "task_dep": [f"{after}:{name}"] if after else [*self.plan.artifacts_of(name).values(),
-                                                               *self._container(name)],
-            }
-
-    def xenhosts(self) -> Iterator[Task]:
-        """VM containers that run Xen: the testbed is started, others are asked whether they can take machines."""
-        for name, host in self.plan.hosts.items():
-            if host.hypervisor == "xen":
-                testbed = host.connection == "testbed"
-                yield {
-                    "name": name,
-                    "doc": f"the VM container {name}: " + ("an emulated machine that runs Xen; leaves it running"
-                                                           if testbed else f"whether Xen answers at {host.connection}"),
-                    "actions": [(_xenhost, [self, name, "start"])],
-                    "uptodate": [(_xenhost, [self, name, "is_ready"])],
-                    "task_dep": [f"dom0:{host.distro}", "netboot:amd64"] if testbed else [],
-                }
-
     def _container(self, cluster: str) -> list[str]:
         host = self.plan.hosts[self.plan.clusters[cluster].host]
-        return [f"xenhost:{host.name}"] if host.hypervisor == "xen" else []
-
-    def verdicts(self) -> Iterator[Task]:
-        """Verification; `setup` starts the machines only when no verdict for these artifacts is in the store."""
-        for name in self.plan.clusters:
-            yield {
-                "name": name,
-                "doc": f"check every promise on the running cluster {name}; the verdict is kept",
-                "actions": [(_verify, [self, name])],
-                "uptodate": [(_has_verdict, [self, name])],
-                "task_dep": list(self.plan.artifacts_of(name).values()),
-                "setup": [f"start:{name}"],
-                "clean": [(_call, [self, name, "forget_verdict"])],
-            }
-
-    def clusters(self) -> Iterator[Task]:
-        """Everything: built, running, verified."""
-        for name in self.plan.clusters:
-            yield {
-                "name": name,
-                "doc": f"build, boot, install and verify the cluster {name}; leaves it running",
-                "actions": None,
-                "task_dep": [f"start:{name}", f"verify:{name}"],
-            }
-
-    def stops(self) -> Iterator[Task]:
-        """End clusters; nothing of them goes on running.  What runs can be ended whatever has become of its recipe."""
-        testbeds = [f"{_TESTBED}{name}" for name, host in self.plan.hosts.items() if host.connection == "testbed"]
-        for name in dict.fromkeys([*self.known(), *testbeds, *self._marked()]):
-            what = f"testbed {name.removeprefix(_TESTBED)}, and all clusters on it" if name.startswith(_TESTBED) else (
-                f"cluster {name}: machines, networks, daemons")
-            yield {"name": name, "doc": f"end the {what}", "actions": [(_stop, [self, name])]}
+        return [naming.xenhost(host.name)] if host.hypervisor == "xen" else []
 
     # --- clusters one by one
 
@@ -175,6 +217,12 @@ class Graph:
         if name not in self.plan.clusters:
             raise self.unknown(name)
         return Lifecycle(self.plan, name, self.engine)
+
+    def container(self, host: str) -> XenHost:
+        """One VM container that runs Xen."""
+        from pipeline.xenhost import host as xenhost
+
+        return xenhost.of(self.plan.hosts[host], self.engine)
 
     def unknown(self, cluster: str) -> UserError:
         """The error for a cluster of which nothing can be made."""
@@ -265,8 +313,8 @@ def _has_verdict(graph: Graph, cluster: str, *_: object) -> bool:
     return graph.lifecycle(cluster).has_verdict()
 
 
-def _call(graph: Graph, cluster: str, what: str) -> None:
-    getattr(graph.lifecycle(cluster), what)()
+def _reach(graph: Graph, cluster: str, phase: Phase) -> None:
+    graph.lifecycle(cluster).reach(phase)
 
 
 def _stop(graph: Graph, name: str) -> None:
@@ -288,8 +336,9 @@ def _verify(graph: Graph, cluster: str) -> None:
     verify(graph.lifecycle(cluster))
 
 
-def _xenhost(graph: Graph, host: str, what: str, *_: object) -> bool | None:
-    from pipeline.xenhost import host as xenhost
+def _is_ready(graph: Graph, host: str, *_: object) -> bool:
+    return graph.container(host).is_ready()
 
-    answer: bool | None = getattr(xenhost.of(graph.plan.hosts[host], graph.engine), what)()
-    return answer if what == "is_ready" else None
+
+def _start_host(graph: Graph, host: str) -> None:
+    graph.container(host).start()

@@ -44,7 +44,7 @@ def main(memory: int) -> int:
         sandbox.settle()
         in_memory = sandbox.scratch(job.work, memory)
         os.environ.update(HOME=str(job.work), TMPDIR=str(job.work))
-        module, _, function = job.step.builder.partition(":")
+        module, _, function = job.step.maker.partition(":")
         builder: Builder = getattr(importlib.import_module(module), function)
         permit_only(job.step.tools)
         if in_memory:

@@ -71,7 +71,7 @@ def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool
     places["pool"] = pool or places["pool"]
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
-    step = Step(kind="test", name="test", doc="", builder="", params=params or {})
+    step = Step(kind="test", name="test", doc="", maker="", params=params or {})
     return Job(step=step, inputs=inputs, log=folder / "log", progress=progress, note=print, **places)
 
 

@@ -18,7 +18,7 @@ from pipeline import events, filesystems, sandbox
 from pipeline.engine import Engine
 from pipeline.errors import BuildError, UserError
 from pipeline.manifests import kept
-from pipeline.step import Parent, Step
+from pipeline.step import Parent, Plan, Step
 from pipeline.store import Store
 
 TOP = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def step(function: str, *parents: str, name: str = "x", **params: object) -> Ste
 
 
 def engine(artifacts: Path, *steps: Step) -> Engine:
-    return Engine({item.task: item for item in steps}, artifacts, TOP / "recipes")
+    return Engine(Plan({item.task: item for item in steps}), artifacts, TOP / "recipes")
 
 
 def made(engine: Engine, task: str, name: str = "text") -> str:
@@ -97,7 +97,7 @@ def test_builders_see_their_inputs_and_change_only_their_output(tmp_path: Path) 
              str(tmp_path / "artifacts/file"): "nothing", str(tmp_path / "elsewhere/other"): "nothing",
              str(Path.home()): "nothing", "/usr/bin": "read", str(TOP / "tests"): "read", str(TOP / ".git"): "nothing"}
     tries = replace(step("tries", paths=list(tried)), files=((name, str(kept.of(tmp_path / "recipes", name))),))
-    one = Engine({"test:x": tries}, tmp_path / "artifacts", tmp_path / "recipes")
+    one = Engine(Plan({"test:x": tries}), tmp_path / "artifacts", tmp_path / "recipes")
     one.build("test:x")
     assert json.loads(made(one, "test:x")) == tried
 
@@ -115,7 +115,7 @@ def test_an_opkg_may_have_thousands_of_files_and_its_roots_links_show_nothing(tm
     tried = {str(tmp_path / "recipes" / names[0]): "read", str(secret): "nothing"}
     tries = replace(step("tries", paths=list(tried)),
                     files=tuple((name, str(kept.of(tmp_path / "recipes", name))) for name in names))
-    one = Engine({"test:x": tries}, tmp_path / "artifacts", tmp_path / "recipes")
+    one = Engine(Plan({"test:x": tries}), tmp_path / "artifacts", tmp_path / "recipes")
     one.build("test:x")
     assert json.loads(made(one, "test:x")) == tried
 
@@ -217,7 +217,7 @@ def test_kill_9_during_a_build_leaves_nothing_running_and_the_next_run_goes_on(t
             _wait_for_end(pidfd)
     done = engine(tmp_path, slow)
     assert not done.up_to_date("test:x")
-    quick = replace(slow, builder="tests.builders:write", params={"text": "done"}, files=())
+    quick = replace(slow, maker="tests.builders:write", params={"text": "done"}, files=())
     after = engine(tmp_path, quick)
     after.build("test:x")
     assert made(after, "test:x") == "done"

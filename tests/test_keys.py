@@ -72,7 +72,7 @@ def test_every_ingredient_is_in_the_key(tmp_path: Path) -> None:
         replace(BASE, kind="disk"),
         replace(BASE, params={"suite": "trixie"}),
         replace(BASE, files=(("opkgs/c3/config.xml", "0" * 64),)),
-        replace(BASE, builder="pipeline.store:Store"),
+        replace(BASE, maker="pipeline.store:Store"),
         replace(BASE, ships=("errors.py",)),
         replace(BASE, tools=("tar",)),
     ]

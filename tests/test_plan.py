@@ -35,12 +35,12 @@ def recipes(tmp_path: Path) -> Path:
 
 def changed(before: Plan, after: Plan) -> set[str]:
     """The tasks whose own recipe differs; what is made from them follows by keys."""
-    return {task for task, step in after.steps.items() if before.steps.get(task) != step}
+    return {task for task, artifact in after.artifacts.items() if before.artifacts.get(task) != artifact}
 
 
 def test_every_input_is_a_step_and_there_is_no_circle(plan: Plan) -> None:
-    for step in plan.steps.values():
-        assert all(parent.task in plan.steps for parent in step.parents), step.task
+    for artifact in plan.artifacts.values():
+        assert all(parent.task in plan.steps for parent in artifact.parents), artifact.task
     assert len(plan.below(plan.steps)) == len(plan.steps)
 
 
@@ -50,7 +50,7 @@ def test_every_input_is_a_step_and_there_is_no_circle(plan: Plan) -> None:
     "xltools:debian12", "xenconfig:debian12", "kernel:debian12", "vmconfig:debian12-xen",
 ])
 def test_artifacts_have_the_names_that_people_use(plan: Plan, task: str) -> None:
-    assert task in plan.steps
+    assert task in plan.artifacts
 
 
 def test_planning_twice_gives_the_same_plan(plan: Plan) -> None:
@@ -149,8 +149,8 @@ def test_a_testbed_needs_a_distribution_that_can_be_one(recipes: Path) -> None:
 def test_no_two_tasks_have_the_same_link(recipes: Path) -> None:
     for name in ("amd64", "image", "lock", "packages", "head", "dom0-debian12", "netboot-amd64"):
         (recipes / f"clusters/{name}.toml").write_text('extends = "debian12"\n')
-    store, steps = Store(recipes.parent), planning.make(load(recipes)).steps
-    assert len({store.link_path(task) for task in steps}) == len(steps)
+    store, made = Store(recipes.parent), planning.make(load(recipes)).artifacts
+    assert len({store.link_path(task) for task in made}) == len(made)
 
 
 @pytest.mark.parametrize("name", ["image", "vmconfig", "kernel", "xenconfig", "dom0", "disk"])
@@ -158,10 +158,10 @@ def test_a_machine_may_be_called_like_an_artifact(plan: Plan, recipes: Path, nam
     (recipes / "clusters/mine.toml").write_text(f'extends = "debian12-xen"\nhead.name = "{name}"\n')
     found = planning.make(load(recipes))
     usual = {task.replace("debian12-xen", "mine").replace("/head", f"/{name}")
-             for task in plan.artifacts_of("debian12-xen").values()}
-    assert set(found.artifacts_of("mine").values()) == usual | {f"disk:mine/{name}"}
-    assert found.artifacts_of("mine")[f"disk/{name}"] == f"disk:mine/{name}"
-    assert found.artifacts_of("mine")["image"] == "image:mine"
+             for task in plan.made["debian12-xen"].parts().values()}
+    parts = found.made["mine"].parts()
+    assert set(parts.values()) == usual | {f"disk:mine/{name}"}
+    assert (parts[f"disk/{name}"], parts["image"]) == (f"disk:mine/{name}", "image:mine")
 
 
 def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path) -> None:

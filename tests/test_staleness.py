@@ -86,8 +86,8 @@ class World:
     def keys(self) -> dict[str, str]:
         """The key of every step of the cluster, by task."""
         plan = self.plan()
-        made = FixedOutputs(plan.steps, Store(self.folder))
-        found = {step.task: made.key(step) or "" for step in plan.steps.values() if "mine" in step.name.split("/")}
+        made = FixedOutputs(plan.artifacts, Store(self.folder))
+        found = {task: made.key(one) or "" for task, one in plan.artifacts.items() if "mine" in one.name.split("/")}
         made.save()
         return found
 

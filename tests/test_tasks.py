@@ -111,7 +111,7 @@ def test_a_cluster_that_runs_is_what_was_booted_whatever_became_of_its_recipe(to
 def test_there_is_a_task_to_end_whatever_may_run(top: Path) -> None:
     booted(top, "gone")
     booted(top, "xenhost-away")
-    stops = {task["name"]: task["doc"] for task in Graph(top).stops()}
+    stops = {task["name"]: task["doc"] for task in Graph(top).stops("").create_doit_tasks()}
     assert stops["gone"] == "end the cluster gone: machines, networks, daemons"
     assert stops["mine"] == "end the cluster mine: machines, networks, daemons"
     assert stops["xenhost-away"] == "end the testbed away, and all clusters on it"

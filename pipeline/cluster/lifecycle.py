@@ -19,7 +19,7 @@ from pathlib import Path
 
 import doit
 
-from pipeline import consent, events
+from pipeline import consent, events, naming
 from pipeline.checks.result import Verdict
 from pipeline.cluster import containers, course, described, records
 from pipeline.cluster.bringing import Hands, bring
@@ -41,7 +41,7 @@ from pipeline.manifests.opkg import has_script
 from pipeline.report.model import Phase
 from pipeline.run import cleaning_up
 from pipeline.ssh import ClusterShell
-from pipeline.step import Plan, Step, disk_role
+from pipeline.step import Made, Plan, Record
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -68,8 +68,13 @@ class Lifecycle:
         self._survey = Survey(self.cluster, self._container, self.run_dir, self._digests)
 
     @property
-    def _step(self) -> Step:
-        return self.plan.steps[f"verify:{self.cluster.name}"]
+    def made(self) -> Made:
+        """What it is made of by today's plan."""
+        return self.plan.made[self.cluster.name]
+
+    @property
+    def _record(self) -> Record:
+        return self.plan.verdict(self.cluster.name)
 
     # --- questions
 
@@ -79,27 +84,27 @@ class Lifecycle:
             return False
         reason = self._survey.course(phase).reason
         if reason:
-            events.reason(f"{phase}:{self.cluster.name}", reason)
+            events.reason(naming.phase(phase, self.cluster.name), reason)
         return not reason
 
     def has_verdict(self) -> bool:
         """Whether these very artifacts have passed verification by today's checks, and nobody wants it anew."""
         if doit.get_var("fresh"):
-            events.reason(self._step.task, "--fresh: verified anew")
+            events.reason(self._record.task, "--fresh: verified anew")
             return False
         verdict = self.verdict()
         if verdict is None:
-            events.reason(self._step.task, self.engine.keys.why(self._step))
+            events.reason(self._record.task, self.engine.keys.why(self._record))
             return False
         page = self.report_dir / "report.html"
         where = f"; report: {page}" if page.exists() else ""  # the verdict may be another checkout's
         events.note(f"{self.cluster.name}: {verdict_line(verdict)}{where}")
-        events.outcome(self._step.task, "reused")
+        events.outcome(self._record.task, "reused")
         return True
 
     def verdict(self) -> Verdict | None:
         """The verdict that is kept for today's artifacts, if there is one."""
-        entry = self.engine.keys.entry(self._step.task)
+        entry = self.engine.keys.entry(self._record.task)
         return Verdict.from_json(json.loads((entry.path / "verdict.json").read_bytes())) if entry else None
 
     def states(self) -> dict[str, str]:
@@ -134,7 +139,14 @@ class Lifecycle:
 
     # --- phases
 
-    def boot(self) -> None:
+    def reach(self, phase: course.Phase) -> None:
+        """Get through a phase."""
+        if phase == "boot":
+            self._boot()
+        else:
+            self._nodes(phase)
+
+    def _boot(self) -> None:
         """Bring the head node back, or start the cluster anew with it, from throwaway overlays; returns when its
         provisioning services serve."""
         if self._digests() is None:
@@ -147,14 +159,6 @@ class Lifecycle:
             else:
                 with self._spared():
                     self._bring("boot", found)
-
-    def install(self) -> None:
-        """Install over the network the compute nodes that are not; returns when each has said DONE and is off."""
-        self._nodes("install")
-
-    def start(self) -> None:
-        """Bring all compute nodes up from their own disks, or back; returns when each has said READY."""
-        self._nodes("start")
 
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
@@ -173,13 +177,15 @@ class Lifecycle:
         kind = self._accelerator
         events.note(f"{self.cluster.name}: {kind.why}")
         self._container.require_memory(kind.accelerator)
-        with self._held(), self.engine.holder(self.plan.artifacts_of(self.cluster.name).values()) as holder:
+        with self._held(), self.engine.holder(self.made.parts().values()) as holder:
             self._container.start(given, self._kernels(), holder)
             self.record(Phase("", "networks and disks", started, time.time(), kind.why))
             self._bring("boot", Course({self.cluster.head.name: "start"}))
             self._opkg_phase("api-post-clientdef")
 
     def _nodes(self, phase: course.Phase) -> None:
+        """Install over the network the compute nodes that are not, each of which says DONE and is off then; or bring
+        all up from their own disks, or back, until each has said READY."""
         with self._alone():
             found = self._survey.course(phase)
             if found.anew:
@@ -232,7 +238,7 @@ class Lifecycle:
             self._notes.remove(f"installed/{name}")
         installing = phase == "install" and self.host.hypervisor == "xen"  # no firmware there to boot by network
         file = f"{name}-netboot.xml" if installing else f"{name}.xml"
-        definition = (self.engine.entry(self._step_task("vmconfig")).path / file).read_text()
+        definition = (self.engine.entry(self.made.definitions).path / file).read_text()
         marks = sorted((self._digests() or {}).items())
         machines.start(connection, libvirt_xml.for_start(definition, self._accelerator.accelerator, marks),
                        report=self.run_dir / "report" / name)
@@ -240,7 +246,7 @@ class Lifecycle:
     @functools.cached_property
     def _accelerator(self) -> accelerator.Found:
         """What machines run with on this host; found out once by booting the installer's kernel."""
-        kernel = self.engine.entry(f"netboot:{self.cluster.architecture}").path / "kernel"
+        kernel = self.engine.entry(naming.netboot(self.cluster.architecture)).path / "kernel"
         return accelerator.find(kernel, cache=self.engine.artifacts / "cache")
 
     def capacity(self) -> pace.Capacity:
@@ -252,7 +258,7 @@ class Lifecycle:
         """Watch the machines, show their progress, and write down when what happened."""
 
         def show(progress: Progress) -> None:
-            events.phase(f"{phase}:{self.cluster.name}", progress.machine, progress.step, progress.detail)
+            events.phase(naming.phase(phase, self.cluster.name), progress.machine, progress.step, progress.detail)
 
         names = [machine.name for machine in self.cluster.machines]
         with (watch(home, connection, show) as watching,
@@ -295,15 +301,11 @@ class Lifecycle:
 
     def _opkg_phase(self, phase: OpkgPhase) -> None:
         """Run a phase of the OPKGs on the head node, for those that have a script for it."""
-        present = {path for path, _ in self.plan.steps[f"opkgs:{self.cluster.name}/head"].files}
+        present = {path for path, _ in self.plan.steps[self.made.stacks["head"].opkgs].files}
         wanted = [opkg for opkg in self.cluster.opkgs if has_script(phase, opkg, present)]
         if wanted:
             run_phase(phase, wanted, self.cluster.head.name, self.shell(), self.record,
                       patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))
-
-    def forget_verdict(self) -> None:
-        """Take the verdict out of the store."""
-        self.engine.forget(self._step.task)
 
     # --- helpers
 
@@ -317,13 +319,10 @@ class Lifecycle:
             return None
         return containers.of(booted.host, booted.cluster, self.run_dir, self.engine)
 
-    def _step_task(self, role: str) -> str:
-        return self.plan.artifacts_of(self.cluster.name)[role]
-
     def _digests(self) -> dict[str, str] | None:
         """The digests of what the cluster is made of: role -> digest; None where something is not built."""
         found = {}
-        for role, task in self.plan.artifacts_of(self.cluster.name).items():
+        for role, task in self.made.parts().items():
             entry = self.engine.keys.entry(task)
             if entry is None:
                 return None
@@ -346,11 +345,11 @@ class Lifecycle:
         described.write(self.run_dir, self.cluster, self.host)
         given = []
         for machine in self.cluster.machines:
-            entry = self.engine.entry(self._step_task(disk_role(machine.name)))
+            entry = self.engine.entry(self.made.disks[machine.name])
             base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
             disks.overlay(base, overlay)
             given.append(disks.Given(machine.name, overlay, base, entry.digest, device=machine.device))
-        image = self.engine.entry(self._step_task("image"))
+        image = self.engine.entry(self.made.image)
         disks.attach(image.path / "sis.img", folder / "sis.img")
         self.identity().write_archive(folder / "identity.img")
         given.append(disks.Given("sis", folder / "sis.img", image.path / "sis.img", image.digest, readonly=True))
@@ -361,10 +360,10 @@ class Lifecycle:
         """What a hypervisor loads itself, by the name that definitions know; QEMU's machines boot by firmware."""
         if self.host.hypervisor != "xen":
             return {}
-        netboot = self.engine.entry(f"netboot:{self.cluster.architecture}").path
+        netboot = self.engine.entry(self.made.netboot).path
         found = {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
-        if "kernel" in self.plan.artifacts_of(self.cluster.name):
-            own = self.engine.entry(self._step_task("kernel")).path
+        if self.made.kernel:
+            own = self.engine.entry(self.made.kernel).path
             found |= {"kernel": own / "kernel", "initrd.img": own / "initrd.img"}
         return found
 

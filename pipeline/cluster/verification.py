@@ -18,7 +18,7 @@ from pipeline.errors import ClusterError
 from pipeline.hypervisor import pace
 from pipeline.report.model import Artifact, Phase, Task, Timeline
 from pipeline.run import run
-from pipeline.step import Step
+from pipeline.step import Record
 from pipeline.store import Store
 
 _ROLES: tuple[Role, ...] = ("head", "compute")
@@ -27,11 +27,11 @@ _ROLES: tuple[Role, ...] = ("head", "compute")
 def verify(life: Lifecycle) -> None:
     """Check the running cluster; raise ClusterError unless it passes.  The report is written whatever comes out."""
     engine, cluster = life.engine, life.cluster
-    step = life.plan.steps[f"verify:{cluster.name}"]
+    record = life.plan.verdict(cluster.name)
     started = time.time()
 
     def show(result: Result) -> None:
-        events.phase(step.task, result.machine, result.name, result.outcome)
+        events.phase(record.task, result.machine, result.name, result.outcome)
 
     shell = life.shell()
     with shell.connected():
@@ -47,7 +47,7 @@ def verify(life: Lifecycle) -> None:
     told = io.StringIO()
     report.show(verdict, told)
     events.note(told.getvalue().rstrip())
-    key = engine.keys.key(step)
+    key = engine.keys.key(record)
     assert key is not None  # the cluster runs, so all that it is made of is built
     # an earlier one on the same artifacts: worth nothing if this one is bad, and it tells of other times if it is good
     engine.store.remove(key)
@@ -56,27 +56,28 @@ def verify(life: Lifecycle) -> None:
             f"{cluster.name}: {len(verdict.bad)} of {len(verdict.results)} checks did not pass",
             tail="\n".join(f"{item.machine}: {item.name}: {item.message}" for item in verdict.bad[:12]),
             hint=f"the cluster is left running: doit ssh {cluster.name}", log=page)
-    _keep(engine.store, key, step, verdict, engine.keys.ingredients(step))
+    _keep(engine.store, key, record, verdict, engine.keys.ingredients(record))
 
 
-def _keep(store: Store, key: str, step: Step, verdict: Verdict, ingredients: Mapping[str, Any] | None) -> None:
+def _keep(store: Store, key: str, record: Record, verdict: Verdict,
+          ingredients: Mapping[str, Any] | None) -> None:
     """Publish the verdict under the key of what it was given for."""
     with store.building(key) as folder:
         (folder / "files").mkdir()
         (folder / "files" / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
-        entry = store.publish(key, folder, {"task": step.task, "kind": step.kind, "name": step.name,
+        entry = store.publish(key, folder, {"task": record.task, "kind": record.kind, "name": record.name,
                                             "ingredients": ingredients, "seconds": verdict.seconds})
-    store.link(step.task, entry)
+    store.link(record.task, entry)
 
 
 def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
     """What the locks say that machines of a role have: package name -> version."""
     found = {}
-    for task in (f"lock:{life.cluster.distro}", f"lock:{life.cluster.name}/{role}"):
+    stack = life.made.stacks[role]
+    for task in stack.locks:
         lock = json.loads((life.engine.entry(task).path / "lock.json").read_bytes())
         found.update({item["name"]: item["version"] for item in lock["packages"]})
-    under_test = life.plan.steps.get(f"localpackages:{life.cluster.name}/{role}")
-    for path, _ in under_test.files if under_test else ():
+    for path, _ in life.plan.steps[stack.under_test].files if stack.under_test else ():
         fields = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", path]).stdout.split()
         found[fields[0]] = fields[1]
     return found
@@ -84,8 +85,7 @@ def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
 
 def _files(life: Lifecycle) -> Mapping[Role, inventory.Tree]:
     """What the head node's disk and the SIS image were noted to hold when they were built."""
-    name, head = life.cluster.name, life.cluster.head.name
-    tasks: dict[Role, str] = {"head": f"disk:{name}/{head}", "compute": f"image:{name}"}
+    tasks: dict[Role, str] = {"head": life.made.disks[life.cluster.head.name], "compute": life.made.image}
     return {role: inventory.stacked([inventory.load((life.engine.entry(task).path / inventory.LIST).read_text())])
             for role, task in tasks.items()}
 
@@ -93,7 +93,7 @@ def _files(life: Lifecycle) -> Mapping[Role, inventory.Tree]:
 def _timeline(life: Lifecycle) -> Timeline:
     """What the machines did when, and how long the artifacts took to build, whenever that was."""
     tasks = []
-    for task in life.plan.below(life.plan.artifacts_of(life.cluster.name).values()):
+    for task in life.plan.below(life.made.parts().values()):
         entry = life.engine.entry(task)
         started = datetime.fromisoformat(entry.manifest["started"]).timestamp()
         tasks.append(Task(task, "built", "", float(entry.manifest["seconds"]), started, entry.size))
@@ -102,7 +102,7 @@ def _timeline(life: Lifecycle) -> Timeline:
 
 def _artifacts(life: Lifecycle) -> tuple[Artifact, ...]:
     found = []
-    for task in life.plan.artifacts_of(life.cluster.name).values():
+    for task in life.made.parts().values():
         entry = life.engine.entry(task)
         found.append(Artifact(task, entry.digest, entry.size))
     return tuple(found)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline import foreign
+from pipeline import foreign, naming
 from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument, nearest
 from pipeline.errors import UserError
 
@@ -42,9 +42,10 @@ class Inspect(GraphCommand):
                             hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
         disk, format = lifecycle.run_dir / "disks" / f"{name}.qcow2", "qcow2"
         if not disk.exists():
-            entry = graph.engine.store.linked(f"disk:{cluster.name}/{name}")
+            task = naming.disk(cluster.name, name)
+            entry = graph.engine.store.linked(task)
             if entry is None:
-                raise UserError(f"{name} has no disk yet", hint=f"doit disk:{cluster.name}/{name}")
+                raise UserError(f"{name} has no disk yet", hint=f"doit {task}")
             disk, format = entry.path / "disk.img", "raw"
         print(f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)", flush=True)
         if lifecycle.states().get(name, "off") != "off":

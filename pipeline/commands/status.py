@@ -52,7 +52,7 @@ def _made(graph: Graph, name: str) -> str:
         return f"its recipe cannot be read: {graph.plan.broken[f'clusters/{name}'].splitlines()[0]}"
     if name not in graph.plan.clusters:
         return "its recipe is gone"
-    stale = [task for task in graph.plan.below(graph.plan.artifacts_of(name).values())
+    stale = [task for task in graph.plan.below(graph.plan.made[name].parts().values())
              if graph.engine.keys.entry(task) is None]
     verdict = graph.lifecycle(name).verdict()
     built = "artifacts ready" if not stale else f"{len(stale)} artifacts to build"

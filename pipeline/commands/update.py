@@ -9,6 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from pipeline import naming
 from pipeline.commands.base import GraphCommand, nearest
 from pipeline.errors import ManifestError
 
@@ -34,7 +35,7 @@ class Update(GraphCommand):
             if name not in known:
                 raise nearest(name, known, "distribution")
         for name in args.distro or sorted(known):
-            graph.engine.forget(f"index:{name}")
+            graph.engine.forget(naming.index(name))
             print(f"{name}: the next run takes a new snapshot of its package index")
         for text in () if args.distro else graph.plan.told():
             print(f"warning: {text}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pipeline import naming
 from pipeline.commands.base import GraphCommand, nearest
 from pipeline.errors import ManifestError
 
@@ -25,13 +26,14 @@ class Why(GraphCommand):
         steps, keys = graph.plan.steps, graph.engine.keys
         kind, _, name = args.task.partition(":")
         if kind in ("cluster", "boot", "install", "start", "verify") and name in graph.plan.clusters:
-            wanted = list(graph.plan.artifacts_of(name).values())
+            wanted = list(graph.plan.made[name].parts().values())
         elif args.task in steps:
             wanted = [args.task]
         elif graph.plan.fault(args.task):
             raise ManifestError(graph.plan.fault(args.task))
         else:
-            raise nearest(args.task, [*steps, *(f"cluster:{cluster}" for cluster in graph.plan.clusters)], "task")
+            clusters = (naming.phase("cluster", cluster) for cluster in graph.plan.clusters)
+            raise nearest(args.task, [*steps, *clusters], "task")
         stale = 0
         for task in graph.plan.below(wanted):
             entry = keys.entry(task)

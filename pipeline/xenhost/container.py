@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline import events
+from pipeline import events, naming
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
 from pipeline.holding import Holder
@@ -203,7 +203,7 @@ class XenContainer:
         self._access.run(self._script("require_room", str(mib * copies)))
         if not there:
             self._access.upload(disk.artifact, kept, lambda percent: events.phase(
-                f"boot:{self._cluster.name}", disk.name, "upload", percent), uploader=self._cluster.name)
+                naming.phase("boot", self._cluster.name), disk.name, "upload", percent), uploader=self._cluster.name)
         if disk.device:
             copy: tuple[str, ...] = ("fill", disk.device, kept)
         elif disk.readonly:

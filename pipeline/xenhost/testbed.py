@@ -16,7 +16,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline import consent, events, sandbox
+from pipeline import consent, events, naming, sandbox
 from pipeline.description import Cluster, Host, Interface, Machine, Network
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
@@ -73,7 +73,7 @@ class Testbed:
     def is_ready(self) -> bool:
         """Whether it runs, is made of today's artifact, and has been ready."""
         home, marks = self.alive(), self._marks()
-        task = f"xenhost:{self.host.name}"
+        task = naming.xenhost(self.host.name)
         if home is None or marks is None:
             events.reason(task, "it does not run")
             return False
@@ -101,10 +101,10 @@ class Testbed:
             self._require_consent()
             self.stop()
             self._prepare()
-            kernel = self.engine.entry("netboot:amd64").path / "kernel"
+            kernel = self.engine.entry(naming.netboot(self._described.architecture)).path / "kernel"
             found = accelerator.find(kernel, cache=self.engine.artifacts / "cache")
             try:
-                with namespace.lease(self.run_dir), self.engine.holder([f"dom0:{self.host.distro}"]) as holder:
+                with namespace.lease(self.run_dir), self.engine.holder([naming.dom0(self.host.distro)]) as holder:
                     home = namespace.start(self.run_dir, self._described.networks,
                                            cache=self.engine.artifacts / "cache", store=holder.root,
                                            keep=[holder.fileno()])
@@ -195,7 +195,7 @@ class Testbed:
 
     def _boot(self, home: Namespace, definition: str) -> None:
         def show(progress: Progress) -> None:
-            events.phase(f"xenhost:{self.host.name}", progress.machine, progress.step, progress.detail)
+            events.phase(naming.xenhost(self.host.name), progress.machine, progress.step, progress.detail)
 
         with connect(home.libvirt_uri) as connection, watch(home, connection, show) as watching:
             watching.expect(_DOM0, "boot", {"READY"}, within=_BOOT)
@@ -221,13 +221,13 @@ class Testbed:
             report=f"{run}/report/{_DOM0}", kernel=kernel, nested=True)
 
     def _marks(self) -> tuple[tuple[str, str], ...] | None:
-        entry = self.engine.keys.entry(f"dom0:{self.host.distro}")
+        entry = self.engine.keys.entry(naming.dom0(self.host.distro))
         return None if entry is None else (
             ("dom0", entry.digest), ("size", f"{self.host.memory_mib} MiB, {self.host.cpus} cpus"))
 
     def _prepare(self) -> None:
         """A fresh run folder: an overlay over the artifact, what is loaded, the identity disk, the way in by ssh."""
-        entry = self.engine.entry(f"dom0:{self.host.distro}")
+        entry = self.engine.entry(naming.dom0(self.host.distro))
         shutil.rmtree(self.run_dir, ignore_errors=True)
         folder = self.run_dir / "disks"
         folder.mkdir(parents=True)

@@ -75,7 +75,7 @@ def lifecycle_of(project: Checkout, cluster: str) -> Lifecycle:
     """The running side of a cluster of a checkout."""
     recipes = project.folder / "recipes"
     plan = planning.make(load(recipes))
-    return Lifecycle(plan, cluster, Engine(plan.steps, project.artifacts, recipes))
+    return Lifecycle(plan, cluster, Engine(plan, project.artifacts, recipes))
 
 
 def by_ssh(lifecycle: Lifecycle, machine: str, *, patience: float = 300) -> Ask:

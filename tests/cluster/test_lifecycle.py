@@ -169,8 +169,8 @@ def test_paused_machines_are_resumed_and_nothing_else_is_touched(stage: Stage) -
     for name in MACHINES:
         stage.raw(name).suspend()
     assert all_phases(stage) == ["head to be resumed", "node1, node2 to be resumed"]
-    stage.life.boot()
-    stage.life.start()
+    stage.life.reach("boot")
+    stage.life.reach("start")
     assert set(stage.states().values()) == {"running"}
     assert (stage.started, stage.place.ended, stage.deployed) == ([], 0, 0)
     assert all_phases(stage) == []
@@ -182,8 +182,8 @@ def test_saved_machines_are_restored(stage: Stage, tmp_path: Path) -> None:
     for name in ("head", "node2"):
         lifecycle.save(stage.connection, domain.name_of(NAME, name), str(memory / name), within=10)
     assert all_phases(stage) == ["head to be restored", "node2 to be restored"]
-    stage.life.boot()
-    stage.life.start()
+    stage.life.reach("boot")
+    stage.life.reach("start")
     assert set(stage.states().values()) == {"running"}
     assert (stage.started, stage.place.ended) == ([], 0)
 
@@ -192,10 +192,10 @@ def test_stopped_machines_are_started_and_stay_installed(stage: Stage) -> None:
     for name in ("head", "node1"):
         stage.raw(name).destroy()
     assert all_phases(stage) == ["head to be started", "node1 to be started"]
-    stage.life.boot()
+    stage.life.reach("boot")
     assert stage.deployed == 0
-    stage.life.install()
-    stage.life.start()
+    stage.life.reach("install")
+    stage.life.reach("start")
     assert stage.started == [("boot", "head"), ("start", "node1")]
     assert (stage.place.ended, stage.deployed) == (0, 1)
     assert all_phases(stage) == []
@@ -208,7 +208,7 @@ def test_a_node_on_its_way_is_waited_for(stage: Stage) -> None:
     ready = threading.Timer(0.5, stage.say, ["node1", "STATUS boot\nREADY\n"])
     ready.start()
     begin = time.monotonic()
-    stage.life.start()
+    stage.life.reach("start")
     assert time.monotonic() - begin > 0.4
     assert (stage.started, stage.place.ended) == ([], 0)
     ready.join()
@@ -218,7 +218,7 @@ def test_a_node_that_does_not_come_back_ends_nothing_else(stage: Stage, monkeypa
     monkeypatch.setitem(pace._DEADLINES, "start", 0.2)
     stage.say("node1", "STATUS boot\n")
     with pytest.raises(ClusterError, match=r"node1 \(start.*\): not ready after 0.2 s") as caught:
-        stage.life.start()
+        stage.life.reach("start")
     assert "debian12 is left as it is; after doit vm stop debian12 MACHINE" in caught.value.hint
     assert stage.place.ended == 0
     assert set(stage.states().values()) == {"running"}
@@ -232,7 +232,7 @@ def test_a_head_node_that_does_not_come_back_ends_nothing_else(stage: Stage, mon
 
     monkeypatch.setattr(stage.life, "_start_machine", fail)
     with pytest.raises(ClusterError, match="no memory"):
-        stage.life.boot()
+        stage.life.reach("boot")
     assert stage.place.ended == 0
     assert stage.states() == {"head": "off", "node1": "running", "node2": "running"}
 
@@ -242,7 +242,7 @@ def test_a_first_start_that_fails_ends_the_cluster(stage: Stage, monkeypatch: py
     monkeypatch.setitem(pace._DEADLINES, "start", 0.2)
     stage.say("node1", "STATUS boot\n")
     with pytest.raises(ClusterError, match="not ready"):
-        stage.life.start()
+        stage.life.reach("start")
     assert stage.place.ended == 1
 
 
@@ -261,7 +261,7 @@ def test_opkgs_that_failed_are_told_again(stage: Stage, monkeypatch: pytest.Monk
     stage.raw("node1").destroy()
     monkeypatch.setattr(stage.life, "_opkg_phase", fail)
     with pytest.raises(ClusterError, match="status 1"):
-        stage.life.start()
+        stage.life.reach("start")
     assert stage.reasons("start") == ["the OPKGs to be told that all nodes are up"]
     assert stage.place.ended == 0
 
@@ -272,7 +272,7 @@ def test_older_artifacts_are_named_and_saved_memory_is_not_given_up_unasked(stag
     assert stage.reasons("boot") == ["head, node1, node2 are made of older artifacts: image"]
     with pytest.raises(ClusterError, match="debian12 would be made anew, and the saved memory of node1 would be lost: "
                                            "head, node1, node2 are made of older artifacts: image") as caught:
-        stage.life.boot()
+        stage.life.reach("boot")
     assert "--yes" in caught.value.hint and "doit vm restore debian12" in caught.value.hint
     assert stage.place.ended == 0
     assert stage.states() == {"head": "running", "node1": "saved", "node2": "running"}
@@ -291,7 +291,7 @@ def test_who_agrees_gets_a_new_cluster(stage: Stage, tmp_path: Path, monkeypatch
     monkeypatch.setattr(stage.life, "_begin", lambda: begun.append(True))
     events.answer_with(agree)
     try:
-        stage.life.boot()
+        stage.life.reach("boot")
     finally:
         events.answer_with(None)
     assert begun == [True]
@@ -304,9 +304,9 @@ def test_older_artifacts_alone_are_replaced_without_a_question(stage: Stage, mon
     begun: list[bool] = []
     monkeypatch.setattr(stage.life, "_begin", lambda: begun.append(True))
     stage.digest = "sha256:2"
-    stage.life.boot()
+    stage.life.reach("boot")
     stage.place.up = False
-    stage.life.boot()
+    stage.life.reach("boot")
     assert begun == [True, True]
     assert stage.reasons("boot") == ["debian12 does not run"]
 
@@ -317,7 +317,7 @@ def test_a_place_that_has_lost_what_the_cluster_needs(stage: Stage, monkeypatch:
     assert all_phases(stage) == [], "what runs is not touched"
     stage.raw("node1").destroy()
     with pytest.raises(ClusterError, match="the bridge xo-private is missing there"):
-        stage.life.start()
+        stage.life.reach("start")
     assert stage.place.ended == 0
     stage.raw("head").destroy()
     assert stage.reasons("boot") == ["the bridge xo-private is missing there"]
@@ -329,5 +329,5 @@ def test_a_libvirt_that_does_not_answer_is_no_reason_to_lose_memory(stage: Stage
         stage.life.has_reached("boot")
     (stage.place.run_dir / "saved/node2").write_text("memory")
     with pytest.raises(ClusterError, match="the saved memory of node2 would be lost"):
-        stage.life.boot()
+        stage.life.reach("boot")
     assert stage.place.ended == 0

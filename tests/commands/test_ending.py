@@ -29,12 +29,12 @@ from pathlib import Path
 from pipeline import events
 from pipeline.engine import Engine
 from pipeline.run import cleaning_up, run
-from pipeline.step import Step
+from pipeline.step import Plan, Step
 
 DOIT_CONFIG = {"num_process": 4, "default_tasks": ["quick"]}
 HERE = Path.cwd()
 STEP = Step("test", "x", "", "tests.builders:slow")
-ENGINE = Engine({"test:x": STEP}, HERE / "artifacts", HERE)
+ENGINE = Engine(Plan({"test:x": STEP}), HERE / "artifacts", HERE)
 
 def wait():
     try:

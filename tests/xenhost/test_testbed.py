@@ -20,6 +20,7 @@ from pipeline.errors import ClusterError
 from pipeline.hypervisor import libvirt_xml
 from pipeline.hypervisor.libvirt_xml import Metadata
 from pipeline.hypervisor.lifecycle import Running, State
+from pipeline.step import Plan
 from pipeline.xenhost import testbed as testbeds
 
 HOST = Host("lab", "xen", "testbed", "debian12", 3072, 2)
@@ -50,7 +51,7 @@ class Dom0:
 
 @pytest.fixture
 def testbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> testbeds.Testbed:
-    made = testbeds.Testbed(HOST, Engine({}, tmp_path, tmp_path / "recipes"))
+    made = testbeds.Testbed(HOST, Engine(Plan(), tmp_path, tmp_path / "recipes"))
     made.run_dir.mkdir(parents=True)
     monkeypatch.setattr(made, "alive", lambda: SimpleNamespace(libvirt_uri="test:///default"))
     return made
