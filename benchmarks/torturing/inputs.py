@@ -65,7 +65,7 @@ vda vda 254:0 4096 0
 20 1 254:1 / / rw - ext4 /dev/vda1 rw
 
 {_INNER} tree
-f 644 0 0 12\t/etc/fstab
+f 644 0 0 12 1763700000.5 8 1 65025:12 /etc/fstab target=a\\x20b
 
 {_INNER} end
 

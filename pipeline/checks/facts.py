@@ -288,17 +288,24 @@ def parse_tree(text: str) -> Tree:
     found = {}
     for line in text.splitlines():
         try:
-            kind, mode, uid, gid, size, mtime, path, *more = line.split(" ")
-            found[_path(path)] = _entry(kind, int(mode, 8), int(uid), int(gid), int(size), int(mtime),
-                                        dict(word.split("=") for word in more))
-        except ValueError:
+            path, entry = _entry(*line.split(" "))
+        except (TypeError, ValueError):
             raise FactsError(f"a tree cannot be read: {line}") from None
+        found[path] = entry
     return found
 
 
-def _entry(kind: str, mode: int, uid: int, gid: int, size: int, mtime: int, more: dict[str, str]) -> Entry:
-    return Entry(kind, mode, uid, gid, mtime, size, _unescaped(more.pop("target", "")), "", more.pop("inode", ""),
-                 int(more.pop("holes", "0")), {_unescaped(name): value for name, value in more.items()})
+def _entry(kind: str, mode: str, uid: str, gid: str, size: str, mtime: str, blocks: str, names: str, inode: str,
+           path: str, *more: str) -> tuple[str, Entry]:
+    words = dict(word.split("=") for word in more)
+    target = _unescaped(words.pop("target", ""))
+    is_file = kind == "f"
+    holes = max(0, int(size) - 512 * int(blocks)) if is_file else 0
+    seconds = int(mtime.partition(".")[0])  # find tells fractions as well
+    return _path(path), Entry(
+        kind, int(mode, 8), int(uid), int(gid), seconds, int(size) if is_file else 0, target, "",
+        inode if int(names) > 1 and kind in ("f", "p") else "", holes,
+        {_unescaped(name): value for name, value in words.items()})
 
 
 def _path(text: str) -> str:

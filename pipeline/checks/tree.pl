@@ -1,7 +1,8 @@
 # All names below some mount points, with all that Linux keeps of a file, and the checksums of files.
 #
-# In Perl, because Debian's smallest systems have it, OSCAR is written in it, and nothing else that is on any machine
-# tells extended attributes and takes names of any bytes.  Its syscall() is all that the attributes need.
+# find tells nearly all of it, md5sum the rest, and in C: an emulated machine has no time for more.  Only extended
+# attributes are asked for here, in Perl, because Debian's smallest systems have it, OSCAR is written in it, and nothing
+# else that is on any machine tells them and takes names of any bytes.  Its syscall() is all that they need.
 #
 # Given: the mark that starts a section line; `given` or a time in seconds since 1970; mount points.  With `given`,
 # standard input has lines as md5sum writes them: told are only the checksums that differ from those.  With a time, which
@@ -9,14 +10,14 @@
 # has not is what it was, and to read all of a disk takes an emulated machine minutes.  "-" is the checksum of what cannot
 # be read.
 #
-# A name is one line: type, mode, owner, group, size, time, path, and then what only some have, as name=value.  Whatever
-# is no printable ASCII, or is a space, a backslash or an equals sign, is written \xHH.
+# A name is one line: type, mode, owner, group, size, time, blocks of 512 bytes, number of names, inode, path, and then
+# what only some have, as name=value.  Whatever is no printable ASCII, or is a space, a backslash or an equals sign, is
+# written \xHH.
 use strict;
 use warnings;
 use Config;
 
 my ($mark, $which, @places) = @ARGV;
-my %LETTERS = (0100000, 'f', 0040000, 'd', 0120000, 'l', 0010000, 'p', 0140000, 's', 0020000, 'c', 0060000, 'b');
 # lgetxattr, llistxattr
 my %CALLS = (x86_64 => [192, 195], i386 => [230, 233], aarch64 => [9, 12]);
 my ($arch) = $Config{archname} =~ /^(x86_64|i.86|aarch64)/ or die "attributes cannot be read on $Config{archname}\n";
@@ -39,87 +40,106 @@ sub told {
     return $size > 0 ? substr $buffer, 0, $size : '';
 }
 
-my (@files, $seen);
-
-sub tell_of {
-    my ($path, @status) = @_;
-    my ($device, $inode, $mode, $links, $uid, $gid, $size, $blocks) = @status[0 .. 5, 7, 12];
-    my $type = $LETTERS{$mode & 0170000};
-    my @more;
-    push @more, 'target=' . shown(readlink $path) if $type eq 'l';
-    if ($type eq 'f') {
-        push @files, $path if $which eq 'given' || $status[10] > $which;
-        $seen++;
-        push @more, 'holes=' . ($size - 512 * $blocks) if $size > 512 * $blocks;
-    }
-    push @more, "inode=$device:$inode" if $links > 1 && $type =~ /[fp]/;
-    if ($type ne 'l') {
-        push @more, map { shown($_) . '=' . unpack 'H*', told($GET, $path, $_) }
-            grep { /$KEPT/ } split /\0/, told($LIST, $path);
-    }
-    $size = 0 if $type ne 'f';
-    printf "%s %o %d %d %d %d %s\n", $type, $mode & 07777, $uid, $gid, $size, $status[9], join ' ', shown($path), @more;
-}
-
-sub walk {
-    my ($folder, $device) = @_;
-    opendir my $names, $folder or return;
-    for my $name (grep { $_ ne '.' && $_ ne '..' } readdir $names) {
-        my $path = $folder eq '/' ? "/$name" : "$folder/$name";
-        my @status = lstat $path or next;
-        my $inside = -d _ && $status[0] == $device;
-        tell_of($path, @status);
-        walk($path, $device) if $inside;
-    }
-}
-
 print "\n$mark tree\n";
-for my $place (@places) {
-    my @status = lstat $place or next;
-    tell_of($place, @status);
-    walk($place, $status[0]);
-}
-
-# read_sum(LINE): path and checksum, from a line as md5sum writes it.
-sub read_sum {
-    my ($odd, $sum, $path) = $_[0] =~ /^(\\?)([0-9a-f]{32}) [ *](.*)$/s or die "no checksum: $_[0]\n";
-    my %plain = (n => "\n", r => "\r", '\\' => '\\');
-    $path =~ s/\\([nr\\])/$plain{$1}/g if $odd;
-    $path =~ s/^\.//;
-    return ($path, $sum);
-}
-
-print "\n$mark sums\n";
-my %wanted;
-if ($which eq 'given') {
-    while (my $line = <STDIN>) {
-        chomp $line;
-        my ($path, $sum) = read_sum($line);
-        $wanted{$path} = $sum;
+my (@files, $seen);
+my @status = qw(%y %m %U %G %s %T@ %b %n %D:%i);
+open my $names, '-|', 'find', @places, '-xdev', '-printf', "@status\\0%C@\\0%p\\0%l\\0" or die "find: $!\n" if @places;
+{
+    local $/ = "\0";
+    while ($names and defined(my $found = <$names>)) {
+        my ($changed, $path, $target) = map { scalar <$names> } 1 .. 3;
+        chop($found, $changed, $path, $target);
+        my $type = substr $found, 0, 1;
+        if ($type eq 'f' && $which ne 'given') {
+            $seen++;
+            push @files, $path if $changed > $which;
+        }
+        # nearly no file has any: the kernel is asked for room only when one has
+        my $more = $type eq 'l' ? ' target=' . shown($target) : 0 < syscall($LIST, $path, 0, 0) ? attributes($path) : '';
+        print $found, ' ', $path =~ tr/!-<>-[]-~//c ? shown($path) : $path, $more, "\n";
     }
-    %wanted or die "there are no checksums to compare with\n";
-    @files = grep { exists $wanted{$_} } @files;
-    $seen = @files;
 }
-my %left = map { $_ => 1 } @files;
-$| = 1;  # nothing is to be said twice, by the child too
-my $child = open my $sums, '-|';
-defined $child or die "fork: $!\n";
-if (!$child) {
-    # Whatever else is tested meanwhile comes first.
+
+sub attributes {
+    my ($path) = @_;
+    return join '', map { ' ' . shown($_) . '=' . unpack 'H*', told($GET, $path, $_) }
+        grep { /$KEPT/ } split /\0/, told($LIST, $path);
+}
+
+# hashing(FEED, WORDS): what md5sum says of what FEED writes to it, in a child: whatever else is tested comes first.
+sub hashing {
+    my ($feed, @words) = @_;
+    my $child = open my $said, '-|';
+    defined $child or die "fork: $!\n";
+    return $said if $child;
     open STDERR, '>', '/dev/null';  # files may go away meanwhile
-    open my $hashing, '|-', 'nice', '-n', '10', 'xargs', '-0', 'md5sum', '--' or die "md5sum: $!\n";
-    print $hashing map { "$_\0" } @files;
+    open my $hashing, '|-', 'nice', '-n', '10', @words or die "md5sum: $!\n";
+    $feed->($hashing);
     close $hashing;
     exit($? >> 8);
 }
-while (my $line = <$sums>) {
-    chomp $line;
-    my ($path, $sum) = read_sum($line);
-    delete $left{$path};
-    print "$sum ", shown($path), "\n" if ($wanted{$path} || '') ne $sum;
+
+# ended(PIPE, STATUS): it did, with 0 or a status that only says that some file was not as it should be.
+sub ended {
+    my ($said, $some) = @_;
+    close $said;
+    die "md5sum ended with ", $? >> 8, "\n" if $? && $? >> 8 != $some;
 }
-close $sums;
-die "md5sum ended with ", $? >> 8, "\n" if $? && $? >> 8 != 123;
-print '- ', shown($_), "\n" for sort keys %left;
+
+# plain(ODD, PATH): a path as it is, of which md5sum has put a backslash in front of the line if there are such in it.
+sub plain {
+    my ($odd, $path) = @_;
+    my %plain = (n => "\n", r => "\r", '\\' => '\\');
+    $path =~ s/\\([nr\\])/$plain{$1}/g if $odd;
+    $path =~ s/^\.//;
+    return $path;
+}
+
+# tell_sums(PATHS): the checksums of these.
+sub tell_sums {
+    my @paths = @_;
+    my %left = map { $_ => 1 } @paths;
+    my $said = hashing(sub { my ($to) = @_; print $to map { "$_\0" } @paths }, 'xargs', '-0', 'md5sum', '--');
+    while (my $line = <$said>) {
+        chomp $line;
+        my ($odd, $sum, $path) = $line =~ /^(\\?)([0-9a-f]{32}) [ *](.*)$/s or die "no checksum: $line\n";
+        $path = plain($odd, $path);
+        delete $left{$path};
+        print "$sum ", shown($path), "\n";
+    }
+    ended($said, 123);
+    print '- ', shown($_), "\n" for sort keys %left;
+}
+
+# wrong(): the paths of which standard input has another checksum; how many it has, is counted.
+sub wrong {
+    my $said = hashing(sub {
+        my ($to) = @_;
+        my $count = 0;
+        while (my $line = <STDIN>) {
+            $count++ if $line =~ /^\\?[0-9a-f]{32}  \./;
+            print $to $line;
+        }
+        print "$count\n";
+    }, 'md5sum', '-c', '-');
+    my @wrong;
+    while (my $line = <$said>) {
+        next if $line =~ /: OK$/;
+        chomp $line;
+        if ($line =~ /^(\\?)(.*): FAILED(?: open or read)?$/s) {
+            push @wrong, plain($1, $2);
+        } else {
+            ($seen) = $line =~ /^(\d+)$/ or die "md5sum says $line\n";
+        }
+    }
+    ended($said, 1);
+    $seen or die "there are no checksums to compare with\n";
+    return @wrong;
+}
+
+$| = 1;  # nothing is to be said twice, by children too
+print "\n$mark sums\n";
+chdir '/';
+@files = wrong() if $which eq 'given';
+tell_sums(@files) if @files;
 print "\n$mark elapsed\n", time - $started, ' ', $seen || 0, "\n";

@@ -27,15 +27,15 @@ EXPECTED = Expected({"head": PACKAGES, "compute": PACKAGES}, {"head": FILES, "co
 
 #: As tree.pl tells it.
 TREE = f"""\
-d 755 0 0 0 1 /
-d 755 0 0 0 2 /etc
-f 644 0 0 12 1 /etc/fstab
-f 644 0 0 9 1 /etc/hostname
-d 755 0 0 0 1 /usr
-l 777 0 0 0 1 /bin target=usr/bin
-f 755 0 0 1234 1 /usr/bin/tool security.capability=0100000200200000
-d 755 0 0 0 1 /boot
-f 644 0 0 77 1 /boot/vmlinuz-{RELEASE}
+d 755 0 0 4096 1.5000000000 8 2 65025:12 /
+d 755 0 0 4096 2.5000000000 8 2 65025:12 /etc
+f 644 0 0 12 1.5000000000 8 1 65025:12 /etc/fstab
+f 644 0 0 9 1.5000000000 8 1 65025:12 /etc/hostname
+d 755 0 0 4096 1.5000000000 8 2 65025:12 /usr
+l 777 0 0 7 1.5000000000 0 1 65025:12 /bin target=usr/bin
+f 755 0 0 1234 1.5000000000 8 1 65025:12 /usr/bin/tool security.capability=0100000200200000
+d 755 0 0 4096 1.5000000000 8 2 65025:12 /boot
+f 644 0 0 77 1.5000000000 8 1 65025:12 /boot/vmlinuz-{RELEASE}
 """
 
 

@@ -103,19 +103,22 @@ def test_names_of_any_bytes_are_told_in_one_line() -> None:
 
 
 def test_a_tree_as_a_machine_tells_it() -> None:
-    tree = parse_tree(r"""d 1777 0 0 0 9 /
-f 4755 1 2 3000 9 /a\x20name holes=2000 inode=2049:7 user.a\x3db=00ff
-l 777 0 0 0 9 /lnk target=to\x0aa\x5c\xff
-p 600 0 0 0 9 /caf\xc3\xa9
+    tree = parse_tree(r"""d 1777 0 0 4096 9.0 8 5 2049:2 /
+f 4755 1 2 3000 9.9999999990 2 2 2049:7 /a\x20name user.a\x3db=00ff
+f 644 1 2 3000 9 8 1 2049:8 /b
+l 777 0 0 12 9.0 0 1 2049:9 /lnk target=to\x0aa\x5c\xff
+p 600 0 0 0 9.0 0 1 2049:10 /caf\xc3\xa9
 """)
     assert tree == {
         "": Entry("d", 0o1777, mtime=9),
-        "a name": Entry("f", 0o4755, 1, 2, 9, 3000, inode="2049:7", holes=2000, attributes={"user.a=b": "00ff"}),
+        "a name": Entry("f", 0o4755, 1, 2, 9, 3000, inode="2049:7", holes=1976, attributes={"user.a=b": "00ff"}),
+        "b": Entry("f", 0o644, 1, 2, 9, 3000),
         "lnk": Entry("l", 0o777, mtime=9, target="to\na\\\udcff"), "café": Entry("p", 0o600, mtime=9),
     }
 
 
-@pytest.mark.parametrize("line", ["f 644 0 0 1 1", "f 648 0 0 1 1 /x", "f 644 0 0 1 1 /x more", "sh: perl: not found"])
+@pytest.mark.parametrize("line", [
+    "f 644 0 0 1 1 8 1 1:2", "f 648 0 0 1 1 8 1 1:2 /x", "f 644 0 0 1 1 8 1 1:2 /x more", "sh: perl: not found"])
 def test_what_is_no_tree_is_an_error(line: str) -> None:
     with pytest.raises(FactsError, match="a tree cannot be read"):
         parse_tree(f"{line}\n")

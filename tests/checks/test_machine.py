@@ -82,7 +82,7 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("image files", {"sums": f"{'0' * 32} /usr/bin/tool\n"}, "1 content: usr/bin/tool"),
     ("image files", changed("tree", "f 755 0 0 1234", "f 4755 0 0 1234"), "1 metadata: usr/bin/tool"),
     ("image files", changed("tree", " security.capability=0100000200200000", ""), "1 metadata: usr/bin/tool"),
-    ("image files", {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1 1 /usr/bin/other\\x0a\n"},
+    ("image files", {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1 1 8 1 1:2 /usr/bin/other\\x0a\n"},
      r"1 added: usr/bin/other\n"),
     ("disk files", {"sums": "- /usr/bin/tool\n"}, "1 content: usr/bin/tool"),
     ("disk files", changed("tree", "usr/bin/tool security.capability=0100000200200000", "usr/bin/gone"),
