@@ -44,19 +44,20 @@ print "\n$mark tree\n";
 my (@files, $seen);
 my @status = qw(%y %m %U %G %s %T@ %b %n %D:%i);
 open my $names, '-|', 'find', @places, '-xdev', '-printf', "@status\\0%C@\\0%p\\0%l\\0" or die "find: $!\n" if @places;
-{
-    local $/ = "\0";
-    while ($names and defined(my $found = <$names>)) {
-        my ($changed, $path, $target) = map { scalar <$names> } 1 .. 3;
-        chop($found, $changed, $path, $target);
-        my $type = substr $found, 0, 1;
+my $rest = '';
+while ($names and read $names, my $part, 65536) {
+    my @found = split /\0/, $rest . $part, -1;
+    my $whole = 4 * int((@found - 1) / 4);
+    $rest = join "\0", splice @found, $whole;
+    while (my ($status, $changed, $path, $target) = splice @found, 0, 4) {
+        my $type = substr $status, 0, 1;
         if ($type eq 'f' && $which ne 'given') {
             $seen++;
             push @files, $path if $changed > $which;
         }
         # nearly no file has any: the kernel is asked for room only when one has
         my $more = $type eq 'l' ? ' target=' . shown($target) : 0 < syscall($LIST, $path, 0, 0) ? attributes($path) : '';
-        print $found, ' ', $path =~ tr/!-<>-[]-~//c ? shown($path) : $path, $more, "\n";
+        print $status, ' ', $path =~ tr/!-<>-[]-~//c ? shown($path) : $path, $more, "\n";
     }
 }
 
