@@ -5,16 +5,16 @@ All of them read the same pool of locked packages, shown as a repository, so nob
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure import ARTIFACTS, say, timed
 from pipeline.errors import UserError
+from pipeline.packages import lock
+from pipeline.packages.lock import LockedPackage
 from pipeline.sandbox import memory_available
 from pipeline.store import Store
 
@@ -41,12 +41,12 @@ def repository(folder: Path, extra: Sequence[Path] = (), *, suite: str = "bookwo
     stanzas, names = [], []
     for task in ("lock:debian12", "lock:debian12/head"):
         for package in _locked(task):
-            name = Path(package["path"]).name
-            os.link(ARTIFACTS / "pool" / f"{package['sha256']}.deb", pool / name)
+            name = package.file
+            os.link(ARTIFACTS / "pool" / f"{package.sha256}.deb", pool / name)
             lines = [f"Filename: pool/{name}" if line.startswith("Filename:") else line
-                     for line in package["stanza"].rstrip().splitlines()]
+                     for line in package.text.rstrip().splitlines()]
             stanzas.append("\n".join(lines))
-            names.append(package["name"])
+            names.append(package.name)
     for file in extra:
         if file.name.partition("_")[0] in names:
             continue
@@ -131,9 +131,8 @@ def mkosi(source: Repository, folder: Path) -> Mkosi | str:
     return Mkosi(source, folder)
 
 
-def _locked(task: str) -> list[dict[str, Any]]:
+def _locked(task: str) -> list[LockedPackage]:
     entry = Store(ARTIFACTS).linked(task)
     if entry is None:
         raise UserError(f"{task} is not built", hint="doit cluster:debian12")
-    packages: list[dict[str, Any]] = json.loads((entry.path / "lock.json").read_bytes())["packages"]
-    return packages
+    return lock.read(entry.path / lock.NAME)

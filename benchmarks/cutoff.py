@@ -28,7 +28,7 @@ _CHANGES: tuple[tuple[str, Callable[[Path], None], str, tuple[str, ...]], ...] =
     ("every file of all OPKGs touched", _touch, "recipes/opkgs", OUTPUTS),
     ("a comment in a client script of an OPKG", _comment, "recipes/opkgs/sis/scripts/client-post-install",
      (f"image:{CLUSTER}",)),
-    ("a comment in the builder of ramdisks", _comment, "pipeline/build/initrd.py", OUTPUTS),
+    ("a comment in the builder of ramdisks", _comment, "pipeline/builders/initrd.py", OUTPUTS),
 )
 
 

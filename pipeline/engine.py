@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pickle
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -131,10 +132,10 @@ class Engine:
 
     def clear_layers(self) -> None:
         """Remove the extracted layers that lie in memory to make builds quick, but those in use."""
-        from pipeline.build import lowers
+        from pipeline.layers import cache
 
-        view = sandbox.View(writes=lowers.folders(self.artifacts))
-        run([*sandbox.namespace(network=False, view=view), sys.executable, "-m", "pipeline.build.lowers",
+        view = sandbox.View(writes=cache.folders(self.artifacts))
+        run([*sandbox.namespace(network=False, view=view), sys.executable, "-m", "pipeline.layers.cache",
              self.artifacts],
             env={"PYTHONPATH": str(_TOP)})
 
@@ -194,11 +195,11 @@ class Engine:
 
     def _view(self, step: Step, inputs: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
         """What a builder sees: its inputs and recipes, and where it writes."""
-        from pipeline.build import lowers  # only where something is built
+        from pipeline.layers import cache  # only where something is built
 
         reads = [_TOP / step.maker.partition(".")[0], self.recipes,
                  *_ways_out(self.recipes, (name for name, _ in step.files))]
-        writes = [folder / "files", folder / "work", log, *lowers.folders(self.artifacts)]
+        writes = [folder / "files", folder / "work", log, *cache.folders(self.artifacts)]
         if step.network:  # hard links from the pool need one mount of both
             reads.extend(_read_by_downloads(step))
             writes.append(self.artifacts)
@@ -286,14 +287,12 @@ def _ways_out(recipes: Path, names: Iterable[str]) -> set[Path]:
 
 def _read_by_downloads(step: Step) -> Iterator[Path]:
     """What a step that fetches reads of this machine: mirrors that are folders, and whom it trusts."""
+    import urllib.parse
     import urllib.request  # which takes longer than all else where nothing is to be fetched
-
-    from pipeline.families import deb_mirrors
 
     if "SSL_CERT_FILE" in os.environ:
         yield Path(os.environ["SSL_CERT_FILE"]).absolute()
     with contextlib.suppress(UserError):  # that none is known is the builder's to tell
-        mirrors = deb_mirrors.mirrors_for({"suites": [], **step.params})
-        for url in (mirrors.main, mirrors.security):
+        for url in pkgutil.resolve_name(step.mirrors)(step.params) if step.mirrors else ():
             if url.startswith("file:"):
                 yield Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))

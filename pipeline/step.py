@@ -56,10 +56,12 @@ class Step(Artifact):
     """An artifact that is built: its maker is a `Builder`, run in a sandbox.
 
     Only `network` steps can reach the network, and what they bring is checked against a SHA-256 or a signature; of a
-    `snapshot` nobody knows before what it will be, and taken again it may be another.
+    `snapshot` nobody knows before what it will be, and taken again it may be another.  `mirrors` is a function
+    ("module:function") from its params to the URLs below which it reads.
     """
 
     network: bool = False
+    mirrors: str = ""
     snapshot: bool = False
 
 

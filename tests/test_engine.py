@@ -25,7 +25,7 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 def step(function: str, *parents: str, name: str = "x", **params: object) -> Step:
-    return Step("test", name, "for a test", f"tests.builders:{function}", params=params,
+    return Step("test", name, "for a test", f"tests.makers:{function}", params=params,
                 parents=tuple(Parent(f"input{number}", parent) for number, parent in enumerate(parents)))
 
 
@@ -217,7 +217,7 @@ def test_kill_9_during_a_build_leaves_nothing_running_and_the_next_run_goes_on(t
             _wait_for_end(pidfd)
     done = engine(tmp_path, slow)
     assert not done.up_to_date("test:x")
-    quick = replace(slow, maker="tests.builders:write", params={"text": "done"}, files=())
+    quick = replace(slow, maker="tests.makers:write", params={"text": "done"}, files=())
     after = engine(tmp_path, quick)
     after.build("test:x")
     assert made(after, "test:x") == "done"

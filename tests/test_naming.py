@@ -13,7 +13,7 @@ from pipeline.tasks import Graph
 
 TOP = Path(__file__).resolve().parents[1]
 PIPELINE = TOP / "pipeline"
-KNOWING = (PIPELINE / "plan.py", PIPELINE / "naming.py")
+KNOWING = (*(PIPELINE / "plan").rglob("*.py"), PIPELINE / "naming.py")
 
 
 @pytest.fixture(scope="module")

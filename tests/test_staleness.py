@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 from pipeline import keys as key_module
 from pipeline import sandbox, tasks
-from pipeline.build import opkgs
 from pipeline.keys import Keys
 from pipeline.manifests.kept import Kept
+from pipeline.opkgs import install
 from pipeline.rootfs import RootFs
 from pipeline.run import Completed
 from pipeline.step import Plan, Step
@@ -102,7 +102,7 @@ class World:
             (root / "bin/sh").chmod(0o755)
             files = {path: Kept.parse(text) for path, text in plan.steps[f"opkgs:mine/{side}"].files}
             with RootFs(root) as inside:
-                opkgs.apply(inside, "changing", self.recipes, files, side, self.log)
+                install.apply(inside, "changing", self.recipes, files, side, self.log)
             found[side] = {str(path.relative_to(root)): _described(path) for path in sorted(root.rglob("*"))}
         return found
 
@@ -118,7 +118,7 @@ def no_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     def ran(root: Path, argv: Sequence[str], **_: Any) -> Completed:
         return Completed(tuple(argv), 0, "", "")
 
-    monkeypatch.setattr(opkgs, "chroot_run", ran)
+    monkeypatch.setattr(install, "chroot_run", ran)
 
 
 @pytest.fixture
@@ -227,7 +227,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied
 
 
-NETBOOT = Step("netboot", "amd64", "", "pipeline.build.netboot:build", ships=("netboot",), tools=("python:zstandard",))
+NETBOOT = Step("netboot", "amd64", "", "pipeline.builders.netboot:build", ships=("installer",),
+               tools=("python:zstandard",))
 
 
 def key(folder: Path, step: Step) -> str:
@@ -242,13 +243,13 @@ def key(folder: Path, step: Step) -> str:
 
 
 @pytest.mark.parametrize("change", [
-    lambda package: (package / "netboot/init").write_text("changed"),
-    lambda package: _same_size_and_time(package / "netboot/init"),
-    lambda package: (package / "netboot/more").write_text("a file that was not there"),
-    lambda package: (package / "netboot/steps.d").mkdir() or (package / "netboot/steps.d/10").write_text("one"),
-    lambda package: (package / "netboot/dhcp").unlink(),
-    lambda package: (package / "build/cpio.py").write_text("changed = 1\n"),
-    lambda package: _same_size_and_time(package / "build/kernel.py"),
+    lambda package: (package / "installer/init").write_text("changed"),
+    lambda package: _same_size_and_time(package / "installer/init"),
+    lambda package: (package / "installer/more").write_text("a file that was not there"),
+    lambda package: (package / "installer/steps.d").mkdir() or (package / "installer/steps.d/10").write_text("one"),
+    lambda package: (package / "installer/dhcp").unlink(),
+    lambda package: (package / "guests/cpio.py").write_text("changed = 1\n"),
+    lambda package: _same_size_and_time(package / "guests/kernel.py"),
 ], ids=["content", "same size and time", "added", "added in a new folder", "removed", "module", "module, same time"])
 def test_a_change_of_what_a_builder_is_made_of_changes_its_key(package: Path, tmp_path: Path,
                                                                change: Callable[[Path], object]) -> None:

@@ -21,11 +21,11 @@ from pipeline import foreign
 from pipeline.checks import files
 from pipeline.checks.facts import Facts, FactsError, parse
 from pipeline.errors import UserError
-from pipeline.families.deb_index import Stanza, trimmed
 from pipeline.hypervisor import console
 from pipeline.hypervisor.growing import Growing
 from pipeline.manifests import opkgfolder, opkgxml
 from pipeline.manifests.recipes import load
+from pipeline.packages.deb.stanzas import Stanza, trimmed
 
 #: Seconds that one input may take; what is quadratic takes minutes for the longest of them.
 _LONGEST = 5.0

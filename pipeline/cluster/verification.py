@@ -16,8 +16,8 @@ from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.description import Role
 from pipeline.errors import ClusterError
 from pipeline.hypervisor import pace
+from pipeline.packages import lock
 from pipeline.report.model import Artifact, Phase, Task, Timeline
-from pipeline.run import run
 from pipeline.step import Record
 from pipeline.store import Store
 
@@ -71,15 +71,13 @@ def _keep(store: Store, key: str, record: Record, verdict: Verdict,
 
 
 def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
-    """What the locks say that machines of a role have: package name -> version."""
+    """What machines of a role were made to have: package -> version."""
     found = {}
     stack = life.made.stacks[role]
     for task in stack.locks:
-        lock = json.loads((life.engine.entry(task).path / "lock.json").read_bytes())
-        found.update({item["name"]: item["version"] for item in lock["packages"]})
-    for path, _ in life.plan.steps[stack.under_test].files if stack.under_test else ():
-        fields = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version}", path]).stdout.split()
-        found[fields[0]] = fields[1]
+        found.update({package.name: package.evr for package in lock.read(life.engine.entry(task).path / lock.NAME)})
+    if stack.under_test:
+        found.update(lock.read_versions(life.engine.entry(stack.under_test).path / lock.VERSIONS))
     return found
 
 

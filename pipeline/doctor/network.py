@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import pkgutil
 import time
 import tomllib
 import urllib.error
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pipeline.doctor.finding import Finding, Surroundings
 from pipeline.errors import UserError
-from pipeline.families.deb_mirrors import Mirrors, mirrors_for
+from pipeline.packages.families import FAMILIES
 
 _PATIENCE = 15
 #: How wrong the clock may be, in seconds; signatures of package indexes are valid for days.
@@ -70,9 +71,8 @@ def _releases(recipes: Path) -> list[str]:
             recipe = tomllib.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: {error}", hint="`doit list` names the mistake more exactly") from None
-        if recipe.get("family") == "deb" and recipe.get("suites"):
-            mirrors: Mirrors = mirrors_for(recipe)
-            urls[f"{mirrors.main}/dists/{recipe['suites'][0]}/InRelease"] = None
+        family = FAMILIES.get(str(recipe.get("family")))
+        urls.update(dict.fromkeys(pkgutil.resolve_name(family.releases)(recipe) if family else ()))
     return list(urls)
 
 

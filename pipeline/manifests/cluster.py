@@ -29,6 +29,7 @@ from pipeline.manifests.fields import (
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.mistakes import Faults, Key, did_you_mean, quoted, shown
 from pipeline.manifests.xen import XenTable
+from pipeline.packages.families import FAMILIES
 
 #: With less, the kernel's OOM killer ends services while the machine boots.
 LEAST_MEMORY_MIB = 320
@@ -276,9 +277,9 @@ class LocalPackages(Table):
     """Package files under test, installed over those of the distribution."""
 
     head: Items[FilePath] = ()
-    """The .deb files for the head node: paths from the manifest's folder (absolute once it is read)."""
+    """The package files for the head node: paths from the manifest's folder (absolute once it is read)."""
     compute: Items[FilePath] = ()
-    """The .deb files for compute nodes: paths from the manifest's folder (absolute once it is read)."""
+    """The package files for compute nodes: paths from the manifest's folder (absolute once it is read)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -354,14 +355,17 @@ class Cluster(Manifest):
 def _wrong_package_file(path: str) -> str:
     """What is wrong with a package file under test, or ""."""
     file = Path(path)
-    if file.suffix != ".deb":
-        return f'{quoted(file.name)} is no Debian package; expected a file whose name ends in ".deb"'
+    family = next((one for one in FAMILIES.values() if one.suffix == file.suffix), None)
+    if family is None:
+        kinds = " or ".join(one.package for one in FAMILIES.values())
+        ends = " or ".join(f'"{one.suffix}"' for one in FAMILIES.values())
+        return f"{quoted(file.name)} is no {kinds}; expected a file whose name ends in {ends}"
     try:
         with file.open("rb") as stream:
-            if stream.read(8) == b"!<arch>\n":
+            if stream.read(len(family.magic)) == family.magic:
                 return ""
     except OSError as error:
         folder = file.parent
-        others = [entry.name for entry in folder.glob("*.deb")] if folder.is_dir() else []
+        others = [entry.name for entry in folder.glob(f"*{family.suffix}")] if folder.is_dir() else []
         return f'"{shown(file)}" cannot be read: {error.strerror}{did_you_mean(file.name, others)}'
-    return f'"{shown(file)}" is no Debian package, whatever its name says'
+    return f'"{shown(file)}" is no {family.package}, whatever its name says'

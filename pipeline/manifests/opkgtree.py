@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.build import volatile
+from pipeline.layers import volatile
 from pipeline.manifests import kept
 from pipeline.manifests.kept import Kind
 from pipeline.manifests.mistakes import Mistake, fail, listing, printable, shown

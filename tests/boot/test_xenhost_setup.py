@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ClusterError
-from pipeline.families.deb import locked
 from pipeline.hypervisor import disks, domain, libvirt_xml, lifecycle, namespace
 from pipeline.hypervisor.connection import connect
+from pipeline.packages import lock as locks
 from pipeline.ssh import ClusterShell
 from pipeline.tasks import Graph
 from pipeline.xenhost import access
@@ -113,10 +113,10 @@ def write_mirror(lock: Path, packages: Path, folder: Path, image: Path) -> None:
     """The locked packages as a flat apt repository on a disk."""
     folder.mkdir()
     stanzas = []
-    for package in locked(lock):
-        name = Path(package["path"]).name
+    for package in locks.read(lock):
+        name = package.file
         (folder / name).hardlink_to((packages / name).resolve())
-        stanzas.append(re.sub(r"^Filename: .*$", f"Filename: ./{name}", package["stanza"], flags=re.MULTILINE))
+        stanzas.append(re.sub(r"^Filename: .*$", f"Filename: ./{name}", package.text, flags=re.MULTILINE))
     (folder / "Packages").write_text("\n\n".join(stanza.strip() for stanza in stanzas) + "\n")
     size = sum(file.stat().st_size for file in folder.iterdir()) * 5 // 4 + (32 << 20)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-L", "sis", "-d", folder, image, f"{size >> 10}k"], check=True)

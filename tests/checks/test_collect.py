@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import inventory, sandbox
-from pipeline.build import image
+from pipeline.builders import image
 from pipeline.checks import collect as collecting
 from pipeline.checks import files
 from pipeline.checks import machine as checks

@@ -33,7 +33,7 @@ from pipeline.step import Plan, Step
 
 DOIT_CONFIG = {"num_process": 4, "default_tasks": ["quick"]}
 HERE = Path.cwd()
-STEP = Step("test", "x", "", "tests.builders:slow")
+STEP = Step("test", "x", "", "tests.makers:slow")
 ENGINE = Engine(Plan({"test:x": STEP}), HERE / "artifacts", HERE)
 
 def wait():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import vmconfig
+from pipeline.builders import vmconfig
 from pipeline.description import Cluster, Host
 from pipeline.hypervisor import domain, libvirt_xml
 from pipeline.hypervisor.domain import Kernel
@@ -82,7 +82,7 @@ def test_a_definition_that_is_not_ours() -> None:
 
 
 def test_vmconfig_writes_one_definition_a_machine(tmp_path: Path) -> None:
-    step = Step("vmconfig", "one", "", "pipeline.build.vmconfig:build", params={"cluster": cluster("one").to_json(),
+    step = Step("vmconfig", "one", "", "pipeline.builders.vmconfig:build", params={"cluster": cluster("one").to_json(),
                         "host": dataclasses.asdict(Host("local", "qemu", "private"))})
     vmconfig.build(Job(step, (), tmp_path, tmp_path, tmp_path, tmp_path, tmp_path / "log", lambda *_: None, print))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head.xml", "node1.xml", "node2.xml"]

@@ -1,4 +1,4 @@
-"""Configurations for xl: their text, and what of libxl's JSON is a difference.  (libxl itself: tests/build.)"""
+"""Configurations for xl: their text, and what of libxl's JSON is a difference.  (libxl itself: tests/builders.)"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import layout as disk_layout
+from pipeline.builders import layout as disk_layout
 from pipeline.errors import ManifestError
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.recipes import load

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.build import layout
+from pipeline.builders import layout
 from pipeline.errors import ManifestError
 from pipeline.manifests import opkgxml
 from pipeline.manifests.opkg import packages

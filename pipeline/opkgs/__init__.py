@@ -1,0 +1,1 @@
+"""OPKGs on machines: how a root file system gets what they bring to it."""

@@ -1,0 +1,1 @@
+"""Debian and its kin: packages of dpkg, resolved and installed by apt."""

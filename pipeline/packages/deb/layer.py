@@ -1,0 +1,29 @@
+"""All locked distribution packages of one side of a cluster, as one layer.
+
+One layer and not one an OPKG: layers of packages that don't know of each other hide each other's entries in the
+package database and give the same user id twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import layers
+from pipeline.packages import lock
+from pipeline.packages.deb.files import unpacked
+from pipeline.packages.deb.install import install
+from pipeline.step import Job
+
+
+def build(job: Job) -> None:
+    """Builder: the lock's packages installed on top of the layers below, as `layer.tar.zst`."""
+    packages = lock.read(job.input("lock").file(lock.NAME))
+    ready = job.work / "ready"
+    unpacked([job.input("fetch").file("packages") / package.file for package in packages], ready)
+    words = [f"{package.name}={package.evr}" for package in packages]
+
+    def change(root: Path) -> None:
+        if packages:
+            install(root, packages, ready, words, work=job.work, log=job.log)
+
+    layers.change(job, change)

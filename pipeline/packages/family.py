@@ -1,0 +1,42 @@
+"""What a package family is: the makers of its artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A builder ("module:function"), and the host programs whose versions matter to what it makes."""
+
+    name: str
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    `index` takes a snapshot of a repository's metadata, `lock` resolves with it, `fetch` brings what was locked.
+    `root` makes the base root of it, `layer` adds packages to one, `under_test` adds packages that a person gives;
+    `unpacked` is a tree in which no package's script has run.
+
+    A file of a package is called `package` by people, has a name that ends in `suffix`, and begins with `magic`.
+
+    `mirrors` and `releases` are functions ("module:function"): from the parameters of a step that fetches to the URLs
+    that it reads below; and from a distribution's recipe, as it is written, to the URLs of what its mirror must have.
+    """
+
+    name: str
+    package: str
+    suffix: str
+    magic: bytes
+    mirrors: str
+    releases: str
+    index: Maker
+    lock: Maker
+    fetch: Maker
+    root: Maker
+    layer: Maker
+    under_test: Maker
+    unpacked: Maker

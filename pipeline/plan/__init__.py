@@ -1,0 +1,77 @@
+"""Manifests -> steps: the one place in which the shape of the pipeline is read.
+
+Planning is pure: from what stands in `recipes/` alone it yields every step, its inputs and its name.  Nothing is
+built, run or asked of the network here.
+
+    index ── lock ── fetch ── root ── initrd ─┬─ packages/head ── opkgs/head ─┬─ headnode
+                                              │                               └─ disk/head
+                                              └─ packages/compute ── opkgs/compute ── image (SIS)
+    index ── lock ── fetch ── toolroot ─┬─ bootloader       (host-independent build tools)
+                                        └─ netboot          (installer kernel and ramdisk)
+    index ── lock ── fetch ── xltools ── xenconfig          (configurations for Xen, read by libxl)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pipeline import naming
+from pipeline.errors import ManifestError
+from pipeline.manifests.recipes import Recipes
+from pipeline.plan import cluster, distro
+from pipeline.step import Plan, Step
+
+
+def make(recipes: Recipes) -> Plan:
+    """The plan for everything in the recipes that can be made; a mistake stops only what needs that recipe."""
+    plan = Plan()
+    for kind, add in _KINDS.items():
+        for name in recipes.names(kind):
+            try:
+                add(plan, recipes, name)
+            except ManifestError as error:
+                plan.broken[f"{kind}/{name}"] = error.message
+    plan.warnings.extend(map(str, recipes.warnings()))
+    return plan
+
+
+def _add_netboot(plan: Plan, recipes: Recipes, name: str) -> None:
+    _add(plan, distro.netboot_steps(recipes, name))
+
+
+def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
+    keyring = str((recipes.folder / recipes.distro(name).keyring).absolute())
+    plan.reads.append(keyring)
+    _add(plan, distro.steps(recipes, recipes.distro(name), keyring))
+
+
+def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
+    host = recipes.host(name).describe()
+    plan.hosts[name] = host
+    if host.connection == "testbed":
+        plan.testbeds[name] = (naming.dom0(host.distro), naming.netboot(recipes.distro(host.distro).architecture))
+
+
+def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:
+    recipes.opkg(name)  # it is part of clusters; but one that none of them names is told if it is broken
+
+
+def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
+    description = recipes.describe(name)
+    plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
+    steps, made = cluster.steps(recipes, name, description)
+    _add(plan, steps)
+    plan.clusters[name] = description
+    plan.made[name] = made
+    verdict = cluster.verdict(name, made)
+    plan.records[verdict.task] = verdict
+
+
+#: What a recipe of each kind adds to the plan.
+_KINDS: dict[str, Callable[[Plan, Recipes, str], None]] = {
+    "netboot": _add_netboot, "distros": _add_distro, "hosts": _add_host, "opkgs": _add_opkg, "clusters": _add_cluster,
+}
+
+
+def _add(plan: Plan, steps: Iterable[Step]) -> None:
+    plan.steps.update({step.task: step for step in steps})

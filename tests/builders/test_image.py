@@ -1,0 +1,109 @@
+"""The SIS image: what installers, head nodes and checks expect to find in it, the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from pipeline import layers, sandbox
+from pipeline.builders import image
+from pipeline.description import FileSystem, Interface, Machine
+from pipeline.step import Input
+from tests import oddfiles
+from tests.builders.test_disk import ROOT, SWAP, TOOLROOT, _toolroot, cluster, debugfs, machine, needs_toolroot
+from tests.namespaced import inside, job
+
+
+def _input(folder: Path, role: str, files: dict[str, bytes]) -> Input:
+    folder.mkdir(parents=True)
+    digest = hashlib.sha256()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        digest.update(data)
+    return Input(role, role, folder, digest.hexdigest())
+
+
+def _compute_layer(folder: Path) -> Input:
+    work = job(folder)
+    tree = folder / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/motd").write_text("welcome\n")
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "bin").symlink_to("usr/bin")
+    (tree / "usr/bin/tool").write_bytes(b"x" * 10_000)
+    (tree / "usr/bin/tool").chmod(0o4755)
+    os.link(tree / "usr/bin/tool", tree / "usr/bin/again")
+    (tree / "a name with spaces").write_text("")
+    (tree / "root").mkdir(mode=0o700)
+    oddfiles.make(tree / "odd")
+    layers.write(work, tree, None)
+    return Input("layer", "layer:test", work.out, hashlib.sha256((work.out / layers.LAYER).read_bytes()).hexdigest())
+
+
+def make(folder: str) -> None:
+    """Inner side: build the image of a cluster with two nodes."""
+    base = Path(folder)
+    node = machine(FileSystem("/", 0, "ext4"), SWAP)
+    other = Machine("node2", "compute", 2, 384, 1, 4096, (FileSystem("/", 0, "ext4"), FileSystem("/home", 512, "ext4")),
+                    (Interface("eth0", "private", "52:54:00:00:00:AB", "10.8.0.12", 24),))
+    description = cluster(machine(FileSystem("/", 0, "ext4"), role="head"), node, other)
+    inputs = [
+        _compute_layer(base / "layer"), _toolroot(),
+        _input(base / "netboot", "netboot", {"kernel": b"kernel", "initrd.img": b"ramdisk"}),
+        _input(base / "bootloader", "bootloader", {"boot.img": b"boot", "core.img": b"core"}),
+    ]
+    work = job(base / "image", {"cluster": description.to_json()}, *inputs, pool=ROOT / "artifacts/pool")
+    sandbox.scratch(work.work, 1 << 30)
+    os.environ.update(sandbox.environment())
+    image.build(work)
+    print(hashlib.sha256((work.out / "sis.img").read_bytes()).hexdigest())
+
+
+def _dump(disk: Path, target: Path) -> Path:
+    target.mkdir()
+    subprocess.run(["/usr/sbin/debugfs", "-R", f"rdump / {target}", disk], check=True, capture_output=True, timeout=60)
+    return target
+
+
+@needs_toolroot
+def test_image(tmp_path: Path) -> None:
+    assert TOOLROOT.exists()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    digests = {inside(make, tmp_path / name).split()[-1] for name in ("one", "two")}
+    assert len(digests) == 1, "an image depends on something besides its inputs"
+    disk = tmp_path / "one/image/out/sis.img"
+    subprocess.run(["/usr/sbin/e2fsck", "-fn", disk], check=True, capture_output=True, timeout=60)
+    tree = _dump(disk, tmp_path / "dump")
+
+    # what an installed node is held against
+    subprocess.run(["md5sum", "--quiet", "--strict", "-c", tree / "images/compute.sums"], cwd=tree / "images/compute",
+                   check=True, timeout=20)
+    sums = (tree / "images/compute.sums").read_bytes()
+    assert len(sums.splitlines()) > 340
+    assert b"  ./a name with spaces\n" in sums and b"  ./odd/names/new\\nline\n" in sums
+    tool = debugfs(disk, "stat /images/compute/usr/bin/tool")
+    assert "Mode:  04755" in tool and "Size: 10000" in tool and "Links: 2" in tool
+    assert (tree / "images/compute/usr/bin/again").read_bytes() == b"x" * 10_000
+    assert (tree / "images/compute/bin").readlink() == Path("usr/bin")
+
+    # what the installer asks for
+    assert (tree / "scripts/clients").read_text().splitlines() == [
+        "52:54:00:00:00:01 node1 10.8.0.11 24 compute", "52:54:00:00:00:ab node2 10.8.0.12 24 compute"]
+    root, home = (line.split() for line in (tree / "scripts/node2.filesystems").read_text().splitlines())
+    assert root[:3] == ["1", "ext4", "/"] and home[:3] == ["2", "ext4", "/home"]
+    assert int(root[4]) > 3584 * 64, "small files take more inodes than one for 16 KiB"
+    assert (tree / "scripts/compute.holes").read_bytes() == b"./odd/holes\0"
+    assert int((tree / "scripts/node2.sectors").read_text()) == 4096 * 2048
+    assert int((tree / "scripts/compute.bytes").read_text()) >= 20_008
+    assert (tree / "overrides/node2/etc/hostname").read_text() == "node2\n"
+    assert (tree / "overrides/compute").is_dir()
+    assert "/home ext4" in (tree / "overrides/node2/etc/fstab").read_text()
+
+    # what the head node serves
+    assert "path = /var/lib/systemimager/images/compute" in (tree / "rsyncd.d/40compute.conf").read_text()
+    assert (tree / "boot/kernel").read_bytes() == b"kernel"
+    assert (tree / "boot/boot.ipxe").read_text().startswith("#!ipxe\n")
+    assert (tree / "boot/core.img").read_bytes() == b"core"
