@@ -1,7 +1,7 @@
 """What a cluster is once every name, address and MAC has been given: plain, frozen, JSON-able data.
 
-`plan.py` makes a `Cluster` from manifests; builders, the hypervisor, the running cluster and the checks read it.
-Nothing here knows recipes, files or libvirt.
+`manifests.allocation` makes a `Cluster` of a manifest; builders, the hypervisor, the running cluster and the checks
+read it.  Nothing here knows recipes, files or libvirt.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Network:
 @dataclass(frozen=True)
 class Host:
     """A VM container.  `connection` is "private" (a libvirt for each cluster), "testbed" (an emulated machine with
-    `distro`, `memory_mib` and `cpus`, which otherwise are empty) or a libvirt URI."""
+    `distro`, its flavour `guest`, `memory_mib` and `cpus`, which otherwise are empty) or a libvirt URI."""
 
     name: str
     hypervisor: Literal["qemu", "xen"]
@@ -57,6 +57,7 @@ class Host:
     distro: str = ""
     memory_mib: int = 0
     cpus: int = 0
+    guest: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole cluster: the head node, the compute nodes in order, the two networks, the OPKGs in manifest order."""
+    """A whole cluster: the head node, the compute nodes in order, the two networks, the OPKGs in manifest order.
+
+    `guest` is the flavour of system that its machines run, a module of `guests/`.
+    """
 
     name: str
     distro: str
@@ -101,6 +105,7 @@ class Cluster:
     head: Machine
     nodes: tuple[Machine, ...]
     opkgs: tuple[str, ...]
+    guest: str
 
     @property
     def machines(self) -> tuple[Machine, ...]:

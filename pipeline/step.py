@@ -17,7 +17,7 @@ from pipeline.description import Cluster, Host, Role
 
 @dataclass(frozen=True)
 class Parent:
-    """An input: the output of another step.  `role` is the builder's name for it; `part` one file of it, "" = all."""
+    """An input: the output of another step.  `role` is the maker's name for it; `part` one file of it, "" = all."""
 
     role: str
     task: str
@@ -89,7 +89,8 @@ class Made:
     """What a running cluster is made of, as tasks; "" is what it has no need of.
 
     `disks` are by machine.  `xenconfig`, `dom0` and `kernel` are for clusters on Xen: configurations that libxl took,
-    the testbed, and a kernel that is loaded from outside.  The installer `netboot` is in the image, too.
+    the testbed, and a kernel that is loaded from outside.  The installer `netboot` is in the image, too.  `family` is
+    that of its packages.
     """
 
     image: str
@@ -97,6 +98,7 @@ class Made:
     disks: Mapping[str, str]
     stacks: Mapping[Role, Stack]
     netboot: str
+    family: str
     xenconfig: str = ""
     dom0: str = ""
     kernel: str = ""

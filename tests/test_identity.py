@@ -23,7 +23,7 @@ def machine(name: str, index: int) -> Machine:
 def cluster() -> Cluster:
     networks = (Network("public", "10.0.0.0/24", "10.0.0.254"), Network("private", "10.0.1.0/24", ""))
     return Cluster("c", "debian12", "amd64", "oscar.internal", "local", networks, machine("head", 0),
-                   (machine("node1", 1), machine("node2", 2)), ("munge",))
+                   (machine("node1", 1), machine("node2", 2)), ("munge",), "debian")
 
 
 def test_secrets_are_made_once_and_kept(tmp_path: Path, cluster: Cluster) -> None:

@@ -77,6 +77,8 @@ def test_netboot_does_not_depend_on_the_distribution_of_a_cluster(plan: Plan) ->
 
 def test_only_steps_that_fetch_reach_the_network(plan: Plan) -> None:
     assert {step.kind for step in plan.steps.values() if step.network} == {"index", "fetch"}
+    # else a mirror that is a folder would not be seen
+    assert all(bool(step.mirrors) == step.network for step in plan.steps.values())
 
 
 def test_a_file_for_the_head_node_leaves_the_compute_side_alone(plan: Plan, recipes: Path) -> None:

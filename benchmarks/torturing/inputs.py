@@ -21,10 +21,12 @@ from pipeline import foreign
 from pipeline.checks import files
 from pipeline.checks.facts import Facts, FactsError, parse
 from pipeline.errors import UserError
+from pipeline.guests.debian import GUEST
 from pipeline.hypervisor import console
 from pipeline.hypervisor.growing import Growing
 from pipeline.manifests import opkgfolder, opkgxml
 from pipeline.manifests.recipes import load
+from pipeline.packages.deb.family import DEB
 from pipeline.packages.deb.stanzas import Stanza, trimmed
 
 #: Seconds that one input may take; what is quadratic takes minutes for the longest of them.
@@ -185,8 +187,9 @@ class _Kinds:
 
     def _console(self, chance: random.Random) -> None:
         data = spoiled(chance, _CONSOLE * chance.choice((1, 3, 2000)))
+        fatal = (*console.FATAL, *console.signs(*GUEST.fatal))
         for piece in data.split(b"\n"):
-            console.find_fatal(console.strip(piece))
+            console.find_fatal(console.strip(piece), fatal)
         told = foreign.clean(data.decode("utf-8", "replace"))
         if unclean(told.encode(errors="replace")):
             raise AssertionError(f"not clean: {told[:80]!r}")
@@ -216,6 +219,6 @@ class _Kinds:
             except FactsError:
                 continue
         try:
-            files.compare({}, facts.tree, {}, "compute")
+            files.compare({}, facts.tree, {}, "compute", GUEST, DEB)
         except FactsError:
             return

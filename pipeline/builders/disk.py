@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from pipeline import inventory, layers
+from pipeline import inventory
 from pipeline.builders import layout, settings
 from pipeline.description import Cluster, Machine
 from pipeline.errors import BuildError, CommandError, UserError
-from pipeline.layers import ext4
+from pipeline.layers import ext4, stacking
 from pipeline.layers.tools import Tools, tools
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
@@ -34,17 +34,17 @@ def head(job: Job) -> None:
     plan = layout.of(cluster.name, machine)
     with (
         tools(job) as tool,
-        layers.stacked(job) as stack,
+        stacking.stacked(job) as stack,
         ext4.blank(job.out / "disk.img", plan.size) as image,
     ):
-        tree, own = layers.writable(job, stack)
+        tree, own = stacking.writable(job, stack)
         with RootFs(tree) as inside:
-            settings.of(cluster, machine, plan).write(inside)
+            settings.of(cluster, machine, plan, job.params["networks"]).write(inside)
             for place in (*_mount_points(plan), settings.SIS):
                 _make_mount_point(inside, place)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
-        content = {**layers.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
+        content = {**stacking.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
         (job.out / inventory.LIST).write_text(inventory.dump(content))
         layout.require_together(machine, plan, content)
         for done, partition in enumerate(plan.mounts):

@@ -16,11 +16,10 @@ import re
 import struct
 from pathlib import Path
 
-from pipeline import layers
 from pipeline.builders import initrd, layout
 from pipeline.errors import BuildError
 from pipeline.guests import kernel
-from pipeline.layers import ext4
+from pipeline.layers import ext4, stacking
 from pipeline.layers.tools import tools
 from pipeline.rootfs import RootFs
 from pipeline.step import Job
@@ -51,13 +50,13 @@ _CPU_MODELS = ("x86_kvm64.xml", "x86_qemu64.xml")
 
 def build(job: Job) -> None:
     """Builder: disk.img, xen, kernel, initrd.img."""
-    with tools(job) as tool, layers.stacked(job) as stack, ext4.blank(job.out / "disk.img", _SIZE_MIB << 20) as image:
+    with tools(job) as tool, stacking.stacked(job) as stack, ext4.blank(job.out / "disk.img", _SIZE_MIB << 20) as image:
         with RootFs(stack) as root:
             found = _dom0_kernel(root)
             (job.out / "xen").write_bytes(_hypervisor(root))
             (job.out / "kernel").write_bytes(unpacked(root.read(found.image)))
             (job.out / "initrd.img").write_bytes(initrd.ramdisk(found).compressed())
-        tree, _ = layers.writable(job, stack)
+        tree, _ = stacking.writable(job, stack)
         with RootFs(tree) as root:
             _furnish(root)
         ext4.make(tool, image, tree, uuid=str(layout.identifier("dom0", "root")), size=_SIZE_MIB << 20)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.builders import layout
-from pipeline.builders.settings import KERNEL_OPTIONS
 from pipeline.description import Cluster, Host, Machine
+from pipeline.guests.cmdline import OPTIONS
 from pipeline.hypervisor import domain
 from pipeline.hypervisor.domain import Domain
 
@@ -20,9 +20,9 @@ def of(cluster: Cluster, host: Host) -> dict[str, Domain]:
 
 def netboot(cluster: Cluster, node: Machine, host: Host) -> Domain:
     """The domain that installs a compute node; its first card is the one that DHCP answers."""
-    return domain.netboot(cluster, node, host, f"BOOTIF={node.interfaces[0].mac} {KERNEL_OPTIONS}")
+    return domain.netboot(cluster, node, host, f"BOOTIF={node.interfaces[0].mac} {OPTIONS}")
 
 
 def _arguments(cluster: Cluster, machine: Machine) -> str:
     """As the boot menu on the machine's disk has it."""
-    return f"root=UUID={layout.of(cluster.name, machine).uuid_of('/')} rw {KERNEL_OPTIONS}"
+    return f"root=UUID={layout.of(cluster.name, machine).uuid_of('/')} rw {OPTIONS}"

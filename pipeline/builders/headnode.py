@@ -6,8 +6,9 @@ import subprocess
 
 import zstandard
 
-from pipeline import inventory, layers, sandbox
+from pipeline import inventory, sandbox
 from pipeline.errors import BuildError
+from pipeline.layers import stacking
 from pipeline.run import spawn
 from pipeline.step import Job
 
@@ -19,7 +20,7 @@ _LEVEL, _THREADS = 3, 2
 def build(job: Job) -> None:
     """Builder: the layers as one `head.tar.zst`; entries sorted, times clamped, owners as numbers."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS, write_checksum=True)
-    with layers.stacked(job) as root, job.log.open("ab") as errors:
+    with stacking.stacked(job) as root, job.log.open("ab") as errors:
         argv = ["tar", "--create", "--format=posix", "--sort=name", "--numeric-owner",
                 "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
                 f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", *inventory.TAR_CREATE,

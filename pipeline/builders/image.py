@@ -14,13 +14,15 @@ It reaches the head node as a disk of its own, so that another image does not me
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pipeline import inventory, layers
+from pipeline import inventory
 from pipeline.builders import layout, settings
 from pipeline.description import Cluster, Machine
 from pipeline.errors import BuildError
-from pipeline.layers import ext4
+from pipeline.guests.cmdline import OPTIONS
+from pipeline.layers import ext4, stacking
 from pipeline.layers.tools import tools
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
@@ -38,18 +40,18 @@ kernel kernel {options} BOOTIF=${{net0/mac}}
 initrd initrd.img
 boot
 """
-_INSTALLER_OPTIONS = f"{settings.KERNEL_OPTIONS} initrd=initrd.img"
+_INSTALLER_OPTIONS = f"{OPTIONS} initrd=initrd.img"
 
 
 def build(job: Job) -> None:
     """Builder: sis.img, and beside it the image's inventory."""
     cluster = Cluster.from_json(job.params["cluster"])
-    with tools(job) as tool, layers.stacked(job) as root:
+    with tools(job) as tool, stacking.stacked(job) as root:
         tree = job.work / "sis"
-        content = layers.contents(job.layers)
+        content = stacking.contents(job.layers)
         (job.out / inventory.LIST).write_text(inventory.dump(content))
         _write_images(tree, content)
-        _write_scripts(tree, cluster, root, content)
+        _write_scripts(tree, cluster, job.params["networks"], root, content)
         _write_boot(tree / "boot", job)
         (tree / "rsyncd.d").mkdir()
         (tree / "rsyncd.d" / f"40{IMAGE}.conf").write_text(f"[{IMAGE}]\npath = /var/lib/systemimager/images/{IMAGE}\n")
@@ -86,7 +88,8 @@ def _write(file: Path, text: str) -> None:
     file.write_bytes(os.fsencode(text))
 
 
-def _write_scripts(tree: Path, cluster: Cluster, root: Path, content: inventory.Tree) -> None:
+def _write_scripts(tree: Path, cluster: Cluster, networks: Mapping[str, Mapping[str, str]], root: Path,
+                   content: inventory.Tree) -> None:
     """What the installer on each node asks for: who it is, and what its disk shall look like."""
     scripts = tree / "scripts"
     clients = []
@@ -101,7 +104,7 @@ def _write_scripts(tree: Path, cluster: Cluster, root: Path, content: inventory.
         override = tree / "overrides" / node.name
         override.mkdir()
         with RootFs(override) as overrides, RootFs(root) as image:
-            settings.of(cluster, node, plan).write(overrides, like=image)
+            settings.of(cluster, node, plan, networks[node.name]).write(overrides, like=image)
     (scripts / "clients").write_text("".join(clients))
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import layers
 from pipeline.errors import BuildError
 from pipeline.guests import kernel
 from pipeline.guests.cpio import Ramdisk
+from pipeline.layers import stacking
 from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
@@ -23,7 +23,7 @@ MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "xen_blkfront", "ext4",
 
 def build(job: Job) -> None:
     """Builder: boot/initrd.img-VERSION, and the names boot/vmlinuz and boot/initrd.img that grub.cfg uses."""
-    with layers.changed(job) as top, RootFs(top) as root:
+    with stacking.changed(job) as top, RootFs(top) as root:
         found = kernel.find(root)
         root.write(f"boot/initrd.img-{found.version}", ramdisk(found).compressed())
         for name in ("vmlinuz", "initrd.img"):

@@ -5,15 +5,15 @@ They stay compressed as the distribution has them: Xen's loader reads each of it
 
 from __future__ import annotations
 
-from pipeline import layers
 from pipeline.guests import kernel
+from pipeline.layers import stacking
 from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
 
 def build(job: Job) -> None:
     """Builder: `kernel` and `initrd.img`."""
-    with layers.stacked(job) as top, RootFs(top) as root:
+    with stacking.stacked(job) as top, RootFs(top) as root:
         found = kernel.find(root)
         (job.out / "kernel").write_bytes(root.read(found.image))
         (job.out / "initrd.img").write_bytes(root.read(f"boot/initrd.img-{found.version}"))

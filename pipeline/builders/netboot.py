@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from pipeline import layers
 from pipeline.errors import BuildError
 from pipeline.guests import kernel
 from pipeline.guests.cpio import Ramdisk
+from pipeline.layers import stacking
 from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
@@ -28,7 +28,7 @@ _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64")
 
 def build(job: Job) -> None:
     """Builder: `kernel` and `initrd.img`."""
-    with layers.stacked(job, layers=[job.input("toolroot")]) as top, RootFs(top) as root:
+    with stacking.stacked(job, layers=[job.input("toolroot")]) as top, RootFs(top) as root:
         found = kernel.find(root)
         (job.out / "kernel").write_bytes(root.read(found.image))
         (job.out / "initrd.img").write_bytes(_ramdisk(root, found).compressed())

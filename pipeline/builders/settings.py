@@ -6,21 +6,14 @@ installed: one description of them for both.
 
 from __future__ import annotations
 
-import ipaddress
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.builders.layout import Layout
 from pipeline.description import Cluster, Machine
+from pipeline.guests.cmdline import OPTIONS
 from pipeline.rootfs import RootFs
-
-#: Self-tests of ciphers, timer checks and mitigations cost a second or more of an emulated boot and protect nothing
-#: in a machine that shares its processor with nobody.  Both consoles: hvc0, Xen's, comes last and
-#: so first, because Linux takes a serial port for there on Xen as well; elsewhere there is no hvc0, and ttyS0 stays.
-KERNEL_OPTIONS = ("console=ttyS0,115200 console=hvc0 net.ifnames=0 mitigations=off cryptomgr.notests no_timer_check "
-                  "random.trust_cpu=on quiet")
-
 
 #: Where the head node mounts the SIS image.
 SIS = "/var/lib/systemimager"
@@ -54,13 +47,13 @@ class Settings:
                 root.set_access(path, stat.S_IMODE(model.st_mode), (model.st_uid, model.st_gid))
 
 
-def of(cluster: Cluster, machine: Machine, layout: Layout) -> Settings:
-    """All of one machine's own files."""
+def of(cluster: Cluster, machine: Machine, layout: Layout, networks: Mapping[str, str]) -> Settings:
+    """All of one machine's own files; `networks` are those that its flavour has for its network cards."""
     files = {
         "/etc/hostname": f"{machine.name}\n",
         "/etc/fstab": fstab(machine, layout),
         "/boot/grub/grub.cfg": boot_menu(cluster, machine, layout),
-        **_networks(cluster, machine),
+        **networks,
     }
     # on a /boot of its own, the paths that GRUB and pygrub know are right as well
     return Settings(files, {"/boot/boot": "."} if any(item.mount == "/boot" for item in machine.filesystems) else {})
@@ -87,20 +80,7 @@ def boot_menu(cluster: Cluster, machine: Machine, layout: Layout) -> str:
         "set default=0\n"
         "set timeout=0\n"
         f"menuentry '{machine.name} of {cluster.name}' {{\n"
-        f"    linux /boot/vmlinuz root=UUID={layout.uuid_of('/')} rw {KERNEL_OPTIONS}\n"
+        f"    linux /boot/vmlinuz root=UUID={layout.uuid_of('/')} rw {OPTIONS}\n"
         "    initrd /boot/initrd.img\n"
         "}\n"
     )
-
-
-def _networks(cluster: Cluster, machine: Machine) -> dict[str, str]:
-    files = {}
-    for card in machine.interfaces:
-        network = cluster.network(card.network)
-        address = ipaddress.ip_interface(f"{card.address}/{card.prefix}")
-        lines = ["[Match]", f"Name={card.name}", "", "[Network]", f"Address={address}", "LinkLocalAddressing=no",
-                 "IPv6AcceptRA=no"]
-        if network.host_address and machine.role == "head":
-            lines.append(f"Gateway={network.host_address}")
-        files[f"/etc/systemd/network/10-{card.name}.network"] = "\n".join(lines) + "\n"
-    return files

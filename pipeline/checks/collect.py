@@ -16,6 +16,8 @@ from pipeline import sandbox
 from pipeline.checks.facts import Facts, FactsError, parse
 from pipeline.checks.shell import Tells
 from pipeline.description import Cluster, Machine
+from pipeline.guests.guest import Guest
+from pipeline.packages.family import Family
 
 _FOLDER = Path(__file__).parent
 _IMAGES = "/var/lib/systemimager/images"
@@ -23,7 +25,8 @@ _IMAGES = "/var/lib/systemimager/images"
 _LANE_MIB = 16
 
 
-def collect(cluster: Cluster, shell: Tells, image: str, *, lanes: int, timeout: float) -> Iterator[Facts]:
+def collect(cluster: Cluster, shell: Tells, image: str, guest: Guest, family: Family, *,
+            lanes: int, timeout: float) -> Iterator[Facts]:
     """The facts of the head node, then those of each node when it has answered, `lanes` at a time.
 
     A node that did not answer has only those that the head node knows about it.  Raises FactsError where the head node
@@ -31,7 +34,7 @@ def collect(cluster: Cluster, shell: Tells, image: str, *, lanes: int, timeout: 
     """
     marks = new_mark(), new_mark()
     lanes = max(1, min(lanes, cluster.head.memory_mib // _LANE_MIB))
-    lines = shell.lines(cluster.head.name, script(cluster, image, *marks, lanes), timeout=timeout)
+    lines = shell.lines(cluster.head.name, script(cluster, image, guest, family, *marks, lanes), timeout=timeout)
     known = {machine.name for machine in cluster.machines}
     head = None
     for facts in parse(lines, *marks):
@@ -50,12 +53,13 @@ def new_mark() -> str:
     return f"=={secrets.token_hex(8)}=="
 
 
-def script(cluster: Cluster, image: str, mark: str, inner: str, lanes: int) -> str:
+def script(cluster: Cluster, image: str, guest: Guest, family: Family, mark: str, inner: str, lanes: int) -> str:
     """The whole script for the head node.  Nodes get only the `inner` mark, with which none can speak for another."""
     lister = f"tree={shlex.quote((_FOLDER / 'tree.pl').read_text())}\n"
+    asking = family.listing + guest.services
     words = {
         "mark": mark,
-        "collector": lister + (_FOLDER / "collect.sh").read_text(),
+        "collector": lister + asking + (_FOLDER / "collect.sh").read_text(),
         "image": f"{_IMAGES}/{image}",
         "lanes": str(lanes),
     }

@@ -1,8 +1,9 @@
 # The facts about one machine, in one go and in sections.  POSIX sh and what every small system has.
 #
 # Given: mark (what starts a section line), mounts (the mount points), sums (`given` on a compute node; on the head node
-# when its disk was made, in seconds since 1970), tree (the text of tree.pl).  On a compute node standard input is the
-# head node's answer to the clock reading, and then the image's checksums.
+# when its disk was made, in seconds since 1970), tree (the text of tree.pl); and the functions of its package family
+# and of its flavour.  On a compute node standard input is the head node's answer to the clock reading, and then the
+# image's checksums: nobody else may read it.
 
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 
@@ -54,12 +55,12 @@ df -P -k 2> /dev/null
 section swaps
 cat /proc/swaps
 section packages
-dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' 2>&1
+list_packages < /dev/null 2>&1
 section units
-failed=$(systemctl list-units --state=failed --no-legend --plain --no-pager 2>&1)
+failed=$(failed_services < /dev/null 2>&1)
 echo "$failed"
 section unitlog
-[ -z "$failed" ] || echo "$failed" | cut -d ' ' -f 1 | xargs systemctl status --no-pager --full --lines 20 2>&1
+[ -z "$failed" ] || tell_services $(echo "$failed" | cut -d ' ' -f 2) < /dev/null 2>&1
 section dmesg
 dmesg 2>&1
 perl -e "$tree" "$mark" "$sums" $mounts 2>&1

@@ -175,22 +175,21 @@ class Facts:
 
     @cached_property
     def packages(self) -> Mapping[str, tuple[str, str]]:
-        """(version, status as dpkg abbreviates it) by name; those removed but for their configuration are left out."""
+        """(version, state) by name; "whole" is the state of those with which nothing is amiss."""
         found = {}
         for line in self.text("packages").splitlines():
-            name, version, status = self._fields("packages", line, 3, optional=1)
-            if status not in ("rc", "un", "pn"):
-                found[name] = (version, status)
+            name, version, state = self._fields("packages", line, 3)
+            found[name] = (version, state)
         if not found:
             raise FactsError("there is no package database")
         return found
 
     @property
     def failed_units(self) -> tuple[str, ...]:
-        rows = [line.split(maxsplit=3) for line in self.text("units").splitlines() if line.strip()]
-        if any(len(row) < 4 or row[2] != "failed" for row in rows):
+        rows = [line.split() for line in self.text("units").splitlines() if line.strip()]
+        if any(len(row) != 2 or row[0] != "failed" for row in rows):
             raise FactsError(f"units cannot be read: {_first(self.text('units'))}")
-        return tuple(row[0] for row in rows)
+        return tuple(row[1] for row in rows)
 
     @cached_property
     def tree(self) -> Tree:
@@ -218,11 +217,11 @@ class Facts:
             return int(text)
 
     @staticmethod
-    def _fields(section: str, line: str, count: int, *, optional: int = 0) -> list[str]:
+    def _fields(section: str, line: str, count: int) -> list[str]:
         fields = line.split()
-        if not count - optional <= len(fields) <= count:
+        if len(fields) != count:
             raise FactsError(f"{section} cannot be read: {line}")
-        return fields + [""] * (count - len(fields))
+        return fields
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 # what one has answered is passed on, and taken away here, before the next is asked: neither the memory of ssh clients
 # nor what nodes say grows with their number.
 #
-# Given: mark, tree and collector (the texts of tree.pl and collect.sh), image (path of the SIS image without a suffix),
-# lanes.  What follows calls `node NAME ASSIGNMENTS` for each node and then `finish HEAD ASSIGNMENTS`.
+# Given: mark, collector (collect.sh, and before it what that is given for any machine), image (path of the SIS image
+# without a suffix), lanes.  What follows calls `node NAME ASSIGNMENTS` for each node and then `finish HEAD ASSIGNMENTS`.
 
 [ -r "$image.sums" ] && image_sums=$image.sums || image_sums=/dev/null
 work=$(mktemp -d) || exit 1

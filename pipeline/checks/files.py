@@ -1,34 +1,23 @@
 """A machine's files against what it was made from: a node's against the SIS image, the head node's against its disk.
 
-Compared is all that is kept of a file on its way there.  Every difference is reported unless the one table below knows
-it, and each row there says why a healthy machine differs at that place.
+Compared is all that is kept of a file on its way there.  Every difference is reported unless the table below or the
+machine's flavour knows it, and each row says why a healthy machine differs at that place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
 
 from pipeline.description import Role
+from pipeline.guests.guest import OWN, Guest, Kind, Known
 from pipeline.inventory import Entry, Tree, names_of_one_file, shown
-
-Kind = Literal["content", "metadata", "missing", "added"]
+from pipeline.packages.family import Family
 
 #: Where a file that was not there before matters.  Elsewhere (/var, /home, /root, /srv) a running system makes its own.
 _SYSTEM = ("usr", "etc", "boot", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-
-
-@dataclass(frozen=True)
-class Known:
-    """Paths that may differ.  In `pattern`, * is any part of one name and ** any number of levels, itself included."""
-
-    pattern: str
-    kinds: tuple[Kind, ...]
-    reason: str
-    roles: tuple[Role, ...] = ("head", "compute")
 
 
 @dataclass(frozen=True)
@@ -46,22 +35,15 @@ class Difference:
 
 
 _ANY: tuple[Kind, ...] = ("content", "metadata", "missing", "added")
-_OWN: tuple[Kind, ...] = ("content", "metadata", "added")
 
 KNOWN: tuple[Known, ...] = (
-    Known("etc/fstab", _OWN, "the node's own partitions"),
-    Known("etc/hostname", _OWN, "the node's name"),
-    Known("etc/systemd/network/*", _OWN, "the node's address"),
-    Known("etc/systemd/system/multi-user.target.wants/systemd-networkd.service", ("added",), "the node's address"),
+    Known("etc/fstab", OWN, "the node's own partitions"),
+    Known("etc/hostname", OWN, "the node's name"),
     Known("boot/grub", ("added",), "the node's boot menu"),
-    Known("boot/grub/grub.cfg", _OWN, "the node's boot menu"),
-    Known("etc/machine-id", _OWN, "identity of the node"),
-    Known("etc/ssh/ssh_host_*", _OWN, "identity of the node"),
-    Known("etc/ssh/ssh_known_hosts", _OWN, "host keys of the cluster"),
-    Known("etc/munge/munge.key", _OWN, "the cluster's key"),
-    Known("etc/ssl/private/ssl-cert-snakeoil.key", _OWN, "the node's own certificate"),
-    Known("etc/ssl/certs/ssl-cert-snakeoil.pem", _OWN, "the node's own certificate"),
-    Known("etc/ssl/certs/*.0", ("added",), "the node's own certificate"),
+    Known("boot/grub/grub.cfg", OWN, "the node's boot menu"),
+    Known("etc/ssh/ssh_host_*", OWN, "identity of the node"),
+    Known("etc/ssh/ssh_known_hosts", OWN, "host keys of the cluster"),
+    Known("etc/munge/munge.key", OWN, "the cluster's key"),
     Known("dev/**", _ANY, "the kernel's devices hide it"),
     Known("proc/**", _ANY, "the kernel's processes hide it"),
     Known("sys/**", _ANY, "the kernel's devices hide it"),
@@ -75,18 +57,17 @@ KNOWN: tuple[Known, ...] = (
     Known("*/lost+found", ("added",), "made with the file system"),
 )
 
-#: State below var/lib that is none: what these hold is the image's word and must stay so.
-_KEPT = re.compile(r"var/lib/(?:dpkg|rpm)(?:/|$)")
 
-
-def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role) -> tuple[Difference, ...]:
+def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role, guest: Guest,
+            family: Family) -> tuple[Difference, ...]:
     """All differences of a machine from what it was made from, sorted by path.  `sums` are the checksums found, where
     they are not the right ones."""
+    known = (*KNOWN, *guest.known)
     names, names_found = _other_names(made), _other_names(found)
     differences: list[Difference] = []
     for path in sorted(made.keys() | found.keys()):
         ours, theirs = made.get(path), found.get(path)
-        tell = partial(_difference, role, path)
+        tell = partial(_difference, known, family, role, path)
         if ours is None:
             if path.partition("/")[0] in _SYSTEM:
                 differences.append(tell("added", str(theirs)))
@@ -133,12 +114,14 @@ def _names(ours: frozenset[str], theirs: frozenset[str]) -> str:
     return f"other names {there}, not {here}"
 
 
-def _difference(role: Role, path: str, kind: Kind, detail: str) -> Difference:
-    known = None
-    if not _KEPT.match(path):
-        known = next((row.reason for row in KNOWN if kind in row.kinds and role in row.roles
-                      and _regex(row.pattern).fullmatch(path)), None)
-    return Difference(path, kind, detail, known)
+def _difference(known: Sequence[Known], family: Family, role: Role, path: str, kind: Kind,
+                detail: str) -> Difference:
+    reason = None
+    # that folder is no state of a service: what it holds is the image's word and must stay so
+    if not f"{path}/".startswith(f"{family.database}/"):
+        reason = next((row.reason for row in known if kind in row.kinds and role in row.roles
+                       and _regex(row.pattern).fullmatch(path)), None)
+    return Difference(path, kind, detail, reason)
 
 
 @cache

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pipeline.checks.facts import Block, Facts, FactsError
 from pipeline.checks.files import compare
 from pipeline.description import FileSystem, Machine, Network, Role
+from pipeline.guests.guest import Guest
 from pipeline.inventory import Tree
+from pipeline.packages.family import Family
 
 _MIB = 1024 * 1024
 #: Partitions are aligned and a swap area loses its first page; nothing else may make a size differ.
@@ -38,7 +40,7 @@ class Subject:
     """What a check looks at: a machine as described and as found, and what it was made from.
 
     `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
-    image holds, or the head node's disk.
+    image holds, or the head node's disk; `guest` and `family` are what kind of system it is, and of what packages.
     """
 
     machine: Machine
@@ -46,6 +48,8 @@ class Subject:
     networks: Sequence[Network]
     packages: Mapping[str, str]
     files: Tree
+    guest: Guest
+    family: Family
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,7 @@ def packages(subject: Subject) -> Finding:
     missing = [f"- {name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]
     both = sorted(found.keys() & expected.keys())
     other = [f"! {name} {found[name][0]}, not {expected[name]}" for name in both if found[name][0] != expected[name]]
-    broken = [f"? {name} is {status}, not ii" for name, (_, status) in sorted(found.items()) if status != "ii"]
+    broken = [f"? {name} is {state}, not whole" for name, (_, state) in sorted(found.items()) if state != "whole"]
     counts = {"not in the lock": extra, "missing": missing, "of another version": other, "half installed": broken}
     problems = tuple(f"{len(items)} {how}: {_few([item.split()[1] for item in items])}"
                      for how, items in counts.items() if items)
@@ -234,7 +238,7 @@ def files(subject: Subject) -> Finding:
     """The files are those of the image, or of the head node's disk, in all that Linux keeps of them, but for the known
     few."""
     made, facts = subject.files, subject.facts
-    differences = compare(made, facts.tree, facts.sums, subject.machine.role)
+    differences = compare(made, facts.tree, facts.sums, subject.machine.role, subject.guest, subject.family)
     wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
                  for path, entry in made.items())
     if facts.summed < wanted:

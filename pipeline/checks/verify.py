@@ -21,7 +21,9 @@ from pipeline.checks.result import Result, Verdict
 from pipeline.checks.shell import Shell
 from pipeline.description import Cluster, Role
 from pipeline.errors import UserError
+from pipeline.guests.guest import Guest
 from pipeline.inventory import Tree
+from pipeline.packages.family import Family
 
 #: How many OPKGs are tested at once; each test talks to all nodes already.
 _LANES = 2
@@ -32,10 +34,12 @@ _COLLECT_TIMEOUT = 900
 @dataclass(frozen=True)
 class Expected:
     """What cannot be read off the description, for each role: package name -> version, and what the SIS image or the
-    head node's disk holds; and the image's name."""
+    head node's disk holds; what kind of system runs there, and of what packages; and the image's name."""
 
     packages: Mapping[Role, Mapping[str, str]]
     files: Mapping[Role, Tree]
+    guest: Guest
+    family: Family
     image: str = "compute"
 
 
@@ -84,7 +88,8 @@ def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int
     found: dict[str, tuple[Result, ...]] = {}
     trouble: tuple[Result, ...] = ()
     try:
-        for facts in collect(cluster, shell, expected.image, lanes=lanes, timeout=_COLLECT_TIMEOUT * patience):
+        for facts in collect(cluster, shell, expected.image, expected.guest, expected.family, lanes=lanes,
+                             timeout=_COLLECT_TIMEOUT * patience):
             found[facts.machine] = judge(cluster, facts, expected, started)
     except (FactsError, UserError) as error:
         message, tail = (error.message, error.tail) if isinstance(error, UserError) else (str(error), "")
@@ -99,7 +104,8 @@ def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int
 def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
     """All results that follow from the facts of one machine."""
     machine = cluster.machine(facts.machine)
-    subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role])
+    subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role],
+                      expected.guest, expected.family)
     silent = "hostname" not in facts.sections
     return tuple(
         Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)

@@ -17,7 +17,7 @@ from pipeline.errors import ClusterError
 _FILE = "cluster.json"
 
 #: Grows with every change of what is written that an older or newer version of this project could not read.
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)

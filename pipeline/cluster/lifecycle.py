@@ -32,6 +32,7 @@ from pipeline.description import Cluster
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, UserError
 from pipeline.exclusive import exclusive
+from pipeline.guests import flavours
 from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, pace
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
@@ -261,7 +262,7 @@ class Lifecycle:
             events.phase(naming.phase(phase, self.cluster.name), progress.machine, progress.step, progress.detail)
 
         names = [machine.name for machine in self.cluster.machines]
-        with (watch(home, connection, show) as watching,
+        with (watch(home, connection, show, fatal=flavours.of(self.cluster.guest).fatal) as watching,
               self._container.consoles(home, names, watching.fail)):
             try:
                 yield watching

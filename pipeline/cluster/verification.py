@@ -15,8 +15,10 @@ from pipeline.checks.verify import Expected
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.description import Role
 from pipeline.errors import ClusterError
+from pipeline.guests import flavours
 from pipeline.hypervisor import pace
 from pipeline.packages import lock
+from pipeline.packages.families import FAMILIES
 from pipeline.report.model import Artifact, Phase, Task, Timeline
 from pipeline.step import Record
 from pipeline.store import Store
@@ -36,7 +38,8 @@ def verify(life: Lifecycle) -> None:
     shell = life.shell()
     with shell.connected():
         capacity = life.capacity()
-        expected = Expected({role: _packages(life, role) for role in _ROLES}, _files(life))
+        expected = Expected({role: _packages(life, role) for role in _ROLES}, _files(life),
+                            flavours.of(cluster.guest), FAMILIES[life.made.family])
         verdict = checks.verify(cluster, shell, expected, show,
                                 lanes=pace.at_once("verify", capacity),
                                 patience=pace.patience(len(cluster.nodes), "verify", capacity))

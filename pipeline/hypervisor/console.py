@@ -11,24 +11,23 @@ from pipeline import foreign
 from pipeline.hypervisor.growing import Growing
 
 #: Patterns and how to say what they mean.
-_Signs = Sequence[tuple[re.Pattern[str], str]]
+Signs = Sequence[tuple[re.Pattern[str], str]]
 
 
-def _signs(*signs: tuple[str, str]) -> _Signs:
-    return tuple((re.compile(pattern), words) for pattern, words in signs)
+def signs(*given: tuple[str, str]) -> Signs:
+    """Regular expressions, compiled, and the words for each."""
+    return tuple((re.compile(pattern), words) for pattern, words in given)
 
 
-#: What a machine does not recover from, and how to say it.  The kernel's and programs' own full phrases, so that a
-#: file name or a log line that speaks of such a thing is not taken for it.  No pattern may search to the end of a
-#: line from many places in it: whoever writes the line would decide how long that takes.
-_FATAL = _signs(
+#: What no machine recovers from, whatever its system, and how to say it.  The kernel's and programs' own full phrases,
+#: so that a file name or a log line that speaks of such a thing is not taken for it.  No pattern may search to the end
+#: of a line from many places in it: whoever writes the line would decide how long that takes.
+FATAL = signs(
     (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
     (r"Out of memory: Killed process \d+ \(([^)]{0,40})\)", "out of memory: {0} was killed; give it more memory"),
     (r"^(?:\[[ \d.]+\] )?xen-oscar: FAIL ?(.*)", "{0}"),
     (r"VFS: (?:Unable to mount root fs|Cannot open root device) (.*)", "no root file system: {0}"),
     (r"ALERT!\s+(\S+) does not exist\.", "no root file system: {0} does not exist"),
-    (r"^You are in (emergency|rescue) mode\b", "systemd went into {0} mode"),
-    (r"Cannot open access to console, the root account is locked", "systemd went into emergency mode"),
     (r"^(?:error: .*)?Entering rescue mode|^grub rescue>", "the boot loader finds no system on the disk"),
     (r"^No bootable device", "neither disk nor network gave it a system"),
     (r"^Nothing to boot\b(.*)", "network boot: nothing to boot{0}"),
@@ -38,7 +37,7 @@ _FATAL = _signs(
 
 #: What the kernel of a VM container says when all of its machines are in doubt.  On Xen in QEMU 7.2, general
 #: protection faults of its programs were the first sign of a processor that computes wrongly.
-FATAL_TO_ALL = _signs(
+FATAL_TO_ALL = signs(
     (r"Kernel panic - not syncing: (.*)", "kernel panic: {0}"),
     (r"Out of memory: Killed process \d+ \(([^)]{0,40})\)", "out of memory: {0} was killed"),
     (r"\bBUG: unable to handle (.*)", "kernel fault: {0}"),
@@ -53,7 +52,7 @@ def strip(data: bytes) -> str:
     return foreign.clean(data.replace(b"\n", b"").decode("utf-8", "replace")).rstrip()
 
 
-def find_fatal(line: str, fatal: _Signs = _FATAL) -> str:
+def find_fatal(line: str, fatal: Signs) -> str:
     """Why this line means that the machine is lost, "" if it does not."""
     for pattern, words in fatal:
         found = pattern.search(line)
@@ -65,7 +64,7 @@ def find_fatal(line: str, fatal: _Signs = _FATAL) -> str:
 class Console:
     """A machine's console as it grows: its last lines, and why the machine is lost once it is."""
 
-    def __init__(self, path: Path, *, keep: int = 15, fatal: _Signs = _FATAL) -> None:
+    def __init__(self, path: Path, fatal: Signs, *, keep: int = 15) -> None:
         self._file = Growing(path)
         self._fatal = fatal
         self._file.skip()

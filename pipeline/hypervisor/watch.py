@@ -24,7 +24,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -33,7 +33,7 @@ from pipeline import events, foreign
 from pipeline.errors import ClusterError
 from pipeline.hypervisor import disks, progress
 from pipeline.hypervisor.connection import Connection, Event, Listener
-from pipeline.hypervisor.console import FATAL_TO_ALL, Console, strip
+from pipeline.hypervisor.console import FATAL, FATAL_TO_ALL, Console, Signs, signs, strip
 from pipeline.hypervisor.domain import RUN, name_of
 from pipeline.hypervisor.growing import Changes, Growing
 from pipeline.hypervisor.progress import Allowance, Progress
@@ -117,20 +117,21 @@ class Home(Protocol):
 class Watch:
     """Watches the machines of one cluster; `timeline` is what happened when."""
 
-    def __init__(self, home: Home, listener: Listener, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(self, home: Home, listener: Listener, on_progress: Callable[[Progress], None], fatal: Signs) -> None:
         self.timeline = Timeline()
         self._home = home
         self._cluster = home.cluster
         self._run_dir = home.run_dir
         self._listener = listener
         self._on_progress = on_progress
+        self._fatal = (*FATAL, *fatal)
         self._machines: dict[str, _Machine] = {}
         self._reached: list[Reached] = []
         self._attended = time.monotonic()
         self._failure: ClusterError | None = None
         self._reports = Changes(self._run_dir / "report", _REPORT_INTERVAL)
         self._consoles = Changes(self._run_dir / "console", _CONSOLE_INTERVAL)
-        self._kernel = Console(home.kernel_log, fatal=FATAL_TO_ALL) if home.kernel_log else None
+        self._kernel = Console(home.kernel_log, FATAL_TO_ALL) if home.kernel_log else None
         self._end = home.pidfd()
 
     def close(self) -> None:
@@ -185,7 +186,7 @@ class Watch:
 
     def _machine(self, name: str) -> _Machine:
         if name not in self._machines:
-            self._machines[name] = _Machine(name, Console(self._run_dir / "console" / f"{name}.log"),
+            self._machines[name] = _Machine(name, Console(self._run_dir / "console" / f"{name}.log", self._fatal),
                                             Growing(self._run_dir / "report" / name))
         return self._machines[name]
 
@@ -342,11 +343,16 @@ class Watch:
 
 @contextlib.contextmanager
 def watch(home: Home, connection: Connection,
-          on_progress: Callable[[Progress], None] = lambda _progress: None) -> Iterator[Watch]:
-    """Watch the machines of a cluster for as long as the block lasts."""
+          on_progress: Callable[[Progress], None] = lambda _progress: None, *,
+          fatal: Sequence[tuple[str, str]] = ()) -> Iterator[Watch]:
+    """Watch the machines of a cluster for as long as the block lasts.
+
+    `fatal` are lines of their consoles with which they do not go on, besides those that any system has: regular
+    expressions, and how to say what they mean.
+    """
     with connection.listen() as listener:
         try:
-            watching = Watch(home, listener, on_progress)
+            watching = Watch(home, listener, on_progress, signs(*fatal))
         except ProcessLookupError:
             raise ClusterError(f"cluster {home.cluster} has ended") from None
         with contextlib.closing(watching):

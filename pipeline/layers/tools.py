@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import layers
+from pipeline.layers import stacking
 from pipeline.sandbox import Bind, chroot_run
 from pipeline.step import Job
 
@@ -33,5 +33,5 @@ class Tools:
 @contextlib.contextmanager
 def tools(job: Job) -> Iterator[Tools]:
     """The tool root that is this job's input `toolroot`."""
-    with layers.stacked(job, layers=[job.input("toolroot")]) as root:
+    with stacking.stacked(job, layers=[job.input("toolroot")]) as root:
         yield Tools(root, job.log)

@@ -41,6 +41,7 @@ def describe(cluster: Cluster, distro: Distro) -> description.Cluster:
         head=head,
         nodes=nodes,
         opkgs=cluster.opkgs,
+        guest=distro.guest,
     )
 
 

@@ -357,7 +357,7 @@ def _wrong_package_file(path: str) -> str:
     file = Path(path)
     family = next((one for one in FAMILIES.values() if one.suffix == file.suffix), None)
     if family is None:
-        kinds = " or ".join(one.package for one in FAMILIES.values())
+        kinds = " or ".join(one.called for one in FAMILIES.values())
         ends = " or ".join(f'"{one.suffix}"' for one in FAMILIES.values())
         return f"{quoted(file.name)} is no {kinds}; expected a file whose name ends in {ends}"
     try:
@@ -368,4 +368,4 @@ def _wrong_package_file(path: str) -> str:
         folder = file.parent
         others = [entry.name for entry in folder.glob(f"*{family.suffix}")] if folder.is_dir() else []
         return f'"{shown(file)}" cannot be read: {error.strerror}{did_you_mean(file.name, others)}'
-    return f'"{shown(file)}" is no {family.package}, whatever its name says'
+    return f'"{shown(file)}" is no {family.called}, whatever its name says'

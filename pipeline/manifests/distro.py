@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from pipeline.guests.flavours import Flavour
 from pipeline.manifests.fields import FilePath, Items, PackageName, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.mistakes import quoted
@@ -54,6 +55,8 @@ class Distro(Manifest):
 
     family: Literal["deb"]
     """The package family: "deb"."""
+    guest: Flavour = "debian"
+    """The kind of system that it is, which says how its files are written and its services are asked: "debian"."""
     suite: SuiteName
     """The suite that the base system comes from, like "bookworm"."""
     suites: SomeItems[SuiteName]

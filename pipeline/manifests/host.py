@@ -71,7 +71,7 @@ class Host(Manifest):
                 if getattr(self, field) is not None:
                     yield (field,), 'only a testbed has it; expected connection = "testbed", or not this'
 
-    def describe(self) -> description.Host:
-        """As plain data."""
+    def describe(self, guest: str) -> description.Host:
+        """As plain data; `guest` is the flavour of its distribution."""
         return description.Host(self.name, self.kind, self.connection, self.distro or "", self.memory or 0,
-                                self.cpus or 0)
+                                self.cpus or 0, guest)

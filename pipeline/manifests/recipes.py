@@ -71,6 +71,11 @@ class Recipes:
         manifest = self.cluster(cluster)
         return allocation.describe(manifest, self.distro(manifest.distro))
 
+    def describe_host(self, host: str) -> description.Host:
+        """A VM container as plain data."""
+        manifest = self.host(host)
+        return manifest.describe(self.distro(manifest.distro).guest if manifest.distro else "")
+
     def distros(self) -> list[Distro]:
         """All distributions that can be read."""
         collector = Collector()

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pipeline import layers
 from pipeline.confine import NOT_STARTED
 from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
+from pipeline.layers import stacking
 from pipeline.manifests.kept import Kept
 from pipeline.manifests.opkg import HEAD_UP_PHASES, PHASES, TESTS, has_script
 from pipeline.rootfs import RootFs
@@ -52,12 +52,12 @@ def build(job: Job) -> None:
     side: Side = job.params["side"]
     opkgs: list[str] = job.params["opkgs"]
     files = {path: Kept.parse(kept) for path, kept in job.step.files}
-    with layers.changed(job) as root, RootFs(root) as inside:
+    with stacking.changed(job) as root, RootFs(root) as inside:
         describe(inside, cluster)
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
             apply(inside, name, job.recipes, files, side, job.log)
-            layers.require_kept(job, f"OPKG {name}")
+            stacking.require_kept(job, f"OPKG {name}")
         if side == "head":
             for name in opkgs:
                 for script in _run_later(name, files):

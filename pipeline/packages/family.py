@@ -1,4 +1,4 @@
-"""What a package family is: the makers of its artifacts."""
+"""What a package family is: who makes its artifacts, what its files are like, and how a machine is asked for them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ class Family:
     `root` makes the base root of it, `layer` adds packages to one, `under_test` adds packages that a person gives;
     `unpacked` is a tree in which no package's script has run.
 
-    A file of a package is called `package` by people, has a name that ends in `suffix`, and begins with `magic`.
+    A file of a package is `called` so by people, has a name that ends in `suffix`, and begins with `magic`.
+
+    A root notes in `database`, a folder, which packages it has.  `listing` is POSIX sh text: `list_packages` prints a
+    line "NAME VERSION STATE" for each package, and STATE is "whole" if nothing is amiss with it.
 
     `mirrors` and `releases` are functions ("module:function"): from the parameters of a step that fetches to the URLs
     that it reads below; and from a distribution's recipe, as it is written, to the URLs of what its mirror must have.
     """
 
     name: str
-    package: str
+    called: str
     suffix: str
     magic: bytes
+    database: str
+    listing: str
     mirrors: str
     releases: str
     index: Maker

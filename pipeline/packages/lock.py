@@ -14,7 +14,7 @@ NAME = "lock.json"
 #: And the file that says which packages are in an artifact that was made of none.
 VERSIONS = "versions.json"
 
-_VERSION = re.compile(r"(?:(\d+):)?(.*?)(?:-([^-]*))?", re.DOTALL)
+_VERSION = re.compile(r"(?:(\d+):)?(.*?)(?:-([^-]+))?", re.DOTALL)
 
 
 @dataclass(frozen=True)

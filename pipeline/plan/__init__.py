@@ -46,7 +46,7 @@ def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
 
 
 def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
-    host = recipes.host(name).describe()
+    host = recipes.describe_host(name)
     plan.hosts[name] = host
     if host.connection == "testbed":
         plan.testbeds[name] = (naming.dom0(host.distro), naming.netboot(recipes.distro(host.distro).architecture))
@@ -63,7 +63,7 @@ def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
     _add(plan, steps)
     plan.clusters[name] = description
     plan.made[name] = made
-    verdict = cluster.verdict(name, made)
+    verdict = cluster.verdict(description, made)
     plan.records[verdict.task] = verdict
 
 

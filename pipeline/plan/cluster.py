@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pipeline import naming
 from pipeline.description import Cluster, Host, Role
+from pipeline.guests import flavours
 from pipeline.manifests import kept, opkg, opkgfolder
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
@@ -23,10 +24,13 @@ _OPKG_SIDE: dict[Role, Literal["server", "client"]] = {"head": "server", "comput
 
 
 def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Made]:
+    """All that is built for a cluster, and what its machines are made of."""
     distro = recipes.distro(cluster.distro)
-    host = recipes.host(cluster.host).describe()
+    host = recipes.describe_host(cluster.host)
     tools = (Parent("toolroot", f"toolroot:{distro.architecture}"),
              Parent("bootloader", f"bootloader:{distro.architecture}"))
+    guest = flavours.of(cluster.guest)
+    networks = {machine.name: dict(guest.networks(cluster, machine)) for machine in cluster.machines}
     found: list[Step] = []
     layers: dict[Role, tuple[Parent, ...]] = {}
     stacks: dict[Role, Stack] = {}
@@ -34,7 +38,8 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
         made, layers[role], stacks[role] = _stack(recipes, distro, cluster, role)
         found += made
     image = Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.builders.image:build",
-                 params={"cluster": cluster.to_json()},
+                 params={"cluster": cluster.to_json(),
+                         "networks": {node.name: networks[node.name] for node in cluster.nodes}},
                  parents=(*layers["compute"], *tools, Parent("netboot", naming.netboot(distro.architecture))),
                  tools=LAYER_TOOLS)
     definitions = Step("vmconfig", name, f"domain definitions of {name}", "pipeline.builders.vmconfig:build",
@@ -45,7 +50,8 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
     disks = {
         cluster.head.name: Step(
             "disk", f"{name}/{cluster.head.name}", f"disk of the head node of {name}", "pipeline.builders.disk:head",
-            params={"cluster": cluster.to_json()}, parents=(*layers["head"], *tools), tools=LAYER_TOOLS),
+            params={"cluster": cluster.to_json(), "networks": networks[cluster.head.name]},
+            parents=(*layers["head"], *tools), tools=LAYER_TOOLS),
         **{node.name: Step(
             "disk", f"{name}/{node.name}", f"empty disk of compute node {node.name} of {name}",
             "pipeline.builders.disk:empty", params={"size_mib": node.disk_mib}) for node in cluster.nodes},
@@ -57,7 +63,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
     ]
     return found, Made(
         image.task, definitions.task, {machine: step.task for machine, step in disks.items()}, stacks,
-        naming.netboot(distro.architecture), **_on_xen(cluster, host, xenconfig))
+        naming.netboot(distro.architecture), distro.family, **_on_xen(cluster, host, xenconfig))
 
 
 def _on_xen(cluster: Cluster, host: Host, xenconfig: Step) -> Mapping[str, str]:
@@ -69,9 +75,13 @@ def _on_xen(cluster: Cluster, host: Host, xenconfig: Step) -> Mapping[str, str]:
             "kernel": f"kernel:{cluster.distro}" if outside else ""}
 
 
-def verdict(cluster: str, made: Made) -> Record:
-    """Its key says for what it was given and by which checks."""
-    return Record("verify", cluster, f"verdict on the running cluster {cluster}", "pipeline.checks.verify:verify",
+def verdict(cluster: Cluster, made: Made) -> Record:
+    """Its key says for what it was given, by which checks, and what these ask and let pass."""
+    guest, family = flavours.of(cluster.guest), FAMILIES[made.family]
+    return Record("verify", cluster.name, f"verdict on the running cluster {cluster.name}",
+                  "pipeline.checks.verify:verify",
+                  params={"known": list(map(dataclasses.asdict, guest.known)), "services": guest.services,
+                          "listing": family.listing, "database": family.database},
                   parents=tuple(Parent(role, task) for role, task in made.parts().items()), ships=("checks",))
 
 
@@ -102,14 +112,14 @@ def _stack(recipes: Recipes, distro: Distro, cluster: Cluster,
     under_test = ""
     local = [str(Path(path).resolve()) for path in given]  # a link stands for what it points at
     if local:
-        top = Step(
+        given_layer = Step(
             "localpackages", name, f"layer: the packages under test on {what}", family.under_test.name,
             params={"packages": [Path(path).name for path in local]},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
             parents=tuple(stack), tools=family.under_test.tools)
-        found.append(top)
-        stack.append(Parent("layer", top.task))
-        under_test = top.task
+        found.append(given_layer)
+        stack.append(Parent("layer", given_layer.task))
+        under_test = given_layer.task
     files: dict[str, str] = {}
     for one in opkgs:
         files.update(opkgfolder.content(one, _OPKG_SIDE[role]))

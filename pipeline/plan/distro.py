@@ -11,9 +11,9 @@ from pipeline import naming
 from pipeline.manifests import kept
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
-from pipeline.packages import lock as locks
 from pipeline.packages.families import FAMILIES
 from pipeline.packages.family import Maker
+from pipeline.packages.lock import NAME as LOCK
 from pipeline.step import Parent, Step
 
 #: The host programs that write layers, and unpack them.
@@ -49,7 +49,7 @@ def fetch(name: str, what: str, distro: Distro) -> Step:
     family = FAMILIES[distro.family]
     return Step("fetch", name, f"{what}, fetched and checked against the lock", family.fetch.name,
                 params={"mirror": distro.mirror, "suites": list(distro.suites)},
-                parents=(Parent("lock", f"lock:{name}", locks.NAME),), tools=family.fetch.tools, network=True,
+                parents=(Parent("lock", f"lock:{name}", LOCK),), tools=family.fetch.tools, network=True,
                 mirrors=family.mirrors)
 
 
@@ -57,7 +57,7 @@ def assembled(kind: str, name: str, doc: str, maker: Maker, locked: str, *, on: 
               params: Mapping[str, Any] | None = None) -> Step:
     """What is made of the packages that were locked and fetched under the name `locked`, on top of layers."""
     return Step(kind, name, doc, maker.name, params=params or {}, tools=maker.tools,
-                parents=(*on, Parent("lock", f"lock:{locked}", locks.NAME), Parent("fetch", f"fetch:{locked}")))
+                parents=(*on, Parent("lock", f"lock:{locked}", LOCK), Parent("fetch", f"fetch:{locked}")))
 
 
 def steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:

@@ -21,6 +21,7 @@ from pipeline.description import Cluster, Host, Interface, Machine, Network
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
+from pipeline.guests import flavours
 from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, namespace
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import connect, plain_words
@@ -58,7 +59,7 @@ class Testbed:
         self._machine = Machine(_DOM0, "head", 0, host.memory_mib, host.cpus, 0, (),
                                 (Interface("eth0", _NETWORK, _MAC, _ADDRESS, 24),))
         self._described = Cluster(self.name, host.distro, architecture, "xen-oscar.internal", "",
-                                  (Network(_NETWORK, _CIDR, _HOST_ADDRESS),), self._machine, (), ())
+                                  (Network(_NETWORK, _CIDR, _HOST_ADDRESS),), self._machine, (), (), host.guest)
 
     @property
     def uri(self) -> str:
@@ -197,7 +198,8 @@ class Testbed:
         def show(progress: Progress) -> None:
             events.phase(naming.xenhost(self.host.name), progress.machine, progress.step, progress.detail)
 
-        with connect(home.libvirt_uri) as connection, watch(home, connection, show) as watching:
+        fatal = flavours.of(self.host.guest).fatal
+        with connect(home.libvirt_uri) as connection, watch(home, connection, show, fatal=fatal) as watching:
             watching.expect(_DOM0, "boot", {"READY"}, within=_BOOT)
             machines.start(connection, definition, report=self.run_dir / "report" / _DOM0)
             watching.wait()

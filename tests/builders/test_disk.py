@@ -19,7 +19,8 @@ from pipeline import inventory, sandbox
 from pipeline.builders import disk, layout, settings
 from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
 from pipeline.errors import BuildError, CommandError, UserError
-from pipeline.layers import LAYER, ext4
+from pipeline.layers import ext4
+from pipeline.layers.stacking import LAYER
 from pipeline.layers.tools import tools
 from pipeline.rootfs import RootFs
 from pipeline.step import Input
@@ -46,7 +47,7 @@ def machine(*filesystems: FileSystem, disk_mib: int = 2048, role: str = "compute
 
 def cluster(head: Machine, *nodes: Machine) -> Cluster:
     networks = (Network("public", "10.9.0.0/24", "10.9.0.254"), Network("private", "10.8.0.0/24", ""))
-    return Cluster("demo", "debian12", "amd64", "demo.test", "local", networks, head, nodes, ())
+    return Cluster("demo", "debian12", "amd64", "demo.test", "local", networks, head, nodes, (), "debian")
 
 
 # --- layouts
@@ -152,26 +153,25 @@ def test_names_of_one_file_lie_on_one_file_system() -> None:
 def test_fstab_and_boot_menu_name_file_systems_by_uuid() -> None:
     head = machine(FileSystem("/", 0, "ext4"), SWAP, role="head")
     plan = layout.of("demo", head)
-    files = settings.of(cluster(head), head, plan).files
+    files = settings.of(cluster(head), head, plan, {"/etc/cards": "eth0"}).files
     assert files["/etc/hostname"] == "head\n"
     assert f"UUID={plan.uuid_of('/')} / ext4 defaults,noatime 0 0" in files["/etc/fstab"]
     assert f"UUID={plan.uuid_of('swap')} none swap sw 0 0" in files["/etc/fstab"]
     assert "LABEL=sis /var/lib/systemimager ext4 ro" in files["/etc/fstab"]
     assert f"linux /boot/vmlinuz root=UUID={plan.uuid_of('/')} rw" in files["/boot/grub/grub.cfg"]
-    assert "Address=10.8.0.1/24" in files["/etc/systemd/network/10-eth1.network"]
+    assert files["/etc/cards"] == "eth0"
 
 
 def test_a_node_mounts_no_sis_image() -> None:
     node = machine(FileSystem("/", 0, "ext4"), SWAP)
-    files = settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node)).files
+    files = settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node), {}).files
     assert "sis" not in files["/etc/fstab"]
-    assert "/etc/systemd/network/10-eth1.network" not in files
 
 
 def test_a_boot_of_its_own_has_the_paths_that_boot_loaders_know(tmp_path: Path) -> None:
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/boot", 100, "ext4"))
     with RootFs(tmp_path) as root:
-        settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node)).write(root)
+        settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node), {}).write(root)
     # as the boot loader sees it: /boot is the root of the first partition
     assert (tmp_path / "boot/boot/grub/grub.cfg").read_text().startswith("set default")
 

@@ -7,9 +7,10 @@ import os
 import subprocess
 from pathlib import Path
 
-from pipeline import layers, sandbox
+from pipeline import sandbox
 from pipeline.builders import image
 from pipeline.description import FileSystem, Interface, Machine
+from pipeline.layers import stacking
 from pipeline.step import Input
 from tests import oddfiles
 from tests.builders.test_disk import ROOT, SWAP, TOOLROOT, _toolroot, cluster, debugfs, machine, needs_toolroot
@@ -38,8 +39,8 @@ def _compute_layer(folder: Path) -> Input:
     (tree / "a name with spaces").write_text("")
     (tree / "root").mkdir(mode=0o700)
     oddfiles.make(tree / "odd")
-    layers.write(work, tree, None)
-    return Input("layer", "layer:test", work.out, hashlib.sha256((work.out / layers.LAYER).read_bytes()).hexdigest())
+    stacking.write(work, tree, None)
+    return Input("layer", "layer:test", work.out, hashlib.sha256((work.out / stacking.LAYER).read_bytes()).hexdigest())
 
 
 def make(folder: str) -> None:
@@ -54,7 +55,9 @@ def make(folder: str) -> None:
         _input(base / "netboot", "netboot", {"kernel": b"kernel", "initrd.img": b"ramdisk"}),
         _input(base / "bootloader", "bootloader", {"boot.img": b"boot", "core.img": b"core"}),
     ]
-    work = job(base / "image", {"cluster": description.to_json()}, *inputs, pool=ROOT / "artifacts/pool")
+    networks = {node.name: {"/etc/cards": f"of {node.name}"} for node in description.nodes}
+    work = job(base / "image", {"cluster": description.to_json(), "networks": networks}, *inputs,
+               pool=ROOT / "artifacts/pool")
     sandbox.scratch(work.work, 1 << 30)
     os.environ.update(sandbox.environment())
     image.build(work)
@@ -100,6 +103,7 @@ def test_image(tmp_path: Path) -> None:
     assert int((tree / "scripts/compute.bytes").read_text()) >= 20_008
     assert (tree / "overrides/node2/etc/hostname").read_text() == "node2\n"
     assert (tree / "overrides/compute").is_dir()
+    assert (tree / "overrides/node2/etc/cards").read_text() == "of node2"
     assert "/home ext4" in (tree / "overrides/node2/etc/fstab").read_text()
 
     # what the head node serves

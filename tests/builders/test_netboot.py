@@ -51,8 +51,8 @@ def test_the_order_in_which_a_ramdisk_is_filled_does_not_show() -> None:
     one.file("a", b"2")
     other.file("a", b"2")
     other.file("b/c", b"1")
+    assert one.archive() == other.archive()
     assert one.compressed() == other.compressed()
-    assert zstandard.decompress(one.compressed()) == one.archive()
 
 
 def module(depends: str = "", softdep: str = "") -> bytes:
@@ -127,5 +127,5 @@ def test_the_small_ramdisk_needs_a_busybox(root: RootFs) -> None:
     with pytest.raises(BuildError, match="busybox"):
         initrd.ramdisk(kernel.find(root))
     root.write("bin/busybox", b"busybox")
-    names = listing(initrd.ramdisk(kernel.find(root)).archive())
+    names = listing(zstandard.decompress(initrd.ramdisk(kernel.find(root)).compressed()))
     assert {"init", "usr/bin/sh", "modules/00-xen_blkfront.ko"} <= set(names)

@@ -17,7 +17,7 @@ from pipeline.description import Host
 from pipeline.errors import BuildError
 from pipeline.hypervisor import xl_config
 from pipeline.hypervisor.domain import Domain, Kernel
-from pipeline.layers import LAYER
+from pipeline.layers.stacking import LAYER
 from pipeline.step import Input, Job
 from tests.hypervisor.samples import cluster
 from tests.hypervisor.test_xen_xml import model, variants

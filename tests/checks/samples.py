@@ -8,7 +8,9 @@ from pipeline.checks.facts import Facts
 from pipeline.checks.machine import Subject
 from pipeline.checks.verify import Expected
 from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
+from pipeline.guests.debian import GUEST
 from pipeline.inventory import Entry
+from pipeline.packages.deb.family import DEB
 
 MIB = 1024 * 1024
 RELEASE = "6.1.0-40-cloud-amd64"
@@ -23,7 +25,7 @@ FILES = {
                           attributes={"security.capability": "0100000200200000"}),
     f"boot/vmlinuz-{RELEASE}": Entry("f", 0o644, mtime=1, size=77, md5="d" * 32),
 }
-EXPECTED = Expected({"head": PACKAGES, "compute": PACKAGES}, {"head": FILES, "compute": FILES})
+EXPECTED = Expected({"head": PACKAGES, "compute": PACKAGES}, {"head": FILES, "compute": FILES}, GUEST, DEB)
 
 #: As tree.pl tells it.
 TREE = f"""\
@@ -53,7 +55,8 @@ def cluster() -> Cluster:
         for number in (1, 2)
     )
     networks = (Network("public", "10.10.0.0/24", "10.10.0.1"), Network("private", "192.168.50.0/24", ""))
-    return Cluster("debian12", "debian12", "amd64", "cluster.oscar", "local", networks, head, nodes, ("base", "c3"))
+    return Cluster("debian12", "debian12", "amd64", "cluster.oscar", "local", networks, head, nodes, ("base", "c3"),
+                   "debian")
 
 
 def sections(machine: Machine) -> dict[str, str]:
@@ -78,7 +81,7 @@ def sections(machine: Machine) -> dict[str, str]:
                  f"/dev/vda1      {root * 95 // 100 // 1024} 300000    500000      38% /\n",
         "swaps": "Filename                                Type            Size    Used    Priority\n"
                  f"/dev/vda2                               partition       {swap // 1024 - 4}  0       -2\n",
-        "packages": "".join(f"{name} {version} ii \n" for name, version in PACKAGES.items()),
+        "packages": "".join(f"{name} {version} whole\n" for name, version in PACKAGES.items()),
         "units": "",
         "unitlog": "",
         "dmesg": f"[    0.000000] Linux version {RELEASE}\n[    1.500000] EXT4-fs (vda1): mounted filesystem\n",
@@ -105,4 +108,5 @@ def subject(name: str, **changed: str | None) -> Subject:
     machine = cluster().machine(name)
     given = {**facts[name].sections, **changed}
     kept = {section: text for section, text in given.items() if text is not None}
-    return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES)
+    return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES, GUEST,
+                   DEB)

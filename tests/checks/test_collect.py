@@ -22,7 +22,9 @@ from pipeline.checks.machine import Subject
 from pipeline.checks.shell import Tells
 from pipeline.description import Cluster, FileSystem
 from pipeline.errors import ClusterError, CommandError
+from pipeline.guests.debian import GUEST
 from pipeline.inventory import Entry
+from pipeline.packages.deb.family import DEB
 from pipeline.run import stream
 from tests import oddfiles
 from tests.checks.samples import PACKAGES, cluster
@@ -35,7 +37,7 @@ LISTER = Path(collecting.__file__).with_name("tree.pl").read_text()
 
 def here(shell: list[str], given: str, sums: str = "") -> Facts:
     """The collector's facts about this machine."""
-    script = f"mark=== tree={shlex.quote(LISTER)} {given}\n{COLLECTOR}"
+    script = f"mark=== tree={shlex.quote(LISTER)} {given}\n{DEB.listing}{GUEST.services}{COLLECTOR}"
     done = subprocess.run([*shell, "-c", script], input=os.fsencode(f"1763700000.0\n{sums}"),
                           capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -67,7 +69,7 @@ def test_collector_on_this_machine(shell: list[str]) -> None:
     assert isinstance(facts.swaps, tuple) and isinstance(facts.blocks, tuple)
     assert facts.macs["lo"] == "00:00:00:00:00:00"
     if shutil.which("dpkg-query"):
-        assert facts.packages["dpkg"][1] == "ii"
+        assert facts.packages["dpkg"][1] == "whole"
     if shutil.which("ip"):
         assert isinstance(facts.addresses, dict)
 
@@ -85,9 +87,9 @@ def compared(folder: str, sums: str) -> None:
     def wrong() -> dict[str, str]:
         machine = cluster().nodes[0] if role == "compute" else cluster().head
         facts = here(SHELLS[0], f"sums={sums} mounts={top}", lines)
-        assert checks.files(Subject(machine, facts, (), PACKAGES, made)).seconds >= 0
+        assert checks.files(Subject(machine, facts, (), PACKAGES, made, GUEST, DEB)).seconds >= 0
         return {os.path.relpath(f"/{item.path}", top): item.detail
-                for item in files.compare(made, facts.tree, facts.sums, machine.role)}
+                for item in files.compare(made, facts.tree, facts.sums, machine.role, GUEST, DEB)}
 
     assert wrong() == {}
     (top / "names/new\nline").write_text("other content of new\nline\n")
@@ -165,7 +167,8 @@ def many(folder: Path, count: int, memory_mib: int = 512) -> Cluster:
 
 
 def collect(whole: Cluster, shell: Tells, *, lanes: int = 32) -> dict[str, Facts]:
-    return {facts.machine: facts for facts in collecting.collect(whole, shell, "compute", lanes=lanes, timeout=60)}
+    found = collecting.collect(whole, shell, "compute", GUEST, DEB, lanes=lanes, timeout=60)
+    return {facts.machine: facts for facts in found}
 
 
 def brief(folder: Path, more: str = ":") -> LocalShell:
@@ -219,7 +222,7 @@ def test_a_node_that_hangs_holds_up_no_other_and_is_told_of_alone(tmp_path: Path
     shell = brief(tmp_path, 'if [ "$node" = node2 ]; then exec sleep 60; fi')
     seen = []
     with pytest.raises(CommandError, match="no end after 3 s"):
-        for facts in collecting.collect(many(tmp_path, 12), shell, "compute", lanes=2, timeout=3):
+        for facts in collecting.collect(many(tmp_path, 12), shell, "compute", GUEST, DEB, lanes=2, timeout=3):
             seen.append(facts.machine)
     assert {"oscarhead", "node1", *(f"node{number}" for number in range(3, 12))} <= set(seen)
 
@@ -227,7 +230,7 @@ def test_a_node_that_hangs_holds_up_no_other_and_is_told_of_alone(tmp_path: Path
 def test_facts_of_a_node_arrive_when_it_has_answered(tmp_path: Path) -> None:
     shell = brief(tmp_path, f'[ "$node" = node1 ] || until [ -e {tmp_path}/go ]; do sleep 0.05; done')
     order = []
-    for facts in collecting.collect(many(tmp_path, 6), shell, "compute", lanes=6, timeout=60):
+    for facts in collecting.collect(many(tmp_path, 6), shell, "compute", GUEST, DEB, lanes=6, timeout=60):
         order.append(facts.machine)
         if facts.machine == "node1":
             (tmp_path / "go").touch()       # the others have not answered yet
@@ -257,7 +260,7 @@ def test_a_machine_that_says_too_much_is_cut_and_told(monkeypatch: pytest.Monkey
             "== machine node2\n", "== hostname\n", "node2\n", "== end\n"]
     loud, other = parse(text, "==", "=inner=")
     assert len(loud.text("dmesg")) <= 1 << 20 and not loud.complete
-    assert checks.ssh(Subject(cluster().nodes[0], loud, (), PACKAGES, {})).problems == (
+    assert checks.ssh(Subject(cluster().nodes[0], loud, (), PACKAGES, {}, GUEST, DEB)).problems == (
         "exit status unknown: it said more than 1 MiB about itself, the rest was not read",)
     assert other.complete and other.hostname == "node2"
 
@@ -289,7 +292,7 @@ def test_mount_points_reach_the_nodes_and_the_head_nodes_mark_does_not() -> None
     whole = cluster()
     node = replace(whole.nodes[0], filesystems=(*whole.nodes[0].filesystems,
                                                 replace(whole.nodes[0].filesystems[0], mount="/boot")))
-    script = collecting.script(replace(whole, nodes=(node,)), "compute", "==a==", "==b==", 32)
+    script = collecting.script(replace(whole, nodes=(node,)), "compute", GUEST, DEB, "==a==", "==b==", 32)
     asked = script.rpartition("\nnode ")[2]
     assert "/ /boot" in asked and "swap" not in asked
     assert "==b==" in asked and "==a==" not in asked

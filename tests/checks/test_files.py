@@ -11,7 +11,9 @@ import pytest
 from pipeline.checks.facts import FactsError, parse_tree
 from pipeline.checks.files import KNOWN, compare
 from pipeline.description import Role
+from pipeline.guests.debian import GUEST
 from pipeline.inventory import Entry
+from pipeline.packages.deb.family import DEB
 
 FILE, LINK, FOLDER = Entry("f", 0o644, 0, 0, 7, 5, md5="a" * 32), Entry("l", 0o777, target="usr/bin"), Entry("d", 0o755)
 IMAGE = {
@@ -25,7 +27,8 @@ IMAGE = {
 
 def differences(found: Mapping[str, Entry], sums: dict[str, str] | None = None,
                 role: Role = "compute") -> list[tuple[str, str, bool]]:
-    return [(item.path, item.kind, item.known is not None) for item in compare(IMAGE, found, sums or {}, role)]
+    return [(item.path, item.kind, item.known is not None)
+            for item in compare(IMAGE, found, sums or {}, role, GUEST, DEB)]
 
 
 def test_equal() -> None:
@@ -87,7 +90,8 @@ def test_the_time_of_a_folder_and_more_holes_are_no_difference() -> None:
 
 
 def test_what_differs_is_said() -> None:
-    found = compare(IMAGE, {**IMAGE, "usr/tool": replace(FILE, mode=0o600, mtime=8, holes=1)}, {}, "compute")
+    other = {**IMAGE, "usr/tool": replace(FILE, mode=0o600, mtime=8, holes=1)}
+    found = compare(IMAGE, other, {}, "compute", GUEST, DEB)
     assert [item.detail for item in found] == [
         "mode 0600, not 0644; time 8, not 7; security.capability nothing, not 01; user.a b nothing, not "]
 
@@ -98,7 +102,7 @@ def test_added_files_count_in_system_folders_only() -> None:
 
 
 def test_names_of_any_bytes_are_told_in_one_line() -> None:
-    item, = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute")
+    item, = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute", GUEST, DEB)
     assert item.shown == r"usr/new\nline\xff\\"
 
 
@@ -125,6 +129,7 @@ def test_what_is_no_tree_is_an_error(line: str) -> None:
 
 
 def test_every_known_difference_has_a_reason_and_a_place() -> None:
-    assert all(row.reason and row.kinds and not row.pattern.startswith("/") for row in KNOWN)
-    assert len({row.pattern for row in KNOWN}) == len(KNOWN)
-    assert not any(re.fullmatch(r"\*+", row.pattern.partition("/")[0]) and "/" not in row.pattern for row in KNOWN)
+    known = (*KNOWN, *GUEST.known)
+    assert all(row.reason and row.kinds and not row.pattern.startswith("/") for row in known)
+    assert len({row.pattern for row in known}) == len(known)
+    assert not any(re.fullmatch(r"\*+", row.pattern.partition("/")[0]) and "/" not in row.pattern for row in known)

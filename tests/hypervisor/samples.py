@@ -20,4 +20,4 @@ def cluster(name: str, *, memory_mib: int = 384) -> Cluster:
     return Cluster(name, "debian12", "amd64", "test", "local",
                    (Network("public", "10.4.0.0/24", "10.4.0.1"), Network("private", "10.5.0.0/24", "")),
                    machine(0, memory_mib=memory_mib),
-                   (machine(1, memory_mib=memory_mib), machine(2, memory_mib=memory_mib)), ())
+                   (machine(1, memory_mib=memory_mib), machine(2, memory_mib=memory_mib)), (), "debian")

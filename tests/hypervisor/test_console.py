@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.hypervisor.console import FATAL_TO_ALL, Console, find_fatal, strip
+from pipeline.guests.debian import GUEST
+from pipeline.hypervisor.console import FATAL, FATAL_TO_ALL, Console, find_fatal, signs, strip
+
+#: With what systems of today say.
+ALL = (*FATAL, *signs(*GUEST.fatal))
 
 
 @pytest.mark.parametrize(("data", "text"), [
@@ -54,7 +58,7 @@ def test_strip_takes_anything(data: bytes) -> None:
      "kernel fault: general protection"),
 ])
 def test_fatal(line: str, reason: str) -> None:
-    assert find_fatal(line) == reason
+    assert find_fatal(line, ALL) == reason
 
 
 @pytest.mark.parametrize("line", [
@@ -68,7 +72,7 @@ def test_fatal(line: str, reason: str) -> None:
     "[  9.1] traps: mytool[77] general protection fault ip:1 sp:2",    # a program under test may have its faults
 ])
 def test_not_fatal(line: str) -> None:
-    assert find_fatal(line) == ""
+    assert find_fatal(line, ALL) == ""
 
 
 @pytest.mark.parametrize(("line", "reason"), [
@@ -87,7 +91,7 @@ def test_what_puts_all_machines_of_a_container_in_doubt(line: str, reason: str) 
 def test_console_keeps_what_led_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"Kernel panic - not syncing: of an earlier start\n")
-    console = Console(path, keep=3)
+    console = Console(path, FATAL, keep=3)
     assert console.read() == ""
     with path.open("ab") as file:
         file.write(b"a\nb\r\n\r\n\x1b[1mc\x1b[0m\nKernel panic - not syncing: now\n Call Trace:\n  f+0x1\n")
@@ -99,7 +103,7 @@ def test_console_keeps_what_led_to_the_end(tmp_path: Path) -> None:
 
 def test_console_sees_a_prompt_that_does_not_end_its_line(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    console = Console(path)
+    console = Console(path, FATAL)
     path.write_bytes(b"Loading...\r\ngrub rescue> ")
     assert console.read() == "the boot loader finds no system on the disk"
     assert console.tail == "Loading...\ngrub rescue>"
@@ -114,7 +118,7 @@ def test_no_line_keeps_whoever_reads_it_busy(piece: bytes) -> None:
     line = (piece * 65536)[:65536]
     begin = time.process_time()
     for data in (line, b"[ 1.0] general protection fault " + line):
-        find_fatal(strip(data))
+        find_fatal(strip(data), ALL)
         find_fatal(strip(data), FATAL_TO_ALL)
     assert time.process_time() - begin < 0.5
 
@@ -122,7 +126,7 @@ def test_no_line_keeps_whoever_reads_it_busy(piece: bytes) -> None:
 @pytest.mark.parametrize("before", [b"", b"." * 200_000, b"Reading 1%\r" * 20_000])
 @pytest.mark.parametrize("after", [b"\n", b" and so on" * 500_000])
 def test_a_panic_is_seen_in_lines_of_any_length(tmp_path: Path, before: bytes, after: bytes) -> None:
-    console = Console(tmp_path / "log")
+    console = Console(tmp_path / "log", FATAL)
     with (tmp_path / "log").open("ab") as file:
         file.write(before + b"Kernel panic - not syncing: it is over")
         file.flush()

@@ -36,7 +36,7 @@ class Stage:
         self.run_dir = run_dir
         self.listener = Listener()
         self.progress: list[Progress] = []
-        self.watch = Watch(Namespace(run_dir, process, start), self.listener, self.progress.append)
+        self.watch = Watch(Namespace(run_dir, process, start), self.listener, self.progress.append, ())
 
     def say(self, machine: str, text: str) -> None:
         with (self.run_dir / "report" / machine).open("a") as file:

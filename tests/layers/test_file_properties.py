@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inventory, layers, sandbox
+from pipeline import inventory, sandbox
 from pipeline.errors import BuildError
 from pipeline.inventory import Entry
+from pipeline.layers import stacking
 from pipeline.step import Input
 from tests import oddfiles
 from tests.layers.test_layers import CAPABILITY, content, look, make
@@ -59,7 +60,7 @@ def everything(folder: str) -> None:
             assert differences(stands(root / name), plain) == {}
             found = (root / name / "private").stat()
             assert int(found.st_mtime) == 1_000_000_000
-        assert differences(stands(root), comparable(layers.contents([first, second]))) == {}
+        assert differences(stands(root), comparable(stacking.contents([first, second]))) == {}
 
     def again(root: Path) -> None:
         shutil.rmtree(root / "below")
@@ -67,7 +68,7 @@ def everything(folder: str) -> None:
 
     assert content(make(place, "again", again, first)) == []
     copy = job(place / "copy", None, first, pool=place / "artifacts/pool")
-    with layers.copied(copy) as root:
+    with stacking.copied(copy) as root:
         again(root)
     assert content(Input("layer", "", copy.out, "")) == []
     third = make(place, "gone", lambda root: shutil.rmtree(root / "below/names"), first, second)
@@ -75,7 +76,7 @@ def everything(folder: str) -> None:
     fourth = make(place, "emptied", lambda root: empty(root / "above/names"), first, second)
     with look(place, first, second, fourth) as root:
         assert list((root / "above/names").iterdir()) == []
-        assert differences(stands(root), comparable(layers.contents([first, second, fourth]))) == {}
+        assert differences(stands(root), comparable(stacking.contents([first, second, fourth]))) == {}
 
 
 def empty(folder: Path) -> None:
@@ -162,7 +163,7 @@ def alone(place: Path, kind: str, what: str) -> None:
         change(plain / name)
         with look(place, *stack) as root:
             assert differences(stands(root), stands(plain)) == {}, (kind, what)
-            assert differences(stands(root), comparable(layers.contents(stack))) == {}, (kind, what)
+            assert differences(stands(root), comparable(stacking.contents(stack))) == {}, (kind, what)
 
 
 @pytest.mark.parametrize("kind", NOT_OF)
@@ -270,7 +271,7 @@ def as_one(folder: str, first: str, last: str) -> None:
             change(plain)
             with look(place, *stack) as root:
                 assert differences(stands(root), stands(plain)) == {}, (seed, number)
-                assert differences(stands(root), comparable(layers.contents(stack))) == {}, (seed, number)
+                assert differences(stands(root), comparable(stacking.contents(stack))) == {}, (seed, number)
 
 
 def test_a_stack_of_layers_is_what_one_file_system_would_be(tmp_path: Path) -> None:
@@ -321,15 +322,15 @@ def refused(folder: str) -> None:
         flag("file", 0x40)(root)
 
     def by_the_second(root: Path) -> None:
-        layers.require_kept(work, "OPKG first")
+        stacking.require_kept(work, "OPKG first")
         flag("folder", 0x40)(root)
-        layers.require_kept(work, "OPKG second")
+        stacking.require_kept(work, "OPKG second")
 
     with pytest.raises(BuildError, match=r"^package tool:amd64: /file has"):
         make(place, "packaged", packaged, first)
     work = job(place / "opkgs", {}, first)
     sandbox.scratch(work.work, 1 << 30)
-    with pytest.raises(BuildError, match=r"^OPKG second: /folder has"), layers.changed(work) as root:
+    with pytest.raises(BuildError, match=r"^OPKG second: /folder has"), stacking.changed(work) as root:
         by_the_second(root)
     sockets = make(place, "socket", lambda root: os.mknod(root / "socket", stat.S_IFSOCK), first)
     assert content(sockets) == []

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import layers, sandbox
+from pipeline import sandbox
 from pipeline.errors import UserError
-from pipeline.layers import cache
+from pipeline.layers import cache, stacking
 from pipeline.step import Input
 from tests import oddfiles
 from tests.namespaced import inside, job, subordinate_user
@@ -39,9 +39,9 @@ def make(folder: Path, name: str, change: Callable[[Path], object], *below: Inpu
     """Inner side: a layer with a change on top of others."""
     work = job(folder / name, None, *below, pool=folder / "artifacts/pool")
     sandbox.scratch(work.work, 1 << 30)
-    with layers.changed(work, below) as root:
+    with stacking.changed(work, below) as root:
         change(root)
-    file = work.out / layers.LAYER
+    file = work.out / stacking.LAYER
     return Input("layer", f"layer:{name}", work.out, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
@@ -49,13 +49,13 @@ def make(folder: Path, name: str, change: Callable[[Path], object], *below: Inpu
 def look(folder: Path, *stack: Input) -> Iterator[Path]:
     """Inner side: layers as one tree."""
     work = job(folder / f"look-{time.monotonic_ns()}-{os.getpid()}", pool=folder / "artifacts/pool")
-    with layers.stacked(work, stack) as root:
+    with stacking.stacked(work, stack) as root:
         yield root
 
 
 def content(layer: Input) -> list[str]:
     """The names in a layer; of a removed one with a minus in front."""
-    plain = subprocess.run(["zstd", "-dc", str(layer.file(layers.LAYER))], check=True, stdout=subprocess.PIPE).stdout
+    plain = subprocess.run(["zstd", "-dc", str(layer.file(stacking.LAYER))], check=True, stdout=subprocess.PIPE).stdout
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
         return [f"-{member.name}" if member.ischr() else f"{member.name}/" if member.isdir() else member.name
                 for member in tar]
@@ -165,9 +165,9 @@ def renaming(folder: str) -> None:
     first = make(place, "base", with_more)
     work = job(place / "rename", None, first, pool=place / "artifacts/pool")
     sandbox.scratch(work.work, 1 << 30)
-    with pytest.raises(UserError), layers.changed(work) as root:
+    with pytest.raises(UserError), stacking.changed(work) as root:
         rename(root)
-    layers.change(work, rename)
+    stacking.change(work, rename)
     # the rest is what the same change gives without a rename
     rest = content(make(place, "edit", edit, first))
     assert sorted(content(Input("layer", "", work.out, ""))) == sorted(
@@ -257,7 +257,7 @@ def test_odd_names(folder: Path) -> None:
 
 def failing(folder: str) -> None:
     work = job(Path(folder) / "failing")
-    with pytest.raises(ZeroDivisionError), layers.changed(work) as root:
+    with pytest.raises(ZeroDivisionError), stacking.changed(work) as root:
         (root / "x").touch()
         raise ZeroDivisionError
     assert list(work.out.iterdir()) == []
@@ -280,7 +280,7 @@ def eviction(folder: str) -> None:
         return lambda root: (root / f"f{number}").write_text("x" * 100_000)
 
     made = [make(place, str(number), filler(number)) for number in range(3)]
-    sizes = made[0].file(layers.LAYER).stat().st_size * cache._EXPANSION
+    sizes = made[0].file(stacking.LAYER).stat().st_size * cache._EXPANSION
     cache._budget = lambda folder: 110_000 + sizes
     kept = cache._MEMORY / f"xen-oscar-{sandbox.outer_uid()}"
     artifacts = place / "artifacts"
@@ -289,7 +289,7 @@ def eviction(folder: str) -> None:
         return {number for number in range(3) if (kept / made[number].digest).exists()}
 
     def use(number: int) -> contextlib.AbstractContextManager[Path]:
-        return cache.extracted(made[number].file(layers.LAYER), made[number].digest, artifacts)
+        return cache.extracted(made[number].file(stacking.LAYER), made[number].digest, artifacts)
 
     with use(0) as held:
         with use(1):
@@ -392,7 +392,7 @@ def waits(folder: str) -> None:
     """Inner side: two workers want a layer that nobody has extracted; neither waits for what the other does with it."""
     place = Path(folder)
     layer = Input("layer", "", place / "shared/out", (place / "digest").read_text())
-    file = layer.file(layers.LAYER)
+    file = layer.file(stacking.LAYER)
     for _ in range(30):
         cache.clear(place / "artifacts")
         both = threading.Barrier(2, timeout=20)
@@ -475,7 +475,7 @@ def test_several_workers_and_killed_ones_share_it(folder: Path) -> None:
 def killed(folder: str) -> None:
     """Inner side: die in the middle of extracting."""
     place = Path(folder)
-    layer = place / "shared/out" / layers.LAYER
+    layer = place / "shared/out" / stacking.LAYER
     digest = (place / "digest").read_text()
     tree = cache.folder_for(layer, digest, place / "artifacts") / digest
     cache._remove(tree)

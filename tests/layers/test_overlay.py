@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import layers
-from pipeline.layers import overlay
+from pipeline.layers import overlay, stacking
 from tests.namespaced import inside, job
 
 #: What parts words, quotes and escapes in options of mounts, and what is no ASCII.
@@ -50,7 +49,7 @@ def with_room(place: str) -> None:
     lower.mkdir()
     (lower / "file").write_text("given")
     for _ in range(2):  # one job may need more than one
-        tree, _ = layers.writable(work, lower)
+        tree, _ = stacking.writable(work, lower)
         (tree / "file").write_text("changed")
     assert (lower / "file").read_text() == "given"
 

@@ -34,7 +34,7 @@ def cluster() -> Cluster:
     return Cluster("demo", "debian12", "amd64", "demo.test", "local",
                    (Network("public", "10.9.0.0/24", "10.9.0.254"), Network("private", "10.8.0.0/24", "")),
                    _machine("head", 0, "10.9.0.1", "10.8.0.1"),
-                   (_machine("node1", 1, "10.8.0.11"), _machine("node2", 2, "10.8.0.12")), ("tool",))
+                   (_machine("node1", 1, "10.8.0.11"), _machine("node2", 2, "10.8.0.12")), ("tool",), "debian")
 
 
 class Sandbox:

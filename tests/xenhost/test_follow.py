@@ -191,7 +191,7 @@ def test_what_cannot_be_kept_is_told(host: Host) -> None:
 def test_its_end_ends_the_wait(host: Host) -> None:
     home = dataclasses.replace(host.home, script=_Lacks("c"))
     listener = Listener()
-    watching = Watch(home, listener, lambda _progress: None)
+    watching = Watch(home, listener, lambda _progress: None, ())
     try:
         watching.expect("head", "start", {"READY"}, within=PATIENCE)
         begin = time.monotonic()

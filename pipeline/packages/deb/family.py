@@ -8,11 +8,22 @@ _UNPACKING = ("dpkg-deb", "tar", "zstd")
 #: Where a rename is refused, those that change a root work on a copy of it.
 _CHANGING = ("cp", *_UNPACKING)
 
+#: dpkg-query(1): what is left of "rc", "pn" and "un" are settings, or nothing; "ii" is installed, wanted and no error.
+#: One that was never unpacked to its end has no version.
+_LISTING = r"""
+list_packages() {
+    dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n' |
+        sed -e '/ rc *$/d' -e '/ pn *$/d' -e '/ un *$/d' -e 's/^\([^ ]*\)  /\1 - /' -e 's/ ii *$/ whole/' -e 's/ *$//'
+}
+"""
+
 DEB = Family(
     name="deb",
-    package="Debian package",
+    called="Debian package",
     suffix=".deb",
     magic=b"!<arch>\n",
+    database="var/lib/dpkg",
+    listing=_LISTING,
     mirrors="pipeline.packages.deb.mirrors:bases",
     releases="pipeline.packages.deb.mirrors:releases",
     index=Maker("pipeline.packages.deb.index:build", ("apt-get", "apt-config", "gpgv")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import layers
+from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.deb.files import unpacked
 from pipeline.packages.deb.install import install
@@ -26,4 +26,4 @@ def build(job: Job) -> None:
         if packages:
             install(root, packages, ready, words, work=job.work, log=job.log)
 
-    layers.change(job, change)
+    stacking.change(job, change)

@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import layers
 from pipeline.errors import CommandError
+from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.deb.complaints import explained
 from pipeline.packages.deb.files import extract, unpacked
@@ -50,7 +50,7 @@ def build(job: Job) -> None:
     packages = lock.read(job.input("lock").file(lock.NAME))
     fetched = job.input("fetch").file("packages")
     first = essential(packages)
-    with layers.changed(job) as root, RootFs(root) as inside:
+    with stacking.changed(job) as root, RootFs(root) as inside:
         if any(package.name in ("usr-is-merged", "usrmerge") for package in packages):
             _merge_usr(inside, str(job.params["architecture"]))
         ready = _ready(job, first, fetched, "essential")

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import layers
 from pipeline.errors import BuildError, CommandError
+from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.deb.complaints import Removal
 from pipeline.packages.deb.install import PACKAGES, install
@@ -51,7 +51,7 @@ def build(job: Job) -> None:
         for text in _steps_back(before, given):
             job.note(f"{job.step.task}: {text}")
 
-    layers.change(job, change)
+    stacking.change(job, change)
     lock.write_versions(job.out / lock.VERSIONS, {name: stanza.version for name, stanza in given.items()})
 
 

@@ -5,7 +5,7 @@ No maintainer script runs: the tools need none, and the same packages always giv
 
 from __future__ import annotations
 
-from pipeline import layers
+from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.deb.files import extract, unpacked
 from pipeline.step import Job
@@ -27,4 +27,4 @@ def build(job: Job) -> None:
     names = [package.file for package in lock.read(job.input("lock").file(lock.NAME))]
     unpacked([fetched / name for name in names], job.work / "ready")
     extract([job.work / "ready" / name for name in names], root)
-    layers.write(job, root, None)
+    stacking.write(job, root, None)

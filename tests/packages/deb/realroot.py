@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import layers, sandbox
+from pipeline import sandbox
 from pipeline.errors import UserError
+from pipeline.layers import stacking
 from pipeline.packages.deb import layer, root
 from pipeline.packages.deb.fetch import build as build_fetch
 from pipeline.packages.deb.index import build as build_index
@@ -64,5 +65,5 @@ def stack(folder: Path, number: str = "first") -> list[Input]:
 
 
 def _input(folder: Path) -> Input:
-    file = folder / "out" / layers.LAYER
+    file = folder / "out" / stacking.LAYER
     return Input("layer", "", file.parent, hashlib.sha256(file.read_bytes()).hexdigest())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import layers, sandbox
+from pipeline import sandbox
 from pipeline.errors import UserError
+from pipeline.layers import stacking
 from pipeline.packages.deb import complaints, install, under_test
 from tests.debmirror import deb as make_deb
 from tests.namespaced import inside, job, subordinate_user
@@ -165,7 +166,7 @@ def install_all(folder: str) -> None:
         words = {"packages": [str(file) for name in given for file in sorted((place / name).glob("*.deb"))]}
         made.append(realroot.made_layer(place / f"tried-{number}", under_test.build, words, *made))
     check = job(place / "look", None, *made, pool=place / "pool")
-    with layers.changed(check) as tree:
+    with stacking.changed(check) as tree:
         done = sandbox.chroot_run(tree, ["sh", "-exc", DONE], log=check.log, timeout=60, check=False)
     assert done.status == 0, sandbox.tail(check.log)
     print("all done")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import layers, sandbox
+from pipeline import sandbox
 from pipeline.errors import UserError
+from pipeline.layers import stacking
 from pipeline.packages.deb import files, root, under_test
 from pipeline.packages.lock import LockedPackage
 from tests.debmirror import deb as make_deb
@@ -95,7 +96,7 @@ def on_top(folder: str, number: str) -> None:
     stack.append(realroot.made_layer(place / f"given-{number}", under_test.build, given, *stack))
     print(stack[-1].digest)
     check = job(place / f"check-{number}", None, *stack, pool=place / "pool")
-    with layers.changed(check) as tree:
+    with stacking.changed(check) as tree:
         sandbox.chroot_run(tree, ["sh", "-ec", SOUND], log=check.log, timeout=300)
         assert (tree / "usr/share/mine/data").read_text() == "mine 2\n"
         assert (tree / "etc/machine-id").read_text() == ""

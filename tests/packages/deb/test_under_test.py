@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.packages import lock
 from pipeline.packages.deb import installed, under_test
 from pipeline.packages.deb.stanzas import Stanza
 from tests.debmirror import deb as make_deb
@@ -100,3 +101,5 @@ def go_back(folder: str) -> None:
     stack = realroot.stack(place)
     for name in ("first", "second"):
         stack.append(realroot.made_layer(place / f"back-{name}", under_test.build, given(place / name), *stack))
+    # what a machine is held against
+    assert lock.read_versions(stack[-1].file(lock.VERSIONS))["munged"] == "1~rc1"

@@ -1,0 +1,19 @@
+"""The flavours of systems that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pipeline.guests import debian
+from pipeline.guests.guest import Guest
+
+#: What a distribution's recipe can name; each is a module here.
+Flavour = Literal["debian"]
+
+GUESTS: Mapping[str, Guest] = {"debian": debian.GUEST}
+
+
+def of(name: str) -> Guest:
+    """The flavour of that name."""
+    return GUESTS[name]

@@ -1,0 +1,45 @@
+"""What a flavour of system is: how its own files are written, how it is asked, and what it says when it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.description import Cluster, Machine, Role
+
+Kind = Literal["content", "metadata", "missing", "added"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Paths that may differ from what a machine was made from.  In `pattern`, * is any part of one name and ** any
+    number of levels, itself included."""
+
+    pattern: str
+    kinds: tuple[Kind, ...]
+    reason: str
+    roles: tuple[Role, ...] = ("head", "compute")
+
+
+#: What a machine has of its own.
+OWN: tuple[Kind, ...] = ("content", "metadata", "added")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One flavour.
+
+    `networks` gives the files with which a machine sets up its network cards,
+    by absolute path.  `known` are the paths that differ on a healthy machine of this flavour, besides those that differ
+    on any.  `fatal` are lines of the console (regular expressions) with which it says that it does not go on, and how
+    to say what they mean; {0} is their first group.
+
+    `services` is POSIX sh text: `failed_services` prints a line "failed NAME" for each service that failed, or what
+    hinders it to know; `tell_services NAME ...` prints what people want to read about these.
+    """
+
+    networks: Callable[[Cluster, Machine], Mapping[str, str]]
+    known: tuple[Known, ...]
+    fatal: tuple[tuple[str, str], ...]
+    services: str
