@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 Role = Literal["head", "compute"]
+ROLES: tuple[Role, ...] = ("head", "compute")
 #: How a Xen domain sees its hardware: paravirtualised, paravirtualised in a hardware container, fully virtualised.
 Virtualization = Literal["pv", "pvh", "hvm"]
 #: Where a Xen domain's kernel comes from: its own disk, read by pygrub, or a file on the VM container.

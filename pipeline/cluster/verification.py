@@ -13,7 +13,7 @@ from pipeline import checks, events, inventory, report
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Expected
 from pipeline.cluster.lifecycle import Lifecycle
-from pipeline.description import Role
+from pipeline.description import ROLES, Role
 from pipeline.errors import ClusterError
 from pipeline.guests import flavours
 from pipeline.hypervisor import pace
@@ -22,8 +22,6 @@ from pipeline.packages.families import FAMILIES
 from pipeline.report.model import Artifact, Phase, Task, Timeline
 from pipeline.step import Record
 from pipeline.store import Store
-
-_ROLES: tuple[Role, ...] = ("head", "compute")
 
 
 def verify(life: Lifecycle) -> None:
@@ -38,7 +36,7 @@ def verify(life: Lifecycle) -> None:
     shell = life.shell()
     with shell.connected():
         capacity = life.capacity()
-        expected = Expected({role: _packages(life, role) for role in _ROLES}, _files(life),
+        expected = Expected({role: _packages(life, role) for role in ROLES}, _files(life),
                             flavours.of(cluster.guest), FAMILIES[life.made.family])
         verdict = checks.verify(cluster, shell, expected, show,
                                 lanes=pace.at_once("verify", capacity),

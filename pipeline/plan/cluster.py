@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import naming
-from pipeline.description import Cluster, Host, Role
+from pipeline.description import ROLES, Cluster, Host, Role
 from pipeline.guests import flavours
 from pipeline.manifests import kept, opkg, opkgfolder
 from pipeline.manifests.distro import Distro
@@ -16,8 +16,6 @@ from pipeline.manifests.recipes import Recipes
 from pipeline.packages.families import FAMILIES
 from pipeline.plan.distro import COMPRESSING_TOOLS, LAYER_TOOLS, asked, assembled, fetch, lock
 from pipeline.step import Made, Parent, Record, Stack, Step
-
-_ROLES: tuple[Role, ...] = ("head", "compute")
 
 #: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
 _OPKG_SIDE: dict[Role, Literal["server", "client"]] = {"head": "server", "compute": "client"}
@@ -34,7 +32,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
     found: list[Step] = []
     layers: dict[Role, tuple[Parent, ...]] = {}
     stacks: dict[Role, Stack] = {}
-    for role in _ROLES:
+    for role in ROLES:
         made, layers[role], stacks[role] = _stack(recipes, distro, cluster, role)
         found += made
     image = Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.builders.image:build",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-NETBOOT = Path(__file__).resolve().parents[2] / "pipeline/installer"
-SCRIPTS = sorted(path for path in NETBOOT.iterdir() if path.is_file())
+INSTALLER = Path(__file__).resolve().parents[2] / "pipeline/installer"
+SCRIPTS = sorted(path for path in INSTALLER.iterdir() if path.is_file())
 
 
 def sh(text: str, *words: str, cmdline: str = "", folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -17,7 +17,7 @@ def sh(text: str, *words: str, cmdline: str = "", folder: Path | None = None) ->
     if folder:
         (folder / "cmdline").write_text(cmdline + "\n")
         environment["CMDLINE"] = str(folder / "cmdline")
-    return subprocess.run(["busybox", "sh", "-euc", f". {NETBOOT}/functions.sh; {text}", "sh", *words],
+    return subprocess.run(["busybox", "sh", "-euc", f". {INSTALLER}/functions.sh; {text}", "sh", *words],
                           capture_output=True, text=True, check=False, timeout=20, env=environment)
 
 

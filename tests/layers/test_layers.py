@@ -270,11 +270,16 @@ def test_a_failed_builder_leaves_no_layer(folder: Path) -> None:
 # --- the cache of extracted layers
 
 
-def eviction(folder: str) -> None:
-    place = Path(folder)
+def _use_memory_at(place: Path) -> None:
+    """Inner side: a cache of its own, that is never too full."""
     cache._MEMORY = place / "memory"
     cache._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
     cache._RESERVE = 0
+
+
+def eviction(folder: str) -> None:
+    place = Path(folder)
+    _use_memory_at(place)
 
     def filler(number: int) -> Callable[[Path], object]:
         return lambda root: (root / f"f{number}").write_text("x" * 100_000)
@@ -312,9 +317,7 @@ def test_the_cache_is_bounded(folder: Path) -> None:
 def spoiled(folder: str) -> None:
     """Whatever is done to an extracted layer, who uses it next gets it whole."""
     place = Path(folder)
-    cache._MEMORY = place / "memory"
-    cache._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
-    cache._RESERVE = 0
+    _use_memory_at(place)
     layer = make(place, "base", base)
     with look(place, layer) as root:
         whole = tree(root)
@@ -374,9 +377,7 @@ def test_an_extracted_layer_that_is_not_whole_any_more_is_not_used(folder: Path)
 
 def while_in_use(folder: str) -> None:
     place = Path(folder)
-    cache._MEMORY = place / "memory"
-    cache._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
-    cache._RESERVE = 0
+    _use_memory_at(place)
     layer = make(place, "base", base)
     with pytest.raises(UserError, match="was changed while it was used"), look(place, layer):
         remove(next(cache._MEMORY.glob(f"*/{layer.digest}/edit")))
@@ -430,9 +431,7 @@ def test_a_cache_that_others_can_write_to_is_refused(folder: Path) -> None:
 def without_attributes(folder: str) -> None:
     """Inner side: as with a kernel whose tmpfs has no attributes of users."""
     place = Path(folder)
-    cache._MEMORY = place / "memory"
-    cache._memory(sandbox.outer_uid()).mkdir(mode=0o700, parents=True)
-    cache._RESERVE = 0
+    _use_memory_at(place)
     cache._holds_attributes = lambda folder: folder.is_relative_to(place / "artifacts")
     plain = make(place, "plain", lambda root: (root / "x").touch())
     noted = make(place, "noted", lambda root: os.setxattr(root / "x", "user.x", b"value"), plain)
