@@ -91,10 +91,18 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Secret:
+    """A file with random bytes that all machines of a cluster share: `path` is absolute, `size` in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A whole cluster: the head node, the compute nodes in order, the two networks, the OPKGs in manifest order.
 
-    `guest` is the flavour of system that its machines run, a module of `guests/`.
+    `guest` is the flavour of system that its machines run, a module of `guests/`; `secrets` are those of the OPKGs.
     """
 
     name: str
@@ -107,6 +115,7 @@ class Cluster:
     nodes: tuple[Machine, ...]
     opkgs: tuple[str, ...]
     guest: str
+    secrets: tuple[Secret, ...] = ()
 
     @property
     def machines(self) -> tuple[Machine, ...]:
@@ -133,4 +142,5 @@ class Cluster:
                       "networks": tuple(Network(**item) for item in data["networks"]),
                       "head": machine(data["head"]),
                       "nodes": tuple(machine(item) for item in data["nodes"]),
-                      "opkgs": tuple(data["opkgs"])})
+                      "opkgs": tuple(data["opkgs"]),
+                      "secrets": tuple(Secret(**item) for item in data["secrets"])})

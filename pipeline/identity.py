@@ -1,8 +1,9 @@
 """Secrets and identity of a cluster: made once, kept outside the store with mode 0600, never in an artifact.
 
     artifacts/identity/CLUSTER/
+        secrets/PATH    what the OPKGs have declared: random bytes that all machines share
         person/         the key with which the person at the host enters the head node, and its known_hosts
-        machines/NAME/  what goes over the root file system of each machine: ssh host key, machine id, munge key, keys
+        machines/NAME/  what goes over the root file system of each machine: ssh host key, machine id, ssh keys
 
 A machine gets its part when it starts (the head node: a tar stream on a small disk of its own) or when it is
 installed (compute nodes: overrides that the head node serves).  The files are given without owners: the machine
@@ -14,12 +15,11 @@ from __future__ import annotations
 import io
 import os
 import secrets
-import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
-from pipeline.description import Cluster, Machine
+from pipeline.description import Cluster, Machine, Secret
 from pipeline.run import run
 
 #: First part of every member's name on the identity disk: how the head node knows the disk.
@@ -54,6 +54,8 @@ class Identity:
             for machine in self.cluster.machines:
                 place = "root" if machine.role == "head" else f"nodes/{machine.name}"
                 self._add(archive, self.folder / "machines" / machine.name, f"{ARCHIVE_PREFIX}/{place}")
+                for secret in self.cluster.secrets:  # whose folders are the machine's own
+                    self._add(archive, self._secret(secret), f"{ARCHIVE_PREFIX}/{place}{secret.path}")
         data = stream.getvalue()
         data += bytes(-len(data) % (1 << 20))  # a disk is made of whole sectors; a round MiB suits every hypervisor
         with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -71,6 +73,9 @@ class Identity:
             else:
                 archive.addfile(member)
 
+    def _secret(self, secret: Secret) -> Path:
+        return self.folder / "secrets" / secret.path.removeprefix("/")
+
     def _ensure(self) -> None:
         """Make what is missing: a cluster that grew gets identities for its new nodes, the others keep theirs."""
         machines = self.folder / "machines"
@@ -80,25 +85,22 @@ class Identity:
         _ssh_key(self.person_key, f"person@{self.cluster.name}")
         for account in _ACCOUNTS:
             _ssh_key(self.folder / "accounts" / account, f"{account}@{self.cluster.name}")
-        munge_key = self.folder / "munge.key"
-        if not munge_key.exists():
-            _write(munge_key, secrets.token_bytes(128))
+        for secret in self.cluster.secrets:
+            file = self._secret(secret)
+            if not file.exists() or file.stat().st_size != secret.size:
+                _write(file, secrets.token_bytes(secret.size))
         for machine in self.cluster.machines:
             _ssh_key(machines / machine.name / "etc/ssh/ssh_host_ed25519_key", f"root@{machine.name}")
         known = "".join(self._known_host(machine) for machine in self.cluster.machines)
         for machine in self.cluster.machines:
-            self._furnish(machine, machines / machine.name, known, munge_key.read_bytes())
+            self._furnish(machine, machines / machine.name, known)
         _write(self.known_hosts, self._known_host(self.cluster.head).encode())
 
-    def _furnish(self, machine: Machine, root: Path, known: str, munge_key: bytes) -> None:
+    def _furnish(self, machine: Machine, root: Path, known: str) -> None:
         identifier = root / "etc/machine-id"
         if not identifier.exists():
             _write(identifier, (secrets.token_hex(16) + "\n").encode(), 0o444)
         _write(root / "etc/ssh/ssh_known_hosts", known.encode(), 0o644)
-        if "munge" in self.cluster.opkgs:
-            _write(root / "etc/munge/munge.key", munge_key)
-        else:  # its folder would be one that the image does not have
-            shutil.rmtree(root / "etc/munge", ignore_errors=True)
         for account, home in _ACCOUNTS.items():
             private = self.folder / "accounts" / account
             public = private.with_suffix(".pub").read_bytes()

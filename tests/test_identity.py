@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.description import Cluster, Interface, Machine, Network
+from pipeline.description import Cluster, Interface, Machine, Network, Secret
 from pipeline.identity import ARCHIVE_PREFIX, Identity
 
 
@@ -23,7 +23,8 @@ def machine(name: str, index: int) -> Machine:
 def cluster() -> Cluster:
     networks = (Network("public", "10.0.0.0/24", "10.0.0.254"), Network("private", "10.0.1.0/24", ""))
     return Cluster("c", "debian12", "amd64", "oscar.internal", "local", networks, machine("head", 0),
-                   (machine("node1", 1), machine("node2", 2)), ("munge",), "debian")
+                   (machine("node1", 1), machine("node2", 2)), ("munge",), "debian",
+                   (Secret("/etc/munge/munge.key", 128),))
 
 
 def test_secrets_are_made_once_and_kept(tmp_path: Path, cluster: Cluster) -> None:
@@ -36,7 +37,7 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path, cluster: Cluster) -> Non
 
 def test_two_clusters_share_no_secret(tmp_path: Path, cluster: Cluster) -> None:
     one, two = (Identity(tmp_path / name, cluster) for name in ("one", "two"))
-    for path in ("munge.key", "person/id_ed25519", "machines/node1/etc/ssh/ssh_host_ed25519_key"):
+    for path in ("secrets/etc/munge/munge.key", "person/id_ed25519", "machines/node1/etc/ssh/ssh_host_ed25519_key"):
         assert (one.folder / path).read_bytes() != (two.folder / path).read_bytes()
 
 
@@ -60,13 +61,22 @@ def test_a_new_node_gets_an_identity_and_the_others_keep_theirs(tmp_path: Path, 
     assert all(name in known for name in ("head,", "node1,", "node2,"))
 
 
-def test_who_has_no_munge_gets_no_key_for_it(tmp_path: Path, cluster: Cluster) -> None:
-    folder = Identity(tmp_path / "identity", cluster).folder
-    assert (folder / "machines/node1/etc/munge/munge.key").exists()
-    Identity(tmp_path / "identity", dataclasses.replace(cluster, opkgs=("sis",)))
-    assert not (folder / "machines/node1/etc/munge").exists()
-    Identity(tmp_path / "identity", cluster)
-    assert (folder / "machines/node1/etc/munge/munge.key").read_bytes() == (folder / "munge.key").read_bytes()
+def test_secrets_that_nobody_declares_reach_no_machine_and_come_back_as_they_were(tmp_path: Path,
+                                                                                  cluster: Cluster) -> None:
+    def told(described: Cluster) -> dict[str, bytes]:
+        Identity(tmp_path / "identity", described).write_archive(tmp_path / "identity.img")
+        with tarfile.open(tmp_path / "identity.img") as archive:
+            return {member.name: file.read() for member in archive
+                    if "munge" in member.name and (file := archive.extractfile(member))}
+
+    before = told(cluster)
+    assert sorted(before) == [f"{ARCHIVE_PREFIX}/{place}/etc/munge/munge.key"
+                              for place in ("nodes/node1", "nodes/node2", "root")]
+    assert len(set(before.values())) == 1 and len(before[min(before)]) == 128
+    assert told(dataclasses.replace(cluster, secrets=())) == {}
+    assert told(cluster) == before
+    longer = told(dataclasses.replace(cluster, secrets=(Secret("/etc/munge/munge.key", 256),)))
+    assert {len(data) for data in longer.values()} == {256}
 
 
 def test_the_identity_disk_is_a_tar_stream_with_a_part_for_each_machine(tmp_path: Path, cluster: Cluster) -> None:

@@ -95,6 +95,34 @@ def test_a_package_of_an_opkg_is_locked_on_its_side_only(plan: Plan, recipes: Pa
     assert "lock:debian12" not in after and "root:debian12" not in after and "lock:debian12/head" not in after
 
 
+def test_a_script_for_the_image_makes_it_wait_for_the_head_node(plan: Plan, recipes: Path) -> None:
+    script = recipes / "opkgs/ganglia/scripts/post_rpm_nochroot"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    after = planning.make(load(recipes))
+    nodes = after.steps["opkgs:debian12/compute"]
+    assert nodes.params["imaged"] == ["ganglia"]
+    assert [parent.task for parent in nodes.parents if parent.role == "head"] == [
+        parent.task for parent in after.steps["headnode:debian12"].parents]
+    assert not any(parent.role == "head" for parent in plan.steps["opkgs:debian12/compute"].parents)
+
+
+def test_secrets_are_told_to_what_must_not_hold_them(plan: Plan, recipes: Path) -> None:
+    def told(task: str, found: Plan) -> object:
+        return found.artifacts[task].params.get("secrets")
+
+    layers = [f"{kind}:debian12/{role}" for kind in ("packages", "opkgs") for role in ("head", "compute")]
+    assert {str(told(task, plan)) for task in layers} == {"['/etc/munge/munge.key']"}
+    (recipes / "opkgs/ganglia/secrets").write_text("/etc/ganglia/key 32\n")
+    after = planning.make(load(recipes))
+    assert {str(told(task, after)) for task in layers} == {"['/etc/munge/munge.key', '/etc/ganglia/key']"}
+    assert "etc/ganglia/key" in str(after.verdict("debian12").params["known"])
+    (recipes / "opkgs/ganglia/secrets").write_text("/etc/munge/munge.key 32\n")
+    assert 'OPKGs "munge" and "ganglia" both declare the secret /etc/munge/munge.key' in str(
+        planning.make(load(recipes)).broken["clusters/debian12"])
+
+
 def test_one_more_node_asks_for_one_more_disk(plan: Plan, recipes: Path) -> None:
     cluster = recipes / "clusters/debian12.toml"
     cluster.write_text(cluster.read_text().replace("count = 2", "count = 3"))

@@ -102,7 +102,9 @@ class World:
             (root / "bin/sh").chmod(0o755)
             files = {path: Kept.parse(text) for path, text in plan.steps[f"opkgs:mine/{side}"].files}
             with RootFs(root) as inside:
-                install.apply(inside, "changing", self.recipes, files, side, self.log)
+                if side == "head":
+                    install.bring(inside, "changing", self.recipes, files)
+                install.furnish(inside, "changing", self.recipes, files, side, self.log)
             found[side] = {str(path.relative_to(root)): _described(path) for path in sorted(root.rglob("*"))}
         return found
 

@@ -16,17 +16,16 @@ ROOMS = ("packages/deb/", "guests/debian.py", "dom0/", "builders/dom0.py", "xenh
 #: Elsewhere: which words, and why there.
 KNOWN = {
     "appliance.py": ({"dpkg", "systemd", "slurm"}, "packages of this machine; logs of any system"),
-    "checks/files.py": ({"munge"}, "a secret that the core makes"),
     "confine.py": ({"systemd", "systemctl"}, "what maintainer scripts of any family look at, and must see"),
     "doctor/host.py": ({"apt", "dpkg"}, "programs of this machine"),
     "doctor/isolation.py": ({"systemd"}, "containers that this machine may be"),
-    "identity.py": ({"munge"}, "a secret that the core makes"),
     "layers/cache.py": ({"systemd"}, "what this machine's may remove"),
     "layers/stacking.py": ({"dpkg"}, "a program that renames as any may"),
     "layers/refused.py": ({"dpkg"}, "whose file it is"),
-    "layers/volatile.py": ({"apt", "dpkg", "systemd", "munge"}, "one list for all systems: an OPKG may be for several"),
+    "layers/volatile.py": ({"apt", "dpkg", "systemd", "munge"}, "what packages make anew, in one list for all systems"),
+    "opkgs/secrets.py": ({"munge"}, "an example"),
     "manifests/distro.py": ({"apt"}, "the mirror of this machine"),
-    "manifests/opkgxml.py": ({"systemctl"}, "advice for whoever writes an OPKG"),
+    "opkgs/older.py": ({"systemctl"}, "advice for whoever writes an OPKG"),
     "plan/distro.py": ({"munge", "slurm"}, "an example"),
     "sandbox.py": ({"systemd"}, "who says which user ids are free"),
 }

@@ -24,8 +24,8 @@ from pipeline.errors import UserError
 from pipeline.guests.debian import GUEST
 from pipeline.hypervisor import console
 from pipeline.hypervisor.growing import Growing
-from pipeline.manifests import opkgfolder, opkgxml
 from pipeline.manifests.recipes import load
+from pipeline.opkgs import config, folders
 from pipeline.packages.deb.family import DEB
 from pipeline.packages.deb.stanzas import Stanza, trimmed
 
@@ -152,7 +152,7 @@ class _Kinds:
         folder = self._scratch / right.parent.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.xml").write_bytes(spoiled(chance, right.read_bytes()))
-        opkgxml.read(folder / "config.xml")
+        config.read(folder / "config.xml")
 
     def _folder(self, chance: random.Random) -> None:
         """An OPKG with a file, folder or link more, whose name and place mean something or nothing."""
@@ -174,9 +174,9 @@ class _Kinds:
             else:
                 path.write_bytes(chance.choice((b"", b"\xef\xbb\xbf#!/bin/sh\n", b"#!/bin/sh\r\n", b"\x7fELF")))
                 path.chmod(chance.choice((0o644, 0o755, 0o600, 0o4755)))
-        opkg = opkgfolder.load(folder)
+        opkg = folders.load(folder)
         for side in ("server", "client"):
-            opkgfolder.content(opkg, side)
+            folders.content(opkg, side)
 
     def _index(self, chance: random.Random) -> None:
         stanza = (b"Package: tool\nVersion: 1:1.0-1~x+b1\nArchitecture: amd64\nDepends: a (>= 1) | b:any, c\n"
@@ -219,6 +219,6 @@ class _Kinds:
             except FactsError:
                 continue
         try:
-            files.compare({}, facts.tree, {}, "compute", GUEST, DEB)
+            files.compare({}, facts.tree, {}, "compute", GUEST.known, DEB)
         except FactsError:
             return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from pipeline.description import Role
-from pipeline.guests.guest import OWN, Guest, Kind, Known
+from pipeline.guests.guest import OWN, Kind, Known
 from pipeline.inventory import Entry, Tree, names_of_one_file, shown
 from pipeline.packages.family import Family
 
@@ -43,7 +43,6 @@ KNOWN: tuple[Known, ...] = (
     Known("boot/grub/grub.cfg", OWN, "the node's boot menu"),
     Known("etc/ssh/ssh_host_*", OWN, "identity of the node"),
     Known("etc/ssh/ssh_known_hosts", OWN, "host keys of the cluster"),
-    Known("etc/munge/munge.key", OWN, "the cluster's key"),
     Known("dev/**", _ANY, "the kernel's devices hide it"),
     Known("proc/**", _ANY, "the kernel's processes hide it"),
     Known("sys/**", _ANY, "the kernel's devices hide it"),
@@ -58,11 +57,11 @@ KNOWN: tuple[Known, ...] = (
 )
 
 
-def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role, guest: Guest,
+def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role, own: Sequence[Known],
             family: Family) -> tuple[Difference, ...]:
     """All differences of a machine from what it was made from, sorted by path.  `sums` are the checksums found, where
-    they are not the right ones."""
-    known = (*KNOWN, *guest.known)
+    they are not the right ones; `own` are known differences of such a cluster's machines."""
+    known = (*KNOWN, *own)
     names, names_found = _other_names(made), _other_names(found)
     differences: list[Difference] = []
     for path in sorted(made.keys() | found.keys()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.checks.facts import Block, Facts, FactsError
 from pipeline.checks.files import compare
 from pipeline.description import FileSystem, Machine, Network, Role
-from pipeline.guests.guest import Guest
+from pipeline.guests.guest import Known
 from pipeline.inventory import Tree
 from pipeline.packages.family import Family
 
@@ -40,7 +40,8 @@ class Subject:
     """What a check looks at: a machine as described and as found, and what it was made from.
 
     `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
-    image holds, or the head node's disk; `guest` and `family` are what kind of system it is, and of what packages.
+    image holds, or the head node's disk; `known` are the paths that differ on any machine of this kind; `family` is
+    that of its packages.
     """
 
     machine: Machine
@@ -48,7 +49,7 @@ class Subject:
     networks: Sequence[Network]
     packages: Mapping[str, str]
     files: Tree
-    guest: Guest
+    known: Sequence[Known]
     family: Family
 
 
@@ -238,7 +239,7 @@ def files(subject: Subject) -> Finding:
     """The files are those of the image, or of the head node's disk, in all that Linux keeps of them, but for the known
     few."""
     made, facts = subject.files, subject.facts
-    differences = compare(made, facts.tree, facts.sums, subject.machine.role, subject.guest, subject.family)
+    differences = compare(made, facts.tree, facts.sums, subject.machine.role, subject.known, subject.family)
     wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
                  for path, entry in made.items())
     if facts.summed < wanted:

@@ -13,8 +13,8 @@ from pipeline.checks.collect import new_mark
 from pipeline.checks.result import Result
 from pipeline.checks.shell import Runs
 from pipeline.errors import UserError
+from pipeline.opkgs.phases import PACKAGES
 
-_FOLDER = "/usr/lib/oscar/packages"
 _USER = "oscartst"
 #: Seconds for one test, where the nodes are few.  Tests have shorter deadlines of their own and say more; this ends one
 #: that hangs.
@@ -57,7 +57,7 @@ def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tu
                since: float = started, seconds: float = 0.0) -> Result:
         return Result(f"opkg {opkg}{test}", head, outcome, message, output, since, seconds)
 
-    words = {"mark": mark, "folder": f"{_FOLDER}/{opkg}", "user": _USER, "limit": f"{limit:g}", "kept": str(_KEPT)}
+    words = {"mark": mark, "folder": f"{PACKAGES}/{opkg}", "user": _USER, "limit": f"{limit:g}", "kept": str(_KEPT)}
     script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in words.items()), _SCRIPT])
     try:
         status, stdout, stderr = shell.run(head, script, timeout=2 * limit + 30)

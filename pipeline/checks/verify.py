@@ -105,7 +105,7 @@ def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) ->
     """All results that follow from the facts of one machine."""
     machine = cluster.machine(facts.machine)
     subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role],
-                      expected.guest, expected.family)
+                      expected.guest.known_on(cluster), expected.family)
     silent = "hostname" not in facts.sections
     return tuple(
         Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)

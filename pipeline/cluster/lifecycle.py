@@ -26,7 +26,7 @@ from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Course
 from pipeline.cluster.described import Described
 from pipeline.cluster.machines import Machines
-from pipeline.cluster.opkgphase import OpkgPhase, run_phase
+from pipeline.cluster.opkgphase import run_phase
 from pipeline.cluster.survey import Survey
 from pipeline.description import Cluster
 from pipeline.engine import Engine
@@ -38,7 +38,7 @@ from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
-from pipeline.manifests.opkg import has_script
+from pipeline.opkgs import phases
 from pipeline.report.model import Phase
 from pipeline.run import cleaning_up
 from pipeline.ssh import ClusterShell
@@ -182,7 +182,7 @@ class Lifecycle:
             self._container.start(given, self._kernels(), holder)
             self.record(Phase("", "networks and disks", started, time.time(), kind.why))
             self._bring("boot", Course({self.cluster.head.name: "start"}))
-            self._opkg_phase("api-post-clientdef")
+            self._opkg_phases("head up")
 
     def _nodes(self, phase: course.Phase) -> None:
         """Install over the network the compute nodes that are not, each of which says DONE and is off then; or bring
@@ -196,7 +196,7 @@ class Lifecycle:
                     self._notes.remove("deployed")
                 self._bring(phase, found)
                 if found.deploy:
-                    self._opkg_phase("api-post-deploy")
+                    self._opkg_phases("all up")
                     self._notes.add("deployed")
             if phase == "start":
                 self._notes.add("up")
@@ -300,13 +300,14 @@ class Lifecycle:
             error.hint = "; ".join(filter(None, (error.hint, left)))
             raise
 
-    def _opkg_phase(self, phase: OpkgPhase) -> None:
-        """Run a phase of the OPKGs on the head node, for those that have a script for it."""
+    def _opkg_phases(self, when: phases.When) -> None:
+        """Run the OPKGs' scripts for what has its place now on the head node."""
         present = {path for path, _ in self.plan.steps[self.made.stacks["head"].opkgs].files}
-        wanted = [opkg for opkg in self.cluster.opkgs if has_script(phase, opkg, present)]
-        if wanted:
-            run_phase(phase, wanted, self.cluster.head.name, self.shell(), self.record,
-                      patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))
+        for phase in phases.that_run(when, "server"):
+            wanted = [opkg for opkg in self.cluster.opkgs if phases.has_script(phase.name, opkg, present)]
+            if wanted:
+                run_phase(phase.name, wanted, self.cluster.head.name, self.shell(), self.record,
+                          patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))
 
     # --- helpers
 

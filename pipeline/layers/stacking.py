@@ -139,11 +139,13 @@ def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> 
 class _Change:
     """What a layer says: names to write from the upper tree, names to remove.
 
-    `linked` are the names of files with several names that are one file below too, `below` are all such names there.
+    `linked` are the names of files with several names that are one file below too, `below` are all such names there,
+    `secrets` are the names that no layer of a cluster's holds.
     """
 
     linked: frozenset[str] = frozenset()
     below: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
     written: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
@@ -156,7 +158,8 @@ def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence
     `together` are the names of each file that has several in `lower`.
     """
     refused.require_kept(upper)
-    change = _Change(_linked_alike(upper, together), frozenset(name for names in together for name in names))
+    change = _Change(_linked_alike(upper, together), frozenset(name for names in together for name in names),
+                     frozenset(path.removeprefix("/") for path in job.params.get("secrets", ())))
     _compare(change, upper, lower, "", hidden=whole)
     marks = _folder(job, "whiteouts")
     for name in change.removed:
@@ -209,7 +212,7 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
         names = {entry.name: entry for entry in entries}
     for name in sorted(names, key=os.fsencode):
         path = f"{below}{name}"
-        if volatile.left_out(path, names[name]):
+        if path in change.secrets or volatile.left_out(path, names[name]):
             continue
         found = names[name].stat(follow_symlinks=False)
         under = _lstat(lower / name) if lower else None

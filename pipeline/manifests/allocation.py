@@ -16,8 +16,8 @@ from pipeline.manifests.distro import Distro
 _NETWORK_BYTE = {"public": 0, "private": 1}
 
 
-def describe(cluster: Cluster, distro: Distro) -> description.Cluster:
-    """The cluster with everything given out."""
+def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret, ...] = ()) -> description.Cluster:
+    """The cluster with everything given out; `secrets` are those of its OPKGs."""
     public, private = cluster.networks.public, cluster.networks.private
     first = ipaddress.IPv4Address(private.first_node_address)
     head = _machine(
@@ -42,6 +42,7 @@ def describe(cluster: Cluster, distro: Distro) -> description.Cluster:
         nodes=nodes,
         opkgs=cluster.opkgs,
         guest=distro.guest,
+        secrets=secrets,
     )
 
 

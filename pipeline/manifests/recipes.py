@@ -13,15 +13,16 @@ from pathlib import Path
 
 from pipeline import description
 from pipeline.errors import ManifestError
-from pipeline.manifests import allocation, loader, opkg, opkgfolder, opkgxml
+from pipeline.manifests import allocation, loader
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
-from pipeline.manifests.filters import Codenames
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Document
 from pipeline.manifests.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
 from pipeline.manifests.netboot import Netboot
-from pipeline.manifests.opkg import Opkg
+from pipeline.opkgs import config, folders, model
+from pipeline.opkgs.filters import Codenames
+from pipeline.opkgs.model import Opkg
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -69,7 +70,8 @@ class Recipes:
     def describe(self, cluster: str) -> description.Cluster:
         """A cluster with every name and address given out."""
         manifest = self.cluster(cluster)
-        return allocation.describe(manifest, self.distro(manifest.distro))
+        secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
+        return allocation.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()))
 
     def describe_host(self, host: str) -> description.Host:
         """A VM container as plain data."""
@@ -110,7 +112,7 @@ class Recipes:
 
     def _opkg(self, name: str) -> Opkg:
         self._known("opkgs", name)
-        return opkgfolder.load(self.folder / "opkgs" / name, self.codenames())
+        return folders.load(self.folder / "opkgs" / name, self.codenames())
 
     def _codenames(self) -> Codenames:
         """What the suites of all distributions that can be read are called as versions."""
@@ -136,12 +138,12 @@ class Recipes:
             collector.attempt(lambda: self.netboot(installer) if installer in self.names("netboot") else None)
         opkgs = self._opkgs()
         unread = [one for one in self.names("opkgs") if one not in opkgs]
-        for one in opkg.needed(opkgs, [*manifest.opkgs, *filter(self._may_be_core, unread)]):
+        for one in model.needed(opkgs, [*manifest.opkgs, *filter(self._may_be_core, unread)]):
             if one in unread:
                 collector.attempt(functools.partial(self.opkg, one))
         collector.finish()
         assert distro is not None
-        order, wrong = opkg.resolve(opkgs, manifest.opkgs, distro, unread)
+        order, wrong = model.resolve(opkgs, manifest.opkgs, distro, unread)
         if wrong:
             fail([document.mistake(("opkgs",), text) for text in wrong])
         return manifest.model_copy(update={"opkgs": order})
@@ -154,7 +156,7 @@ class Recipes:
 
     def _may_be_core(self, name: str) -> bool:
         """Whether an OPKG that cannot be read may belong to every cluster: nobody shall get one without it."""
-        return opkgxml.may_be_core(self.folder / "opkgs" / name / "config.xml")
+        return config.may_be_core(self.folder / "opkgs" / name / "config.xml")
 
     def _file(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{name}.toml"

@@ -3,7 +3,7 @@
 An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}/PATH-BELOW-/`, `testing/`, and what its
 scripts need besides.  The head node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because later phases
 and the tests run there; a compute node has it only while its script runs.  What scripts need to know of the cluster
-stands in /etc/oscar.
+stands in /etc/oscar.  As in OSCAR, all OPKGs get through the first phases before one is installed.
 
 Scripts that name their phase as OSCAR 4 and 5 did are installed under the present name, so nobody else has to know.
 """
@@ -11,11 +11,12 @@ Scripts that name their phase as OSCAR 4 and 5 did are installed under the prese
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,23 +25,27 @@ from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
 from pipeline.layers import stacking
 from pipeline.manifests.kept import Kept
-from pipeline.manifests.opkg import HEAD_UP_PHASES, PHASES, TESTS, has_script
+from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, has_script, that_run
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import PATH, chroot_run
+from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
 
 Side = Literal["head", "compute"]
 
-#: Where an OPKG lies on the head node.
-PACKAGES = "/usr/lib/oscar/packages"
-
-#: The phase that runs while the root of a side is built, and the folders of files that go there.
-_PHASE: dict[Side, str] = {"head": "server-post-install", "compute": "client-post-install"}
+#: The phases that run when an OPKG's files have come, and the folders of files that go there.
+_PHASES: dict[Side, tuple[Phase, ...]] = {
+    "head": tuple(that_run("furnished", "server")), "compute": tuple(that_run("furnished", "client"))}
 _FILES: dict[Side, tuple[str, ...]] = {"head": ("common", "server"), "compute": ("common", "client")}
 
 #: What stands in the way of a file, by the error that it makes.
 _WRONG_KIND = {errno.EISDIR: "there is a folder", errno.ENOTDIR: "a file stands where it needs a folder",
                errno.EEXIST: "a file stands where it needs a folder", errno.ELOOP: "links on the way lead in a circle"}
+
+#: When scripts run on a head node that is whole.
+_LATER: tuple[When, ...] = ("imaged", "head up", "all up")
+
+#: Where the SIS image lies for scripts that are given it.
+IMAGE = "/run/oscar/image"
 
 #: A script that takes longer waits for something it will not get in a sandbox.  Seconds.
 _DEADLINE = 300.0
@@ -54,14 +59,30 @@ def build(job: Job) -> None:
     files = {path: Kept.parse(kept) for path, kept in job.step.files}
     with stacking.changed(job) as root, RootFs(root) as inside:
         describe(inside, cluster)
+        if side == "head":
+            for name in opkgs:
+                bring(inside, name, job.recipes, files)
+            for phase, name in itertools.product(that_run("prepared", "server"), opkgs):
+                _run_if_there(inside, name, phase, files, side, job.log)
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
-            apply(inside, name, job.recipes, files, side, job.log)
+            furnish(inside, name, job.recipes, files, side, job.log)
             stacking.require_kept(job, f"OPKG {name}")
         if side == "head":
             for name in opkgs:
                 for script in _run_later(name, files):
                     _require_startable(inside, name, script, side)
+        elif job.params.get("imaged"):
+            _finish_image(job, root)
+
+
+def _finish_image(job: Job, image: Path) -> None:
+    """Run what OPKGs do to the whole image from the head node, whose root is only read."""
+    head = [item for item in job.inputs if item.role == "head"]
+    with stacking.stacked(job, head) as root:
+        for phase, name in itertools.product(that_run("imaged", "server"), job.params["imaged"]):
+            _run(root, name, phase.name, job.log, IMAGE, binds=[Bind(image, IMAGE, writable=True)])
+            stacking.require_kept(job, f"OPKG {name}")
 
 
 def describe(root: RootFs, cluster: Cluster) -> None:
@@ -87,46 +108,62 @@ def describe(root: RootFs, cluster: Cluster) -> None:
     root.write("/etc/hosts", "\n".join(hosts) + "\n")
 
 
-def apply(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], side: Side, log: Path) -> None:
-    """Bring one OPKG to `root`: its files for this side, then its script.  `files` are paths below `recipes`."""
-    folder = f"opkgs/{name}/"
-    home = f"{PACKAGES}/{name}"
-    own = {path.removeprefix(folder): kept for path, kept in files.items() if path.startswith(folder)}
-    for path, kept in own.items():
-        _bring(recipes / folder / path, kept, root, f"{home}/{path}")
-    _name_phases(root, f"{home}/scripts")
+def bring(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept]) -> None:
+    """Bring an OPKG's own folder to `root`.  `files` are paths below `recipes`."""
+    for path, kept in _own(name, files).items():
+        _bring(recipes / "opkgs" / name / path, kept, root, f"{PACKAGES}/{name}/{path}")
+    _name_phases(root, f"{PACKAGES}/{name}/scripts")
+
+
+def furnish(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], side: Side, log: Path) -> None:
+    """Bring an OPKG's files for this side to `root`, then run its script; on compute nodes its folder goes again."""
+    if side == "compute":
+        bring(root, name, recipes, files)
     for part in _FILES[side]:
         prefix = f"files/{part}/"
-        for path, kept in own.items():
+        for path, kept in _own(name, files).items():
             if path.startswith(prefix):
-                _bring(recipes / folder / path, kept, root, "/" + path.removeprefix(prefix))
+                _bring(recipes / "opkgs" / name / path, kept, root, "/" + path.removeprefix(prefix))
     try:
-        if has_script(_PHASE[side], name, files):
-            _require_startable(root, name, f"scripts/{_PHASE[side]}", side)
-            _run(root, name, _PHASE[side], log)
+        for phase in _PHASES[side]:
+            _run_if_there(root, name, phase, files, side, log)
     finally:
         if side == "compute":
-            _remove(root, home)
+            _remove(root, f"{PACKAGES}/{name}")
 
 
-def _run(root: RootFs, name: str, phase: str, log: Path) -> None:
+def _own(name: str, files: Mapping[str, Kept]) -> dict[str, Kept]:
+    """An OPKG's own files, by their path in its folder."""
+    folder = f"opkgs/{name}/"
+    return {path.removeprefix(folder): kept for path, kept in files.items() if path.startswith(folder)}
+
+
+def _run_if_there(root: RootFs, name: str, phase: Phase, files: Mapping[str, Kept], side: Side, log: Path) -> None:
+    if has_script(phase.name, name, files):
+        _require_startable(root, name, f"scripts/{phase.name}", side)
+        _run(root.top, name, phase.name, log)
+
+
+def _run(root: Path, name: str, phase: str, log: Path, *arguments: str, binds: Sequence[Bind] = ()) -> None:
     home = f"{PACKAGES}/{name}"
     try:
-        chroot_run(root.top, [f"{home}/scripts/{phase}"], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
-                   timeout=_DEADLINE)
+        chroot_run(root, [f"{home}/scripts/{phase}", *arguments], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
+                   timeout=_DEADLINE, binds=binds)
     except CommandError as error:
         hint = f"correct recipes/opkgs/{name}/scripts/{phase}"
         if NOT_STARTED not in error.tail:
             hint += "; `set -x` in it shows its steps"
+        if binds and "Read-only file system" in error.tail:
+            hint += f"; it may change the image ({IMAGE}, its first argument), and nothing of the head node"
         raise BuildError(f"OPKG {name}: script {phase} failed: {error.message}", hint=hint, log=log,
                          tail=error.tail) from None
 
 
 def _name_phases(root: RootFs, folder: str) -> None:
-    for phase, older in PHASES.items():
-        there = [name for name in (phase, *older) if root.is_file(f"{folder}/{name}")]
-        if there and there[0] != phase:
-            root.write(f"{folder}/{phase}", root.read(f"{folder}/{there[0]}"), 0o755)
+    for phase in PHASES:
+        there = [name for name in (phase.name, *phase.older) if root.is_file(f"{folder}/{name}")]
+        if there and there[0] != phase.name:
+            root.write(f"{folder}/{phase.name}", root.read(f"{folder}/{there[0]}"), 0o755)
 
 
 def _bring(source: Path, kept: Kept, root: RootFs, path: str) -> None:
@@ -159,8 +196,9 @@ def _make_folder(root: RootFs, path: str, mode: int) -> None:
 
 
 def _run_later(name: str, files: Mapping[str, Kept]) -> list[str]:
-    """The scripts and tests of an OPKG that run on the head node when it is up."""
-    scripts = [f"scripts/{phase}" for phase in HEAD_UP_PHASES if has_script(phase, name, files)]
+    """The scripts and tests of an OPKG that run on the head node's root when it is whole, or up."""
+    later = [phase for when in _LATER for phase in that_run(when, "server")]
+    scripts = [f"scripts/{phase.name}" for phase in later if has_script(phase.name, name, files)]
     return [*scripts, *(f"testing/{test}" for test in TESTS if f"opkgs/{name}/testing/{test}" in files)]
 
 

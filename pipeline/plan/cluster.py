@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pipeline import naming
 from pipeline.description import ROLES, Cluster, Host, Role
 from pipeline.guests import flavours
-from pipeline.manifests import kept, opkg, opkgfolder
+from pipeline.manifests import kept
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
+from pipeline.opkgs import folders, model, phases
 from pipeline.packages.families import FAMILIES
 from pipeline.plan.distro import COMPRESSING_TOOLS, LAYER_TOOLS, asked, assembled, fetch, lock
 from pipeline.step import Made, Parent, Record, Stack, Step
@@ -33,7 +34,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
     layers: dict[Role, tuple[Parent, ...]] = {}
     stacks: dict[Role, Stack] = {}
     for role in ROLES:
-        made, layers[role], stacks[role] = _stack(recipes, distro, cluster, role)
+        made, layers[role], stacks[role] = _stack(recipes, distro, cluster, role, layers.get("head", ()))
         found += made
     image = Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.builders.image:build",
                  params={"cluster": cluster.to_json(),
@@ -78,7 +79,7 @@ def verdict(cluster: Cluster, made: Made) -> Record:
     guest, family = flavours.of(cluster.guest), FAMILIES[made.family]
     return Record("verify", cluster.name, f"verdict on the running cluster {cluster.name}",
                   "pipeline.checks.verify:verify",
-                  params={"known": list(map(dataclasses.asdict, guest.known)), "services": guest.services,
+                  params={"known": list(map(dataclasses.asdict, guest.known_on(cluster))), "services": guest.services,
                           "listing": family.listing, "database": family.database},
                   parents=tuple(Parent(role, task) for role, task in made.parts().items()), ships=("checks",))
 
@@ -91,18 +92,20 @@ def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]
 
 
 def _stack(recipes: Recipes, distro: Distro, cluster: Cluster,
-           role: Role) -> tuple[list[Step], tuple[Parent, ...], Stack]:
-    """The root file system of a role as a stack of layers: what changes most lies on top."""
+           role: Role, head: tuple[Parent, ...]) -> tuple[list[Step], tuple[Parent, ...], Stack]:
+    """The root file system of a role as a stack of layers: what changes most lies on top.  `head` is the head node's,
+    on which OPKGs may have a script that changes the image."""
     name, base, family = f"{cluster.name}/{role}", distro.name, FAMILIES[distro.family]
     what = "the head node" if role == "head" else "the compute nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
     wanted = asked(f"distribution {base}", distro.packages.head if role == "head" else distro.packages.compute)
     for one in opkgs:
-        wanted += asked(f"OPKG {one.name}", opkg.packages(one, _OPKG_SIDE[role], distro))
+        wanted += asked(f"OPKG {one.name}", model.packages(one, _OPKG_SIDE[role], distro))
+    secrets = {"secrets": [secret.path for secret in cluster.secrets]} if cluster.secrets else {}
     stack = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
     locked = lock(name, f"the packages of {what} of {cluster.name}", distro, wanted, f"lock:{base}")
     layer = assembled("packages", name, f"layer: all locked distribution packages of {what}", family.layer, name,
-                      on=stack)
+                      on=stack, params=secrets)
     found = [locked, fetch(name, f"packages of {what} of {cluster.name}", distro), layer]
     stack.append(Parent("layer", layer.task))
     packages = recipes.cluster(cluster.name).packages
@@ -112,7 +115,7 @@ def _stack(recipes: Recipes, distro: Distro, cluster: Cluster,
     if local:
         given_layer = Step(
             "localpackages", name, f"layer: the packages under test on {what}", family.under_test.name,
-            params={"packages": [Path(path).name for path in local]},
+            params={"packages": [Path(path).name for path in local], **secrets},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
             parents=tuple(stack), tools=family.under_test.tools)
         found.append(given_layer)
@@ -120,10 +123,15 @@ def _stack(recipes: Recipes, distro: Distro, cluster: Cluster,
         under_test = given_layer.task
     files: dict[str, str] = {}
     for one in opkgs:
-        files.update(opkgfolder.content(one, _OPKG_SIDE[role]))
-    params: dict[str, Any] = {"side": role, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs)}
+        files.update(folders.content(one, _OPKG_SIDE[role]))
+    params: dict[str, Any] = {"side": role, "cluster": cluster.to_json(), "opkgs": list(cluster.opkgs), **secrets}
+    imaged = [one.name for one in opkgs if any(one.script(phase.name) for phase in phases.that_run("imaged", "server"))]
+    on_head: tuple[Parent, ...] = ()
+    if role == "compute" and imaged:
+        params["imaged"] = imaged
+        on_head = tuple(Parent("head", layer.task, layer.part) for layer in head)
     top = Step(
         "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.opkgs.install:build",
-        params=params, files=tuple(sorted(files.items())), parents=tuple(stack), tools=LAYER_TOOLS)
+        params=params, files=tuple(sorted(files.items())), parents=(*stack, *on_head), tools=LAYER_TOOLS)
     return ([*found, top], (*stack, Parent("layer", top.task)),
             Stack((f"lock:{base}", locked.task), under_test, top.task))

@@ -293,7 +293,8 @@ def test_no_artifact_log_or_report_holds_a_secret(running: Checkout) -> None:
     identity = running.own / "identity" / "ci"
     keys = [identity / "person/id_ed25519", identity / "machines/node1/etc/ssh/ssh_host_ed25519_key"]
     # the first line of a key is the same in all of them, the second one is not all secret yet
-    needles = [(identity / "munge.key").read_bytes()[:24], *(path.read_bytes().splitlines()[3] for path in keys)]
+    secret = identity / "secrets/etc/munge/munge.key"
+    needles = [secret.read_bytes()[:24], *(path.read_bytes().splitlines()[3] for path in keys)]
     for name in ("image", "disk-head", "headnode", "opkgs-head"):
         for file in (running.own / "ci" / name / "files").iterdir():
             assert not any(needle in file.read_bytes() for needle in needles), file

@@ -108,5 +108,5 @@ def subject(name: str, **changed: str | None) -> Subject:
     machine = cluster().machine(name)
     given = {**facts[name].sections, **changed}
     kept = {section: text for section, text in given.items() if text is not None}
-    return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES, GUEST,
+    return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES, GUEST.known,
                    DEB)

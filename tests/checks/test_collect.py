@@ -87,9 +87,9 @@ def compared(folder: str, sums: str) -> None:
     def wrong() -> dict[str, str]:
         machine = cluster().nodes[0] if role == "compute" else cluster().head
         facts = here(SHELLS[0], f"sums={sums} mounts={top}", lines)
-        assert checks.files(Subject(machine, facts, (), PACKAGES, made, GUEST, DEB)).seconds >= 0
+        assert checks.files(Subject(machine, facts, (), PACKAGES, made, GUEST.known, DEB)).seconds >= 0
         return {os.path.relpath(f"/{item.path}", top): item.detail
-                for item in files.compare(made, facts.tree, facts.sums, machine.role, GUEST, DEB)}
+                for item in files.compare(made, facts.tree, facts.sums, machine.role, GUEST.known, DEB)}
 
     assert wrong() == {}
     (top / "names/new\nline").write_text("other content of new\nline\n")
@@ -260,7 +260,7 @@ def test_a_machine_that_says_too_much_is_cut_and_told(monkeypatch: pytest.Monkey
             "== machine node2\n", "== hostname\n", "node2\n", "== end\n"]
     loud, other = parse(text, "==", "=inner=")
     assert len(loud.text("dmesg")) <= 1 << 20 and not loud.complete
-    assert checks.ssh(Subject(cluster().nodes[0], loud, (), PACKAGES, {}, GUEST, DEB)).problems == (
+    assert checks.ssh(Subject(cluster().nodes[0], loud, (), PACKAGES, {}, GUEST.known, DEB)).problems == (
         "exit status unknown: it said more than 1 MiB about itself, the rest was not read",)
     assert other.complete and other.hostname == "node2"
 

@@ -28,7 +28,7 @@ IMAGE = {
 def differences(found: Mapping[str, Entry], sums: dict[str, str] | None = None,
                 role: Role = "compute") -> list[tuple[str, str, bool]]:
     return [(item.path, item.kind, item.known is not None)
-            for item in compare(IMAGE, found, sums or {}, role, GUEST, DEB)]
+            for item in compare(IMAGE, found, sums or {}, role, GUEST.known, DEB)]
 
 
 def test_equal() -> None:
@@ -91,7 +91,7 @@ def test_the_time_of_a_folder_and_more_holes_are_no_difference() -> None:
 
 def test_what_differs_is_said() -> None:
     other = {**IMAGE, "usr/tool": replace(FILE, mode=0o600, mtime=8, holes=1)}
-    found = compare(IMAGE, other, {}, "compute", GUEST, DEB)
+    found = compare(IMAGE, other, {}, "compute", GUEST.known, DEB)
     assert [item.detail for item in found] == [
         "mode 0600, not 0644; time 8, not 7; security.capability nothing, not 01; user.a b nothing, not "]
 
@@ -102,7 +102,7 @@ def test_added_files_count_in_system_folders_only() -> None:
 
 
 def test_names_of_any_bytes_are_told_in_one_line() -> None:
-    item, = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute", GUEST, DEB)
+    item, = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute", GUEST.known, DEB)
     assert item.shown == r"usr/new\nline\xff\\"
 
 

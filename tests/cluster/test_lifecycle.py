@@ -136,7 +136,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         monkeypatch.setattr(life, "_digests", lambda: {"image": made.digest})
         monkeypatch.setattr(life, "_start_machine", made.start)
         monkeypatch.setattr(Lifecycle, "capacity", lambda _self: Capacity(2, "tcg"))
-        monkeypatch.setattr(life, "_opkg_phase", lambda phase: setattr(made, "deployed", made.deployed + 1))
+        monkeypatch.setattr(life, "_opkg_phases", lambda when: setattr(made, "deployed", made.deployed + 1))
         for name in MACHINES:
             made.define(name)
             made.say(name, "READY\n")
@@ -259,7 +259,7 @@ def test_opkgs_that_failed_are_told_again(stage: Stage, monkeypatch: pytest.Monk
         raise ClusterError("head: api-post-deploy of OPKG c3 ended with status 1")
 
     stage.raw("node1").destroy()
-    monkeypatch.setattr(stage.life, "_opkg_phase", fail)
+    monkeypatch.setattr(stage.life, "_opkg_phases", fail)
     with pytest.raises(ClusterError, match="status 1"):
         stage.life.reach("start")
     assert stage.reasons("start") == ["the OPKGs to be told that all nodes are up"]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.manifests import kept, opkgfolder
+from pipeline.manifests import kept
 from pipeline.manifests.kept import Kept
+from pipeline.opkgs import folders
 from tests.manifests.conftest import opkg_text
 
 
@@ -40,7 +41,7 @@ def make(recipes: Path) -> Path:
 
 def content(home: Path) -> dict[str, str]:
     return {name.removeprefix("opkgs/app/"): line for name, line in
-            opkgfolder.content(opkgfolder.load(home), "server")}
+            folders.content(folders.load(home), "server")}
 
 
 def test_what_umasks_leave_of_a_checkout_makes_no_difference(tmp_path: Path) -> None:

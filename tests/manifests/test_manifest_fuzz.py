@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from pipeline.builders import layout
 from pipeline.errors import ManifestError
-from pipeline.manifests import opkgxml
-from pipeline.manifests.opkg import packages
 from pipeline.manifests.recipes import load
+from pipeline.opkgs import config
+from pipeline.opkgs.model import packages
 from tests.manifests.conftest import opkg_text, target, write_recipes
 
 DISTRO = target("fc", "4", "i386")
@@ -116,7 +116,7 @@ def opkg_survives(folder: Path, raw: bytes) -> None:
     (folder / "app").mkdir(exist_ok=True)
     (folder / "app" / "config.xml").write_bytes(raw)
     try:
-        found = opkgxml.read(folder / "app" / "config.xml")
+        found = config.read(folder / "app" / "config.xml")
     except ManifestError as error:
         assert all(LINE.fullmatch(line) for line in error.message.split("\n")), error.message
     else:

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import plan as planning
 from pipeline.errors import ManifestError
-from pipeline.manifests.opkg import packages
 from pipeline.manifests.recipes import load
+from pipeline.opkgs.model import packages
 from pipeline.step import Plan
 from tests.manifests.conftest import DISTRO, Writer, opkg_text
 

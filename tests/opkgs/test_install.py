@@ -83,7 +83,9 @@ class Workplace:
 
     def apply(self, side: install.Side) -> None:
         with RootFs(self.root) as root:
-            install.apply(root, "tool", self.recipes, self.files, side, self.log)
+            if side == "head":
+                install.bring(root, "tool", self.recipes, self.files)
+            install.furnish(root, "tool", self.recipes, self.files, side, self.log)
 
 
 @pytest.fixture
@@ -265,7 +267,8 @@ def test_what_runs_later_must_be_startable_too(place: Workplace, sandbox: Sandbo
         place.add(name, "#!/usr/bin/perl\n", 0o755)
     place.apply("head")
     later = install._run_later("tool", place.files)
-    assert later == ["scripts/api-post-clientdef", "scripts/api-post-deploy", "testing/test_user"]
+    assert later == ["scripts/api-post-image", "scripts/api-post-clientdef", "scripts/api-post-deploy",
+                     "testing/test_user"]
     with RootFs(place.root) as root:
         for script in later:
             with pytest.raises(BuildError, match=f"OPKG tool: {script} cannot be started on the head node: its "

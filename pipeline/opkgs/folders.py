@@ -1,8 +1,8 @@
 """An OPKG's folder: its scripts, tests and files, and which of them matter to which side of the cluster.
 
-The folder holds `config.xml`, `scripts/PHASE`, `testing/test_root` and `testing/test_user`, and below `files/server`,
-`files/client` and `files/common` what is copied to the root of the head node, of compute nodes, or of both.  Whatever
-else it holds is there for its scripts, beside which it lies on the head node.
+The folder holds `config.xml`, `scripts/PHASE`, `testing/test_root` and `testing/test_user`, perhaps `secrets`, and
+below `files/server`, `files/client` and `files/common` what is copied to the root of the head node, of compute nodes,
+or of both.  Whatever else it holds is there for its scripts, beside which it lies on the head node.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.manifests import kept, opkgxml
-from pipeline.manifests.filters import Codenames
-from pipeline.manifests.mistakes import Collector, did_you_mean, fail, listing, nearest, quoted, shown
-from pipeline.manifests.opkg import CLIENT_PHASES, NEVER_RUN, PHASES, TESTS, Opkg, Script, Side
-from pipeline.manifests.opkgtree import Tree
+from pipeline.description import Secret
+from pipeline.manifests import kept
+from pipeline.manifests.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
+from pipeline.opkgs import config, phases, secrets
+from pipeline.opkgs.filters import Codenames
+from pipeline.opkgs.model import Opkg, Script
+from pipeline.opkgs.phases import TESTS, Side
+from pipeline.opkgs.tree import Tree
 
 _TREES = ("server", "client", "common")
 _FOLDERS = ("scripts", "files", "testing")
-
-_TODAY = {old: phase for phase, names in PHASES.items() for old in names}
 
 #: How like a phase or folder a name must be to have been meant for it; helpers have names that are a little like, too.
 _NEARLY = 0.75
@@ -45,10 +46,11 @@ def load(folder: Path, codenames: Codenames = MappingProxyType({})) -> Opkg:
     for _ in _everything(tree):
         pass  # what is wrong with any of it is noted
     collector = Collector(tree.mistakes)
-    opkg = collector.attempt(lambda: opkgxml.read(folder / "config.xml", scripts, tests, codenames))
+    opkg = collector.attempt(lambda: config.read(folder / "config.xml", scripts, tests, codenames))
+    declared = collector.attempt(lambda: _secrets(tree))
     collector.finish()
-    assert opkg is not None  # finish() raises otherwise
-    return dataclasses.replace(opkg, warnings=(*opkg.warnings, *sorted(set(tree.warnings))))
+    assert opkg is not None and declared is not None  # finish() raises otherwise
+    return dataclasses.replace(opkg, secrets=declared, warnings=(*opkg.warnings, *sorted(set(tree.warnings))))
 
 
 def content(opkg: Opkg, side: Side) -> tuple[tuple[str, str], ...]:
@@ -63,7 +65,7 @@ def content(opkg: Opkg, side: Side) -> tuple[tuple[str, str], ...]:
     if side == "server":
         found += [path for entry in _beside(tree) for path in _all_of(tree, entry)]
     else:
-        found += _called(tree, [script.file for script in opkg.scripts if script.phase in CLIENT_PHASES])
+        found += _called(tree, [script.file for script in opkg.scripts if _side(script.file) == "client"])
     if tree.mistakes:
         fail(tree.mistakes)  # made since it was loaded
     names = sorted({path.relative_to(recipes).as_posix() for path in found})
@@ -94,6 +96,20 @@ def _all_of(tree: Tree, entry: Path) -> list[Path]:
     inside = list(tree.below(entry)) if kind == "folder" else []
     itself = kind is not None and (not inside or tree.was_meant(entry))
     return [*([entry] if itself else []), *inside]
+
+
+def _secrets(tree: Tree) -> tuple[Secret, ...]:
+    """What it declares; a file that it brings to the same place would be one for everybody to read."""
+    if tree.kind(tree.top / secrets.FILE) is None:
+        return ()
+    found = secrets.read(tree.top)
+    brought = [tree.top / "files" / side / secret.path[1:] for secret in found for side in _TREES]
+    mistakes = [Mistake(shown(path), 1, "", f"a secret is declared there, in {shown(tree.top / secrets.FILE)}; "
+                                            "expected no file of that name") for path in brought
+                if os.path.lexists(path)]
+    if mistakes:
+        fail(mistakes)
+    return found
 
 
 def _look_at_top(tree: Tree) -> None:
@@ -128,7 +144,7 @@ def _called(tree: Tree, names: list[str]) -> list[Path]:
     for path in called:  # grows while it is read
         text = _text(path)
         add([entry for entry in others if os.fsencode(entry.name) in text
-             or (b"scripts" in text and entry in scripts and not _phase(entry.name))])
+             or (b"scripts" in text and entry in scripts and phases.of(entry.name) is None)])
     return called
 
 
@@ -141,37 +157,34 @@ def _text(path: Path) -> bytes:
         return b""  # a folder; or it is told where it is looked at
 
 
-def _phase(name: str) -> str:
-    """The phase that a file name stands for, in today's name, or ""."""
-    phase = _TODAY.get(name, name)
-    return phase if phase in PHASES else ""
+def _side(script: str) -> Side | None:
+    phase = phases.of(script)
+    return phase.side if phase else None
 
 
 def _scripts(tree: Tree) -> Iterator[Script]:
     """The phases' scripts; other files are what these call."""
     entries = tree.entries(tree.top / "scripts")
-    called = _called(tree, [entry.name for entry in entries if _phase(entry.name)])
+    called = _called(tree, [entry.name for entry in entries if phases.of(entry.name)])
     seen: dict[str, str] = {}
     for entry in entries:
-        phase = _phase(entry.name)
-        if not phase:
+        phase = phases.of(entry.name)
+        if phase is None:
             if entry not in called and tree.kind(entry) == "file":
                 _look_at_helper(tree, entry)
             continue
-        if phase in seen and phase not in (entry.name, seen[phase]):
+        if phase.name in seen and phase.name not in (entry.name, seen[phase.name]):
             continue  # two old names, of which the first was run
-        if phase in seen:
-            tree.wrong(entry, f"the same phase as {quoted(seen[phase])}; expected one")
-        seen[phase] = entry.name
+        if phase.name in seen:
+            tree.wrong(entry, f"the same phase as {quoted(seen[phase.name])}; expected one")
+        seen[phase.name] = entry.name
         _look_at_start(tree, entry)
-        if phase in NEVER_RUN:
-            tree.warn(entry, f"never run: at {phase} no scripts are run here")
-        yield Script(phase, entry.name)
+        yield Script(phase.name, entry.name)
 
 
 def _look_at_helper(tree: Tree, entry: Path) -> None:
     """A file in scripts/ that is no phase and that no script mentions: is it meant to be one?"""
-    near = nearest(entry.name, [*PHASES, *_TODAY], _NEARLY)
+    near = nearest(entry.name, phases.NAMES, _NEARLY)
     if near is not None:
         tree.wrong(entry, f"no phase has that name and no script calls it; did you mean {quoted(near)}?")
     elif entry.stat().st_mode & 0o111:

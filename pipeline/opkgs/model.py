@@ -1,50 +1,23 @@
 """OPKGs: OSCAR packages of any generation as one frozen model, and which packages they ask for on which side.
 
 Generations 1 (OSCAR 4) and 2 (OSCAR 5) list packages under filters, generation 3 (OSCAR 6) has server, client and
-common dependencies; `opkgxml` reads all three.  Filters are honoured alike: an absent filter means always, fields of
+common dependencies; `document` reads all three.  Filters are honoured alike: an absent filter means always, fields of
 one filter must all fit, and of several filters one must fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.manifests.filters import Filter, Target, Versioned
+from pipeline.description import Secret
 from pipeline.manifests.mistakes import Mistake, did_you_mean, listing
+from pipeline.opkgs.filters import Filter, Target, Versioned
+from pipeline.opkgs.phases import Side
 
-Side = Literal["server", "client"]
 Relation = Literal["requires", "suggests", "provides", "conflicts"]
-
-#: Today's names of the phases at which an OPKG's scripts run, and the names that older OPKGs have for them.
-PHASES: Mapping[str, tuple[str, ...]] = {
-    "api-pre-install": ("setup",),
-    "api-pre-configure": ("pre_configure",),
-    "api-post-configure": ("post_configure",),
-    "server-post-install": ("post_server_install", "post_server_rpm_install"),
-    "client-post-install": ("post_client_rpm_install", "post_rpm_install"),
-    "api-post-image": ("post_rpm_nochroot",),
-    "api-post-clientdef": ("post_clients",),
-    "api-post-deploy": ("post_install",),
-    "server-pre-uninstall": (),
-    "server-post-uninstall": ("post_server_rpm_uninstall",),
-    "client-pre-uninstall": (),
-    "client-post-uninstall": ("post_client_rpm_uninstall",),
-    "api-pre-uninstall": (),
-    "api-post-uninstall": (),
-}
-
-#: Phases whose scripts run on the head node while the cluster comes up, and the tests that run there afterwards.
-HEAD_UP_PHASES = ("api-post-clientdef", "api-post-deploy")
-TESTS = ("test_root", "test_user")
-
-#: Phases at which nothing is run here, though a script may expect it; packages are never taken out of a cluster again.
-NEVER_RUN = frozenset(("api-pre-install", "api-pre-configure", "api-post-configure", "api-post-image"))
-
-#: The phases that run on compute nodes; all others run on the head node.
-CLIENT_PHASES = frozenset(phase for phase in PHASES if phase.startswith("client-"))
 
 
 @dataclass(frozen=True)
@@ -70,8 +43,8 @@ class Opkg:
     """An OPKG.  `name` is its folder's; `title` is what older generations have as a name for people to read.
 
     `provides`, `conflicts` and `requires` are between OPKGs; `dependencies` name packages of the distribution.
-    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has.  `warnings` are
-    mistakes with which it can be used all the same.
+    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has, `secrets` the files
+    with random bytes that it wants.  `warnings` are mistakes with which it can be used all the same.
     """
 
     name: str
@@ -88,6 +61,7 @@ class Opkg:
     scripts: tuple[Script, ...]
     tests: tuple[str, ...]
     folder: Path
+    secrets: tuple[Secret, ...] = ()
     warnings: tuple[Mistake, ...] = ()
 
     def script(self, phase: str) -> str | None:
@@ -97,11 +71,6 @@ class Opkg:
     def is_for(self, target: Target) -> bool:
         """Whether the OPKG as a whole is meant for that distribution."""
         return not self.filters or any(item.fits(target) for item in self.filters)
-
-
-def has_script(phase: str, opkg: str, files: Container[str]) -> bool:
-    """Whether files (paths below the folder of all recipes) have a script for a phase, by whichever of its names."""
-    return any(f"opkgs/{opkg}/scripts/{name}" in files for name in (phase, *PHASES[phase]))
 
 
 def packages(opkg: Opkg, side: Side, target: Target) -> list[str]:
@@ -142,6 +111,8 @@ def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target,
             wrong.append(f'OPKG "{name}" is not for {target.compat.name} {target.compat.version} on '
                          f"{target.architecture}; it is for {meant}")
         for other in chosen.order[:index]:
+            for path in {one.path for one in item.secrets} & {one.path for one in opkgs[other].secrets}:
+                wrong.append(f'OPKGs "{other}" and "{name}" both declare the secret {path}; expected one of them to')
             if _conflict(item, opkgs[other]) or _conflict(opkgs[other], item):
                 wrong.append(f'OPKG "{name}" conflicts with "{other}"; expected one of them')
     return tuple(chosen.order), wrong

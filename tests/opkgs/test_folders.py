@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.manifests import opkgfolder
-from pipeline.manifests.opkg import Script, Side
+from pipeline.opkgs import folders
+from pipeline.opkgs.model import Script
+from pipeline.opkgs.phases import Side
 from tests.manifests.conftest import opkg_text
 
 
@@ -25,20 +26,20 @@ def folder(tmp_path: Path, *scripts: str, **texts: str) -> Path:
 
 def message(home: Path) -> str:
     with pytest.raises(ManifestError) as caught:
-        opkgfolder.load(home)
+        folders.load(home)
     return caught.value.message.replace(f"{home}/", "")
 
 
 def warnings(home: Path) -> list[str]:
-    return [str(one).removeprefix(f"{home}/") for one in opkgfolder.load(home).warnings]
+    return [str(one).removeprefix(f"{home}/") for one in folders.load(home).warnings]
 
 
 def paths(home: Path, side: Side) -> list[str]:
-    return [path.removeprefix("opkgs/app/") for path, _ in opkgfolder.content(opkgfolder.load(home), side)]
+    return [path.removeprefix("opkgs/app/") for path, _ in folders.content(folders.load(home), side)]
 
 
 def test_scripts_and_tests(tmp_path: Path) -> None:
-    found = opkgfolder.load(folder(tmp_path, "scripts/server-post-install", "scripts/post_install", "testing/test_root",
+    found = folders.load(folder(tmp_path, "scripts/server-post-install", "scripts/post_install", "testing/test_root",
                                    "testing/hello.c"))
     assert found.scripts == (Script("api-post-deploy", "post_install"),
                              Script("server-post-install", "server-post-install"))
@@ -48,7 +49,7 @@ def test_scripts_and_tests(tmp_path: Path) -> None:
 
 
 def test_of_two_old_names_of_a_phase_the_first_counts(tmp_path: Path) -> None:
-    found = opkgfolder.load(folder(tmp_path, "scripts/post_rpm_install", "scripts/post_client_rpm_install"))
+    found = folders.load(folder(tmp_path, "scripts/post_rpm_install", "scripts/post_client_rpm_install"))
     assert found.scripts == (Script("client-post-install", "post_client_rpm_install"),)
 
 
@@ -70,14 +71,12 @@ def test_mistakes(tmp_path: Path) -> None:
     assert len(told) == 7
 
 
-def test_what_is_never_run_is_told_and_kept(tmp_path: Path) -> None:
+def test_what_no_phase_runs_is_told_and_kept(tmp_path: Path) -> None:
     home = folder(tmp_path, "scripts/nonsense", "scripts/setup", "scripts/post_server_rpm_uninstall",
                   "scripts/server-pre-uninstall", "scripts/api-post-image", "scripts/used", "scripts/.sh",
                   **{"scripts/server-post-install": "#!/bin/sh\n./used\n"})
     (home / "scripts/.sh").chmod(0o644)  # what nobody could start is not meant to be run
-    assert warnings(home) == ["scripts/api-post-image:1: never run: at api-post-image no scripts are run here",
-                              "scripts/nonsense:1: not run: no phase has that name and no script calls it",
-                              "scripts/setup:1: never run: at api-pre-install no scripts are run here"]
+    assert warnings(home) == ["scripts/nonsense:1: not run: no phase has that name and no script calls it"]
     assert set(paths(home, "server")) >= {"scripts/nonsense", "scripts/setup", "scripts/.sh", "scripts/api-post-image"}
 
 
@@ -104,7 +103,7 @@ def test_scripts_that_no_kernel_starts_are_told_why(tmp_path: Path, place: str, 
 def test_scripts_that_a_kernel_starts(tmp_path: Path, beginning: bytes) -> None:
     home = folder(tmp_path, "scripts/server-post-install")
     (home / "scripts/server-post-install").write_bytes(beginning)
-    assert opkgfolder.load(home).scripts
+    assert folders.load(home).scripts
 
 
 def test_a_phase_that_is_a_folder_is_none(tmp_path: Path) -> None:
@@ -140,21 +139,21 @@ def test_the_compute_side_gets_all_that_its_scripts_mention(tmp_path: Path) -> N
 def test_content_changes_with_bytes_mode_and_target(tmp_path: Path) -> None:
     home = folder(tmp_path, "files/client/etc/a")
     file = home / "files/client/etc/a"
-    opkg = opkgfolder.load(home)
-    server = opkgfolder.content(opkg, "server")
-    seen = [opkgfolder.content(opkg, "client")]
+    opkg = folders.load(home)
+    server = folders.content(opkg, "server")
+    seen = [folders.content(opkg, "client")]
     file.chmod(0o755)
-    seen.append(opkgfolder.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client"))
     file.write_text("other")
-    seen.append(opkgfolder.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client"))
     file.unlink()
     file.symlink_to("nowhere")
-    seen.append(opkgfolder.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client"))
     file.unlink()
     file.symlink_to("elsewhere")
-    seen.append(opkgfolder.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client"))
     assert len(set(seen)) == len(seen)
-    assert opkgfolder.content(opkg, "server") == server
+    assert folders.content(opkg, "server") == server
 
 
 def test_names_that_look_like_leftovers_are_kept_in_a_root_and_told_elsewhere(tmp_path: Path) -> None:

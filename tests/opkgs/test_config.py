@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.manifests import opkgxml
+from pipeline.opkgs import config
 from tests.manifests.conftest import opkg_text
 
 #: Real files of the OSCAR project, which are not ours to copy: GENERATION/NAME/config.xml.
@@ -25,7 +25,7 @@ def message(folder: Path, text: str | bytes, name: str = "app") -> str:
     (folder / name).mkdir()
     (folder / name / "config.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ManifestError) as caught:
-        opkgxml.read(folder / name / "config.xml")
+        config.read(folder / name / "config.xml")
     return re.sub(r"(?m)^.*?config\.xml:", "", caught.value.message)
 
 
@@ -78,13 +78,13 @@ def test_an_architecture_that_no_machine_has_is_told(tmp_path: Path, text: str) 
     (tmp_path / "app").mkdir()
     file = tmp_path / "app" / "config.xml"
     file.write_text(text.format("amd46"))
-    warned = opkgxml.read(file).warnings
+    warned = config.read(file).warnings
     assert [(one.line, one.text.partition(";")[0]) for one in warned] == [
         (text[:text.index("{}")].count("\n") + 1, '"amd46" is no architecture, so this never fits')]
     assert warned[0].text.endswith('did you mean "amd64"?')
     for known in ("x86_64", "ia64", "ppc64", "all", "any", "ppc64le", "AMD64"):
         file.write_text(text.format(known))
-        assert opkgxml.read(file).warnings == (), known
+        assert config.read(file).warnings == (), known
 
 
 LOST = """<oscar><name>X</name>
@@ -104,7 +104,7 @@ def test_what_gets_lost_of_an_old_one_is_told(tmp_path: Path) -> None:
     file = tmp_path / "app" / "config.xml"
     file.parent.mkdir()
     file.write_text(LOST)
-    assert [str(one).partition("config.xml:")[2] for one in sorted(opkgxml.read(file).warnings)] == [
+    assert [str(one).partition("config.xml:")[2] for one in sorted(config.read(file).warnings)] == [
         '2: version.minr: not acted upon: it is not known; did you mean "minor"?',
         '4: rmplist: not acted upon: it is not known; did you mean "rpmlist"?',
         '5: requires: type "rpm" is not acted upon; expected package',
@@ -118,7 +118,7 @@ def test_what_gets_lost_of_an_old_one_is_told(tmp_path: Path) -> None:
         '<filter gruop="oscar_server"/>', "<filter><group>all</group><distribution><nam>fc</nam><version>4</version>"
         "</distribution></filter>").replace("rpm>", "pkg>")
     file.write_text(second)
-    found = opkgxml.read(file)
+    found = config.read(file)
     assert found.generation == 2
     assert [one.field for one in found.warnings if "filter" in one.field] == [
         "binary-package-list.filter.distribution.nam"]
@@ -128,14 +128,14 @@ def test_names_as_old_ones_have_them(tmp_path: Path) -> None:
     for name in ("sync_files", "perl-Qt", "kernel_picker", "c3", "R"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.xml").write_text(OLD.replace("oscar_sever", "oscar_server"))
-        assert opkgxml.read(tmp_path / name / "config.xml").name == name
+        assert config.read(tmp_path / name / "config.xml").name == name
     for name in ("a b", "-x", "..x", "a\nb", "caf\u00e9", "x;y"):
         assert "is no OPKG name; expected letters" in message(tmp_path, OLD, name)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read: No such file"):
-        opkgxml.read(tmp_path / "config.xml")
+        config.read(tmp_path / "config.xml")
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="no OPKGs of the OSCAR project here: XEN_OSCAR_OPKGS=FOLDER")
@@ -143,7 +143,7 @@ def test_real_ones_are_read() -> None:
     files = sorted(CORPUS.glob("gen[123]/*/config.xml"))
     assert files
     for file in files:
-        found = opkgxml.read(file)
+        found = config.read(file)
         assert found.generation == int(file.parent.parent.name[-1]), file
         assert found.name == file.parent.name
         assert found.version

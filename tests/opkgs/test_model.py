@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.manifests import opkgxml
-from pipeline.manifests.filters import Versioned
-from pipeline.manifests.opkg import Opkg, has_script, packages, resolve
+from pipeline.opkgs import config
+from pipeline.opkgs.filters import Versioned
+from pipeline.opkgs.model import Opkg, packages, resolve
+from pipeline.opkgs.phases import has_script
 from tests.manifests.conftest import Target, opkg_text, target
 
 DEBIAN = target("debian", "12")
@@ -19,7 +20,7 @@ DEBIAN = target("debian", "12")
 def opkg(folder: Path, text: str, name: str = "app") -> Opkg:
     (folder / name).mkdir(exist_ok=True)
     (folder / name / "config.xml").write_text(text)
-    return opkgxml.read(folder / name / "config.xml")
+    return config.read(folder / name / "config.xml")
 
 
 DEPENDENCIES = """
@@ -104,7 +105,7 @@ SECOND = """
 def test_older_generations(tmp_path: Path, generation: int, lists: str) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "config.xml").write_bytes(OLD.format(lists=lists).encode("latin-1"))
-    found = opkgxml.read(tmp_path / "app" / "config.xml")
+    found = config.read(tmp_path / "app" / "config.xml")
     assert (found.name, found.title, found.generation) == ("app", "An é old one", generation)
     assert (found.version, found.class_, found.summary) == ("1:2.0.0p8-3", "included", "Of old")
     assert (found.requires, found.conflicts) == ((Versioned("switcher"),), (Versioned("pbs"),))

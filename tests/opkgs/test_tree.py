@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.manifests import opkgfolder, opkgtree
 from pipeline.manifests.kept import Kept
-from pipeline.manifests.opkg import Side
+from pipeline.opkgs import folders, tree
+from pipeline.opkgs.phases import Side
 from tests.manifests.conftest import opkg_text
 
 SCRIPT = "#!/bin/sh\necho {}\n"
@@ -42,7 +42,7 @@ def home(recipes: Path) -> Path:
 
 def content(home: Path, side: Side = "server") -> dict[str, Kept]:
     return {name.removeprefix(f"opkgs/{home.name}/"): Kept.parse(line)
-            for name, line in opkgfolder.content(opkgfolder.load(home), side)}
+            for name, line in folders.content(folders.load(home), side)}
 
 
 def link(path: Path, target: str | Path) -> Path:
@@ -71,7 +71,7 @@ def test_phases_that_are_links_to_helpers(home: Path, target: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(SCRIPT.format("part"))
     place.chmod(0o755)
-    opkg = opkgfolder.load(home)
+    opkg = folders.load(home)
     assert opkg.script("client-post-install") and opkg.script("api-post-deploy")
     assert opkg.warnings == ()
     assert content(home, "client")["scripts/client-post-install"].kind == "file"
@@ -82,7 +82,7 @@ def test_a_link_to_what_no_one_may_start_is_told_by_its_own_name(home: Path) -> 
     (home / "scripts/part").chmod(0o644)
     link(home / "scripts/client-post-install", "part")
     with pytest.raises(ManifestError, match="scripts/client-post-install:1: not executable"):
-        opkgfolder.load(home)
+        folders.load(home)
 
 
 def test_scripts_are_shared_with_other_opkgs_and_with_the_folder_of_recipes(home: Path, recipes: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_repository_s_common_part_is_there_once_it_is_linked_to(recipes: Path,
     link(real / "scripts/common.sh", "../../../lib/common.sh")
     home = link(recipes / "opkgs/app", real)
     with pytest.raises(ManifestError, match=r"scripts/common\.sh:1: a link out of the recipes, to .*repository/lib/"):
-        opkgfolder.load(home)
+        folders.load(home)
     link(recipes / "lib", tmp_path / "repository/lib")
     assert "scripts/common.sh" in content(home)
 
@@ -131,7 +131,7 @@ def test_a_link_out_of_the_recipes_is_refused(recipes: Path, tmp_path: Path, pla
     link(outside / "hop", "/etc/hostname")
     link(home / place, target.replace("OUTSIDE", str(outside)))
     with pytest.raises(ManifestError, match="a link out of the recipes, to /") as caught:
-        opkgfolder.load(home)
+        folders.load(home)
     assert f"opkgs/app/{place}:1: " in caught.value.message
 
 
@@ -147,10 +147,10 @@ def test_links_that_lead_nowhere_are_told(recipes: Path, place: str, target: str
     if not words:  # what makes the difference
         (home / place).with_name("there").write_text(SCRIPT.format("x"))
         (home / place).with_name("there").chmod(0o755)
-        opkgfolder.load(home)
+        folders.load(home)
         return
     with pytest.raises(ManifestError) as caught:
-        opkgfolder.load(home)
+        folders.load(home)
     assert f"opkgs/app/{place}:1: {words}" in caught.value.message
 
 
@@ -159,21 +159,21 @@ def test_links_that_lead_nowhere_are_told(recipes: Path, place: str, target: str
 def test_a_folder_that_stands_in_itself_is_told(home: Path, recipes: Path, place: str, target: str) -> None:
     link(home / place, recipes / target)
     with pytest.raises(ManifestError, match="a link to a folder that it stands in itself"):
-        opkgfolder.load(home)
+        folders.load(home)
     (home / place).unlink()
     link(home / place, ".")
     with pytest.raises(ManifestError, match=f"{place}:1: a link to a folder that it stands in itself"):
-        opkgfolder.load(home)
+        folders.load(home)
 
 
 def test_links_that_multiply_a_few_files_have_an_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opkgtree, "_MOST", 1000)
+    monkeypatch.setattr(tree, "_MOST", 1000)
     for level in range(15):  # of links on one way Linux follows forty, and fewer if it has to begin again
         for name in ("a", "b"):
             link(home / f"data/{level}" / name, f"../{level + 1}")
     (home / "data/15").mkdir()
     with pytest.raises(ManifestError, match="opkgs/app:1: more than 1000 files; do links"):
-        opkgfolder.load(home)
+        folders.load(home)
 
 
 def test_links_of_a_root_are_left_as_they_are(home: Path) -> None:
@@ -200,7 +200,7 @@ def test_special_files_are_refused(home: Path, place: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(path)
     with pytest.raises(ManifestError, match=f"{place}:1: a named pipe; expected a file, a folder or a symbolic link"):
-        opkgfolder.load(home)
+        folders.load(home)
     path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
         here = os.getcwd()
@@ -208,7 +208,7 @@ def test_special_files_are_refused(home: Path, place: str) -> None:
         listener.bind("x")
         os.chdir(here)
         with pytest.raises(ManifestError, match=f"{place}:1: a socket; expected"):
-            opkgfolder.load(home)
+            folders.load(home)
 
 
 @pytest.mark.parametrize(("path", "why"), [
@@ -224,7 +224,7 @@ def test_special_files_are_refused(home: Path, place: str) -> None:
 def test_files_that_no_root_keeps_are_told(home: Path, side: str, path: str, why: str) -> None:
     write(home, **{f"files/{side}/{path}": "x"})
     with pytest.raises(ManifestError, match=f"opkgs/app/files/{side}/{path}:1: no root keeps it: {why}"):
-        opkgfolder.load(home)
+        folders.load(home)
 
 
 @pytest.mark.parametrize("path", ["var/log/app/head.log", "var/log/app", "var/spool/app", "opt/run/a", "srv/tmp/a",
@@ -241,7 +241,7 @@ def test_what_is_near_them_is_kept(home: Path, path: str) -> None:
 def test_empty_folders_of_a_place_that_nothing_stays_at_are_told_too(home: Path) -> None:
     (home / "files/common/run/app").mkdir(parents=True)
     with pytest.raises(ManifestError, match=r"files/common/run/app:1: no root keeps it: .*tmpfiles\.d"):
-        opkgfolder.load(home)
+        folders.load(home)
 
 
 def test_attributes_that_get_lost_are_told(home: Path) -> None:
@@ -254,7 +254,7 @@ def test_attributes_that_get_lost_are_told(home: Path) -> None:
         pytest.skip("no file system for that, or not root")
     os.setxattr(file, "user.xdg.origin.url", b"of somebody's browser")
     os.setxattr(file, "user.note", b"of somebody")
-    assert sorted(str(one).partition("/bin/")[2] for one in opkgfolder.load(home).warnings) == [
+    assert sorted(str(one).partition("/bin/")[2] for one in folders.load(home).warnings) == [
         "a:1: its security.capability is not kept; expected a script that gives it: setcap",
         "a:1: its user.note is not kept; expected a script that gives it: setfattr"]
 
@@ -262,7 +262,7 @@ def test_attributes_that_get_lost_are_told(home: Path) -> None:
 def test_an_opkg_that_is_no_folder(recipes: Path) -> None:
     link(recipes / "opkgs/away", "/nowhere/away")
     with pytest.raises(ManifestError, match=r"^opkgs/away:1: a link to /nowhere/away: No such file or directory$"):
-        opkgfolder.load(recipes / "opkgs/away")
+        folders.load(recipes / "opkgs/away")
     (recipes / "opkgs/file").write_text("")
     with pytest.raises(ManifestError, match=r"^opkgs/file:1: a file; expected a folder$"):
-        opkgfolder.load(recipes / "opkgs/file")
+        folders.load(recipes / "opkgs/file")

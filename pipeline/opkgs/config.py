@@ -1,0 +1,49 @@
+"""Reads an OPKG's `config.xml`, whichever generation wrote it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from types import MappingProxyType
+
+from pipeline.manifests.mistakes import Mistake, fail, shown
+from pipeline.opkgs import document, generation3
+from pipeline.opkgs.document import Element
+from pipeline.opkgs.filters import Codenames
+from pipeline.opkgs.generation3 import Generation3
+from pipeline.opkgs.model import Opkg, Script
+from pipeline.opkgs.older import Older
+
+
+def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = (),
+         codenames: Codenames = MappingProxyType({})) -> Opkg:
+    """The OPKG whose `config.xml` this is; its name is its folder's.  Filters may name suites by `codenames`."""
+    root = document.parse(file)
+    if root.tag != "oscar":
+        fail([Mistake(shown(file), root.line, root.tag, 'expected the root element "oscar"')])
+    generation = _generation(root)
+    reader = (Generation3 if generation == 3 else Older)(file, root, codenames)
+    opkg = reader.opkg(generation, scripts, tests)
+    if reader.mistakes:
+        fail(reader.mistakes)
+    return dataclasses.replace(opkg, warnings=tuple(reader.warnings))
+
+
+def may_be_core(file: Path) -> bool:
+    """Whether a file, however broken, says that its OPKG belongs to every cluster; true where nobody can tell."""
+    try:
+        return re.search(rb"<class>\s*core\s*</class>", file.read_bytes()) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _generation(root: Element) -> int:
+    tags = {child.tag for child in root.children}
+    if tags & generation3.OWN:
+        return 3
+    if "rpmlist" in tags or "url" in tags:
+        return 1
+    return 2 if "version" in tags or "binary-package-list" in tags else 3
