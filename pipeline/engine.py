@@ -156,7 +156,7 @@ class Engine:
 
     def _require_unchanged(self, step: Step, ingredients: Mapping[str, Any]) -> None:
         """Raise if somebody edited what the builder reads, or the builder, while it ran: the key is not for that."""
-        from pipeline.manifests import kept
+        from pipeline import kept
 
         changed = [name for name, digest in step.files if str(kept.of(self.recipes, name)) != digest]
         now = Keys(self.keys.artifacts, self.store).ingredients(step)
@@ -269,7 +269,7 @@ def _ways_out(recipes: Path, names: Iterable[str]) -> set[Path]:
 
     A link of a root to be leads to nothing here.
     """
-    from pipeline.manifests import kept
+    from pipeline import kept
 
     found, passed = set(), set()
     for name in names:

@@ -29,7 +29,7 @@ class Artifact:
     """One artifact, and all that its key covers.
 
     `maker` is the function that makes it.  `params` is canonical-JSON-able.  `files` are the recipe files that the
-    maker reads: (path below recipes/, what is kept of it as `manifests.kept` says).  `ships` are files and folders
+    maker reads: (path below recipes/, what is kept of it as `kept` says).  `ships` are files and folders
     below pipeline/ that it reads besides its own source.  `tools` are the host programs whose versions matter to the
     output.
     """

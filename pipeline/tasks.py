@@ -289,7 +289,7 @@ def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signatur
 
     def is_read(link: Path) -> bool:
         """A link in a root to be is one of that root: what it leads to here is nothing of ours."""
-        from pipeline.manifests import kept
+        from pipeline import kept
 
         return not kept.in_root(str(link.relative_to(recipes)))
 

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events, filesystems, sandbox
+from pipeline import events, filesystems, kept, sandbox
 from pipeline.engine import Engine
 from pipeline.errors import BuildError, UserError
-from pipeline.manifests import kept
 from pipeline.step import Parent, Plan, Step
 from pipeline.store import Store
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from pipeline import keys as key_module
 from pipeline import sandbox, tasks
+from pipeline.kept import Kept
 from pipeline.keys import Keys
-from pipeline.manifests.kept import Kept
 from pipeline.opkgs import install
 from pipeline.rootfs import RootFs
 from pipeline.run import Completed

@@ -27,8 +27,8 @@ from pipeline.manifests.fields import (
     Subnet,
 )
 from pipeline.manifests.loader import Manifest, Table
-from pipeline.manifests.mistakes import Faults, Key, did_you_mean, quoted, shown
 from pipeline.manifests.xen import XenTable
+from pipeline.mistakes import Faults, Key, did_you_mean, quoted, shown
 from pipeline.packages.families import FAMILIES
 
 #: With less, the kernel's OOM killer ends services while the machine boots.

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from pipeline.guests.flavours import Flavour
 from pipeline.manifests.fields import FilePath, Items, PackageName, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
-from pipeline.manifests.mistakes import quoted
+from pipeline.mistakes import quoted
 
 
 def _mirror(value: str) -> str:

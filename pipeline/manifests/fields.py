@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
-from pipeline.manifests.mistakes import quoted
+from pipeline.mistakes import quoted
 
 T = TypeVar("T")
 

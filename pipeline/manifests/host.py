@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pipeline import description
 from pipeline.manifests.fields import Mebibytes
 from pipeline.manifests.loader import Manifest
-from pipeline.manifests.mistakes import Faults, Key, did_you_mean, quoted
+from pipeline.mistakes import Faults, Key, did_you_mean, quoted
 
 _WORDS = ("private", "testbed")
 _XEN_SCHEMES = ("xen", "xen+ssh")

@@ -17,8 +17,8 @@ from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origi
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.manifests.mistakes import Faults, Key, Mistake, did_you_mean, fail, listing, printable, quoted, shown
 from pipeline.manifests.positions import positions
+from pipeline.mistakes import Faults, Key, Mistake, did_you_mean, fail, listing, printable, quoted, shown
 
 _LIMIT = 1 << 20
 

@@ -11,7 +11,7 @@ import contextlib
 import re
 import tomllib
 
-from pipeline.manifests.mistakes import Key
+from pipeline.mistakes import Key
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BLANK = re.compile(r"[ \t]*")

@@ -18,8 +18,8 @@ from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Document
-from pipeline.manifests.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
 from pipeline.manifests.netboot import Netboot
+from pipeline.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
 from pipeline.opkgs import config, folders, model
 from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from pipeline.description import Boot, Virtualization
 from pipeline.manifests.fields import Items
 from pipeline.manifests.loader import Table
-from pipeline.manifests.mistakes import Key, did_you_mean, quoted
+from pipeline.mistakes import Key, did_you_mean, quoted
 
 _PCI = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])")
 _DEVICE = re.compile(r"/dev(?:/[A-Za-z0-9][A-Za-z0-9._+:-]*)+")

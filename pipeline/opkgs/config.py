@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.manifests.mistakes import Mistake, fail, shown
+from pipeline.mistakes import Mistake, fail, shown
 from pipeline.opkgs import document, generation3
 from pipeline.opkgs.document import Element
 from pipeline.opkgs.filters import Codenames

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 
-from pipeline.manifests.mistakes import Mistake, fail, printable, quoted, shown
+from pipeline.mistakes import Mistake, fail, printable, quoted, shown
 
 _DEEPEST = 32
 _LIMIT = 1 << 20

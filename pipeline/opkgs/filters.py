@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipeline.manifests.mistakes import did_you_mean, listing, quoted
+from pipeline.mistakes import did_you_mean, listing, quoted
 
 #: (name of a distribution, its suite), both in lower case -> its version, as filters have it.
 Codenames = Mapping[tuple[str, str], str]

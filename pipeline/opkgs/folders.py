@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline import kept
 from pipeline.description import Secret
-from pipeline.manifests import kept
-from pipeline.manifests.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
+from pipeline.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
 from pipeline.opkgs import config, phases, secrets
 from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg, Script

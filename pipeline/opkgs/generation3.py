@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
-from pipeline.manifests.mistakes import did_you_mean, listing, quoted
+from pipeline.mistakes import did_you_mean, listing, quoted
 from pipeline.opkgs.document import Element
 from pipeline.opkgs.filters import Filter
 from pipeline.opkgs.model import Dependency, Relation

@@ -23,8 +23,8 @@ from typing import Literal
 from pipeline.confine import NOT_STARTED
 from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
+from pipeline.kept import Kept
 from pipeline.layers import stacking
-from pipeline.manifests.kept import Kept
 from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, has_script, that_run
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run

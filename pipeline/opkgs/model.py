@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.description import Secret
-from pipeline.manifests.mistakes import Mistake, did_you_mean, listing
+from pipeline.mistakes import Mistake, did_you_mean, listing
 from pipeline.opkgs.filters import Filter, Target, Versioned
 from pipeline.opkgs.phases import Side
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.manifests.mistakes import did_you_mean, quoted
+from pipeline.mistakes import did_you_mean, quoted
 from pipeline.opkgs.document import Element
 from pipeline.opkgs.filters import Filter, Versioned
 from pipeline.opkgs.model import Dependency

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.manifests.mistakes import Mistake, did_you_mean, listing, quoted, shown
+from pipeline.mistakes import Mistake, did_you_mean, listing, quoted, shown
 from pipeline.opkgs.document import Element
 from pipeline.opkgs.filters import (
     Codenames,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.description import Secret
 from pipeline.layers import volatile
-from pipeline.manifests.mistakes import Mistake, fail, quoted, shown
+from pipeline.mistakes import Mistake, fail, quoted, shown
 
 FILE = "secrets"
 

@@ -13,10 +13,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import kept
+from pipeline.kept import Kind
 from pipeline.layers import volatile
-from pipeline.manifests import kept
-from pipeline.manifests.kept import Kind
-from pipeline.manifests.mistakes import Mistake, fail, listing, printable, shown
+from pipeline.mistakes import Mistake, fail, listing, printable, shown
 
 #: What belongs to version control, and not to the OPKG.
 _HISTORY = (".git", ".gitattributes", ".gitignore", ".hg", ".hgignore", ".svn", ".bzr", "CVS")

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import naming
+from pipeline import kept, naming
 from pipeline.description import ROLES, Cluster, Host, Role
 from pipeline.guests import flavours
-from pipeline.manifests import kept
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.opkgs import folders, model, phases

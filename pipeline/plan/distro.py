@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import naming
-from pipeline.manifests import kept
+from pipeline import kept, naming
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.packages.families import FAMILIES

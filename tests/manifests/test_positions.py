@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.manifests.mistakes import Key
 from pipeline.manifests.positions import positions
+from pipeline.mistakes import Key
 
 KEYS = {"a": "a", "b-1": "b-1", '"c d"': "c d", "'e.f'": "e.f", '"\\u00e9"': "é", '"]="': "]=", '"#"': "#", '""': ""}
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from pipeline import kept
 from pipeline.description import Cluster, Interface, Machine, Network
 from pipeline.errors import BuildError, CommandError
-from pipeline.manifests import kept
-from pipeline.manifests.kept import Kept
+from pipeline.kept import Kept
 from pipeline.opkgs import install
 from pipeline.rootfs import RootFs
 from pipeline.run import Completed

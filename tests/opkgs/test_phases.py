@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sandbox
+from pipeline import kept, sandbox
 from pipeline.description import Cluster
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
-from pipeline.manifests import kept
 from pipeline.opkgs import install
 from pipeline.run import which
 from pipeline.step import Input, Job, Step

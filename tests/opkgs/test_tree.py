@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.manifests.kept import Kept
+from pipeline.kept import Kept
 from pipeline.opkgs import folders, tree
 from pipeline.opkgs.phases import Side
 from tests.manifests.conftest import opkg_text

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BuildError
-from pipeline.manifests.mistakes import did_you_mean
+from pipeline.mistakes import did_you_mean
 
 #: What apt calls a Release file and its signature.
 NAMES = ("InRelease", "Release", "Release.gpg")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from pipeline.manifests.mistakes import Mistake, fail, shown
+from pipeline.mistakes import Mistake, fail, shown
 
 Kind = Literal["file", "folder", "link"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)

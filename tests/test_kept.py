@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import kept
 from pipeline.errors import ManifestError
-from pipeline.manifests import kept
-from pipeline.manifests.kept import Kept
+from pipeline.kept import Kept
 from pipeline.opkgs import folders
 from tests.manifests.conftest import opkg_text
 
