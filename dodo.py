@@ -31,8 +31,8 @@ headnode = graph.steps("headnode", "head node as a tarball (.tar.zst)")
 image = graph.steps("image", "SIS image that compute nodes are installed from")
 disk = graph.steps("disk", "disk files of head and compute nodes")
 dom0 = graph.steps("dom0", "disk, hypervisor and kernel of a testbed for Xen")
-xenconfig = graph.steps("xenconfig", "configurations for Xen's xl, accepted by libxl")
-vmconfig = graph.steps("vmconfig", "domain definitions")
+xenconfig = graph.steps("xenconfig", "configurations for Xen's xl, one a machine, accepted by libxl")
+definition = graph.steps("definition", "domain definitions, one a machine")
 
 # running machines
 xenhost = graph.xenhosts("VM containers that run Xen: the testbed, started, or another one, asked")

@@ -33,7 +33,7 @@ TESTBED = "xenhost-debian12"
 #: Everything that depends on the OPKGs and packages of the cluster.
 OUTPUTS = (f"headnode:{CLUSTER}", f"disk:{CLUSTER}/head", f"image:{CLUSTER}")
 #: Everything that its machines are made of.
-MACHINES = (f"image:{CLUSTER}", f"vmconfig:{CLUSTER}",
+MACHINES = (f"image:{CLUSTER}", f"definition:{CLUSTER}/*",
             *(f"disk:{CLUSTER}/{name}" for name in ("head", "node1", "node2")))
 #: What to find out again would measure something else: how this host's QEMU behaves.
 _HOST_FACTS = ("accelerator.json", "libvirt")

@@ -38,7 +38,7 @@ def _warm(xen: bool) -> None:
     before = machine()
     with copy(_ON_XEN if xen else "") as made:
         say("making all artifacts")
-        made.doit(*MACHINES, *((f"xenconfig:{CLUSTER}", "dom0:debian12", "kernel:debian12") if xen else ()))
+        made.doit(*MACHINES, *((f"xenconfig:{CLUSTER}/*", "dom0:debian12", "kernel:debian12") if xen else ()))
         say("booting, installing, verifying")
         made.doit(f"stop:{CLUSTER}")
         done = made.doit("--fresh", f"cluster:{CLUSTER}")

@@ -236,6 +236,7 @@ def _attend(child: int, read: int) -> int:
             except ChildProcessError:
                 break
             if pid == child:
+                _hand_on(read, left)  # what it said between the last look and its end
                 return status
         if is_over:  # it was collected before it was told, which does not happen
             raise ChildProcessError(child)

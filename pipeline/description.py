@@ -7,6 +7,7 @@ read it.  Nothing here knows recipes, files or libvirt.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -14,6 +15,7 @@ Role = Literal["head", "compute"]
 ROLES: tuple[Role, ...] = ("head", "compute")
 #: How a Xen domain sees its hardware: paravirtualised, paravirtualised in a hardware container, fully virtualised.
 Virtualization = Literal["pv", "pvh", "hvm"]
+Hypervisor = Literal["qemu", "xen"]
 #: Where a Xen domain's kernel comes from: its own disk, read by pygrub, or a file on the VM container.
 Boot = Literal["pygrub", "kernel"]
 
@@ -53,7 +55,7 @@ class Host:
     `distro`, its flavour `guest`, `memory_mib` and `cpus`, which otherwise are empty) or a libvirt URI."""
 
     name: str
-    hypervisor: Literal["qemu", "xen"]
+    hypervisor: Hypervisor
     connection: str
     distro: str = ""
     memory_mib: int = 0
@@ -88,6 +90,16 @@ class Machine:
             if interface.network == network:
                 return interface.address
         raise KeyError(network)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**{**data,
+                      "filesystems": tuple(FileSystem(**item) for item in data["filesystems"]),
+                      "interfaces": tuple(Interface(**item) for item in data["interfaces"]),
+                      "pci": tuple(data["pci"])})
 
 
 @dataclass(frozen=True)
@@ -132,15 +144,9 @@ class Cluster:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        def machine(raw: dict[str, Any]) -> Machine:
-            return Machine(**{**raw,
-                              "filesystems": tuple(FileSystem(**item) for item in raw["filesystems"]),
-                              "interfaces": tuple(Interface(**item) for item in raw["interfaces"]),
-                              "pci": tuple(raw["pci"])})
-
         return cls(**{**data,
                       "networks": tuple(Network(**item) for item in data["networks"]),
-                      "head": machine(data["head"]),
-                      "nodes": tuple(machine(item) for item in data["nodes"]),
+                      "head": Machine.from_json(data["head"]),
+                      "nodes": tuple(Machine.from_json(item) for item in data["nodes"]),
                       "opkgs": tuple(data["opkgs"]),
                       "secrets": tuple(Secret(**item) for item in data["secrets"])})

@@ -6,8 +6,8 @@
         machines/NAME/  what goes over the root file system of each machine: ssh host key, machine id, ssh keys
 
 A machine gets its part when it starts (the head node: a tar stream on a small disk of its own) or when it is
-installed (compute nodes: overrides that the head node serves).  The files are given without owners: the machine
-that unpacks them knows its own users.
+installed (compute nodes: the head node serves it).  What is no secret but a machine's own goes with it.  The files are
+given without owners: the machine that unpacks them knows its own users.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import os
 import secrets
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from pipeline.builders.settings import Settings
 from pipeline.description import Cluster, Machine, Secret
 from pipeline.run import run
+from pipeline.sandbox import SOURCE_DATE_EPOCH
 
 #: First part of every member's name on the identity disk: how the head node knows the disk.
 ARCHIVE_PREFIX = "xen-oscar-identity"
@@ -47,19 +51,32 @@ class Identity:
         """The head node's host key, for the person's ssh."""
         return self.folder / "person" / "known_hosts"
 
-    def write_archive(self, target: Path) -> None:
-        """Write the head node's identity disk: a tar stream, `PREFIX/root/` for itself, `PREFIX/nodes/NAME/`."""
+    def write_archive(self, target: Path, names: Mapping[str, str] = MappingProxyType({}),
+                      settings: Mapping[str, Settings] = MappingProxyType({})) -> None:
+        """Write the head node's identity disk: `archive` in whole sectors."""
+        data = self.archive(names, settings)
+        data += bytes(-len(data) % (1 << 20))  # a disk is made of whole sectors; a round MiB suits every hypervisor
+        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+
+    def archive(self, names: Mapping[str, str], settings: Mapping[str, Settings]) -> bytes:
+        """A tar stream, `PREFIX/root/` for the head node itself, `PREFIX/nodes/NAME/` for each node, `PREFIX/common/`
+        for all nodes.
+
+        With that go files that are no secrets: `names` for all machines, by path, and `settings` by machine.
+        """
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as archive:
             for machine in self.cluster.machines:
                 place = "root" if machine.role == "head" else f"nodes/{machine.name}"
                 self._add(archive, self.folder / "machines" / machine.name, f"{ARCHIVE_PREFIX}/{place}")
+                if machine.name in settings:
+                    _add_settings(archive, settings[machine.name], f"{ARCHIVE_PREFIX}/{place}")
                 for secret in self.cluster.secrets:  # whose folders are the machine's own
                     self._add(archive, self._secret(secret), f"{ARCHIVE_PREFIX}/{place}{secret.path}")
-        data = stream.getvalue()
-        data += bytes(-len(data) % (1 << 20))  # a disk is made of whole sectors; a round MiB suits every hypervisor
-        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
+            for place in ("root", "common"):
+                _add_settings(archive, Settings(names, {}), f"{ARCHIVE_PREFIX}/{place}")
+        return stream.getvalue()
 
     @staticmethod
     def _add(archive: tarfile.TarFile, source: Path, name: str) -> None:
@@ -114,6 +131,17 @@ class Identity:
         key = (self.folder / "machines" / machine.name / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
         names = [machine.name, f"{machine.name}.{self.cluster.domain}", *(card.address for card in machine.interfaces)]
         return f"{','.join(names)} {' '.join(key)}\n"
+
+
+def _add_settings(archive: tarfile.TarFile, settings: Settings, place: str) -> None:
+    for path, text in settings.files.items():
+        member = tarfile.TarInfo(place + path)
+        member.mode, member.size, member.mtime = 0o644, len(text.encode()), SOURCE_DATE_EPOCH
+        archive.addfile(member, io.BytesIO(text.encode()))
+    for path, target in settings.links.items():
+        member = tarfile.TarInfo(place + path)
+        member.type, member.linkname, member.mode, member.mtime = tarfile.SYMTYPE, target, 0o777, SOURCE_DATE_EPOCH
+        archive.addfile(member)
 
 
 def _ssh_key(path: Path, comment: str) -> None:

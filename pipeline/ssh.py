@@ -116,6 +116,14 @@ class ClusterShell:
                          hint=f"doit console {self.cluster.name} {machine}")
         return done.status, done.stdout, done.stderr
 
+    def send(self, machine: str, command: str, data: bytes, *, timeout: float) -> None:
+        """Have a command on a machine, which is shell text, read this; raises ClusterError where it fails."""
+        try:
+            run(self.argv(machine, command, tty=False), input=data, timeout=timeout)
+        except CommandError as error:
+            raise ClusterError(f"{machine}: {command}: {error.message.partition(':')[0]}", tail=error.tail,
+                               hint=f"doit ssh {self.cluster.name} {machine}") from None
+
     def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
         """Run POSIX sh text on a machine as root: what it prints, line by line as it comes; very long ones in pieces.
         """

@@ -88,29 +88,36 @@ class Stack:
 class Made:
     """What a running cluster is made of, as tasks; "" is what it has no need of.
 
-    `disks` are by machine.  `xenconfig`, `dom0` and `kernel` are for clusters on Xen: configurations that libxl took,
-    the testbed, and a kernel that is loaded from outside.  The installer `netboot` is in the image, too.  `family` is
-    that of its packages.
+    `definitions` and `disks` are by machine.  `xenconfigs`, `dom0` and `kernel` are for clusters on Xen: configurations
+    that libxl took, by machine, the testbed, and a kernel that is loaded from outside.  The installer `netboot` is in
+    the image, too.  `family` is that of its packages.
     """
 
     image: str
-    definitions: str
+    definitions: Mapping[str, str]
     disks: Mapping[str, str]
     stacks: Mapping[Role, Stack]
     netboot: str
     family: str
-    xenconfig: str = ""
+    xenconfigs: Mapping[str, str] = field(default_factory=dict)
     dom0: str = ""
     kernel: str = ""
 
     def parts(self) -> dict[str, str]:
-        """Role -> task of all that the machines are marked with, and that a verdict is for.
+        """Role -> task of all that a cluster is made of, and that a verdict is for.
 
         A machine may be called like any artifact, as `image`: its disk's role is none of theirs.
         """
-        found = {"image": self.image, "vmconfig": self.definitions,
-                 **{f"disk/{machine}": task for machine, task in self.disks.items()},
-                 "xenconfig": self.xenconfig, "dom0": self.dom0, "kernel": self.kernel}
+        own = {"definition": self.definitions, "disk": self.disks, "xenconfig": self.xenconfigs}
+        return {**self._shared(),
+                **{f"{role}/{machine}": task for role, tasks in own.items() for machine, task in tasks.items()}}
+
+    def parts_of(self, machine: str) -> dict[str, str]:
+        """Role -> task of all that one machine is made of, and is marked with."""
+        return {**self._shared(), "definition": self.definitions[machine], "disk": self.disks[machine]}
+
+    def _shared(self) -> dict[str, str]:
+        found = {"image": self.image, "dom0": self.dom0, "kernel": self.kernel}
         return {role: task for role, task in found.items() if task}
 
 

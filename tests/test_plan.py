@@ -46,8 +46,8 @@ def test_every_input_is_a_step_and_there_is_no_circle(plan: Plan) -> None:
 
 @pytest.mark.parametrize("task", [
     "lock:debian12", "fetch:debian12", "root:debian12", "headnode:debian12", "image:debian12", "netboot:amd64",
-    "disk:debian12/head", "disk:debian12/node1", "vmconfig:debian12", "verify:debian12", "headnode:debian13",
-    "xltools:debian12", "xenconfig:debian12", "kernel:debian12", "vmconfig:debian12-xen",
+    "disk:debian12/head", "disk:debian12/node1", "definition:debian12/head", "verify:debian12", "headnode:debian13",
+    "xltools:debian12", "xenconfig:debian12/node1", "kernel:debian12", "definition:debian12-xen/node2",
 ])
 def test_artifacts_have_the_names_that_people_use(plan: Plan, task: str) -> None:
     assert task in plan.artifacts
@@ -59,7 +59,7 @@ def test_planning_twice_gives_the_same_plan(plan: Plan) -> None:
 
 def test_configurations_are_checked_with_the_xl_that_is_nearest(recipes: Path) -> None:
     def tools(cluster: str) -> list[str]:
-        return [parent.task for parent in planning.make(load(recipes)).steps[f"xenconfig:{cluster}"].parents]
+        return [parent.task for parent in planning.make(load(recipes)).steps[f"xenconfig:{cluster}/head"].parents]
 
     assert (tools("debian12"), tools("debian13")) == (["xltools:debian12"], ["xltools:debian13"])
     for distro, left in (("debian13", ["xltools:debian12"]), ("debian12", [])):
@@ -123,12 +123,62 @@ def test_secrets_are_told_to_what_must_not_hold_them(plan: Plan, recipes: Path) 
         planning.make(load(recipes)).broken["clusters/debian12"])
 
 
-def test_one_more_node_asks_for_one_more_disk(plan: Plan, recipes: Path) -> None:
+def test_one_more_node_makes_what_is_its_own_and_changes_nothing_else(plan: Plan, recipes: Path) -> None:
     cluster = recipes / "clusters/debian12.toml"
     cluster.write_text(cluster.read_text().replace("count = 2", "count = 3"))
-    after = changed(plan, planning.make(load(recipes)))
-    assert "disk:debian12/node3" in after
-    assert not after & {"lock:debian12/head", "packages:debian12/compute", "disk:debian12/node1", "root:debian12"}
+    assert changed(plan, planning.make(load(recipes))) == {
+        f"{kind}:{name}/node3" for kind in ("disk", "definition", "xenconfig")
+        for name in ("debian12", "debian12-xen", "debian13")} | {
+        f"verify:{name}" for name in ("debian12", "debian12-xen", "debian13")}
+
+
+@pytest.mark.parametrize(("words", "machine"), [
+    ("[machines.node2]\nmemory = '600M'", "node2"), ("[machines.node2]\ncpus = 2", "node2"),
+    ("[machines.head]\nmemory = '1G'", "head"), ("[xen.machines.node2]\npci = ['03:00.0']", "node2"),
+    ("[xen.machines.node2]\ndevice = '/dev/vg0/node2'", "node2")])
+def test_hardware_of_a_machine_changes_its_definition_alone(recipes: Path, words: str, machine: str) -> None:
+    mine = recipes / "clusters/mine.toml"
+    mine.write_text('extends = "debian12-xen"\n')
+    before = planning.make(load(recipes))
+    mine.write_text(f'extends = "debian12-xen"\n{words}\n')
+    assert changed(before, planning.make(load(recipes))) == {
+        "verify:mine", *(f"{kind}:mine/{machine}" for kind in ("definition", "xenconfig"))}
+
+
+def test_other_addresses_want_another_verdict_though_no_artifact_is_another(recipes: Path) -> None:
+    mine = recipes / "clusters/mine.toml"
+    mine.write_text('extends = "debian12"\n')
+    before = planning.make(load(recipes))
+    mine.write_text('extends = "debian12"\n[networks.private]\nfirst_node = "10.77.1.9"\n')
+    assert changed(before, planning.make(load(recipes))) == {"verify:mine"}
+
+
+def test_the_host_of_a_cluster_changes_its_definitions_alone(recipes: Path) -> None:
+    mine = recipes / "clusters/mine.toml"
+    mine.write_text('extends = "debian12"\n')
+    before = planning.make(load(recipes))
+    mine.write_text('extends = "debian12"\nhost = "debian12"\n')
+    assert changed(before, planning.make(load(recipes))) == {
+        "verify:mine", *(f"definition:mine/{name}" for name in ("head", "node1", "node2"))}
+
+
+def test_clusters_of_the_same_software_share_their_image(recipes: Path) -> None:
+    (recipes / "clusters/mine.toml").write_text('extends = "debian12"\n[compute]\nprefix = "other"\ncount = 7\n')
+    found = planning.make(load(recipes)).steps
+    mine, theirs = found["image:mine"], found["image:debian12"]
+    assert (mine.maker, mine.params) == (theirs.maker, theirs.params)
+    # but for what scripts ask for while roots are built
+    assert found["opkgs:mine/compute"].params["names"] != found["opkgs:debian12/compute"].params["names"]
+
+
+def test_an_opkg_that_asks_for_the_nodes_while_a_root_is_built_depends_on_them(recipes: Path) -> None:
+    script = recipes / "opkgs/ganglia/scripts/client-post-install"
+    script.write_text(script.read_text() + "cat /etc/oscar/nodes\n")
+    before = planning.make(load(recipes))
+    cluster = recipes / "clusters/debian12.toml"
+    cluster.write_text(cluster.read_text().replace("count = 2", "count = 3"))
+    after = changed(before, planning.make(load(recipes)))
+    assert "opkgs:debian12/compute" in after and "opkgs:debian12/head" not in after
 
 
 def spoil(recipes: Path, path: str, text: str) -> None:
@@ -183,14 +233,15 @@ def test_no_two_tasks_have_the_same_link(recipes: Path) -> None:
     assert len({store.link_path(task) for task in made}) == len(made)
 
 
-@pytest.mark.parametrize("name", ["image", "vmconfig", "kernel", "xenconfig", "dom0", "disk"])
+@pytest.mark.parametrize("name", ["image", "definition", "kernel", "xenconfig", "dom0", "disk"])
 def test_a_machine_may_be_called_like_an_artifact(plan: Plan, recipes: Path, name: str) -> None:
     (recipes / "clusters/mine.toml").write_text(f'extends = "debian12-xen"\nhead.name = "{name}"\n')
     found = planning.make(load(recipes))
     usual = {task.replace("debian12-xen", "mine").replace("/head", f"/{name}")
              for task in plan.made["debian12-xen"].parts().values()}
     parts = found.made["mine"].parts()
-    assert set(parts.values()) == usual | {f"disk:mine/{name}"}
+    assert set(parts.values()) == usual
+    assert len(parts) == len(plan.made["debian12-xen"].parts())
     assert (parts[f"disk/{name}"], parts["image"]) == (f"disk:mine/{name}", "image:mine")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import sandbox
+from pipeline import confine, sandbox
 from pipeline.errors import CommandError
 from pipeline.run import which
 from tests.namespaced import inside
@@ -241,3 +241,26 @@ def test_those_who_work_at_the_same_time_do_not_count_on_the_same_memory(monkeyp
     for _ in range(2):  # what was promised is free again afterwards
         with memory.share() as one, memory.share() as two, memory.share() as three:
             assert (one, two, three) == (4 << 30, 2 << 30, 0)
+
+
+def test_what_a_command_says_between_the_last_look_and_its_end_is_not_lost(
+        monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, b"why it failed\n")
+        os._exit(3)
+    os.close(write)
+    hand_on, looked = confine._hand_on, []
+
+    def look_too_early(descriptor: int, left: int) -> tuple[int, bool]:
+        looked.append(left)
+        if len(looked) > 1:
+            return hand_on(descriptor, left)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        return left, True
+
+    monkeypatch.setattr(confine, "_hand_on", look_too_early)
+    assert os.waitstatus_to_exitcode(confine._attend(child, read)) == 3
+    os.close(read)
+    assert capfd.readouterr().out == "why it failed\n"

@@ -207,7 +207,7 @@ def _other_package(world: World) -> None:
     (lambda world: debpackages.make(world.folder / "build", "tool", files={"/etc/x": "y"}),
      {"localpackages:mine/head"}),
     (lambda world: (world.recipes / "clusters/mine.toml").write_text(CLUSTER + '[head]\nmemory = "600M"\n'),
-     {"vmconfig:mine"}),
+     {"definition:mine/head"}),
 ], ids=["a link of a root to be", "another package behind a link", "a package built again", "a machine's memory"])
 def test_what_changes_is_seen_where_it_comes_in(world: World, change: Callable[[World], object],
                                                 expected: set[str]) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ def adopt_orphans() -> None:
 class Surroundings:
     """What a machine has that runs might leave something of: mounts, network devices, folders of sockets.
 
-    Namespaces end with their last process, or they are mounted somewhere.
+    Namespaces end with their last process, or they are mounted somewhere.  Where others run as well, TMPDIR should be
+    this program's own.
     """
 
     mounts: frozenset[str]
@@ -44,7 +46,7 @@ class Surroundings:
     def now(cls) -> Surroundings:
         mounts = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
         return cls(mounts, frozenset(path.name for path in Path("/sys/class/net").iterdir()),
-                   frozenset(map(str, Path("/tmp").glob("xen-oscar-*"))))
+                   frozenset(map(str, Path(tempfile.gettempdir()).glob("xen-oscar-*"))))
 
     def left_since(self, before: Surroundings) -> list[str]:
         """What is there now and was not before."""

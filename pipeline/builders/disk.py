@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline import inventory
 from pipeline.builders import layout, settings
-from pipeline.description import Cluster, Machine
+from pipeline.description import Machine
 from pipeline.errors import BuildError, CommandError, UserError
 from pipeline.layers import ext4, stacking
 from pipeline.layers.tools import Tools, tools
@@ -29,9 +29,8 @@ def empty(job: Job) -> None:
 
 def head(job: Job) -> None:
     """Builder: the disk of the head node, and beside it the inventory of what is on it."""
-    cluster = Cluster.from_json(job.params["cluster"])
-    machine = cluster.head
-    plan = layout.of(cluster.name, machine)
+    machine = Machine.from_json(job.params["machine"])
+    plan = layout.of(machine)
     with (
         tools(job) as tool,
         stacking.stacked(job) as stack,
@@ -39,14 +38,14 @@ def head(job: Job) -> None:
     ):
         tree, own = stacking.writable(job, stack)
         with RootFs(tree) as inside:
-            settings.of(cluster, machine, plan, job.params["networks"]).write(inside)
+            settings.of(machine, plan, job.params["networks"]).write(inside)
             for place in (*_mount_points(plan), settings.SIS):
                 _make_mount_point(inside, place)
         tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
                  Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
         content = {**stacking.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
         (job.out / inventory.LIST).write_text(inventory.dump(content))
-        layout.require_together(machine, plan, content)
+        layout.require_together(machine.name, plan, content)
         for done, partition in enumerate(plan.mounts):
             job.progress(done, len(plan.mounts), "file systems")
             _fill(job, tool, image, tree, content, machine, plan, partition)

@@ -1,28 +1,22 @@
-"""The domains of a cluster's machines with their kernels' command lines, which the model of domains does not know."""
+"""A machine's domains with their kernels' command lines, which the model of domains does not know."""
 
 from __future__ import annotations
 
 from pipeline.builders import layout
-from pipeline.description import Cluster, Host, Machine
+from pipeline.description import Hypervisor, Machine
 from pipeline.guests.cmdline import OPTIONS
 from pipeline.hypervisor import domain
 from pipeline.hypervisor.domain import Domain
 
 
-def of(cluster: Cluster, host: Host) -> dict[str, Domain]:
-    """All domains by the names of their files: one a machine, on Xen a netboot domain for each compute node as well."""
-    domains = {machine.name: domain.of(cluster, machine, host, _arguments(cluster, machine))
-               for machine in cluster.machines}
-    if host.hypervisor == "xen":
-        domains |= {f"{node.name}-netboot": netboot(cluster, node, host) for node in cluster.nodes}
-    return domains
+def of(cluster: str, architecture: str, machine: Machine, hypervisor: Hypervisor) -> dict[str, Domain]:
+    """By the names of their files: "domain", and on Xen "netboot" for a compute node, which installs it.
 
-
-def netboot(cluster: Cluster, node: Machine, host: Host) -> Domain:
-    """The domain that installs a compute node; its first card is the one that DHCP answers."""
-    return domain.netboot(cluster, node, host, f"BOOTIF={node.interfaces[0].mac} {OPTIONS}")
-
-
-def _arguments(cluster: Cluster, machine: Machine) -> str:
-    """As the boot menu on the machine's disk has it."""
-    return f"root=UUID={layout.of(cluster.name, machine).uuid_of('/')} rw {OPTIONS}"
+    A netboot domain's first card is the one that DHCP answers.
+    """
+    arguments = f"root=UUID={layout.of(machine).uuid_of('/')} rw {OPTIONS}"  # as the boot menu on its disk has it
+    own = domain.of(cluster, architecture, machine, hypervisor, arguments)
+    if hypervisor != "xen" or machine.role == "head":
+        return {"domain": own}
+    return {"domain": own,
+            "netboot": domain.netboot(own, f"BOOTIF={machine.interfaces[0].mac} {OPTIONS}")}

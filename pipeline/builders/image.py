@@ -2,34 +2,41 @@
 
     images/compute/         the root file system that compute nodes are installed from
     images/compute.sums     MD5 of each regular file, as `md5sum -c` takes it: what an installed node is held against
-    scripts/                what the installer is told: clients by MAC, and for each its partitions and file systems;
-                            of the image how many bytes it has, and which files have holes
-    overrides/compute/      files that go over the image on every node; overrides/NODE/ on this node
+    scripts/                what the installer is told: partitions and file systems of the disks, how many bytes the
+                            image has, and which files have holes
+    overrides               where SystemImager has what goes over images: a link to a place that can be written to
     rsyncd.d/               the rsync module of the image, for the head node's rsync daemon
     boot/                   kernel, ramdisk and iPXE script for the network boot; GRUB for the installed disks
 
-It reaches the head node as a disk of its own, so that another image does not mean another head node.
+It reaches the head node as a disk of its own, so that another image does not mean another head node.  It knows no
+node: who they are reaches the head node when it starts.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline import inventory
-from pipeline.builders import layout, settings
-from pipeline.description import Cluster, Machine
+from pipeline.builders import layout
+from pipeline.description import FileSystem
 from pipeline.errors import BuildError
 from pipeline.guests.cmdline import OPTIONS
 from pipeline.layers import ext4, stacking
 from pipeline.layers.tools import tools
-from pipeline.rootfs import RootFs
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Job
 
 #: What the installer and rsync call the one image of a cluster.
 IMAGE = "compute"
+
+#: Whom messages about their disks are about.
+_WHO = "compute nodes"
+
+#: On the head node, what goes over the image: compute/ on every node, NODE/ on one.
+OVERRIDES = "/var/lib/xen-oscar/overrides"
 
 #: Nobody writes to it, and checksums of metadata cost an emulated head node time on every read.
 _FEATURES = "^has_journal,^metadata_csum,^resize_inode"
@@ -45,13 +52,13 @@ _INSTALLER_OPTIONS = f"{OPTIONS} initrd=initrd.img"
 
 def build(job: Job) -> None:
     """Builder: sis.img, and beside it the image's inventory."""
-    cluster = Cluster.from_json(job.params["cluster"])
     with tools(job) as tool, stacking.stacked(job) as root:
         tree = job.work / "sis"
         content = stacking.contents(job.layers)
         (job.out / inventory.LIST).write_text(inventory.dump(content))
         _write_images(tree, content)
-        _write_scripts(tree, cluster, job.params["networks"], root, content)
+        _write_scripts(tree / "scripts", job.params["disk_mib"], job.params["filesystems"], content)
+        (tree / "overrides").symlink_to(OVERRIDES)
         _write_boot(tree / "boot", job)
         (tree / "rsyncd.d").mkdir()
         (tree / "rsyncd.d" / f"40{IMAGE}.conf").write_text(f"[{IMAGE}]\npath = /var/lib/systemimager/images/{IMAGE}\n")
@@ -62,7 +69,7 @@ def build(job: Job) -> None:
         # block groups and the index of large files and folders take a little more
         size = -(-(size + size // 32 + (8 << 20)) >> 20) << 20
         with ext4.blank(job.out / "sis.img", size) as image:
-            ext4.make(tool, image, tree, uuid=str(layout.identifier(cluster.name, "sis")), size=size, label="sis",
+            ext4.make(tool, image, tree, uuid=str(layout.identifier("sis")), size=size, label="sis",
                       features=_FEATURES, inodes=inodes, binds=[Bind(root, f"/tmp/tree/images/{IMAGE}")])
 
 
@@ -88,45 +95,34 @@ def _write(file: Path, text: str) -> None:
     file.write_bytes(os.fsencode(text))
 
 
-def _write_scripts(tree: Path, cluster: Cluster, networks: Mapping[str, Mapping[str, str]], root: Path,
+def _write_scripts(scripts: Path, disk_mib: int, filesystems: Iterable[Mapping[str, Any]],
                    content: inventory.Tree) -> None:
-    """What the installer on each node asks for: who it is, and what its disk shall look like."""
-    scripts = tree / "scripts"
-    clients = []
-    (tree / "overrides" / IMAGE).mkdir(parents=True)
-    for node in cluster.nodes:
-        card = node.interfaces[0]
-        clients.append(f"{card.mac.lower()} {node.name} {card.address} {card.prefix} {IMAGE}\n")
-        plan = layout.of(cluster.name, node)
-        (scripts / f"{node.name}.sfdisk").write_text(plan.sfdisk_script())
-        (scripts / f"{node.name}.filesystems").write_text(plan.table(_inodes(node, plan, content)))
-        (scripts / f"{node.name}.sectors").write_text(f"{plan.sectors}\n")
-        override = tree / "overrides" / node.name
-        override.mkdir()
-        with RootFs(override) as overrides, RootFs(root) as image:
-            settings.of(cluster, node, plan, networks[node.name]).write(overrides, like=image)
-    (scripts / "clients").write_text("".join(clients))
+    """What the installer asks for: what the disk shall look like."""
+    plan = layout.planned("compute", disk_mib, [FileSystem(**item) for item in filesystems], _WHO)
+    (scripts / f"{IMAGE}.sfdisk").write_text(plan.sfdisk_script())
+    (scripts / f"{IMAGE}.filesystems").write_text(plan.table(_inodes(plan, content)))
+    (scripts / f"{IMAGE}.sectors").write_text(f"{plan.sectors}\n")
 
 
-def _inodes(node: Machine, plan: layout.Layout, content: inventory.Tree) -> dict[str, int]:
+def _inodes(plan: layout.Layout, content: inventory.Tree) -> dict[str, int]:
     """How many inodes each file system of a node must be told to have, by mount point; 0 = as many as it gets."""
-    layout.require_together(node, plan, content)
+    layout.require_together(_WHO, plan, content)
     found = {}
     for partition in plan.mounts:
         assert partition.filesystem is not None
         place = partition.filesystem.mount
         if place != "swap":
-            _require_folder(node, place, content)
+            _require_folder(place, content)
             held = ext4.measure(content, place, plan.below(place))
-            found[place] = ext4.inodes_for(held, partition.size, f"{node.name}, {place}")
+            found[place] = ext4.inodes_for(held, partition.size, f"{_WHO}, {place}")
     return found
 
 
-def _require_folder(node: Machine, place: str, content: inventory.Tree) -> None:
+def _require_folder(place: str, content: inventory.Tree) -> None:
     """The installer mounts before it copies, and nothing can be copied to where something is mounted but a folder."""
     for path in (place.strip("/"), *(str(above) for above in PurePosixPath(place.strip("/")).parents)):
         if path in content and content[path].type != "d":
-            raise BuildError(f"{node.name}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
+            raise BuildError(f"{_WHO}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
                              hint="packages or OPKGs have made that: leave them out, or the file system")
 
 

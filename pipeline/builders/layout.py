@@ -1,18 +1,18 @@
 """Where the file systems of a machine lie on its disk: pure arithmetic, shared by head-node disks and the installer.
 
 A DOS label, because every BIOS, GRUB and pygrub reads it: up to four primary partitions, with more of them three
-primary ones and the rest inside an extended one.  Everything is aligned to 1 MiB.  Identifiers are derived from
-names, so that the same machine gets the same disk wherever it is made.
+primary ones and the rest inside an extended one.  Everything is aligned to 1 MiB.  Identifiers are derived from roles
+and mount points: disks that are alike are equal, and no machine has two of them.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import inventory
-from pipeline.description import FileSystem, Machine
+from pipeline.description import FileSystem, Machine, Role
 from pipeline.errors import BuildError, UserError
 
 SECTOR = 512
@@ -100,14 +100,19 @@ def identifier(*names: str) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, "/".join(names))
 
 
-def of(cluster: str, machine: Machine) -> Layout:
-    """The layout of a machine's disk.  Raises UserError when its file systems do not fit."""
-    ordered = sorted(machine.filesystems, key=_disk_order)
+def of(machine: Machine) -> Layout:
+    """The layout of a machine's disk."""
+    return planned(machine.role, machine.disk_mib, machine.filesystems, machine.name)
+
+
+def planned(role: Role, disk_mib: int, filesystems: Iterable[FileSystem], who: str) -> Layout:
+    """The layout of the disks of a role.  Raises UserError, which tells `who`, when the file systems do not fit."""
+    ordered = sorted(filesystems, key=_disk_order)
     if not any(item.mount == "/" for item in ordered):
-        raise UserError(f"{machine.name}: no file system is mounted at /", hint="add one with mount = \"/\"")
-    sizes = _sizes(machine, ordered)
+        raise UserError(f"{who}: no file system is mounted at /", hint="add one with mount = \"/\"")
+    sizes = _sizes(disk_mib, ordered, who)
     partitions: list[Partition] = []
-    start, end = MIB, machine.disk_mib * MIB
+    start, end = MIB, disk_mib * MIB
     number = 1
     for position, (item, size) in enumerate(zip(ordered, sizes, strict=True)):
         if position == 3 and len(ordered) > 4:
@@ -116,38 +121,38 @@ def of(cluster: str, machine: Machine) -> Layout:
         if number > 4:
             start += MIB
         kind = _SWAP if item.type == "swap" else _LINUX
-        name = str(identifier(cluster, machine.name, item.mount, "" if item.mount != "swap" else str(number)))
+        name = str(identifier(role, item.mount, "" if item.mount != "swap" else str(number)))
         partitions.append(Partition(number, start, size * MIB, kind, item, name))
         start += size * MIB
         number += 1
-    label = identifier(cluster, machine.name).int & 0xFFFF_FFFF
+    label = identifier(role).int & 0xFFFF_FFFF
     return Layout(f"0x{label:08x}", end, tuple(partitions))
 
 
-def require_together(machine: Machine, layout: Layout, content: inventory.Tree) -> None:
+def require_together(who: str, layout: Layout, content: inventory.Tree) -> None:
     """An error where the names of one file would lie on different file systems."""
     for names in inventory.names_of_one_file(content):
         homes = {layout.home_of(name): name for name in names}
         if len(homes) > 1:
             one, other = (f"/{inventory.shown(name)}" for name in list(homes.values())[:2])
-            raise BuildError(f"{machine.name}: {one} and {other} are one file (hard links), "
+            raise BuildError(f"{who}: {one} and {other} are one file (hard links), "
                              f"and would lie on different file systems ({' and '.join(homes)})",
                              hint="let them lie on one, in the cluster's manifest")
 
 
-def _sizes(machine: Machine, ordered: Sequence[FileSystem]) -> list[int]:
+def _sizes(disk_mib: int, ordered: Sequence[FileSystem], who: str) -> list[int]:
     """The size of each file system in MiB; at most one takes what the others leave."""
     tables = 1 + (len(ordered) - 3 if len(ordered) > 4 else 0)
     wanted = sum(item.size_mib for item in ordered)
-    left = machine.disk_mib - tables - wanted
+    left = disk_mib - tables - wanted
     open_ended = [item.mount for item in ordered if item.size_mib == 0]
     if len(open_ended) > 1:
-        raise UserError(f"{machine.name}: {' and '.join(open_ended)} both take the rest of the disk",
+        raise UserError(f"{who}: {' and '.join(open_ended)} both take the rest of the disk",
                         hint="give all file systems but one a size")
     if left < (16 if open_ended else 0):
         raise UserError(
-            f"{machine.name}: its file systems need {wanted + tables + (16 if open_ended else 0)} MiB, "
-            f"its disk has {machine.disk_mib} MiB",
+            f"{who}: the file systems need {wanted + tables + (16 if open_ended else 0)} MiB, "
+            f"the disk has {disk_mib} MiB",
             hint="make the disk larger, or a file system smaller")
     return [item.size_mib or left for item in ordered]
 

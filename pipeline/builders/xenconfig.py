@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.builders import domains
-from pipeline.description import Cluster, Host
+from pipeline.description import Machine
 from pipeline.errors import BuildError
 from pipeline.hypervisor import xl_config
 from pipeline.hypervisor.domain import Domain
@@ -36,9 +36,9 @@ done
 
 
 def build(job: Job) -> None:
-    """Builder: NAME.cfg for every machine and NODE-netboot.cfg for every compute node, and libxl's JSON of each."""
-    cluster = Cluster.from_json(job.params["cluster"])
-    models = domains.of(cluster, Host(cluster.host, "xen", ""))
+    """Builder: domain.cfg of one machine, netboot.cfg as well if it is a compute node, and libxl's JSON of each."""
+    given = job.params
+    models = domains.of(given["cluster"], given["architecture"], Machine.from_json(given["machine"]), "xen")
     for name, model in models.items():
         (job.out / f"{name}.cfg").write_text(xl_config.render(model), encoding="utf-8")
     check(job, models)

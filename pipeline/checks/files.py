@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from types import MappingProxyType
 
 from pipeline.description import Role
 from pipeline.guests.guest import OWN, Kind, Known
@@ -41,6 +42,8 @@ KNOWN: tuple[Known, ...] = (
     Known("etc/hostname", OWN, "the node's name"),
     Known("boot/grub", ("added",), "the node's boot menu"),
     Known("boot/grub/grub.cfg", OWN, "the node's boot menu"),
+    Known("etc/hosts", OWN, "the cluster's names"),
+    Known("etc/oscar/**", OWN, "the cluster's names"),
     Known("etc/ssh/ssh_host_*", OWN, "identity of the node"),
     Known("etc/ssh/ssh_known_hosts", OWN, "host keys of the cluster"),
     Known("dev/**", _ANY, "the kernel's devices hide it"),
@@ -58,15 +61,18 @@ KNOWN: tuple[Known, ...] = (
 
 
 def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role, own: Sequence[Known],
-            family: Family) -> tuple[Difference, ...]:
+            family: Family, configured: Mapping[str, str] = MappingProxyType({})) -> tuple[Difference, ...]:
     """All differences of a machine from what it was made from, sorted by path.  `sums` are the checksums found, where
-    they are not the right ones; `own` are known differences of such a cluster's machines."""
+    they are not the right ones; `own` are known differences of such a cluster's machines, `configured` is path -> who
+    changed it when the machine was made already."""
     known = (*KNOWN, *own)
     names, names_found = _other_names(made), _other_names(found)
     differences: list[Difference] = []
     for path in sorted(made.keys() | found.keys()):
         ours, theirs = made.get(path), found.get(path)
-        tell = partial(_difference, known, family, role, path)
+        # of a folder that was there a script has changed what it holds, and that is told by its names
+        had = ours is not None and ours.type == "d"
+        tell = partial(_difference, known, {} if had else configured, family, role, path)
         if ours is None:
             if path.partition("/")[0] in _SYSTEM:
                 differences.append(tell("added", str(theirs)))
@@ -113,13 +119,13 @@ def _names(ours: frozenset[str], theirs: frozenset[str]) -> str:
     return f"other names {there}, not {here}"
 
 
-def _difference(known: Sequence[Known], family: Family, role: Role, path: str, kind: Kind,
-                detail: str) -> Difference:
+def _difference(known: Sequence[Known], configured: Mapping[str, str], family: Family, role: Role, path: str,
+                kind: Kind, detail: str) -> Difference:
     reason = None
     # that folder is no state of a service: what it holds is the image's word and must stay so
     if not f"{path}/".startswith(f"{family.database}/"):
         reason = next((row.reason for row in known if kind in row.kinds and role in row.roles
-                       and _regex(row.pattern).fullmatch(path)), None)
+                       and _regex(row.pattern).fullmatch(path)), configured.get(path))
     return Difference(path, kind, detail, reason)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.checks.facts import Block, Facts, FactsError
 from pipeline.checks.files import compare
@@ -41,7 +41,7 @@ class Subject:
 
     `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
     image holds, or the head node's disk; `known` are the paths that differ on any machine of this kind; `family` is
-    that of its packages.
+    that of its packages; `configured` is path -> who changed it when the machine was made already.
     """
 
     machine: Machine
@@ -51,6 +51,7 @@ class Subject:
     files: Tree
     known: Sequence[Known]
     family: Family
+    configured: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,8 @@ def files(subject: Subject) -> Finding:
     """The files are those of the image, or of the head node's disk, in all that Linux keeps of them, but for the known
     few."""
     made, facts = subject.files, subject.facts
-    differences = compare(made, facts.tree, facts.sums, subject.machine.role, subject.known, subject.family)
+    differences = compare(made, facts.tree, facts.sums, subject.machine.role, subject.known, subject.family,
+                          subject.configured)
     wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
                  for path, entry in made.items())
     if facts.summed < wanted:

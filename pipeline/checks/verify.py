@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.checks.collect import collect
 from pipeline.checks.facts import Facts, FactsError
@@ -34,12 +34,14 @@ _COLLECT_TIMEOUT = 900
 @dataclass(frozen=True)
 class Expected:
     """What cannot be read off the description, for each role: package name -> version, and what the SIS image or the
-    head node's disk holds; what kind of system runs there, and of what packages; and the image's name."""
+    head node's disk holds; what kind of system runs there, and of what packages; path -> who changed it when it was
+    made already; and the image's name."""
 
     packages: Mapping[Role, Mapping[str, str]]
     files: Mapping[Role, Tree]
     guest: Guest
     family: Family
+    configured: Mapping[Role, Mapping[str, str]] = field(default_factory=lambda: {"head": {}, "compute": {}})
     image: str = "compute"
 
 
@@ -105,7 +107,7 @@ def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) ->
     """All results that follow from the facts of one machine."""
     machine = cluster.machine(facts.machine)
     subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role],
-                      expected.guest.known_on(cluster), expected.family)
+                      expected.guest.known_on(cluster), expected.family, expected.configured[machine.role])
     silent = "hostname" not in facts.sections
     return tuple(
         Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)

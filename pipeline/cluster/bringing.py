@@ -32,7 +32,7 @@ def bring(watching: Watch, phase: Phase, acts: Mapping[str, Act], ready: Set[str
 
     Machines in `ready` have said already that they are, so nothing is expected of them once they go on.
     """
-    coming = [name for name, act in acts.items() if act not in ("start", "install")]
+    coming = [name for name, act in acts.items() if act not in ("start", "restart", "install")]
     within = pace.deadline(len(coming), "start", capacity)
     for name in coming:
         if name not in ready:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline import checkout, events
-from pipeline.description import Cluster, Host
+from pipeline.description import Cluster, Host, Machine
 from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
 from pipeline.holding import Holder
@@ -42,15 +42,21 @@ class Container(Protocol):
         `holder` holds the artifacts that this is done with; where machines go on reading them it stays.
         """
 
+    def add(self, home: Home, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
+        """Make room for more machines of a cluster that runs, and bring their disks; raises ClusterError where there is
+        none."""
+
+    def remove(self, home: Home, machines: Sequence[str]) -> None:
+        """Take what there is of machines that have ended: their disks and saved memory."""
+
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because what the cluster needs has gone meanwhile."""
 
     def capacity(self, accelerator: Accelerator) -> Capacity:
         """What it can carry; `accelerator` is what QEMU uses on this machine."""
 
-    def require_memory(self, accelerator: Accelerator) -> None:
-        """Raise ClusterError where the memory for all machines is sure to be missing, and start does not see to that.
-        """
+    def require_memory(self, accelerator: Accelerator, machines: Sequence[Machine]) -> None:
+        """Raise ClusterError where memory for these machines is sure to be missing, and nothing else sees to that."""
 
     def stop(self) -> None:
         """End the cluster's machines and networks."""
@@ -83,6 +89,17 @@ class Private:
         return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, store=holder.root,
                                keep=[holder.fileno()])
 
+    def add(self, home: Home, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
+        """It sees the run folder, and the store."""
+        remark = require_fit(self._run_dir / "disks", disks)
+        if remark:
+            events.note(f"{self._cluster.name}: {remark}")
+
+    def remove(self, home: Home, machines: Sequence[str]) -> None:
+        for name in machines:
+            for left in (self._run_dir / "disks" / f"{name}.qcow2", self._run_dir / "saved" / name):
+                left.unlink(missing_ok=True)
+
     def check(self, home: Home) -> None:
         pass  # what a cluster has is its own, and goes with it
 
@@ -91,8 +108,8 @@ class Private:
         return Capacity(len(os.sched_getaffinity(0)), accelerator, self._cluster.head.cpus,
                         memory.room(largest, accelerator))
 
-    def require_memory(self, accelerator: Accelerator) -> None:
-        told = memory.require(self._cluster.machines, accelerator)
+    def require_memory(self, accelerator: Accelerator, machines: Sequence[Machine]) -> None:
+        told = memory.require(machines, accelerator)
         if told:
             events.note(f"{self._cluster.name}: {told}")
 

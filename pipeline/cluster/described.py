@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.description import Cluster, Host
 from pipeline.errors import ClusterError
+from pipeline.files import write_whole
 
 _FILE = "cluster.json"
 
@@ -31,7 +32,7 @@ class Described:
 def write(run_dir: Path, cluster: Cluster, host: Host) -> None:
     """Write it down, in a run folder that is there."""
     text = json.dumps({"schema": _SCHEMA, "cluster": cluster.to_json(), "host": dataclasses.asdict(host)}, indent=1)
-    (run_dir / _FILE).write_text(text + "\n")
+    write_whole(run_dir / _FILE, f"{text}\n".encode())
 
 
 def read(run_dir: Path) -> Described | None:

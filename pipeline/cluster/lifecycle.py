@@ -13,7 +13,7 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,24 +21,25 @@ import doit
 
 from pipeline import consent, events, naming
 from pipeline.checks.result import Verdict
-from pipeline.cluster import containers, course, described, records
+from pipeline.cluster import changing, containers, course, described, records
 from pipeline.cluster.bringing import Hands, bring
-from pipeline.cluster.course import Course
+from pipeline.cluster.composition import Composition
+from pipeline.cluster.course import Change, Course
 from pipeline.cluster.described import Described
 from pipeline.cluster.machines import Machines
-from pipeline.cluster.opkgphase import run_phase
+from pipeline.cluster.opkgphase import OpkgPhases
 from pipeline.cluster.survey import Survey
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Machine
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, UserError
 from pipeline.exclusive import exclusive
 from pipeline.guests import flavours
-from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, pace
+from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, logs, pace
 from pipeline.hypervisor import lifecycle as machines
 from pipeline.hypervisor.connection import Connection, connect
 from pipeline.hypervisor.watch import Home, Progress, Watch, watch
 from pipeline.identity import Identity
-from pipeline.opkgs import phases
+from pipeline.opkgs.phases import When
 from pipeline.report.model import Phase
 from pipeline.run import cleaning_up
 from pipeline.ssh import ClusterShell
@@ -66,11 +67,20 @@ class Lifecycle:
         self.host = booted.host if booted else plan.hosts[self.cluster.host]
         self._notes = records.Notes(self.run_dir)
         self._container = containers.of(self.host, self.cluster, self.run_dir, engine)
-        self._survey = Survey(self.cluster, self._container, self.run_dir, self._digests)
+        self._survey = Survey(self.cluster, self._container, self.run_dir, self._marks)
+
+    def _marks(self, machine: str) -> Mapping[str, str]:
+        """What one would be made of today; of a cluster that was found running without a recipe nobody asks it."""
+        return self.composition.marks(machine)
+
+    @functools.cached_property
+    def composition(self) -> Composition:
+        """What its machines are made of by today's plan."""
+        return Composition(self.cluster, self.host, self.made, self.engine)
 
     @property
     def made(self) -> Made:
-        """What it is made of by today's plan."""
+        """The tasks that make it, by today's plan."""
         return self.plan.made[self.cluster.name]
 
     @property
@@ -81,7 +91,7 @@ class Lifecycle:
 
     def has_reached(self, phase: course.Phase) -> bool:
         """Whether the cluster that runs is made of today's artifacts and has got through boot, install or start."""
-        if self._digests() is None:
+        if not self.composition.is_built():
             return False
         reason = self._survey.course(phase).reason
         if reason:
@@ -150,16 +160,18 @@ class Lifecycle:
     def _boot(self) -> None:
         """Bring the head node back, or start the cluster anew with it, from throwaway overlays; returns when its
         provisioning services serve."""
-        if self._digests() is None:
+        if not self.composition.is_built():
             raise ClusterError(f"{self.cluster.name} is not built", hint=f"doit cluster:{self.cluster.name}")
         with self._alone():
             found = self._survey.course("boot")
+            self._require_consent(found)
             if found.anew:
-                self._require_consent(found)
                 self._begin()
-            else:
-                with self._spared():
-                    self._bring("boot", found)
+                return
+            with self._spared():
+                self._bring("boot", found)
+                if found.change is not None:
+                    self._change(found.change)
 
     def stop(self) -> None:
         """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
@@ -177,9 +189,9 @@ class Lifecycle:
         started = time.time()
         kind = self._accelerator
         events.note(f"{self.cluster.name}: {kind.why}")
-        self._container.require_memory(kind.accelerator)
+        self._container.require_memory(kind.accelerator, self.cluster.machines)
         with self._held(), self.engine.holder(self.made.parts().values()) as holder:
-            self._container.start(given, self._kernels(), holder)
+            self._container.start(given, self.composition.kernels(), holder)
             self.record(Phase("", "networks and disks", started, time.time(), kind.why))
             self._bring("boot", Course({self.cluster.head.name: "start"}))
             self._opkg_phases("head up")
@@ -191,22 +203,60 @@ class Lifecycle:
             found = self._survey.course(phase)
             if found.anew:
                 raise ClusterError(f"{self.cluster.name}: {found.anew}", hint=f"doit cluster:{self.cluster.name}")
+            self._require_consent(found)
             with self._spared() if self._notes.has("up") else self._held():
                 if found.deploy:
                     self._notes.remove("deployed")
                 self._bring(phase, found)
                 if found.deploy:
+                    if self._notes.has("renamed"):
+                        changing.tell_nodes(self.shell(), self._notes, patience=self._patience())
                     self._opkg_phases("all up")
                     self._notes.add("deployed")
             if phase == "start":
                 self._notes.add("up")
 
+    def _change(self, change: Change) -> None:
+        """Bring nodes and names up to today's recipe, but for installing.
+
+        Killed in between, it is done once more by the next run: what the cluster is described as is written last.
+        """
+        home = self._home()
+        self._take_away(home, change.removed)
+        added = [self.cluster.machine(name) for name in change.added]
+        if added:
+            self._take_away(home, change.added)  # what a run that was killed has left of them
+            self._container.require_memory(self._accelerator.accelerator, added)
+            self._add(home, added)
+        archive = self.identity().archive(self.composition.names(), self.composition.settings())
+        changing.tell_head(self.shell(), archive, self._notes, patience=self._patience())
+        self._opkg_phases("head up")
+        described.write(self.run_dir, self.cluster, self.host)
+
+    def _take_away(self, home: Home, names: Sequence[str]) -> None:
+        """End machines for good, with their disks and saved memory; one that is not there is no matter."""
+        with connect(home.libvirt_uri) as connection:
+            for name in names:
+                machines.remove(connection, domain.name_of(self.cluster.name, name))
+                for note in (f"installed/{name}", f"begun/{name}"):
+                    self._notes.remove(note)
+                logs.remove(self.run_dir / "report" / name)  # a new one of that name has said nothing yet
+        if names:
+            self._container.remove(home, names)
+
+    def _add(self, home: Home, added: Sequence[Machine]) -> None:
+        """Make room and disks for machines of a cluster that runs."""
+        folder = self.run_dir / "disks"
+        self._container.add(home, added, [self.composition.disk(machine, folder) for machine in added])
+
     def _bring(self, phase: course.Phase, found: Course) -> None:
         """Act on a course, and note what has been installed."""
         home = self._home()
         with connect(home.libvirt_uri) as connection:
-            if set(found.acts.values()) & {"install", "start"}:
+            if set(found.acts.values()) & {"install", "start", "restart"}:
                 self._container.check(home)
+            again = [name for name, act in found.acts.items() if act == "restart"]
+            self.machines().shut_down(home, connection, again, functools.partial(self._show, phase, "stop"))
             seen = {machine.name: machine for machine in self._survey.seen(connection)}
             ready = {name for name, machine in seen.items() if machine.ready}
             hands = Hands(lambda name: self._start_machine(connection, seen[name], phase),
@@ -225,9 +275,11 @@ class Lifecycle:
         if not found.lost:
             return
         name, lost = self.cluster.name, course.few(found.lost)
-        consent.require(f"{name} is made anew: {found.anew}.  The saved memory of {lost} is lost then: go on?",
-                        ClusterError(f"{name} would be made anew, and the saved memory of {lost} would be lost: "
-                                     f"{found.anew}",
+        is_done, would_be = (("is made anew", "would be made anew") if found.anew else
+                             ("goes on with other definitions", "would go on with other definitions"))
+        consent.require(f"{name} {is_done}: {found.reason}.  The saved memory of {lost} is lost then: go on?",
+                        ClusterError(f"{name} {would_be}, and the saved memory of {lost} would be lost: "
+                                     f"{found.reason}",
                                      hint=f"doit vm restore {name} goes on with it as it was; --yes gives it up"))
 
     def _start_machine(self, connection: Connection, seen: course.Seen, phase: str) -> None:
@@ -237,12 +289,21 @@ class Lifecycle:
             machines.destroy(connection, [domain.name_of(self.cluster.name, name)])
         if phase == "install":
             self._notes.remove(f"installed/{name}")
-        installing = phase == "install" and self.host.hypervisor == "xen"  # no firmware there to boot by network
-        file = f"{name}-netboot.xml" if installing else f"{name}.xml"
-        definition = (self.engine.entry(self.made.definitions).path / file).read_text()
-        marks = sorted((self._digests() or {}).items())
+            if self._notes.has(f"begun/{name}"):
+                self._begin_anew(name)
+            self._notes.add(f"begun/{name}")
+        definition = self.composition.definition(name, installing=phase == "install")
+        marks = sorted(self.composition.marks(name).items())
         machines.start(connection, libvirt_xml.for_start(definition, self._accelerator.accelerator, marks),
                        report=self.run_dir / "report" / name)
+
+    def _begin_anew(self, node: str) -> None:
+        """An installation did not come to its end, or nobody saw that: another one finds an empty disk, and a head
+        node that serves it."""
+        home = self._home()
+        self._container.remove(home, [node])
+        self._add(home, [self.cluster.machine(node)])
+        changing.forget(self.shell(), node)
 
     @functools.cached_property
     def _accelerator(self) -> accelerator.Found:
@@ -259,7 +320,7 @@ class Lifecycle:
         """Watch the machines, show their progress, and write down when what happened."""
 
         def show(progress: Progress) -> None:
-            events.phase(naming.phase(phase, self.cluster.name), progress.machine, progress.step, progress.detail)
+            self._show(phase, progress.step, progress.machine, progress.detail)
 
         names = [machine.name for machine in self.cluster.machines]
         with (watch(home, connection, show, fatal=flavours.of(self.cluster.guest).fatal) as watching,
@@ -269,6 +330,9 @@ class Lifecycle:
             finally:
                 self.record(*(Phase(span.machine, f"{span.phase}/{span.step}" if span.step else span.phase,
                                      span.start, span.end) for span in watching.timeline))
+
+    def _show(self, phase: str, step: str, machine: str, detail: str) -> None:
+        events.phase(naming.phase(phase, self.cluster.name), machine, step, detail)
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         """No other run brings this cluster up meanwhile."""
@@ -300,14 +364,14 @@ class Lifecycle:
             error.hint = "; ".join(filter(None, (error.hint, left)))
             raise
 
-    def _opkg_phases(self, when: phases.When) -> None:
+    def _opkg_phases(self, when: When) -> None:
         """Run the OPKGs' scripts for what has its place now on the head node."""
         present = {path for path, _ in self.plan.steps[self.made.stacks["head"].opkgs].files}
-        for phase in phases.that_run(when, "server"):
-            wanted = [opkg for opkg in self.cluster.opkgs if phases.has_script(phase.name, opkg, present)]
-            if wanted:
-                run_phase(phase.name, wanted, self.cluster.head.name, self.shell(), self.record,
-                          patience=pace.patience(len(self.cluster.nodes), "verify", self.capacity()))
+        OpkgPhases(self.cluster, present, self.run_dir, self.record).run(when, self.shell(), patience=self._patience())
+
+    def _patience(self) -> float:
+        """How many times as long what is done with all nodes may take as with a few."""
+        return pace.patience(len(self.cluster.nodes), "verify", self.capacity())
 
     # --- helpers
 
@@ -320,16 +384,6 @@ class Lifecycle:
         if booted is None or booted.host == self.host:
             return None
         return containers.of(booted.host, booted.cluster, self.run_dir, self.engine)
-
-    def _digests(self) -> dict[str, str] | None:
-        """The digests of what the cluster is made of: role -> digest; None where something is not built."""
-        found = {}
-        for role, task in self.made.parts().items():
-            entry = self.engine.keys.entry(task)
-            if entry is None:
-                return None
-            found[role] = entry.digest
-        return found
 
     def _home(self) -> Home:
         return containers.required(self._container.find(), self.cluster.name)
@@ -345,29 +399,14 @@ class Lifecycle:
         folder.mkdir(parents=True)
         self.run_dir.chmod(0o700)
         described.write(self.run_dir, self.cluster, self.host)
-        given = []
-        for machine in self.cluster.machines:
-            entry = self.engine.entry(self.made.disks[machine.name])
-            base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
-            disks.overlay(base, overlay)
-            given.append(disks.Given(machine.name, overlay, base, entry.digest, device=machine.device))
-        image = self.engine.entry(self.made.image)
-        disks.attach(image.path / "sis.img", folder / "sis.img")
-        self.identity().write_archive(folder / "identity.img")
-        given.append(disks.Given("sis", folder / "sis.img", image.path / "sis.img", image.digest, readonly=True))
-        given.append(disks.Given("identity", folder / "identity.img", folder / "identity.img", "", readonly=True))
-        return given
+        given = [self.composition.disk(machine, folder) for machine in self.cluster.machines]
+        return [*given, self.composition.image(folder), self._identity_disk()]
 
-    def _kernels(self) -> dict[str, Path]:
-        """What a hypervisor loads itself, by the name that definitions know; QEMU's machines boot by firmware."""
-        if self.host.hypervisor != "xen":
-            return {}
-        netboot = self.engine.entry(self.made.netboot).path
-        found = {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
-        if self.made.kernel:
-            own = self.engine.entry(self.made.kernel).path
-            found |= {"kernel": own / "kernel", "initrd.img": own / "initrd.img"}
-        return found
+    def _identity_disk(self) -> disks.Given:
+        """What the head node gets for itself and for the nodes: names, settings, identities."""
+        file = self.run_dir / "disks" / "identity.img"
+        self.identity().write_archive(file, self.composition.names(), self.composition.settings())
+        return disks.Given("identity", file, file, "", readonly=True)
 
     def timeline(self) -> list[Phase]:
         """What the machines did when, since they were booted."""

@@ -149,7 +149,7 @@ class Machines:
                 if action == "start":
                     self._start(home, connection, chosen, known, show, wait)
                 elif action == "stop":
-                    self._stop(home, connection, chosen, known, show, off_within)
+                    self.shut_down(home, connection, chosen, show, within=off_within)
                 elif action == "save":
                     for name in chosen:
                         self._save(home, connection, known[name])
@@ -168,6 +168,30 @@ class Machines:
         """Bring one saved machine back.  Whoever calls sees to it that nobody else changes the cluster meanwhile."""
         lifecycle.restore(connection, self._domain(name), within=_MEMORY)
         self._shelf(home).clear(name)
+
+    def shut_down(self, home: Home, connection: Connection, names: Sequence[str], show: Show, *,
+                  within: float = _OFF) -> None:
+        """Have these power themselves off; compute nodes first, for the head node serves what they use until then.
+        Whoever calls sees to it that nobody else changes the cluster meanwhile."""
+        head, known = self.cluster.head.name, self._known(connection)
+        for name in names:
+            if known[name].state == "saved":
+                lifecycle.forget_saved(connection, self._domain(name))
+                self._shelf(home).clear(name)
+                show(name, "off; its saved memory is given up")
+        up = [name for name in names if known[name].state != "saved"]
+        for name in up:
+            if known[name].state == "paused":  # it could not heed the request
+                lifecycle.resume(connection, self._domain(name))
+        for group in ([name for name in up if name != head], [name for name in up if name == head]):
+            if not group:
+                continue
+            capacity = self._container.capacity(known[group[0]].accelerator)
+            patience = within * pace.patience(len(group), "start", capacity)
+            ended = lifecycle.shut_down(connection, [self._domain(name) for name in group], within=patience)
+            for name in group:
+                pulled = self._domain(name) in ended
+                show(name, f"off; it had to be ended, {patience:g} s after it was asked" if pulled else "off")
 
     # --- actions
 
@@ -197,29 +221,6 @@ class Machines:
                     for name in group:
                         begin(name)
                         show(name, "started")
-
-    def _stop(self, home: Home, connection: Connection, chosen: Sequence[str], known: Mapping[str, Line], show: Show,
-              off_within: float) -> None:
-        """Compute nodes first: the head node serves what they use until they are off."""
-        head = self.cluster.head.name
-        for name in chosen:
-            if known[name].state == "saved":
-                lifecycle.forget_saved(connection, self._domain(name))
-                self._shelf(home).clear(name)
-                show(name, "off; its saved memory is given up")
-        up = [name for name in chosen if known[name].state != "saved"]
-        for name in up:
-            if known[name].state == "paused":  # it could not heed the request
-                lifecycle.resume(connection, self._domain(name))
-        for group in ([name for name in up if name != head], [name for name in up if name == head]):
-            if not group:
-                continue
-            capacity = self._container.capacity(known[group[0]].accelerator)
-            within = off_within * pace.patience(len(group), "start", capacity)
-            ended = lifecycle.shut_down(connection, [self._domain(name) for name in group], within=within)
-            for name in group:
-                pulled = self._domain(name) in ended
-                show(name, f"off; it had to be ended, {within:g} s after it was asked" if pulled else "off")
 
     def _save(self, home: Home, connection: Connection, line: Line) -> None:
         shelf, name = self._shelf(home), line.machine

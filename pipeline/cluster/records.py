@@ -46,9 +46,10 @@ def read(path: Path) -> list[Phase]:
 
 class Notes:
     """What a cluster has come through since it was booted.  A machine's report is begun anew whenever it starts, and
-    cannot tell: `installed/NODE` stays, whatever becomes of the node.
+    cannot tell: `installed/NODE` stays, whatever becomes of the node.  `begun/NODE`: its installation was.
 
     `up`: its first start came to a good end.  `deployed`: since its nodes were started last, the OPKGs have been told.
+    `renamed`: the head node has been told that the cluster has changed, and the nodes have not.
     """
 
     def __init__(self, run_dir: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.cluster import course, records
+from pipeline.cluster import course, described, records
 from pipeline.cluster.containers import Container
-from pipeline.cluster.course import Course, Seen
+from pipeline.cluster.course import Change, Course, Seen
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
 from pipeline.hypervisor import lifecycle, logs
@@ -16,14 +17,14 @@ from pipeline.hypervisor.lifecycle import Running
 
 
 class Survey:
-    """What is seen of one cluster.  `digests` are those of today's artifacts, by role."""
+    """What is seen of one cluster.  `marks` tells of a machine what it would be made of today: digests by role."""
 
     def __init__(self, cluster: Cluster, container: Container, run_dir: Path,
-                 digests: Callable[[], Mapping[str, str] | None]) -> None:
+                 marks: Callable[[str], Mapping[str, str]]) -> None:
         self._cluster = cluster
         self._container = container
         self._run_dir = run_dir
-        self._digests = digests
+        self._marks = marks
         self._notes = records.Notes(run_dir)
 
     def course(self, phase: course.Phase) -> Course:
@@ -32,12 +33,16 @@ class Survey:
         if home is None:
             return Course(anew=f"{self._cluster.name} does not run")
         try:
+            change = self._change()
             with connect(home.libvirt_uri) as connection:
                 seen = self.seen(connection)
+                leaving = self._saved(connection, change.removed if change else ())
         except ClusterError as error:
             # nobody can tell any more what could be restored, but there is memory that somebody wanted to keep
             return Course(anew=error.message, lost=self._kept())
-        found = course.find(phase, seen, deployed=self._notes.has("deployed"))
+        found = course.find(phase, seen, deployed=self._notes.has("deployed"), change=change)
+        if leaving and (found.anew or found.change):
+            found = dataclasses.replace(found, lost=(*found.lost, *leaving))
         if found.acts.get(self._cluster.head.name) == "start":
             try:
                 self._container.check(home)
@@ -56,11 +61,25 @@ class Survey:
                 if item.metadata.cluster == self._cluster.name}
 
     def _look(self, name: str, running: Running | None) -> Seen:
-        expected = self._digests() or {}
+        expected = self._marks(name)
         made_of = dict(running.metadata.artifacts) if running else expected
         changed = [role for role in sorted(expected.keys() | made_of.keys()) if expected.get(role) != made_of.get(role)]
         return Seen(name, name == self._cluster.head.name, running.state if running else None, self._says_ready(name),
                     self._notes.has(f"installed/{name}"), tuple(changed))
+
+    def _change(self) -> Change | None:
+        """What machines that run do not know of the cluster as it is described today."""
+        booted = described.read(self._run_dir)
+        if booted is None or booted.cluster == self._cluster:
+            return None
+        before, now = ([machine.name for machine in cluster.machines] for cluster in (booted.cluster, self._cluster))
+        return Change(tuple(name for name in now if name not in before),
+                      tuple(name for name in before if name not in now))
+
+    def _saved(self, connection: Connection, names: Sequence[str]) -> tuple[str, ...]:
+        """Those whose memory somebody has saved."""
+        running = self.running(connection)
+        return tuple(name for name in names if name in running and running[name].state == "saved")
 
     def _says_ready(self, name: str) -> bool:
         """Whether the machine has said so on its report channel since it was started."""

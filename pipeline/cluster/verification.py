@@ -13,6 +13,7 @@ from pipeline import checks, events, inventory, report
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Expected
 from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.opkgphase import configured
 from pipeline.description import ROLES, Role
 from pipeline.errors import ClusterError
 from pipeline.guests import flavours
@@ -37,7 +38,7 @@ def verify(life: Lifecycle) -> None:
     with shell.connected():
         capacity = life.capacity()
         expected = Expected({role: _packages(life, role) for role in ROLES}, _files(life),
-                            flavours.of(cluster.guest), FAMILIES[life.made.family])
+                            flavours.of(cluster.guest), FAMILIES[life.made.family], configured(life.run_dir))
         verdict = checks.verify(cluster, shell, expected, show,
                                 lanes=pace.at_once("verify", capacity),
                                 patience=pace.patience(len(cluster.nodes), "verify", capacity))

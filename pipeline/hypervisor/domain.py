@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.description import Cluster, Host, Machine, Role, Virtualization
+from pipeline.description import Hypervisor, Machine, Role, Virtualization
 
 Accelerator = Literal["tcg", "kvm"]
 
@@ -82,7 +82,7 @@ class Domain:
     nested: bool = False
     accelerator: Accelerator = "tcg"
     artifacts: tuple[tuple[str, str], ...] = ()
-    hypervisor: Literal["qemu", "xen"] = "qemu"
+    hypervisor: Hypervisor = "qemu"
     virtualization: Virtualization = "hvm"
     bootloader: Literal["", "pygrub"] = ""
     pci: tuple[str, ...] = ()
@@ -109,18 +109,19 @@ def folder_of(cluster: str) -> str:
     return f"{XEN_FOLDER}/{cluster}"
 
 
-def of(cluster: Cluster, machine: Machine, host: Host | None = None, arguments: str = "") -> Domain:
-    """The domain that `machine` of `cluster` runs as on `host` (QEMU without one).
+def of(cluster: str, architecture: str, machine: Machine, hypervisor: Hypervisor = "qemu",
+       arguments: str = "") -> Domain:
+    """The domain that a machine of the cluster of that name runs as.
 
     `arguments` is the command line of the kernel where that comes from outside, which a Xen domain may want.
     """
     domain = Domain(
-        name=name_of(cluster.name, machine.name),
-        uuid=uuid_of(cluster.name, machine.name),
-        cluster=cluster.name,
+        name=name_of(cluster, machine.name),
+        uuid=uuid_of(cluster, machine.name),
+        cluster=cluster,
         node=machine.name,
         role=machine.role,
-        architecture=cluster.architecture,
+        architecture=architecture,
         memory_mib=machine.memory_mib,
         vcpus=machine.cpus,
         disks=(),
@@ -128,20 +129,20 @@ def of(cluster: Cluster, machine: Machine, host: Host | None = None, arguments: 
         console="",
         report="",
     )
-    if host is not None and host.hypervisor == "xen":
+    if hypervisor == "xen":
         return _on_xen(domain, machine, arguments)
     return _on_qemu(domain, machine)
 
 
-def netboot(cluster: Cluster, node: Machine, host: Host, arguments: str) -> Domain:
-    """The domain that installs a compute node on a Xen host: the node itself but for its kernel.
+def netboot(node: Domain, arguments: str) -> Domain:
+    """The domain that installs a compute node on a Xen host: the node's own but for its kernel.
 
     It has the node's name and identifier, so the two never run at once, and it never runs twice in a row.  It gets
     none of the node's PCI devices: the installer has no drivers for them.
     """
-    folder = f"{folder_of(cluster.name)}/boot"
+    folder = f"{folder_of(node.cluster)}/boot"
     kernel = Kernel(f"{folder}/netboot-kernel", f"{folder}/netboot-initrd.img", arguments)
-    return dataclasses.replace(of(cluster, node, host, arguments), kernel=kernel, bootloader="", pci=(),
+    return dataclasses.replace(node, kernel=kernel, bootloader="", pci=(),
                                on_reboot="destroy")
 
 

@@ -187,6 +187,16 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
                     raise
 
 
+def remove(connection: Connection, name: str) -> None:
+    """End a machine, and forget it; nothing where there is none of that name."""
+    with plain_words(f"{name} cannot be taken away"):
+        found = [domain for domain in connection.raw.listAllDomains() if domain.name() == name]
+    for domain in found:
+        destroy(connection, [name])
+        with plain_words(f"{name} cannot be taken away"):
+            domain.undefine()
+
+
 def console_command(uri: str, name: str) -> list[str]:
     """The command that attaches this terminal to a machine's console; Ctrl-] leaves it."""
     return ["virsh", "--quiet", "--connect", uri, "console", "--force", name]

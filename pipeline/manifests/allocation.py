@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 
 from pipeline import description
-from pipeline.manifests.cluster import Cluster, MachineTable, NetworkTable
+from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
+from pipeline.manifests.machine import MachineTable, OneMachine
+from pipeline.manifests.network import NetworkTable
 
 #: The fourth byte of a MAC tells the network, the last two the machine.
 _NETWORK_BYTE = {"public": 0, "private": 1}
@@ -49,12 +51,13 @@ def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret
 def _machine(cluster: Cluster, name: str, index: int, table: MachineTable,
              *interfaces: description.Interface) -> description.Machine:
     virtualization, boot, device, pci = cluster.xen.of(name)
+    own = cluster.machines.get(name, OneMachine())
     return description.Machine(
         name=name,
         role="compute" if index else "head",
         index=index,
-        memory_mib=table.memory,
-        cpus=table.cpus,
+        memory_mib=own.memory or table.memory,
+        cpus=own.cpus or table.cpus,
         disk_mib=table.disk_mib,
         filesystems=tuple(
             description.FileSystem(item.mount, item.size, "swap" if item.mount == "swap" else "ext4")

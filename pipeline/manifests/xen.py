@@ -70,7 +70,7 @@ class XenTable(Table):
         devices: dict[str, str] = {}
         for name, own in self.machines.items():
             key: Key = ("machines", name)
-            yield from ((key, text) for text in _unknown(name, head, prefix, count))
+            yield from ((key, text) for text in unknown(name, head, prefix, count))
             kind, boot, device, pci = self.of(name)
             if (kind, boot) == ("hvm", "kernel") and (own.type or own.boot):
                 yield (*key, "boot" if own.boot else "type"), _HVM_KERNEL
@@ -86,7 +86,8 @@ class XenTable(Table):
 _HVM_KERNEL = 'a "hvm" machine boots from its disk as hardware does; expected boot = "pygrub" or type = "pv" or "pvh"'
 
 
-def _unknown(name: str, head: str, prefix: str, count: int) -> Iterator[str]:
+def unknown(name: str, head: str, prefix: str, count: int) -> Iterator[str]:
+    """What is wrong with the name of a machine of a cluster with these names, if anything is."""
     match = re.fullmatch(re.escape(prefix) + "([1-9][0-9]{0,5})", name)
     if name != head and (match is None or int(match[1]) > count):
         nodes = f"{prefix}1" if count == 1 else f"{prefix}1 to {prefix}{count}"

@@ -16,14 +16,18 @@ from types import MappingProxyType
 from pipeline import kept
 from pipeline.description import Secret
 from pipeline.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
-from pipeline.opkgs import config, phases, secrets
+from pipeline.opkgs import config, names, phases, secrets
 from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg, Script
-from pipeline.opkgs.phases import TESTS, Side
+from pipeline.opkgs.names import Asks
+from pipeline.opkgs.phases import TESTS, Side, When
 from pipeline.opkgs.tree import Tree
 
 _TREES = ("server", "client", "common")
 _FOLDERS = ("scripts", "files", "testing")
+
+#: When scripts run while a root is built.
+_BUILT: tuple[When, ...] = ("prepared", "furnished")
 
 #: How like a phase or folder a name must be to have been meant for it; helpers have names that are a little like, too.
 _NEARLY = 0.75
@@ -68,8 +72,17 @@ def content(opkg: Opkg, side: Side) -> tuple[tuple[str, str], ...]:
         found += _called(tree, [script.file for script in opkg.scripts if _side(script.file) == "client"])
     if tree.mistakes:
         fail(tree.mistakes)  # made since it was loaded
-    names = sorted({path.relative_to(recipes).as_posix() for path in found})
-    return tuple((name, str(kept.of(recipes, name))) for name in names)
+    paths = sorted({path.relative_to(recipes).as_posix() for path in found})
+    return tuple((path, str(kept.of(recipes, path))) for path in paths)
+
+
+def asks(opkg: Opkg, side: Side) -> Asks:
+    """What the scripts that run while that side's root is built ask for of the cluster's names, as far as their texts
+    and those of what they call tell."""
+    tree = Tree(opkg.folder)
+    built = {phase.name for when in _BUILT for phase in phases.that_run(when, side)}
+    called = _called(tree, [script.file for script in opkg.scripts if script.phase in built])
+    return names.most(names.asks(_text(path)) for path in called)
 
 
 def _everything(tree: Tree) -> Iterator[Path]:
@@ -125,7 +138,7 @@ def _look_at_top(tree: Tree) -> None:
                               f"{did_you_mean(entry.name, _TREES)}")
 
 
-def _called(tree: Tree, names: list[str]) -> list[Path]:
+def _called(tree: Tree, first: list[str]) -> list[Path]:
     """Those scripts, and all else in the OPKG that they mention by name, also through one another.
 
     A link mentions what it leads to.  Of a folder that is mentioned all counts, and who mentions `scripts` may call any
@@ -140,7 +153,7 @@ def _called(tree: Tree, names: list[str]) -> list[Path]:
             others.remove(entry)
             called.extend(_all_of(tree, entry))
 
-    add([entry for entry in scripts if entry.name in names])
+    add([entry for entry in scripts if entry.name in first])
     for path in called:  # grows while it is read
         text = _text(path)
         add([entry for entry in others if os.fsencode(entry.name) in text

@@ -1,30 +1,29 @@
-"""The top layer of a machine: what the cluster is called, and the files and scripts of its OPKGs, in manifest order.
+"""The top layer of a machine: the files and scripts of its cluster's OPKGs, in manifest order.
 
 An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}/PATH-BELOW-/`, `testing/`, and what its
 scripts need besides.  The head node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because later phases
-and the tests run there; a compute node has it only while its script runs.  What scripts need to know of the cluster
-stands in /etc/oscar.  As in OSCAR, all OPKGs get through the first phases before one is installed.
+and the tests run there; a compute node has it only while its script runs.  As in OSCAR, all OPKGs get through the first
+phases before one is installed.
 
 Scripts that name their phase as OSCAR 4 and 5 did are installed under the present name, so nobody else has to know.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
-import json
 import os
-import shlex
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pipeline.confine import NOT_STARTED
-from pipeline.description import Cluster
 from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
 from pipeline.layers import stacking
+from pipeline.opkgs.names import FOLDER
 from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, has_script, that_run
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run
@@ -52,13 +51,11 @@ _DEADLINE = 300.0
 
 
 def build(job: Job) -> None:
-    """Builder: one layer with /etc/oscar, /etc/hosts and everything the OPKGs bring to this side."""
-    cluster = Cluster.from_json(job.params["cluster"])
+    """Builder: one layer with everything that the OPKGs bring to this side."""
     side: Side = job.params["side"]
     opkgs: list[str] = job.params["opkgs"]
     files = {path: Kept.parse(kept) for path, kept in job.step.files}
-    with stacking.changed(job) as root, RootFs(root) as inside:
-        describe(inside, cluster)
+    with (stacking.changed(job) as root, RootFs(root) as inside, _told(inside, job.params.get("names", {}))):
         if side == "head":
             for name in opkgs:
                 bring(inside, name, job.recipes, files)
@@ -85,27 +82,17 @@ def _finish_image(job: Job, image: Path) -> None:
             stacking.require_kept(job, f"OPKG {name}")
 
 
-def describe(root: RootFs, cluster: Cluster) -> None:
-    """Write /etc/oscar and /etc/hosts: all that scripts, services and people may know of the cluster."""
-    head = cluster.head
-    variables = {
-        "OSCAR_CLUSTER": cluster.name,
-        "OSCAR_DOMAIN": cluster.domain,
-        "OSCAR_HEAD": head.name,
-        "OSCAR_HEAD_ADDRESS": head.address_on("private"),
-        "OSCAR_HEAD_PUBLIC_ADDRESS": head.address_on("public"),
-        "OSCAR_NODES": " ".join(node.name for node in cluster.nodes),
-        "OSCAR_PRIVATE_CIDR": cluster.network("private").cidr,
-    }
-    nodes = [(node.name, node.address_on("private"), node.interfaces[0].mac, node.cpus, node.memory_mib)
-             for node in cluster.nodes]
-    hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    hosts += [f"{machine.address_on('private')} {machine.name}.{cluster.domain} {machine.name}"
-              for machine in cluster.machines]
-    root.write("/etc/oscar/cluster.json", json.dumps(cluster.to_json(), indent=1, sort_keys=True) + "\n")
-    root.write("/etc/oscar/cluster.sh", "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items()))
-    root.write("/etc/oscar/nodes", "".join(" ".join(map(str, node)) + "\n" for node in nodes))
-    root.write("/etc/hosts", "\n".join(hosts) + "\n")
+@contextlib.contextmanager
+def _told(root: RootFs, names: Mapping[str, str]) -> Iterator[None]:
+    """Within the block scripts find there what they ask for of the cluster's names; no layer keeps it."""
+    for path, text in names.items():
+        root.write(path, text)
+    yield
+    for path, text in names.items():
+        if root.is_file(path) and root.read(path) == text.encode():  # else somebody has made it their own
+            root.remove(path)
+    if names:
+        root.remove_if_empty(FOLDER)
 
 
 def bring(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept]) -> None:

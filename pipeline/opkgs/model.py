@@ -16,6 +16,7 @@ from pipeline.description import Secret
 from pipeline.mistakes import Mistake, did_you_mean, listing
 from pipeline.opkgs.filters import Filter, Target, Versioned
 from pipeline.opkgs.phases import Side
+from pipeline.opkgs.secrets import in_the_way
 
 Relation = Literal["requires", "suggests", "provides", "conflicts"]
 
@@ -111,8 +112,8 @@ def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target,
             wrong.append(f'OPKG "{name}" is not for {target.compat.name} {target.compat.version} on '
                          f"{target.architecture}; it is for {meant}")
         for other in chosen.order[:index]:
-            for path in {one.path for one in item.secrets} & {one.path for one in opkgs[other].secrets}:
-                wrong.append(f'OPKGs "{other}" and "{name}" both declare the secret {path}; expected one of them to')
+            wrong += [f'OPKGs "{other}" and "{name}" both declare the secret {one.path}; expected one of them to'
+                      for one in item.secrets for its in opkgs[other].secrets if in_the_way(one.path, its.path)]
             if _conflict(item, opkgs[other]) or _conflict(opkgs[other], item):
                 wrong.append(f'OPKG "{name}" conflicts with "{other}"; expected one of them')
     return tuple(chosen.order), wrong

@@ -16,10 +16,11 @@ from pipeline.mistakes import Mistake, fail, quoted, shown
 
 FILE = "secrets"
 
-_PATH = re.compile(r"(/[A-Za-z0-9._+-]+)+")
+_PATH = re.compile(r"(/[A-Za-z0-9._+-]+){2,}")
 _LEAST, _MOST = 16, 65536
-#: What a machine is given besides: its keys, and who may enter it.
-_TAKEN = ("/etc/ssh/", "/etc/machine-id", "/root/.ssh/", "/home/")
+#: What a machine is given besides: its keys, who may enter it, what it knows of the cluster, its settings.
+_TAKEN = re.compile(r"/etc/((ssh|oscar)/.*|machine-id|hosts|hostname|fstab|passwd|shadow|group)"
+                    r"|/root/\.ssh/.*|/home/.*|/boot/.*")
 
 
 def read(folder: Path) -> tuple[Secret, ...]:
@@ -37,7 +38,8 @@ def read(folder: Path) -> tuple[Secret, ...]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        wrong = _wrong(words) or (f"{quoted(words[0])} was declared before" if words[0] in found else "")
+        wrong = _wrong(words) or next((f"{quoted(words[0])} and {quoted(other)}; expected files, none in another"
+                                       for other in found if in_the_way(words[0], other)), "")
         if wrong:
             mistakes.append(Mistake(shown(file), number, "", wrong))
         else:
@@ -45,6 +47,11 @@ def read(folder: Path) -> tuple[Secret, ...]:
     if mistakes:
         fail(mistakes)
     return tuple(found.values())
+
+
+def in_the_way(one: str, other: str) -> bool:
+    """Whether there cannot be files at both of these paths."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _wrong(words: list[str]) -> str:
@@ -56,6 +63,6 @@ def _wrong(words: list[str]) -> str:
         return f"{quoted(path)} is no path of a file on the machines; expected one like /etc/munge/munge.key"
     if not _LEAST <= int(words[1]) <= _MOST:
         return f"{quoted(words[1])} bytes; expected {_LEAST} to {_MOST}"
-    if path.startswith(_TAKEN) or volatile.SCRATCH.fullmatch(path[1:]):
+    if _TAKEN.fullmatch(path) or volatile.SCRATCH.fullmatch(path[1:]):
         return f"{quoted(path)} is made for each machine, or emptied when it starts; expected another path"
     return ""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import events, naming
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Machine
 from pipeline.errors import ClusterError
 from pipeline.holding import Holder
 from pipeline.hypervisor import domain
@@ -66,18 +66,31 @@ class XenContainer:
         for folder in ("console", "report"):
             (self._run_dir / folder).mkdir(exist_ok=True)
         self._mark.write_text(f"{self._script.run}\n{self._container(alive)}")
-        self._access.run(self._script.of([*self._requirements(), *self._preparations()]))
+        self._access.run(self._script.of([*self._requirements(self._cluster.machines), *self._preparations()]))
         boot = self._run_dir / "boot"
         boot.mkdir()
         for name, path in kernels.items():
             (boot / name).symlink_to(path)
         self._access.upload_folder(boot, f"{self._script.folder}/boot")
-        if self._testbed:
-            self._attach(self._testbed, disks)
-        else:
-            for disk in disks:
-                self._bring(disk)
+        self._take(disks)
         return XenHome(self._cluster.name, self._run_dir, self._access, self._script, alive)
+
+    def add(self, home: Home, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
+        """Make room for more machines of a cluster that runs, and bring their disks."""
+        self._script = self._of(home).script
+        memory = sum(machine.memory_mib + _BESIDES_MIB for machine in machines)
+        self._access.run(self._script.of([*self._requirements(machines), ("require_memory", str(memory)),
+                                          ("enlist", *(machine.name for machine in machines))]))
+        self._take(disks)
+
+    def remove(self, home: Home, machines: Sequence[str]) -> None:
+        """Take the disks and saved memory of machines that have ended; block devices of the container stay."""
+        if self._testbed:
+            for name in machines:
+                self._testbed.detach(self._cluster.name, name)
+        self._access.run(self._of(home).script("remove", *machines))
+        for name in machines:
+            (self._run_dir / "disks" / f"{name}.qcow2").unlink(missing_ok=True)
 
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because something has gone since the cluster was."""
@@ -90,8 +103,8 @@ class XenContainer:
             return Capacity(self._testbed.host.cpus, accelerator, serving)
         return Capacity(int(self._access.run("xl info nr_cpus").stdout), "kvm", serving)
 
-    def require_memory(self, accelerator: Accelerator) -> None:
-        """That is asked there, when the cluster is prepared."""
+    def require_memory(self, accelerator: Accelerator, machines: Sequence[Machine]) -> None:
+        """That is asked there, when the cluster is prepared, and when libvirt makes a domain."""
 
     def stop(self) -> None:
         """End the cluster's machines, take its disks and bridges away."""
@@ -152,9 +165,10 @@ class XenContainer:
         assert isinstance(home, XenHome)
         return home
 
-    def _requirements(self) -> Iterator[tuple[str, ...]]:
+    @staticmethod
+    def _requirements(machines: Sequence[Machine]) -> Iterator[tuple[str, ...]]:
         yield ("require_xen",)
-        for machine in self._cluster.machines:
+        for machine in machines:
             yield "require_kind", machine.virtualization, machine.name
             if machine.device:
                 yield "require_device", machine.device, str(machine.disk_mib), machine.name
@@ -171,6 +185,13 @@ class XenContainer:
             else:
                 yield "make_bridge", bridge
 
+    def _take(self, disks: Sequence[Given]) -> None:
+        if self._testbed:
+            self._attach(self._testbed, disks)
+        else:
+            for disk in disks:
+                self._bring(disk)
+
     def _attach(self, testbed: Testbed, disks: Sequence[Given]) -> None:
         """Hand the testbed what has something on it, or is no device of its own."""
         lines = ["set -e"]
@@ -180,7 +201,7 @@ class XenContainer:
             path = testbed.attach(self._cluster.name, disk.name, disk.file, "raw" if disk.readonly else "qcow2",
                                   readonly=disk.readonly)
             place = f"{self._script.folder}/disks/{disk.name}"
-            lines += [f"udevadm wait --timeout=60 {path}", f"ln -s {path} {place}"]
+            lines += [f"udevadm wait --timeout=60 {path}", f"ln -sfn {path} {place}"]
             if disk.device:
                 lines.append(f"sh -c {shlex.quote(self._script('fill', disk.device, place))}")
         self._access.run("\n".join(lines), within=_COPY)

@@ -110,10 +110,22 @@ name.  If nobody has it any more: end its machines there, and remove $folder"
     mkdir -p "$folder/disks" "$folder/boot" && echo "$1" > "$folder/owner" && : > "$folder/bridges" &&
         echo "$run" > "$folder/run" || exit
     shift
+    : > "$folder/machines" && enlist "$@"
+}
+
+# enlist MACHINE...: what ends with the cluster
+enlist() {
     for machine; do
         rm -f "$consoles/guest-$cluster-$machine.log"  # of a host that was switched off under it
         echo "$cluster-$machine"
-    done > "$folder/machines"
+    done >> "$folder/machines"
+}
+
+# remove MACHINE...: the files of machines that have ended
+remove() {
+    for machine; do
+        rm -f "$folder/disks/$machine" "$folder/saved/$machine" "$consoles/guest-$cluster-$machine.log" || exit
+    done
 }
 
 # make_bridge NAME [ADDRESS CIDR HINT]

@@ -138,8 +138,8 @@ class Testbed:
                     dom0.attachDevice(_disk(self._shown(path, serial), format, target, serial, readonly))
         return f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial}"
 
-    def detach(self, cluster: str) -> None:
-        """Take the disks of a cluster away again, those that are there."""
+    def detach(self, cluster: str, name: str = "") -> None:
+        """Take the disks of a cluster away again, or the one of that name; those that are there."""
         home = self.alive()
         if home is None:
             return
@@ -148,7 +148,7 @@ class Testbed:
             with plain_words(f"{self.name}: a disk cannot be taken away"):
                 for element in ET.fromstring(dom0.XMLDesc()).iterfind("devices/disk"):
                     serial = element.findtext("serial", "")
-                    if serial.startswith(_serial(cluster)):
+                    if serial.startswith(_serial(cluster) + (_serial(name) if name else "")):
                         dom0.detachDevice(ET.tostring(element, encoding="unicode"))
                         (self.run_dir / "disks" / serial).unlink(missing_ok=True)
 

@@ -26,6 +26,10 @@ pytestmark = pytest.mark.boot
 #: Extends the cluster that people begin with; everything that it is made of is what they get.
 CLUSTER = 'extends = "debian12"\n'
 
+#: What the cluster `ci` is first, and what becomes of it while it runs.
+ONE_NODE = "[compute]\ncount = 1\n"
+MORE = "[compute]\ncount = 2\n[machines.node1]\nmemory = '448M'\n"
+
 ODD = """<?xml version="1.0"?>
 <oscar>
   <name>odd</name><summary>Files of all kinds</summary><license>GPL</license><group>System/Test</group>
@@ -43,13 +47,13 @@ chgrp 60002 /etc/ssh
 """
 
 
-def write_ci(project: Checkout, version: str) -> None:
+def write_ci(project: Checkout, version: str, more: str = MORE) -> None:
     """The cluster `ci`, with a package under test on both sides, and an OPKG that brings files of all odd kinds."""
     folder = project.folder / "recipes/clusters"
     package = debpackages.make(folder, "probe", version, files={"/usr/share/probe": version})
     opkgs = tomllib.loads((folder / "debian12.toml").read_text())["opkgs"]
     project.write_cluster("ci", f'{CLUSTER}opkgs = {json.dumps([*opkgs, "odd"])}\n'
-                                f'[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n')
+                                f'[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n{more}')
     scripts = project.folder / "recipes/opkgs/odd/scripts"
     scripts.mkdir(parents=True, exist_ok=True)
     scripts.with_name("config.xml").write_text(ODD)
@@ -57,6 +61,16 @@ def write_ci(project: Checkout, version: str) -> None:
     for phase in ("server-post-install", "client-post-install"):
         (scripts / phase).write_text(MAKE_ODD)
         (scripts / phase).chmod(0o755)
+
+
+def boot_ids(project: Checkout, *machines: str) -> dict[str, str]:
+    """What Linux calls the time since each machine was booted last."""
+    found = {}
+    for machine in machines:
+        seen = project.run(project.command("ssh", "ci", machine, "--", "cat /proc/sys/kernel/random/boot_id"))
+        assert seen.returncode == 0, seen.stderr
+        found[machine] = seen.stdout.strip()
+    return found
 
 
 def processes_of(run_dir: Path) -> list[str]:
@@ -74,13 +88,27 @@ def processes_of(run_dir: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
-    """A verified cluster `ci` that the tests of this module look at."""
+    """A verified cluster `ci` that the tests of this module look at.
+
+    Its second node came when it ran already, while its first one got more memory.
+    """
     project = checkout.copy(tmp_path_factory.mktemp("cluster") / "project", artifacts)
-    write_ci(project, "1.0")
+    write_ci(project, "1.0", ONE_NODE)
     project.doit("stop:ci")
     try:
-        run = project.doit("cluster:ci", "headnode:ci", "--fresh")
+        first = project.doit("start:ci", "headnode:ci")
+        assert first.status == 0, first.output
+        before = boot_ids(project, "head", "node1")
+        write_ci(project, "1.0", MORE)
+        run = project.doit("cluster:ci", "--fresh")
         assert run.status == 0, run.output
+        assert run.built <= {"disk:ci/node2", "definition:ci/node2", "definition:ci/node1"}, "no more was made for that"
+        told = doing(run)
+        assert {phase: told[f"{phase}:ci"] for phase in ("boot", "install", "start")} == {
+            "boot": "node2 to be added", "install": "node2 to be installed",
+            "start": "node1 to be restarted with another definition; node2 to be started"}
+        after = boot_ids(project, "head", "node1")
+        assert (after["head"] == before["head"], after["node1"] == before["node1"]) == (True, False)
         yield project
     finally:
         assert project.doit("stop:ci").status == 0
@@ -191,16 +219,12 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
     acts.pause_and_resume(lifecycle.machines(), "node1", acts.by_ssh(lifecycle, "node1"))
 
     names = ["head", "node1", "node2"]
-
-    def boot_ids() -> list[str]:
-        return [acts.by_ssh(lifecycle, name)(acts.BOOT_ID) for name in names]
-
-    before = boot_ids()
+    before = boot_ids(running, *names)
     assert vm("save", "ci") == [f"{name}: saved" for name in names]
     assert [line.split()[1:3] for line in vm("list", "ci")] == [[name, "saved"] for name in names]
     acted = doing(running.doit("cluster:ci"))
     assert acted == {"boot:ci": "head to be restored", "start:ci": "node1, node2 to be restored"}
-    assert boot_ids() == before, "they went on where they were"
+    assert boot_ids(running, *names) == before, "they went on where they were"
     assert doing(running.doit("cluster:ci")) == {}
 
     vm("pause", "ci", "node2")
@@ -210,11 +234,8 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
     assert acted.pop("boot:ci") == "head to be started"
     # node1 boots beside the head node, and may get there first
     assert acted in ({"start:ci": "node1 to be waited for; node2 to be resumed"}, {"start:ci": "node2 to be resumed"})
-    assert [old == new for old, new in zip(before, boot_ids(), strict=True)] == [False, False, True]
-
-    assert vm("stop", "ci", "node2") == ["node2: off"]
-    assert vm("start", "ci", "node2") == ["node2: ready"]
-    assert acts.by_ssh(lifecycle, "node2")("hostname") == "node2"
+    after = boot_ids(running, *names)
+    assert {name: before[name] == after[name] for name in names} == {"head": False, "node1": False, "node2": True}
 
 
 def doing(run: Run) -> dict[str, str]:
@@ -229,10 +250,10 @@ def other(running: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Another checkout with the same artifacts, and a cluster `ci` of its own whose node has too small a disk."""
     made = checkout.copy(tmp_path_factory.mktemp("other") / "project", running.artifacts)
     made.write_cluster("ci", CLUSTER + '[compute]\ncount = 1\nfilesystems = [{ mount = "/", size = "150M" }]\n')
-    built = made.doit("disk:ci/head", "disk:ci/node1", "image:ci", "vmconfig:ci")
+    built = made.doit("disk:ci/head", "disk:ci/node1", "image:ci", "definition:ci/*")
     assert built.status == 0, built.output
     kinds = {task.partition(":")[0] for task in built.built}
-    assert kinds <= {"opkgs", "disk", "image", "vmconfig"}, "what both are made of was there"
+    assert kinds <= {"opkgs", "disk", "image", "definition"}, "what both are made of was there"
     try:
         yield made
     finally:
@@ -352,7 +373,8 @@ def assert_saved_memory_is_not_given_up(running: Checkout) -> None:
     assert refused.status == 1
     failed, = (event for event in refused.events if event["event"] == "failed")
     assert "the saved memory of node1 would be lost" in failed["message"]
-    assert "head, node1, node2 are made of older artifacts: " in failed["message"]
+    assert "head is made of older artifacts: " in failed["message"]
+    assert "node1, node2 are made of older artifacts: " in failed["message"]
     assert "--yes" in failed["hint"]
     listed = running.run(running.command("vm", "list", "ci")).stdout.splitlines()
     assert [line.split()[1:3] for line in listed] == [["head", "running"], ["node1", "saved"], ["node2", "running"]]
@@ -373,3 +395,20 @@ def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
         run = running.doit("--always-execute", "--single", task)
         assert run.status == 0, run.output
         assert run.built == {task}
+
+
+def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(running: Checkout) -> None:
+    before = boot_ids(running, "head", "node1")
+    write_ci(running, "1.0", MORE.replace("count = 2", "count = 1"))
+    run = running.doit("start:ci")
+    assert run.status == 0, run.output
+    assert doing(run)["boot:ci"] == "node2 to be taken away"
+    listed = running.run(running.command("vm", "list", "ci"))
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == ["head", "node1"], listed.stdout
+    what = (". /etc/oscar/cluster.sh; echo $OSCAR_NODES; cut -d ' ' -f 1 /etc/oscar/nodes; "
+            "grep -c NodeName= /etc/slurm/slurm.conf")
+    for machine in ("head", "node1"):
+        known = running.run(running.command("ssh", "ci", machine, "--", what))
+        assert known.stdout.split() == ["node1", "node1", "1"], known.stderr
+    assert boot_ids(running, "head", "node1") == before
+    assert not (running.own / "run/ci/disks/node2.qcow2").exists()

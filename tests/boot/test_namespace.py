@@ -86,7 +86,7 @@ class Lab:
 
     def domain(self, node: str, act: str) -> Domain:
         description = cluster(self.running.cluster, memory_mib=MEMORY_MIB)
-        model = domain.of(description, description.machine(node))
+        model = domain.of(description.name, description.architecture, description.machine(node))
         card = description.machine(node).interfaces[0]
         arguments = f"console=ttyS0 panic=0 net.ifnames=0 act={act} address={card.address}/{card.prefix}"
         kernel = Kernel(str(self.ramdisk.with_name("kernel")), str(self.ramdisk), arguments)

@@ -137,7 +137,7 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     disks.overlay(engine.entry("disk:plain/head").path / "disk.img", run_dir / "disks/head.qcow2")
     identity = plain.identity()
     identity.write_archive(run_dir / "disks/identity.img")
-    model = dataclasses.replace(domain.of(cluster, cluster.head), nested=True)
+    model = dataclasses.replace(domain.of(cluster.name, cluster.architecture, cluster.head), nested=True)
     home = namespace.start(run_dir, cluster.networks, cache=tmp_path / "cache", store=engine.store.root)
     try:
         ssh = run_dir / "ssh"

@@ -54,20 +54,20 @@ def cluster(head: Machine, *nodes: Machine) -> Cluster:
 
 
 def test_root_takes_what_swap_leaves() -> None:
-    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP))
+    plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP))
     assert [(item.number, item.start, item.sectors) for item in plan.partitions] == [
         (1, 2048, 1791 * 2048), (2, 1792 * 2048, 256 * 2048)]
     assert plan.size == 2048 << 20
 
 
 def test_boot_comes_first_on_the_disk_and_after_root_when_mounting() -> None:
-    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/boot", 128, "ext4")))
+    plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/boot", 128, "ext4")))
     assert plan.partitions[0].filesystem == FileSystem("/boot", 128, "ext4")
     assert [item.filesystem.mount for item in plan.mounts if item.filesystem] == ["/", "/boot", "swap"]
 
 
 def test_more_than_four_file_systems_share_an_extended_partition() -> None:
-    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4"),
+    plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4"),
                                      FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 100, "ext4")))
     assert [item.number for item in plan.partitions] == [1, 2, 3, 4, 5, 6]
     assert plan.partitions[3].filesystem is None
@@ -75,12 +75,12 @@ def test_more_than_four_file_systems_share_an_extended_partition() -> None:
     assert mounts.index("/var") < mounts.index("/var/log")
 
 
-def test_the_same_machine_gets_the_same_disk_and_others_another() -> None:
+def test_disks_that_are_alike_are_equal_and_roles_differ() -> None:
     node = machine(FileSystem("/", 0, "ext4"), SWAP)
-    other = dataclasses.replace(node, name="node2")
-    assert layout.of("demo", node) == layout.of("demo", node)
-    assert layout.of("demo", node).label_id != layout.of("demo", other).label_id
-    assert layout.of("demo", node).uuid_of("/") != layout.of("other", node).uuid_of("/")
+    assert layout.of(node) == layout.of(dataclasses.replace(node, name="node2", index=2, memory_mib=999))
+    head = dataclasses.replace(node, role="head")
+    assert layout.of(node).label_id != layout.of(head).label_id
+    assert layout.of(node).uuid_of("/") != layout.of(head).uuid_of("/")
 
 
 @pytest.mark.parametrize(("filesystems", "words"), [
@@ -91,7 +91,7 @@ def test_the_same_machine_gets_the_same_disk_and_others_another() -> None:
 ])
 def test_file_systems_that_do_not_fit_are_an_error(filesystems: tuple[FileSystem, ...], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
-        layout.of("demo", machine(*filesystems))
+        layout.of(machine(*filesystems))
     assert all(word in error.value.message for word in words)
     assert error.value.hint
 
@@ -100,7 +100,7 @@ def test_file_systems_that_do_not_fit_are_an_error(filesystems: tuple[FileSystem
 def test_partitions_never_overlap_and_never_leave_the_disk(sizes: list[int], rest: bool) -> None:
     filesystems = [FileSystem("/", 0 if rest else 100, "ext4")]
     filesystems += [FileSystem(f"/data{number}", size, "ext4") for number, size in enumerate(sizes)]
-    plan = layout.of("demo", machine(*filesystems, disk_mib=5000))
+    plan = layout.of(machine(*filesystems, disk_mib=5000))
     end = layout.MIB
     for partition in plan.partitions:
         assert partition.start % layout.MIB == 0
@@ -115,7 +115,7 @@ def test_partitions_never_overlap_and_never_leave_the_disk(sizes: list[int], res
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 9])
 def test_sfdisk_makes_what_was_planned(tmp_path: Path, count: int) -> None:
     extra = [FileSystem(f"/d{number}", 50, "ext4") for number in range(count - 1)]
-    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), *extra))
+    plan = layout.of(machine(FileSystem("/", 0, "ext4"), *extra))
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
         file.truncate(plan.size)
@@ -128,7 +128,7 @@ def test_sfdisk_makes_what_was_planned(tmp_path: Path, count: int) -> None:
 
 
 def test_the_installers_table_lists_mounts_in_order() -> None:
-    plan = layout.of("demo", machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4")))
+    plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4")))
     rows = [line.split() for line in plan.table({"/home": 7}).splitlines()]
     assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
         ("1", "ext4", "/", "0"), ("3", "ext4", "/home", "7"), ("2", "swap", "swap", "0")]
@@ -136,13 +136,13 @@ def test_the_installers_table_lists_mounts_in_order() -> None:
 
 def test_names_of_one_file_lie_on_one_file_system() -> None:
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 50, "ext4"))
-    plan = layout.of("demo", node)
+    plan = layout.of(node)
     assert [plan.home_of(path) for path in ("", "usr", "var", "var/log", "var/log/x/y", "various")] == [
         "/", "/", "/var", "/var/log", "/var/log", "/"]
     file = inventory.Entry("f", 0o644, inode="1")
-    layout.require_together(node, plan, {"": file, "usr/a": file, "various": file})
+    layout.require_together(node.name, plan, {"": file, "usr/a": file, "various": file})
     with pytest.raises(BuildError) as error:
-        layout.require_together(node, plan, {"usr/a": file, "var/log/b": file})
+        layout.require_together(node.name, plan, {"usr/a": file, "var/log/b": file})
     assert error.value.message == ("node1: /usr/a and /var/log/b are one file (hard links), "
                                    "and would lie on different file systems (/ and /var/log)")
 
@@ -152,8 +152,8 @@ def test_names_of_one_file_lie_on_one_file_system() -> None:
 
 def test_fstab_and_boot_menu_name_file_systems_by_uuid() -> None:
     head = machine(FileSystem("/", 0, "ext4"), SWAP, role="head")
-    plan = layout.of("demo", head)
-    files = settings.of(cluster(head), head, plan, {"/etc/cards": "eth0"}).files
+    plan = layout.of(head)
+    files = settings.of(head, plan, {"/etc/cards": "eth0"}).files
     assert files["/etc/hostname"] == "head\n"
     assert f"UUID={plan.uuid_of('/')} / ext4 defaults,noatime 0 0" in files["/etc/fstab"]
     assert f"UUID={plan.uuid_of('swap')} none swap sw 0 0" in files["/etc/fstab"]
@@ -164,27 +164,16 @@ def test_fstab_and_boot_menu_name_file_systems_by_uuid() -> None:
 
 def test_a_node_mounts_no_sis_image() -> None:
     node = machine(FileSystem("/", 0, "ext4"), SWAP)
-    files = settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node), {}).files
+    files = settings.of(node, layout.of(node), {}).files
     assert "sis" not in files["/etc/fstab"]
 
 
 def test_a_boot_of_its_own_has_the_paths_that_boot_loaders_know(tmp_path: Path) -> None:
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/boot", 100, "ext4"))
     with RootFs(tmp_path) as root:
-        settings.of(cluster(machine(role="head"), node), node, layout.of("demo", node), {}).write(root)
+        settings.of(node, layout.of(node), {}).write(root)
     # as the boot loader sees it: /boot is the root of the first partition
     assert (tmp_path / "boot/boot/grub/grub.cfg").read_text().startswith("set default")
-
-
-def test_overrides_keep_the_modes_of_the_image(tmp_path: Path) -> None:
-    image, target = tmp_path / "image", tmp_path / "overrides"
-    (image / "etc/private").mkdir(parents=True)
-    (image / "etc/private").chmod(0o750)
-    target.mkdir()
-    with RootFs(target) as overrides, RootFs(image) as like:
-        settings.Settings({"/etc/private/a/b": "text"}, {}).write(overrides, like=like)
-    assert (target / "etc/private").stat().st_mode & 0o7777 == 0o750
-    assert (target / "etc/private/a/b").read_text() == "text"
 
 
 def test_settings_replace_links_and_do_not_follow_them(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from pipeline import sandbox
 from pipeline.builders import image
-from pipeline.description import FileSystem, Interface, Machine
+from pipeline.description import FileSystem
 from pipeline.layers import stacking
+from pipeline.plan.machine import partitions
 from pipeline.step import Input
 from tests import oddfiles
-from tests.builders.test_disk import ROOT, SWAP, TOOLROOT, _toolroot, cluster, debugfs, machine, needs_toolroot
+from tests.builders.test_disk import ROOT, TOOLROOT, _toolroot, debugfs, machine, needs_toolroot
 from tests.namespaced import inside, job
 
 
@@ -46,18 +47,13 @@ def _compute_layer(folder: Path) -> Input:
 def make(folder: str) -> None:
     """Inner side: build the image of a cluster with two nodes."""
     base = Path(folder)
-    node = machine(FileSystem("/", 0, "ext4"), SWAP)
-    other = Machine("node2", "compute", 2, 384, 1, 4096, (FileSystem("/", 0, "ext4"), FileSystem("/home", 512, "ext4")),
-                    (Interface("eth0", "private", "52:54:00:00:00:AB", "10.8.0.12", 24),))
-    description = cluster(machine(FileSystem("/", 0, "ext4"), role="head"), node, other)
+    node = machine(FileSystem("/", 0, "ext4"), FileSystem("/home", 512, "ext4"), disk_mib=4096)
     inputs = [
         _compute_layer(base / "layer"), _toolroot(),
         _input(base / "netboot", "netboot", {"kernel": b"kernel", "initrd.img": b"ramdisk"}),
         _input(base / "bootloader", "bootloader", {"boot.img": b"boot", "core.img": b"core"}),
     ]
-    networks = {node.name: {"/etc/cards": f"of {node.name}"} for node in description.nodes}
-    work = job(base / "image", {"cluster": description.to_json(), "networks": networks}, *inputs,
-               pool=ROOT / "artifacts/pool")
+    work = job(base / "image", partitions(node), *inputs, pool=ROOT / "artifacts/pool")
     sandbox.scratch(work.work, 1 << 30)
     os.environ.update(sandbox.environment())
     image.build(work)
@@ -93,18 +89,13 @@ def test_image(tmp_path: Path) -> None:
     assert (tree / "images/compute/bin").readlink() == Path("usr/bin")
 
     # what the installer asks for
-    assert (tree / "scripts/clients").read_text().splitlines() == [
-        "52:54:00:00:00:01 node1 10.8.0.11 24 compute", "52:54:00:00:00:ab node2 10.8.0.12 24 compute"]
-    root, home = (line.split() for line in (tree / "scripts/node2.filesystems").read_text().splitlines())
+    root, home = (line.split() for line in (tree / "scripts/compute.filesystems").read_text().splitlines())
     assert root[:3] == ["1", "ext4", "/"] and home[:3] == ["2", "ext4", "/home"]
     assert int(root[4]) > 3584 * 64, "small files take more inodes than one for 16 KiB"
     assert (tree / "scripts/compute.holes").read_bytes() == b"./odd/holes\0"
-    assert int((tree / "scripts/node2.sectors").read_text()) == 4096 * 2048
+    assert int((tree / "scripts/compute.sectors").read_text()) == 4096 * 2048
     assert int((tree / "scripts/compute.bytes").read_text()) >= 20_008
-    assert (tree / "overrides/node2/etc/hostname").read_text() == "node2\n"
-    assert (tree / "overrides/compute").is_dir()
-    assert (tree / "overrides/node2/etc/cards").read_text() == "of node2"
-    assert "/home ext4" in (tree / "overrides/node2/etc/fstab").read_text()
+    assert (tree / "overrides").readlink() == Path("/var/lib/xen-oscar/overrides")
 
     # what the head node serves
     assert "path = /var/lib/systemimager/images/compute" in (tree / "rsyncd.d/40compute.conf").read_text()

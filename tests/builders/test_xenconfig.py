@@ -9,11 +9,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.builders import domains, xenconfig
-from pipeline.description import Host
 from pipeline.errors import BuildError
 from pipeline.hypervisor import xl_config
 from pipeline.hypervisor.domain import Domain, Kernel
@@ -38,10 +38,10 @@ def xltools() -> None:
 needs_xltools = pytest.mark.usefixtures("xltools")
 
 
-def a_job(folder: Path, distro: str) -> Job:
+def a_job(folder: Path, distro: str, params: dict[str, Any] | None = None) -> Job:
     files = ROOT / "artifacts" / distro / "xltools/files"
     digest = hashlib.sha256((files / LAYER).read_bytes()).hexdigest()
-    return job(folder, {"cluster": cluster("one").to_json()}, Input("toolroot", f"xltools:{distro}", files, digest),
+    return job(folder, params, Input("toolroot", f"xltools:{distro}", files, digest),
                pool=ROOT / "artifacts/pool")
 
 
@@ -73,20 +73,22 @@ def test_libxl_understands_what_we_write(tmp_path: Path, distro: str) -> None:
 
 def build(folder: str) -> None:
     """Inner side: the builder."""
-    work = a_job(Path(folder), "debian12")
-    xenconfig.build(work)
+    for name in ("head", "node1"):
+        params = {"cluster": "one", "architecture": "amd64", "machine": cluster("one").machine(name).to_json()}
+        xenconfig.build(a_job(Path(folder) / name, "debian12", params))
 
 
 @needs_xltools
 def test_the_builder_keeps_what_libxl_understood_beside_each_configuration(tmp_path: Path) -> None:
     inside(build, tmp_path)
-    names = ["head", "node1", "node1-netboot", "node2", "node2-netboot"]
-    found = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert found == sorted(f"{name}.{kind}" for name in names for kind in ("cfg", "json"))
-    models = domains.of(cluster("one"), Host("x", "xen", ""))
-    for name in names:
-        data = json.loads((tmp_path / "out" / f"{name}.json").read_text())
-        assert xl_config.understood(data) == xl_config.expected(models[name])
+    for machine, names in {"head": ["domain"], "node1": ["domain", "netboot"]}.items():
+        out = tmp_path / machine / "out"
+        assert sorted(path.name for path in out.iterdir()) == sorted(
+            f"{name}.{kind}" for name in names for kind in ("cfg", "json"))
+        models = domains.of("one", "amd64", cluster("one").machine(machine), "xen")
+        for name in names:
+            data = json.loads((out / f"{name}.json").read_text())
+            assert xl_config.understood(data) == xl_config.expected(models[name])
 
 
 def refuse(folder: str, old: str, new: str) -> None:

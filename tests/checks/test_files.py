@@ -128,6 +128,16 @@ def test_what_is_no_tree_is_an_error(line: str) -> None:
         parse_tree(f"{line}\n")
 
 
+def test_what_opkgs_have_configured_is_known_with_who_did_it() -> None:
+    found = {**IMAGE, "etc": replace(FOLDER, mode=0o777), "etc/passwd": replace(FILE, size=6), "etc/new": FILE,
+             "usr/new": FILE}
+    del found["usr/one"], found["usr/pipe"]
+    changed = dict.fromkeys(("etc", "etc/passwd", "etc/new", "usr/pipe"), "mine")
+    told = {item.path: item.known for item in compare(IMAGE, found, {}, "head", (), DEB, changed)}
+    assert told == {"etc": None, "etc/passwd": "mine", "etc/new": "mine", "usr/new": None, "usr/one": None,
+                    "usr/pipe": "mine", "usr/two": None}
+
+
 def test_every_known_difference_has_a_reason_and_a_place() -> None:
     known = (*KNOWN, *GUEST.known)
     assert all(row.reason and row.kinds and not row.pattern.startswith("/") for row in known)

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from pipeline.cluster import course
-from pipeline.cluster.course import Act, Course, Phase, Seen
+from pipeline.cluster.course import Act, Change, Course, Phase, Seen
 from pipeline.hypervisor.lifecycle import State
 
 HEAD = Seen("head", True, "running", ready=True)
@@ -87,6 +87,45 @@ def test_machines_of_older_artifacts_are_named_with_what_is_lost(phase: Phase) -
     assert found == Course(anew="node1, node2 are made of older artifacts: disk, image; "
                                 "node3 is made of older artifacts: image", lost=("node1", "node3"))
     assert found.reason == found.anew
+
+
+@pytest.mark.parametrize(("state", "act"), [
+    ("running", "restart"), ("paused", "restart"), ("saved", "restart"), ("off", "start"), ("crashed", "start")])
+@pytest.mark.parametrize("ready", [True, False])
+def test_another_definition_restarts_that_machine_alone(state: State, act: Act, ready: bool) -> None:
+    machines = [HEAD, node(state, 1, ready=ready, changed=("definition",)), node("running", 2, ready=True)]
+    found = course.find("start", machines)
+    assert (found.acts, found.deploy, found.anew) == ({"node1": act}, True, "")
+    assert found.lost == (("node1",) if state == "saved" else ())
+    assert course.find("boot", machines) == course.find("install", machines) == Course()
+    if act == "restart":
+        assert found.reason == "node1 to be restarted with another definition"
+
+
+def test_the_head_node_is_restarted_alone_too() -> None:
+    machines = [Seen("head", True, "running", ready=True, changed=("definition",)), node("running", ready=True)]
+    assert course.find("boot", machines).acts == {"head": "restart"}
+    assert course.find("start", machines) == Course()
+
+
+def test_a_definition_is_not_all_that_has_changed() -> None:
+    machines = [HEAD, node("running", ready=True, changed=("definition", "image"))]
+    assert course.find("start", machines).anew == "node1 is made of older artifacts: definition, image"
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (Change(("node3", "node4")), "node3, node4 to be added"),
+    (Change((), ("node2",)), "node2 to be taken away"),
+    (Change(("a",), ("b",)), "a to be added; b to be taken away"),
+    (Change(), "the machines to be told what has changed of the cluster"),
+])
+def test_what_a_recipe_says_of_nodes_by_now_is_said_first(change: Change, reason: str) -> None:
+    machines = [HEAD, node("running", ready=True)]
+    found = course.find("boot", machines, change=change)
+    assert (found.reason, found.acts, found.change) == (reason, {}, change)
+    assert course.find("start", machines, change=change) == Course(), "that is done when the head node is up"
+    added = [*machines, node(None, 3, installed=False)]
+    assert course.find("install", added, change=change).acts == {"node3": "install"}
 
 
 def test_a_cluster_without_a_head_node_is_made_anew() -> None:

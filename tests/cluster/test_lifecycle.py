@@ -6,10 +6,11 @@ Its machines say on their report channels what the test wants; what only real ma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,29 @@ import libvirt
 import pytest
 
 from pipeline import events
+from pipeline.cluster import changing, described, records
+from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Phase, Seen
 from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.description import Machine
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import domain, lifecycle, logs, pace
+from pipeline.hypervisor import domain, libvirt_xml, lifecycle, logs, pace
+from pipeline.hypervisor.accelerator import Found
 from pipeline.hypervisor.connection import Connection, connect
+from pipeline.hypervisor.disks import Given
 from pipeline.hypervisor.pace import Capacity
 from pipeline.tasks import Graph
 
 TOP = Path(__file__).resolve().parents[2]
 NAME = "debian12"
 MACHINES = ("head", "node1", "node2")
+PHASES: tuple[Phase, ...] = ("boot", "install", "start")
 
 _DEFINITION = """<domain type="test"><name>{0}-{1}</name><uuid>{2}</uuid><memory unit="MiB">64</memory>
 <vcpu>1</vcpu><os><type>hvm</type></os><metadata>
 <xo:machine xmlns:xo="urn:xen-oscar:domain:1" cluster="{0}" node="{1}" role="compute" accelerator="tcg">
-<xo:artifact role="image" digest="{3}"/></xo:machine></metadata></domain>"""
+<xo:artifact role="image" digest="{3}"/><xo:artifact role="definition" digest="{4}"/></xo:machine></metadata>
+</domain>"""
 
 
 class Place:
@@ -48,9 +56,22 @@ class Place:
         self.up = True
         self.complete = True
         self.ended = 0
+        self.added: list[str] = []
+        self.removed: list[str] = []
+        self.full = False
 
     def find(self) -> Place | None:
         return self if self.up else None
+
+    def add(self, home: object, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
+        self.added += [disk.name for disk in disks]
+
+    def remove(self, home: object, machines: Sequence[str]) -> None:
+        self.removed += machines
+
+    def require_memory(self, accelerator: object, machines: Sequence[Machine]) -> None:
+        if self.full:
+            raise ClusterError("not enough memory")
 
     def check(self, home: object) -> None:
         if not self.complete:
@@ -86,17 +107,38 @@ class Stage:
         self.place = place
         self.connection = connection
         self.digest = "sha256:1"
+        self.definitions: dict[str, str] = {}
         self.started: list[tuple[str, str]] = []
         self.deployed = 0
+        self.told: list[str] = []
+
+    def marks(self, name: str) -> dict[str, str]:
+        """What a machine would be made of."""
+        return {"image": self.digest, "definition": self.definitions.get(name, "sha256:1")}
 
     def define(self, name: str, digest: str = "sha256:1") -> None:
-        text = _DEFINITION.format(NAME, name, domain.uuid_of(NAME, name), digest)
+        text = _DEFINITION.format(NAME, name, domain.uuid_of(NAME, name), digest,
+                                  self.definitions.get(name, "sha256:1"))
         lifecycle.start(self.connection, text, report=self.place.run_dir / "report" / name)
 
     def start(self, connection: Connection, seen: Seen, phase: str) -> None:
         self.started.append((phase, seen.name))
         self.define(seen.name)
-        self.say(seen.name, "READY\n")
+        self.say(seen.name, "DONE\n" if phase == "install" else "READY\n")
+        if phase == "install":
+            self.raw(seen.name).destroy()
+
+    def forget(self, shell: object, node: str) -> None:
+        self.told.append(f"forget {node}")
+
+    def tell_head(self, shell: object, archive: bytes, notes: records.Notes, *, patience: float) -> None:
+        self.told.append("head")
+        notes.add("renamed")
+        notes.remove("deployed")
+
+    def tell_nodes(self, shell: object, notes: records.Notes, *, patience: float) -> None:
+        self.told.append("nodes")
+        notes.remove("renamed")
 
     def say(self, name: str, text: str) -> None:
         (self.place.run_dir / "report" / name).write_text(text)
@@ -125,21 +167,28 @@ class Stage:
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setenv("XEN_OSCAR_ARTIFACTS", str(tmp_path))
     life = Graph(TOP).lifecycle(NAME)
-    for folder in ("report", "console", "saved", "installed"):
+    for folder in ("report", "console", "saved", "installed", "disks"):
         (life.run_dir / folder).mkdir(parents=True)
     place = Place(life.run_dir)
     with connect(place.libvirt_uri) as connection:
         made = Stage(life, place, connection)
         monkeypatch.setattr(life, "_container", place)
         monkeypatch.setattr(life._survey, "_container", place)
-        monkeypatch.setattr(life._survey, "_digests", lambda: {"image": made.digest})
-        monkeypatch.setattr(life, "_digests", lambda: {"image": made.digest})
+        monkeypatch.setattr(life._survey, "_marks", made.marks)
+        monkeypatch.setattr(Composition, "is_built", lambda _self: True)
         monkeypatch.setattr(life, "_start_machine", made.start)
+        monkeypatch.setattr(Composition, "disk", lambda _self, machine, folder: Given(machine.name, folder, folder, ""))
+        monkeypatch.setattr(Lifecycle, "_accelerator", Found("tcg", ""))
+        monkeypatch.setattr(life, "shell", lambda: None)
+        monkeypatch.setattr(changing, "tell_head", made.tell_head)
+        monkeypatch.setattr(changing, "tell_nodes", made.tell_nodes)
+        monkeypatch.setattr(changing, "forget", made.forget)
         monkeypatch.setattr(Lifecycle, "capacity", lambda _self: Capacity(2, "tcg"))
         monkeypatch.setattr(life, "_opkg_phases", lambda when: setattr(made, "deployed", made.deployed + 1))
         for name in MACHINES:
             made.define(name)
             made.say(name, "READY\n")
+        booted(made, "node1", "node2")
         for note in ("installed/node1", "installed/node2", "up", "deployed"):
             life._notes.add(note)
         yield made
@@ -309,6 +358,131 @@ def test_older_artifacts_alone_are_replaced_without_a_question(stage: Stage, mon
     stage.life.reach("boot")
     assert begun == [True, True]
     assert stage.reasons("boot") == ["debian12 does not run"]
+
+
+def test_a_machine_whose_definition_is_another_now_is_restarted_alone(stage: Stage) -> None:
+    stage.definitions["node2"] = "sha256:2"
+    before = {name: stage.raw(name).ID() for name in MACHINES}
+    assert all_phases(stage) == ["node2 to be restarted with another definition"]
+    for phase in PHASES:
+        stage.life.reach(phase)
+    assert stage.started == [("start", "node2")]
+    assert (stage.place.ended, stage.deployed) == (0, 1)
+    assert {name for name in MACHINES if stage.raw(name).ID() != before[name]} == {"node2"}
+    assert all_phases(stage) == []
+
+
+def test_a_head_node_whose_definition_is_another_now_is_restarted_alone(stage: Stage) -> None:
+    stage.definitions["head"] = "sha256:2"
+    before = {name: stage.raw(name).ID() for name in MACHINES}
+    for phase in PHASES:
+        stage.life.reach(phase)
+    assert stage.started == [("boot", "head")]
+    assert {name for name in MACHINES if stage.raw(name).ID() != before[name]} == {"head"}
+    assert all_phases(stage) == []
+
+
+def test_saved_memory_is_not_given_up_unasked_for_another_definition(stage: Stage, tmp_path: Path) -> None:
+    lifecycle.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
+    stage.definitions["node1"] = "sha256:2"
+    with pytest.raises(ClusterError, match="debian12 would go on with other definitions, and the saved memory of node1 "
+                                           "would be lost: node1 to be restarted with another definition"):
+        stage.life.reach("start")
+    assert stage.states() == {"head": "running", "node1": "saved", "node2": "running"}
+
+
+def booted(stage: Stage, *nodes: str) -> None:
+    """Write down that the cluster was booted with these nodes."""
+    cluster = stage.life.cluster
+    first = cluster.nodes[0]
+    known = tuple(dataclasses.replace(first, name=name) for name in nodes if name not in MACHINES)
+    described.write(stage.life.run_dir, dataclasses.replace(
+        cluster, nodes=(*(node for node in cluster.nodes if node.name in nodes), *known)), stage.life.host)
+
+
+def test_a_node_that_came_to_the_recipe_is_added_to_the_cluster_that_runs(stage: Stage) -> None:
+    booted(stage, "node1")
+    stage.raw("node2").destroy()
+    stage.raw("node2").undefine()
+    logs.remove(stage.life.run_dir / "report/node2")
+    stage.life._notes.remove("installed/node2")
+    assert all_phases(stage) == ["node2 to be added", "node2 to be installed", "node2 to be started"]
+    before = {name: stage.raw(name).ID() for name in ("head", "node1")}
+    stage.life.reach("boot")
+    assert stage.told == ["head"]
+    assert (stage.place.removed, stage.place.added) == (["node2"], ["node2"])
+    assert stage.reasons("boot") == []
+    stage.life.reach("install")
+    stage.life.reach("start")
+    assert stage.started == [("install", "node2"), ("start", "node2")]
+    assert stage.told == ["head", "nodes"]
+    assert {name: stage.raw(name).ID() for name in before} == before, "those that ran run on"
+    assert all_phases(stage) == []
+
+
+def test_a_node_that_left_the_recipe_is_taken_away(stage: Stage) -> None:
+    booted(stage, "node1", "node2", "node3")
+    stage.define("node3")
+    stage.life._notes.add("installed/node3")
+    stage.say("node3", "READY\n")
+    assert stage.reasons("boot") == ["node3 to be taken away"]
+    for phase in PHASES:
+        stage.life.reach(phase)
+    assert stage.place.removed == ["node3"] and not (stage.life.run_dir / "report/node3").exists()
+    assert not stage.life._notes.has("installed/node3")
+    assert {found.name() for found in stage.connection.raw.listAllDomains() if found.name().startswith(NAME)} == {
+        f"{NAME}-{name}" for name in MACHINES}
+    assert (stage.started, stage.told, stage.place.ended) == ([], ["head", "nodes"], 0)
+    assert all_phases(stage) == []
+
+
+def test_the_saved_memory_of_a_node_that_left_is_not_given_up_unasked(stage: Stage, tmp_path: Path) -> None:
+    booted(stage, "node1", "node2", "node3")
+    stage.define("node3")
+    lifecycle.save(stage.connection, domain.name_of(NAME, "node3"), str(tmp_path / "memory"), within=10)
+    for reason in ("node3 to be taken away", "head, node1, node2 are made of older artifacts: image"):
+        assert stage.reasons("boot") == [reason]
+        with pytest.raises(ClusterError, match=f"the saved memory of node3 would be lost: {reason}"):
+            stage.life.reach("boot")
+        stage.digest = "sha256:2"
+    assert stage.place.removed == [] and stage.place.ended == 0
+
+
+def test_a_node_for_which_there_is_no_memory_is_not_added(stage: Stage) -> None:
+    booted(stage, "node1")
+    stage.place.full = True
+    with pytest.raises(ClusterError, match="not enough memory"):
+        stage.life.reach("boot")
+    assert (stage.place.added, stage.told, stage.place.ended) == ([], [], 0)
+
+
+def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that_serves_it(
+        stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(lifecycle, "start", lambda connection, definition, report: started.append(definition))
+    monkeypatch.setattr(Composition, "definition", lambda _self, name, installing: f"{name} {installing}")
+    monkeypatch.setattr(libvirt_xml, "for_start", lambda definition, accelerator, marks: definition)
+    seen = Seen("node2", False, "off")
+    for told, disks in (([], []), (["forget node2"], ["node2"])):
+        Lifecycle._start_machine(stage.life, stage.connection, seen, "install")
+        assert (stage.told, stage.place.removed, stage.place.added) == (told, disks, disks)
+    assert started == ["node2 True"] * 2
+
+
+def test_a_run_that_ends_while_nodes_are_added_is_repeated(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    booted(stage, "node1")
+
+    def fail(when: str) -> None:
+        raise ClusterError("head: api-post-clientdef of OPKG c3 ended with status 1")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(stage.life, "_opkg_phases", fail)
+        with pytest.raises(ClusterError, match="status 1"):
+            stage.life.reach("boot")
+    assert stage.place.ended == 0
+    assert stage.reasons("boot") == ["node2 to be added"]
+    stage.life.reach("boot")
+    assert stage.reasons("boot") == []
 
 
 def test_a_place_that_has_lost_what_the_cluster_needs(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.builders import vmconfig
-from pipeline.description import Cluster, Host
+from pipeline.builders import definition
+from pipeline.description import Cluster
 from pipeline.hypervisor import domain, libvirt_xml
 from pipeline.hypervisor.domain import Kernel
 from pipeline.step import Job, Step
@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def model(name: str, of: Cluster | None = None) -> domain.Domain:
     description = of or cluster("one")
-    return domain.of(description, description.machine(name))
+    return domain.of(description.name, description.architecture, description.machine(name))
 
 
 @pytest.mark.parametrize("name", ["head", "node1"])
@@ -81,9 +81,16 @@ def test_a_definition_that_is_not_ours() -> None:
         libvirt_xml.for_start("<domain/>", "tcg", [])
 
 
-def test_vmconfig_writes_one_definition_a_machine(tmp_path: Path) -> None:
-    step = Step("vmconfig", "one", "", "pipeline.builders.vmconfig:build", params={"cluster": cluster("one").to_json(),
-                        "host": dataclasses.asdict(Host("local", "qemu", "private"))})
-    vmconfig.build(Job(step, (), tmp_path, tmp_path, tmp_path, tmp_path, tmp_path / "log", lambda *_: None, print))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["head.xml", "node1.xml", "node2.xml"]
-    assert (tmp_path / "head.xml").read_text() == (GOLDEN / "head.xml").read_text()
+@pytest.mark.parametrize(("name", "hypervisor", "files"), [
+    ("head", "qemu", ["domain.xml"]), ("node1", "qemu", ["domain.xml"]), ("head", "xen", ["domain.xml"]),
+    ("node1", "xen", ["domain.xml", "netboot.xml"])])
+def test_a_machine_has_one_definition_and_one_more_where_it_is_installed_by_it(tmp_path: Path, name: str,
+                                                                               hypervisor: str,
+                                                                               files: list[str]) -> None:
+    found = cluster("one")
+    step = Step("definition", name, "", "pipeline.builders.definition:build", params={
+        "cluster": "one", "architecture": "amd64", "machine": found.machine(name).to_json(), "hypervisor": hypervisor})
+    definition.build(Job(step, (), tmp_path, tmp_path, tmp_path, tmp_path, tmp_path / "log", lambda *_: None, print))
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    if hypervisor == "qemu":
+        assert (tmp_path / "domain.xml").read_text() == (GOLDEN / f"{name}.xml").read_text()

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.description import Boot, Host, Virtualization
+from pipeline.description import Boot, Virtualization
 from pipeline.hypervisor import domain, libvirt_xml, xl_config
 from pipeline.hypervisor.domain import Disk, Domain
 from tests.hypervisor.samples import cluster
 
-XEN = Host("x", "xen", "testbed")
 ARGUMENTS = "root=UUID=1-2 rw console=hvc0 quiet"
 
 KINDS: dict[str, Virtualization] = {"linux": "pv", "xenpvh": "pvh", "hvm": "hvm"}
@@ -24,12 +23,12 @@ KINDS: dict[str, Virtualization] = {"linux": "pv", "xenpvh": "pvh", "hvm": "hvm"
 def model(name: str = "node1", **changes: Any) -> Domain:
     """A machine on Xen."""
     found = cluster("one")
-    return domain.of(found, dataclasses.replace(found.machine(name), **changes), XEN, ARGUMENTS)
+    machine = dataclasses.replace(found.machine(name), **changes)
+    return domain.of(found.name, found.architecture, machine, "xen", ARGUMENTS)
 
 
 def netboot(**changes: Any) -> Domain:
-    found = cluster("one")
-    return domain.netboot(found, dataclasses.replace(found.machine("node1"), **changes), XEN, "BOOTIF=x")
+    return domain.netboot(model(**changes), "BOOTIF=x")
 
 
 def variants() -> list[Domain]:
@@ -140,9 +139,3 @@ def test_a_start_marks_a_xen_domain_and_changes_nothing_else() -> None:
     assert libvirt_xml.read_metadata(after) == libvirt_xml.Metadata("one", "node1", "compute", "tcg", artifacts)
     assert after == libvirt_xml.render(dataclasses.replace(model(), artifacts=artifacts))
     assert libvirt_xml.name_in(after) == "one-node1"
-
-
-def test_a_host_with_qemu_is_as_none() -> None:
-    found = cluster("one")
-    for one in found.machines:
-        assert domain.of(found, one, Host("local", "qemu", "private"), "x") == domain.of(found, one)

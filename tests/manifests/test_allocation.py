@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline import description
 from pipeline.manifests.allocation import describe
-from pipeline.manifests.cluster import MOST_NODES, Cluster
+from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
+from pipeline.manifests.machine import MOST_NODES
 from tests.manifests.conftest import DISTRO
 
 distro = Distro.model_validate({"name": "debian12", **tomllib.loads(DISTRO)})

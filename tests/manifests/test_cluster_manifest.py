@@ -38,7 +38,7 @@ def test_every_partition_table_has_its_room(recipes: Writer) -> None:
     for count in range(1, 15):
         more = ", ".join(f"{{ mount = '/data{one}', size = '20M' }}" for one in range(1, count))
         found = load(recipes({"clusters/c.toml": 'distro = "debian12"\n' + layout(more)})).describe("c")
-        assert disk_layout.of("c", found.nodes[0]).partitions[-1].start < found.nodes[0].disk_mib * disk_layout.MIB
+        assert disk_layout.of(found.nodes[0]).partitions[-1].start < found.nodes[0].disk_mib * disk_layout.MIB
 
 
 def layout(*entries: str) -> str:

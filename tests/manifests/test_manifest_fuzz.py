@@ -85,7 +85,7 @@ def survives(folder: Path, raw: bytes) -> None:
     else:
         cluster = recipes.describe("c")
         assert len(cluster.nodes) == manifest.compute.count
-        assert all(layout.of(cluster.name, machine).mounts for machine in cluster.machines)
+        assert all(layout.of(machine).mounts for machine in cluster.machines)
 
 
 @given(st.binary(max_size=80))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from pipeline import kept
-from pipeline.description import Cluster, Interface, Machine, Network
 from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
 from pipeline.opkgs import install
@@ -20,21 +18,6 @@ from pipeline.rootfs import RootFs
 from pipeline.run import Completed
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-
-
-def _machine(name: str, index: int, *addresses: str) -> Machine:
-    networks = ("public", "private") if index == 0 else ("private",)
-    cards = tuple(Interface(f"eth{n}", network, f"52:54:00:00:{index:02x}:{n:02x}", address, 24)
-                  for n, (network, address) in enumerate(zip(networks, addresses, strict=True)))
-    return Machine(name, "compute" if index else "head", index, 384, 2, 1024, (), cards)
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster("demo", "debian12", "amd64", "demo.test", "local",
-                   (Network("public", "10.9.0.0/24", "10.9.0.254"), Network("private", "10.8.0.0/24", "")),
-                   _machine("head", 0, "10.9.0.1", "10.8.0.1"),
-                   (_machine("node1", 1, "10.8.0.11"), _machine("node2", 2, "10.8.0.12")), ("tool",), "debian")
 
 
 class Sandbox:
@@ -91,20 +74,6 @@ class Workplace:
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
-
-
-def test_description_can_be_sourced_by_a_shell(tmp_path: Path, cluster: Cluster) -> None:
-    with RootFs(tmp_path) as root:
-        install.describe(root, cluster)
-    show = """. "$0"; echo $OSCAR_HEAD $OSCAR_HEAD_ADDRESS $OSCAR_HEAD_PUBLIC_ADDRESS $OSCAR_NODES
-              echo $OSCAR_PRIVATE_CIDR $OSCAR_CLUSTER $OSCAR_DOMAIN"""
-    said = subprocess.run(["sh", "-euc", show, tmp_path / "etc/oscar/cluster.sh"], check=True, capture_output=True,
-                          text=True).stdout
-    assert said.split() == ["head", "10.8.0.1", "10.9.0.1", "node1", "node2", "10.8.0.0/24", "demo", "demo.test"]
-    assert (tmp_path / "etc/oscar/nodes").read_text().splitlines() == [
-        "node1 10.8.0.11 52:54:00:00:01:00 2 384", "node2 10.8.0.12 52:54:00:00:02:00 2 384"]
-    assert "10.8.0.12 node2.demo.test node2\n" in (tmp_path / "etc/hosts").read_text()
-    assert Cluster.from_json(json.loads((tmp_path / "etc/oscar/cluster.json").read_text())) == cluster
 
 
 def test_the_head_node_gets_its_files_and_keeps_the_package(place: Workplace, sandbox: Sandbox) -> None:

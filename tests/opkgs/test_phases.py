@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import kept, sandbox
-from pipeline.description import Cluster
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.opkgs import install
 from pipeline.run import which
 from pipeline.step import Input, Job, Step
-from tests.hypervisor import samples
 from tests.namespaced import inside, job
 
 pytestmark = pytest.mark.skipif(which("busybox") is None, reason="needs busybox-static")
@@ -25,12 +23,14 @@ pytestmark = pytest.mark.skipif(which("busybox") is None, reason="needs busybox-
 SAYS = """#!/bin/sh
 name=$(busybox basename "$0")
 own=$(busybox basename "$OSCAR_PACKAGE_HOME")
+busybox grep -q node1 /etc/oscar/nodes || exit 1
+[ "$name" != server-post-install ] || echo mine > /etc/oscar/nodes.$own
+[ "$own" != b ] || echo "# changed" >> /etc/oscar/cluster.sh
 echo "$name $own $(busybox ls /etc/from.* 2> /dev/null | busybox tr '\\n' ' ')" >> /etc/ran
 """
 IMAGE = """#!/bin/sh
 set -e
-. /etc/oscar/cluster.sh
-echo "$OSCAR_CLUSTER $(busybox cat /etc/side) $(busybox cat "$1/etc/side")" > "$1/etc/imaged"
+echo "$(busybox cat /etc/side) $(busybox cat "$1/etc/side")" > "$1/etc/imaged"
 """
 
 
@@ -77,8 +77,7 @@ def build(where: str) -> None:
     sandbox.scratch(base.work, 1 << 28)
     with stacking.changed(base) as root:
         shutil.copytree(folder / "base", root, symlinks=True, dirs_exist_ok=True)
-    cluster: Cluster = samples.cluster("demo")
-    params = {"cluster": cluster.to_json(), "opkgs": ["a", "b"]}
+    params = {"opkgs": ["a", "b"], "names": {"/etc/oscar/nodes": "node1\n", "/etc/oscar/cluster.sh": "X=1\n"}}
     below = layer(base)
     head = given(folder, "head", {**params, "side": "head"}, below)
     sandbox.scratch(head.work, 1 << 28)
@@ -89,18 +88,21 @@ def build(where: str) -> None:
     install.build(nodes)
     with stacking.stacked(nodes, [below, layer(head)]) as root:
         ran = (root / "etc/ran").read_text().splitlines()
+        oscar = sorted(path.name for path in (root / "etc/oscar").iterdir())
     with stacking.stacked(nodes, [below, layer(nodes)]) as root:
-        print(json.dumps([ran, (root / "etc/ran").read_text().splitlines(), (root / "etc/imaged").read_text()]))
+        print(json.dumps([ran, (root / "etc/ran").read_text().splitlines(), (root / "etc/imaged").read_text(),
+                          oscar]))
 
 
 def test_all_phases_of_a_build_run_in_their_order_and_place(folder: Path) -> None:
-    head, nodes, image = json.loads(inside(build, folder).splitlines()[-1])
+    head, nodes, image, oscar = json.loads(inside(build, folder).splitlines()[-1])
     assert [line.split() for line in head] == [
         *([phase, name] for phase in ("api-pre-install", "api-pre-configure", "api-post-configure") for name in "ab"),
         ["server-post-install", "a", "/etc/from.a"], ["server-post-install", "b", "/etc/from.a", "/etc/from.b"]]
     assert [line.split() for line in nodes] == [
         ["client-post-install", "a", "/etc/from.a"], ["client-post-install", "b", "/etc/from.a", "/etc/from.b"]]
-    assert image == "demo server client\n"
+    assert oscar == ["cluster.sh", "nodes.a", "nodes.b"], "what nobody made their own was there for the scripts only"
+    assert image == "server client\n"
 
 
 def refused(where: str) -> None:

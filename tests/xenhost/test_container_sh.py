@@ -263,6 +263,11 @@ def _make_and_clear(folder: str) -> None:
                            check=True).stdout
     assert "10.9.0.254/24" in shown
     assert (top / "c/machines").read_text().split() == ["c-head", "c-node1"]
+    (top / "c/disks/node2").touch()
+    assert call(top, ("enlist", "node2")) == (0, "")
+    assert (top / "c/machines").read_text().split() == ["c-head", "c-node1", "c-node2"], "it ends with the cluster"
+    assert call(top, ("remove", "node2", "node3")) == (0, "")
+    assert list((top / "c/disks").iterdir()) == []
     assert call(top, ("require_bridges",)) == (0, "")
     status, said = call(top, ("require_bridges",), run="second")
     assert status == 1 and said == "c is no longer there: doit stop:c, then doit cluster:c"

@@ -1,0 +1,88 @@
+"""What each machine of a cluster is made of by today's recipes: artifacts, and what it has of its own.
+
+A machine carries the digests of all that when it runs, so what has changed since is seen a machine at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.builders import layout, settings
+from pipeline.builders.settings import Settings
+from pipeline.description import Cluster, Host, Machine
+from pipeline.engine import Engine
+from pipeline.guests import flavours
+from pipeline.hypervisor import disks
+from pipeline.opkgs import names
+from pipeline.step import Made
+
+
+class Composition:
+    """One cluster's; `made` are its artifacts' tasks."""
+
+    def __init__(self, cluster: Cluster, host: Host, made: Made, engine: Engine) -> None:
+        self.cluster = cluster
+        self.host = host
+        self.made = made
+        self.engine = engine
+
+    def is_built(self) -> bool:
+        """Whether all artifacts are there."""
+        return all(self.engine.keys.entry(task) is not None for task in self.made.parts().values())
+
+    def marks(self, machine: str) -> dict[str, str]:
+        """Role -> digest of all that a machine is made of; artifacts that are not there are left out."""
+        entries = {role: self.engine.keys.entry(task) for role, task in self.made.parts_of(machine).items()}
+        found = {role: entry.digest for role, entry in entries.items() if entry is not None}
+        return {**found, "settings": self._settings_digest(self.cluster.machine(machine))}
+
+    def definition(self, machine: str, *, installing: bool) -> str:
+        """How libvirt is told of a machine.  One without firmware is installed as a domain of its own."""
+        netboot = installing and self.host.hypervisor == "xen"
+        folder = self.engine.entry(self.made.definitions[machine]).path
+        return (folder / ("netboot.xml" if netboot else "domain.xml")).read_text()
+
+    def names(self) -> Mapping[str, str]:
+        """What all machines get to know of the cluster: files by path."""
+        return names.files(self.cluster)
+
+    def settings(self) -> dict[str, Settings]:
+        """What each compute node gets when it is installed; the head node's are on its disk."""
+        return {node.name: self._settings(node) for node in self.cluster.nodes}
+
+    def disk(self, machine: Machine, folder: Path) -> disks.Given:
+        """A fresh overlay over a machine's disk, in a folder."""
+        entry = self.engine.entry(self.made.disks[machine.name])
+        base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
+        disks.overlay(base, overlay)
+        return disks.Given(machine.name, overlay, base, entry.digest, device=machine.device)
+
+    def image(self, folder: Path) -> disks.Given:
+        """The SIS image, for the head node."""
+        entry = self.engine.entry(self.made.image)
+        disks.attach(entry.path / "sis.img", folder / "sis.img")
+        return disks.Given("sis", folder / "sis.img", entry.path / "sis.img", entry.digest, readonly=True)
+
+    def kernels(self) -> Mapping[str, Path]:
+        """What a hypervisor loads itself, by the name that definitions know; QEMU's machines boot by firmware."""
+        if self.host.hypervisor != "xen":
+            return {}
+        netboot = self.engine.entry(self.made.netboot).path
+        found = {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
+        if self.made.kernel:
+            own = self.engine.entry(self.made.kernel).path
+            found |= {"kernel": own / "kernel", "initrd.img": own / "initrd.img"}
+        return found
+
+    def _settings(self, machine: Machine) -> Settings:
+        networks = flavours.of(self.cluster.guest).networks(self.cluster, machine)
+        return settings.of(machine, layout.of(machine), networks)
+
+    def _settings_digest(self, machine: Machine) -> str:
+        its = self._settings(machine)
+        # and which disk it is that holds all this
+        text = json.dumps([dict(its.files), dict(its.links), machine.device], sort_keys=True)
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

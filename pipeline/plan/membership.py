@@ -1,0 +1,69 @@
+"""The root file system of a role's machines: a stack of layers, and the locks of what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import kept
+from pipeline.description import Cluster, Role
+from pipeline.manifests.distro import Distro
+from pipeline.manifests.recipes import Recipes
+from pipeline.opkgs import folders, model, names, phases
+from pipeline.opkgs.phases import Side
+from pipeline.packages.families import FAMILIES
+from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock
+from pipeline.step import Parent, Stack, Step
+
+#: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
+_OPKG_SIDE: dict[Role, Side] = {"head": "server", "compute": "client"}
+
+
+def stack(recipes: Recipes, distro: Distro, cluster: Cluster,
+          role: Role, head: tuple[Parent, ...]) -> tuple[list[Step], tuple[Parent, ...], Stack]:
+    """The root file system of a role as a stack of layers: what changes most lies on top.  `head` is the head node's,
+    on which OPKGs may have a script that changes the image."""
+    side = _OPKG_SIDE[role]
+    name, base, family = f"{cluster.name}/{role}", distro.name, FAMILIES[distro.family]
+    what = "the head node" if role == "head" else "the compute nodes"
+    opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
+    wanted = asked(f"distribution {base}", distro.packages.head if role == "head" else distro.packages.compute)
+    for one in opkgs:
+        wanted += asked(f"OPKG {one.name}", model.packages(one, side, distro))
+    secrets = {"secrets": [secret.path for secret in cluster.secrets]} if cluster.secrets else {}
+    layers = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
+    locked = lock(name, f"the packages of {what} of {cluster.name}", distro, wanted, f"lock:{base}")
+    layer = assembled("packages", name, f"layer: all locked distribution packages of {what}", family.layer, name,
+                      on=layers, params=secrets)
+    found = [locked, fetch(name, f"packages of {what} of {cluster.name}", distro), layer]
+    layers.append(Parent("layer", layer.task))
+    packages = recipes.cluster(cluster.name).packages
+    given = packages.head if role == "head" else packages.compute
+    under_test = ""
+    local = [str(Path(path).resolve()) for path in given]  # a link stands for what it points at
+    if local:
+        given_layer = Step(
+            "localpackages", name, f"layer: the packages under test on {what}", family.under_test.name,
+            params={"packages": [Path(path).name for path in local], **secrets},
+            files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
+            parents=tuple(layers), tools=family.under_test.tools)
+        found.append(given_layer)
+        layers.append(Parent("layer", given_layer.task))
+        under_test = given_layer.task
+    files: dict[str, str] = {}
+    for one in opkgs:
+        files.update(folders.content(one, side))
+    told = names.while_built(cluster, names.most(folders.asks(one, side) for one in opkgs))
+    params: dict[str, Any] = {"side": role, "opkgs": list(cluster.opkgs), **secrets}
+    if told:
+        params["names"] = told
+    imaged = [one.name for one in opkgs if any(one.script(phase.name) for phase in phases.that_run("imaged", "server"))]
+    on_head: tuple[Parent, ...] = ()
+    if role == "compute" and imaged:
+        params["imaged"] = imaged
+        on_head = tuple(Parent("head", layer.task, layer.part) for layer in head)
+    top = Step(
+        "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.opkgs.install:build",
+        params=params, files=tuple(sorted(files.items())), parents=(*layers, *on_head), tools=LAYER_TOOLS)
+    return ([*found, top], (*layers, Parent("layer", top.task)),
+            Stack((f"lock:{base}", locked.task), under_test, top.task))
