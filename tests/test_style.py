@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,21 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[1]
+
+
+def _is_shell(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return re.match(rb"#!.*\b(ba|da)?sh\b", stream.readline(100)) is not None
+
+
+def test_shellcheck_warns_of_nothing() -> None:
+    places = [TOP / name for name in ("pipeline", "recipes", "bootstrap", ".ci")]
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()]
+    scripts = [path for path in files if _is_shell(path)]
+    assert len(scripts) > 30
+    done = subprocess.run(["shellcheck", "--severity", "warning", *scripts], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
