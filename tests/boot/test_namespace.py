@@ -364,7 +364,7 @@ def test_a_machine_that_prints_as_fast_as_it_can_takes_no_more_than_its_share(la
         assert time.monotonic() < deadline, "it prints too slowly for this test"
         time.sleep(1)
     # whoever sets a log aside begins a new one a moment later: what was set aside is always there
-    begun = logs.older(paths[1]).stat().st_ino
+    begun, deadline = logs.older(paths[1]).stat().st_ino, time.monotonic() + PATIENCE
     while logs.older(paths[1]).stat().st_ino == begun:
         assert time.monotonic() < deadline, "it does not go on"
         time.sleep(0.2)
