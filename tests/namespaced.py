@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,6 +63,16 @@ def subordinate_user() -> str:
     if os.geteuid() != 0 or not user or which("newuidmap") is None:
         pytest.skip("needs root, and an account with ranges in /etc/subuid")
     return user
+
+
+def smallest_root(root: Path) -> None:
+    """Make the smallest root file system: a static busybox, which bootstrap installs."""
+    busybox = which("busybox")
+    assert busybox is not None, "busybox-static is missing"
+    for name in ("bin", "dev", "proc", "run", "tmp", "etc"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(busybox, root / "bin/busybox")
+    (root / "bin/sh").symlink_to("busybox")
 
 
 def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool: Path | None = None,

@@ -12,21 +12,13 @@ import pytest
 
 from pipeline import confine, sandbox
 from pipeline.errors import CommandError
-from pipeline.run import which
-from tests.namespaced import inside
-
-pytestmark = pytest.mark.skipif(which("busybox") is None, reason="needs busybox-static")
+from tests.namespaced import inside, smallest_root
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The smallest root file system: a static busybox."""
-    root = tmp_path / "root"
-    for name in ("bin", "dev", "proc", "run", "tmp", "etc"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(which("busybox") or "", root / "bin/busybox")
-    (root / "bin/sh").symlink_to("busybox")
-    return root
+    smallest_root(tmp_path / "root")
+    return tmp_path / "root"
 
 
 def script(root: str, text: str, timeout: str = "30") -> None:

@@ -8,9 +8,12 @@ from pipeline.cluster.records import Notes
 from pipeline.ssh import ClusterShell
 
 #: Programs of the OPKG sis on the head node: one takes the cluster's names and identity from standard input, one brings
-#: them to nodes, one forgets that a node has been installed; and how many seconds each may take, where nodes are few.
-_REDEFINE, _UPDATE, _FORGET, _TOLD = (*(f"/usr/lib/xen-oscar/{name}" for name in (
-    "redefine-cluster", "update-nodes", "forget-node")), 120)
+#: them to nodes, one forgets that a node has been installed.
+_REDEFINE = "/usr/lib/xen-oscar/redefine-cluster"
+_UPDATE = "/usr/lib/xen-oscar/update-nodes"
+_FORGET = "/usr/lib/xen-oscar/forget-node"
+#: Seconds that each may take, where nodes are few.
+_TOLD = 120
 
 
 def tell_head(shell: ClusterShell, archive: bytes, notes: Notes, *, patience: float) -> None:

@@ -13,11 +13,8 @@ from pipeline import kept, sandbox
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.opkgs import install
-from pipeline.run import which
 from pipeline.step import Input, Job, Step
-from tests.namespaced import inside, job
-
-pytestmark = pytest.mark.skipif(which("busybox") is None, reason="needs busybox-static")
+from tests.namespaced import inside, job, smallest_root
 
 #: Writes down when it ran, of whom, and what was there.
 SAYS = """#!/bin/sh
@@ -49,11 +46,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "recipes/opkgs/a/scripts/post_rpm_nochroot").write_text(IMAGE)
     for script in tmp_path.glob("recipes/opkgs/*/scripts/*"):
         script.chmod(0o755)
-    root = tmp_path / "base"
-    for name in ("bin", "dev", "proc", "run", "tmp", "etc"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(which("busybox") or "", root / "bin/busybox")
-    (root / "bin/sh").symlink_to("busybox")
+    smallest_root(tmp_path / "base")
     return tmp_path
 
 
