@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +39,26 @@ def ordinary_user() -> Iterator[pwd.struct_passwd]:
     """An account without any right, with subordinate ids; root makes it and takes it away again."""
     if os.geteuid() != 0:
         pytest.skip("only root can become an ordinary user; all other tests have just run as one")
+    take_away_account()  # a run that was killed left its own
     subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", USER], check=True)
     try:
         yield pwd.getpwnam(USER)
     finally:
-        shutil.rmtree(Path("/home") / USER, ignore_errors=True)  # mapped users own files in there
-        subprocess.run(["userdel", "--remove", USER], check=False, capture_output=True)
+        take_away_account()
+
+
+def take_away_account() -> None:
+    """The account, its processes (a cluster that was left running: userdel refuses while it does) and its files."""
+    try:
+        account = pwd.getpwnam(USER)
+    except KeyError:
+        return
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == account.pw_uid:
+                os.kill(int(process.name), signal.SIGKILL)
+    shutil.rmtree(account.pw_dir, ignore_errors=True)  # mapped users own files in there
+    subprocess.run(["userdel", "--remove", USER], check=False, capture_output=True)
 
 
 @pytest.fixture

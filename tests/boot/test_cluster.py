@@ -404,7 +404,7 @@ def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(runni
     assert run.status == 0, run.output
     assert doing(run)["boot:ci"] == "node2 to be taken away"
     listed = running.run(running.command("vm", "list", "ci"))
-    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == ["head", "node1"], listed.stdout
+    assert [line.split()[1] for line in listed.stdout.splitlines()] == ["head", "node1"], listed.stdout
     what = (". /etc/oscar/cluster.sh; echo $OSCAR_NODES; cut -d ' ' -f 1 /etc/oscar/nodes; "
             "grep -c NodeName= /etc/slurm/slurm.conf")
     for machine in ("head", "node1"):
