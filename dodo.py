@@ -35,7 +35,7 @@ xenconfig = graph.steps("xenconfig", "configurations for Xen's xl, one a machine
 definition = graph.steps("definition", "domain definitions, one a machine")
 
 # running machines
-xenhost = graph.xenhosts("VM containers that run Xen: the testbed, started, or another one, asked")
+host = graph.hosts("VM containers that clusters share: the testbed, started, or another one, asked")
 boot = graph.phase("boot", "start the head node{} from a throwaway overlay; its DHCP, TFTP, HTTP and rsync serve")
 install = graph.phase("install", "install all compute nodes{} over the network", after="boot")
 start = graph.phase("start", "start the compute nodes{} from their own disks", after="install")

@@ -29,7 +29,7 @@ from pipeline.store import Store, remove
 
 CLUSTER = "bench"
 #: The Xen host of clusters that a benchmark puts there.
-TESTBED = "xenhost-debian12"
+TESTBED = "testbed-debian12"
 #: Everything that depends on the OPKGs and packages of the cluster.
 OUTPUTS = (f"headnode:{CLUSTER}", f"disk:{CLUSTER}/head", f"image:{CLUSTER}")
 #: Everything that its machines are made of.

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.checkout import CLUSTER, MACHINES, Checkout, Event, copy
 from benchmarks.measure import ARTIFACTS, Row, machine, report, say, start
 from pipeline.errors import CommandError
-from pipeline.hypervisor import namespace
+from pipeline.hosts import namespace
 
 _GOAL_MIB = 2048
 _INTERVAL = 1.0

@@ -22,7 +22,7 @@ _FOLDER = "checkouts"
 #: Of a checkout's name: odd characters in the paths of its clusters would be one more thing that tools stumble over.
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 _LENGTH = 40
-#: What a cluster's namespaces have of their own (`hypervisor/init.sh`): nothing of the host's is seen there.
+#: What a cluster's namespaces have of their own (`hosts/init.sh`): nothing of the host's is seen there.
 _HIDDEN = ("/run", "/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 #: Bytes; QEMU takes names of 1023 for what lies below an overlay (qcow2.rst, backing_file_size), and entries of the
 #: store have longer ones than it.

@@ -32,6 +32,11 @@ def phase(name: str, cluster: str) -> str:
     return f"{name}:{cluster}"
 
 
-def xenhost(host: str) -> str:
-    """A VM container that runs Xen, started or asked."""
-    return f"xenhost:{host}"
+def host(name: str) -> str:
+    """A VM container, started or asked."""
+    return f"host:{name}"
+
+
+def testbed(host: str) -> str:
+    """What the run folder of a testbed is called, and who ends it says."""
+    return f"testbed-{host}"

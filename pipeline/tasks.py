@@ -21,6 +21,7 @@ from pipeline import checkout, events, naming
 from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
+from pipeline.hosts import kinds
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
 from pipeline.step import Plan
@@ -28,7 +29,7 @@ from pipeline.step import Plan
 if TYPE_CHECKING:
     from pipeline.cluster.course import Phase
     from pipeline.cluster.lifecycle import Lifecycle
-    from pipeline.xenhost.host import XenHost
+    from pipeline.cluster.testbed import GivenHost, TestbedHost
 
 Task = dict[str, Any]
 
@@ -37,7 +38,7 @@ _LINE = "\n"
 _TASK_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 #: What the run folder of a testbed is called, before its host's name.
-_TESTBED = "xenhost-"
+_TESTBED = naming.testbed("")
 
 
 class Group:
@@ -92,15 +93,15 @@ class Graph:
 
         return Group(kind, doc, tasks)
 
-    def xenhosts(self, doc: str) -> Group:
-        """VM containers that run Xen: the testbed is started, others are asked whether they can take machines."""
+    def hosts(self, doc: str) -> Group:
+        """VM containers that clusters share: a testbed is started, others are asked whether they can take machines."""
 
         def tasks() -> Iterator[Task]:
             for name, host in self.plan.hosts.items():
-                if host.hypervisor == "xen":
+                if kinds.of(host.connection).has_task:
                     testbed = self.plan.testbeds.get(name, ())
                     what = ("an emulated machine that runs Xen; leaves it running" if testbed
-                            else f"whether Xen answers at {host.connection}")
+                            else f"whether it answers at {host.connection}")
                     yield {
                         "name": name,
                         "doc": f"the VM container {name}: {what}",
@@ -110,7 +111,7 @@ class Graph:
                     }
             yield from self._broken("hosts")
 
-        return Group("xenhost", doc, tasks)
+        return Group("host", doc, tasks)
 
     def phase(self, phase: Phase, doc: str, after: str = "") -> Group:
         """The tasks that bring the machines of every cluster into one phase: boot, install or start."""
@@ -123,7 +124,7 @@ class Graph:
                     "actions": [(_reach, [self, name, phase])],
                     "uptodate": [(_has_reached, [self, name, phase])],
                     "task_dep": [naming.phase(after, name)] if after else [*self.plan.made[name].parts().values(),
-                                                                           *self._container(name)],
+                                                                           *self._host(name)],
                 }
 
         return Group(phase, doc.format(""), tasks)
@@ -185,9 +186,9 @@ class Graph:
                     "meta": {"broken": mistakes},
                 }
 
-    def _container(self, cluster: str) -> list[str]:
+    def _host(self, cluster: str) -> list[str]:
         host = self.plan.hosts[self.plan.clusters[cluster].host]
-        return [naming.xenhost(host.name)] if host.hypervisor == "xen" else []
+        return [naming.host(host.name)] if kinds.of(host.connection).has_task else []
 
     # --- clusters one by one
 
@@ -218,11 +219,11 @@ class Graph:
             raise self.unknown(name)
         return Lifecycle(self.plan, name, self.engine)
 
-    def container(self, host: str) -> XenHost:
-        """One VM container that runs Xen."""
-        from pipeline.xenhost import host as xenhost
+    def host(self, name: str) -> TestbedHost | GivenHost:
+        """One VM container that clusters share."""
+        from pipeline.cluster import testbed
 
-        return xenhost.of(self.plan.hosts[host], self.engine)
+        return testbed.host_of(self.plan.hosts[name], self.engine)
 
     def unknown(self, cluster: str) -> UserError:
         """The error for a cluster of which nothing can be made."""
@@ -322,7 +323,7 @@ def _stop(graph: Graph, name: str) -> None:
     try:
         life = graph.running(name)
     except UserError:
-        from pipeline.hypervisor import namespace
+        from pipeline.hosts import namespace
 
         if not namespace.stop(graph.run / name) and (graph.run / name / "container").exists():
             raise  # it is on a machine that only its recipe names
@@ -337,8 +338,8 @@ def _verify(graph: Graph, cluster: str) -> None:
 
 
 def _is_ready(graph: Graph, host: str, *_: object) -> bool:
-    return graph.container(host).is_ready()
+    return graph.host(host).is_ready()
 
 
 def _start_host(graph: Graph, host: str) -> None:
-    graph.container(host).start()
+    graph.host(host).start()

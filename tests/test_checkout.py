@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import checkout
-from pipeline.cluster import containers
 from pipeline.errors import UserError
-from pipeline.hypervisor import namespace
+from pipeline.hosts import idle, namespace
 from pipeline.tasks import Graph
 
 TOP = Path(__file__).resolve().parents[1]
@@ -95,7 +94,7 @@ def test_what_runs_for_any_checkout_stays_and_what_does_not_makes_room(tmp_path:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     mark = f"{os.getpid()} {namespace._start_time(os.getpid())} {boot}"
     (first.lifecycle("debian12").run_dir / "init.pid").write_text(mark)
-    second.engine.collect(0, containers.idle(second.artifacts))
+    second.engine.collect(0, idle.run_folders(second.artifacts))
     assert first.lifecycle("debian12").run_dir.exists()
     assert not first.lifecycle("debian13").run_dir.exists()
     assert first.engine.own.exists()
@@ -104,12 +103,12 @@ def test_what_runs_for_any_checkout_stays_and_what_does_not_makes_room(tmp_path:
 def test_what_a_checkout_has_left_that_is_no_more_makes_room(tmp_path: Path, make: Make) -> None:
     first, second = make("one", tmp_path / "shared"), make("two", tmp_path / "shared")
     (first.engine.own / "identity").mkdir()
-    second.engine.collect(0, containers.idle(second.artifacts))
+    second.engine.collect(0, idle.run_folders(second.artifacts))
     assert first.engine.own.exists()
     (tmp_path / "one").rename(tmp_path / "elsewhere")
-    second.engine.collect(1 << 30, containers.idle(second.artifacts))
+    second.engine.collect(1 << 30, idle.run_folders(second.artifacts))
     assert first.engine.own.exists(), "there is room enough"
-    second.engine.collect(0, containers.idle(second.artifacts))
+    second.engine.collect(0, idle.run_folders(second.artifacts))
     assert not first.engine.own.exists()
 
 

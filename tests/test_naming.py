@@ -19,7 +19,7 @@ KNOWING = (*(PIPELINE / "plan").rglob("*.py"), PIPELINE / "naming.py")
 @pytest.fixture(scope="module")
 def kinds() -> set[str]:
     graph = Graph(TOP)
-    running = {"xenhost", "boot", "install", "start", "cluster", "stop"}
+    running = {"host", "boot", "install", "start", "cluster", "stop"}
     return {artifact.kind for artifact in graph.plan.artifacts.values()} | running
 
 

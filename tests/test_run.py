@@ -16,8 +16,8 @@ import pytest
 
 from pipeline import talk
 from pipeline.errors import CommandError
-from pipeline.hypervisor import accelerator
 from pipeline.run import run, spawn, stream
+from pipeline.virt import accelerator
 from tests.processes import PATIENCE, command, descendants, must_end, until
 
 TOP = Path(__file__).resolve().parents[1]
@@ -175,7 +175,7 @@ def test_kill_9_ends_a_machine_that_is_tried_and_hangs() -> None:
     code = """
 import sys
 from pathlib import Path
-from pipeline.hypervisor import accelerator
+from pipeline.virt import accelerator
 accelerator._boot(Path(sys.argv[1]), "tcg", within=1000)
 """
     with a_run(code, kernel) as killed:
@@ -213,7 +213,7 @@ def test_kill_9_ends_an_upload_on_both_sides_of_its_connection(tmp_path: Path, s
     code = """
 import sys
 from pathlib import Path
-from pipeline.xenhost import access
+from pipeline.hosts import access
 way = access.of(f"xen+ssh://admin@there/system?command={sys.argv[1]}/ssh")
 way.upload(Path(sys.argv[1], "disk"), "/nowhere")
 """

@@ -12,11 +12,11 @@ import pytest
 from pipeline.cluster import described
 from pipeline.description import Host
 from pipeline.errors import ClusterError, ManifestError, UserError
-from pipeline.hypervisor import namespace
+from pipeline.hosts import namespace
 from pipeline.tasks import Graph
 from tests import debpackages
 from tests.boot import checkout
-from tests.hypervisor.samples import cluster
+from tests.samples import cluster
 
 WRONG = 'extends = "debian12"\n\nhead.cpus = 0\nhead.memory = 5\n'
 LOCAL = Host("local", "qemu", "private")
@@ -110,12 +110,12 @@ def test_a_cluster_that_runs_is_what_was_booted_whatever_became_of_its_recipe(to
 
 def test_there_is_a_task_to_end_whatever_may_run(top: Path) -> None:
     booted(top, "gone")
-    booted(top, "xenhost-away")
+    booted(top, "testbed-away")
     stops = {task["name"]: task["doc"] for task in Graph(top).stops("").create_doit_tasks()}
     assert stops["gone"] == "end the cluster gone: machines, networks, daemons"
     assert stops["mine"] == "end the cluster mine: machines, networks, daemons"
-    assert stops["xenhost-away"] == "end the testbed away, and all clusters on it"
-    assert set(stops) >= {"other", "debian12", "xenhost-debian12"}
+    assert stops["testbed-away"] == "end the testbed away, and all clusters on it"
+    assert set(stops) >= {"other", "debian12", "testbed-debian12"}
     assert doit(top, "stop:mine").returncode == 0  # nothing of it runs
 
 

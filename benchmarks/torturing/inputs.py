@@ -22,12 +22,12 @@ from pipeline.checks import files
 from pipeline.checks.facts import Facts, FactsError, parse
 from pipeline.errors import UserError
 from pipeline.guests.debian import GUEST
-from pipeline.hypervisor import console
-from pipeline.hypervisor.growing import Growing
 from pipeline.manifests.recipes import load
 from pipeline.opkgs import config, folders
 from pipeline.packages.deb.family import DEB
 from pipeline.packages.deb.stanzas import Stanza, trimmed
+from pipeline.virt import console
+from pipeline.virt.growing import Growing
 
 #: Seconds that one input may take; what is quadratic takes minutes for the longest of them.
 _LONGEST = 5.0

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pipeline.builders import layout
 from pipeline.description import Hypervisor, Machine
+from pipeline.drivers import engines
+from pipeline.drivers.domain import Domain
+from pipeline.drivers.site import Site
 from pipeline.guests.cmdline import OPTIONS
-from pipeline.hypervisor import domain
-from pipeline.hypervisor.domain import Domain
 
 
-def of(cluster: str, architecture: str, machine: Machine, hypervisor: Hypervisor) -> dict[str, Domain]:
-    """By the names of their files: "domain", and on Xen "netboot" for a compute node, which installs it.
+def of(cluster: str, architecture: str, machine: Machine, hypervisor: Hypervisor, site: Site) -> dict[str, Domain]:
+    """By the names of their files: "domain", and "netboot" where another one installs a compute node.
 
     A netboot domain's first card is the one that DHCP answers.
     """
     arguments = f"root=UUID={layout.of(machine).uuid_of('/')} rw {OPTIONS}"  # as the boot menu on its disk has it
-    own = domain.of(cluster, architecture, machine, hypervisor, arguments)
-    if hypervisor != "xen" or machine.role == "head":
+    own = engines.domain_of(cluster, architecture, machine, site, hypervisor, arguments)
+    installer = engines.of(hypervisor).installer
+    if installer is None or machine.role == "head":
         return {"domain": own}
-    return {"domain": own,
-            "netboot": domain.netboot(own, f"BOOTIF={machine.interfaces[0].mac} {OPTIONS}")}
+    return {"domain": own, "netboot": installer(own, site, f"BOOTIF={machine.interfaces[0].mac} {OPTIONS}")}

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pipeline.builders import domains
 from pipeline.description import Machine
+from pipeline.drivers import site, xl_config
+from pipeline.drivers.domain import Domain
 from pipeline.errors import BuildError
-from pipeline.hypervisor import xl_config
-from pipeline.hypervisor.domain import Domain
 from pipeline.layers.tools import tools
 from pipeline.sandbox import Bind
 from pipeline.step import Job
@@ -38,7 +38,8 @@ done
 def build(job: Job) -> None:
     """Builder: domain.cfg of one machine, netboot.cfg as well if it is a compute node, and libxl's JSON of each."""
     given = job.params
-    models = domains.of(given["cluster"], given["architecture"], Machine.from_json(given["machine"]), "xen")
+    models = domains.of(given["cluster"], given["architecture"], Machine.from_json(given["machine"]), "xen",
+                        site.shared(given["cluster"]))
     for name, model in models.items():
         (job.out / f"{name}.cfg").write_text(xl_config.render(model), encoding="utf-8")
     check(job, models)
@@ -67,7 +68,7 @@ def check(job: Job, models: Mapping[str, Domain]) -> None:
                      for key, what in xl_config.differences(model, json.loads(understood))]
     if mistakes:
         raise BuildError("\n".join(mistakes), log=job.log,
-                         hint="Xen would make another machine or none of it; pipeline/hypervisor/xl_config.py wrote it")
+                         hint="Xen would make another machine or none of it; pipeline/drivers/xl_config.py wrote it")
 
 
 def _refusal(file: str, text: str, words: str) -> str:

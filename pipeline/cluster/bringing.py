@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pipeline.cluster.course import Act, Phase
-from pipeline.hypervisor import pace
-from pipeline.hypervisor.pace import Capacity
-from pipeline.hypervisor.watch import Reached, Signal, Watch
+from pipeline.virt import pace
+from pipeline.virt.pace import Capacity
+from pipeline.virt.watch import Reached, Signal, Watch
 
 _SIGNALS: Mapping[Phase, Set[Signal]] = {"boot": {"READY"}, "install": {"DONE", "STOPPED"}, "start": {"READY"}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from pipeline.cluster.records import Notes
-from pipeline.ssh import ClusterShell
+from pipeline.shell import ClusterShell
 
 #: Programs of the OPKG sis on the head node: one takes the cluster's names and identity from standard input, one brings
 #: them to nodes, one forgets that a node has been installed.

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.builders import layout, settings
 from pipeline.builders.settings import Settings
 from pipeline.description import Cluster, Host, Machine
+from pipeline.drivers import engines
+from pipeline.drivers.driver import Driver
 from pipeline.engine import Engine
 from pipeline.guests import flavours
-from pipeline.hypervisor import disks
+from pipeline.identity import Identity
 from pipeline.opkgs import names
 from pipeline.step import Made
+from pipeline.virt import disks
+from pipeline.virt.disks import Given
 
 
 class Composition:
@@ -28,10 +32,15 @@ class Composition:
         self.host = host
         self.made = made
         self.engine = engine
+        self.netboot = made.netboot
 
-    def is_built(self) -> bool:
-        """Whether all artifacts are there."""
-        return all(self.engine.keys.entry(task) is not None for task in self.made.parts().values())
+    def tasks(self) -> Iterable[str]:
+        """All artifacts, as tasks."""
+        return self.made.parts().values()
+
+    def identity(self) -> Identity:
+        """The cluster's secrets and keys; made on first use."""
+        return Identity(self.engine.own / "identity" / self.cluster.name, self.cluster)
 
     def marks(self, machine: str) -> dict[str, str]:
         """Role -> digest of all that a machine is made of; artifacts that are not there are left out."""
@@ -41,7 +50,7 @@ class Composition:
 
     def definition(self, machine: str, *, installing: bool) -> str:
         """How libvirt is told of a machine.  One without firmware is installed as a domain of its own."""
-        netboot = installing and self.host.hypervisor == "xen"
+        netboot = installing and self._driver.installer is not None
         folder = self.engine.entry(self.made.definitions[machine]).path
         return (folder / ("netboot.xml" if netboot else "domain.xml")).read_text()
 
@@ -53,29 +62,43 @@ class Composition:
         """What each compute node gets when it is installed; the head node's are on its disk."""
         return {node.name: self._settings(node) for node in self.cluster.nodes}
 
-    def disk(self, machine: Machine, folder: Path) -> disks.Given:
-        """A fresh overlay over a machine's disk, in a folder."""
+    def disks(self, machines: Sequence[Machine], folder: Path) -> list[Given]:
+        """Fresh overlays over machines' disks, in a folder."""
+        return [self._disk(machine, folder) for machine in machines]
+
+    def given(self, folder: Path) -> list[Given]:
+        """The SIS image, for the head node, and what it gets for itself and for the nodes: names, settings, identities.
+        """
+        file = folder / "identity.img"
+        self.identity().write_archive(file, self.names(), self.settings())
+        return [self._image(folder), Given("identity", file, file, "", readonly=True)]
+
+    def _disk(self, machine: Machine, folder: Path) -> Given:
         entry = self.engine.entry(self.made.disks[machine.name])
         base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
         disks.overlay(base, overlay)
-        return disks.Given(machine.name, overlay, base, entry.digest, device=machine.device)
+        device = machine.device if self._driver.takes_devices else ""
+        return Given(machine.name, overlay, base, entry.digest, device=device)
 
-    def image(self, folder: Path) -> disks.Given:
-        """The SIS image, for the head node."""
+    def _image(self, folder: Path) -> Given:
         entry = self.engine.entry(self.made.image)
         disks.attach(entry.path / "sis.img", folder / "sis.img")
-        return disks.Given("sis", folder / "sis.img", entry.path / "sis.img", entry.digest, readonly=True)
+        return Given("sis", folder / "sis.img", entry.path / "sis.img", entry.digest, readonly=True)
 
     def kernels(self) -> Mapping[str, Path]:
-        """What a hypervisor loads itself, by the name that definitions know; QEMU's machines boot by firmware."""
-        if self.host.hypervisor != "xen":
-            return {}
-        netboot = self.engine.entry(self.made.netboot).path
-        found = {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
+        """What an engine loads itself, by the name that definitions know: installers, and kernels from outside."""
+        found: dict[str, Path] = {}
+        if self._driver.installer is not None:
+            netboot = self.engine.entry(self.made.netboot).path
+            found |= {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
         if self.made.kernel:
             own = self.engine.entry(self.made.kernel).path
             found |= {"kernel": own / "kernel", "initrd.img": own / "initrd.img"}
         return found
+
+    @property
+    def _driver(self) -> Driver:
+        return engines.of(self.host.hypervisor)
 
     def _settings(self, machine: Machine) -> Settings:
         networks = flavours.of(self.cluster.guest).networks(self.cluster, machine)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.hypervisor.lifecycle import State
+from pipeline.virt.power import State
 
 Phase = Literal["boot", "install", "start"]
 Act = Literal["install", "start", "restart", "resume", "restore", "wait"]

@@ -1,7 +1,6 @@
 """The machines of a running cluster one by one: list, start, stop, pause and resume, save and restore.
 
-The same for every hypervisor.  A machine's memory is saved where its hypervisor runs: in the run folder for QEMU, on
-the VM container for Xen.  That is the only thing that differs here.
+The same on every host: where a machine's memory is saved is its place's to say.
 """
 
 from __future__ import annotations
@@ -11,17 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from pipeline.cluster import containers
 from pipeline.cluster.bringing import in_waves
 from pipeline.description import Cluster
+from pipeline.drivers import domain
+from pipeline.drivers.domain import Accelerator
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import disks, domain, lifecycle, pace
-from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.domain import Accelerator
-from pipeline.hypervisor.lifecycle import State
-from pipeline.hypervisor.watch import Home, Watch
+from pipeline.hosts.place import Place, required
+from pipeline.virt import pace, power
+from pipeline.virt.accelerator import Found
+from pipeline.virt.connection import Connection, connect
+from pipeline.virt.home import Home
+from pipeline.virt.pace import Capacity
+from pipeline.virt.power import State
+from pipeline.virt.watch import Watch
 
 Action = Literal["start", "stop", "pause", "resume", "save", "restore"]
 #: Makes the watch of a phase.
@@ -60,73 +63,23 @@ class Line:
     why: str = ""
 
 
-class Shelf(Protocol):
-    """Where the memory of a cluster's saved machines lies."""
-
-    def place(self, machine: str) -> str:
-        """The file for a machine's memory, as its libvirt sees it."""
-
-    def make_room(self, machine: str, mib: int) -> None:
-        """The folder is there, and that much fits; raises ClusterError where it does not."""
-
-    def clear(self, machine: str) -> None:
-        """Remove the file, if it is there."""
-
-
-class LocalShelf:
-    """In the run folder, which a cluster's own libvirt sees as `domain.RUN`."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self._folder = run_dir / "saved"
-
-    def place(self, machine: str) -> str:
-        return f"{domain.RUN}/saved/{machine}"
-
-    def make_room(self, machine: str, mib: int) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self.clear(machine)
-        disks.require_space(self._folder, mib)
-
-    def clear(self, machine: str) -> None:
-        (self._folder / machine).unlink(missing_ok=True)
-
-
-class RemoteShelf:
-    """In the cluster's folder on a Xen host; `run` runs POSIX sh text there."""
-
-    def __init__(self, cluster: str, run: Callable[[str], object]) -> None:
-        self._folder = f"{domain.folder_of(cluster)}/saved"
-        self._run = run
-
-    def place(self, machine: str) -> str:
-        return f"{self._folder}/{machine}"
-
-    def make_room(self, machine: str, mib: int) -> None:
-        self._run(f"""mkdir -p -m 0700 {self._folder} && rm -f {self.place(machine)} || exit 1
-free=$(df --output=avail -BM {self._folder} | tail -n 1 | tr -dc 0-9)
-[ "$free" -ge {mib} ] || {{ echo "{machine} needs {mib} MiB in {self._folder}, $free are free" >&2; exit 1; }}""")
-
-    def clear(self, machine: str) -> None:
-        self._run(f"rm -f {self.place(machine)}")
-
-
 class Machines:
     """The machines of one cluster that runs.
 
     `alone` keeps others from changing the cluster meanwhile; `watcher` makes a watch of its machines.
     """
 
-    def __init__(self, cluster: Cluster, container: containers.Container, run_dir: Path,
+    def __init__(self, cluster: Cluster, place: Place, run_dir: Path,
                  alone: Callable[[], AbstractContextManager[None]], watcher: Watcher) -> None:
         self.cluster = cluster
-        self._container = container
+        self._place = place
         self._run_dir = run_dir
         self._alone = alone
         self._watcher = watcher
 
     def runs(self) -> bool:
         """Whether the cluster runs."""
-        return self._container.find() is not None
+        return self._place.find() is not None
 
     def lines(self) -> list[Line]:
         """Every machine that is defined, in the manifest's order; raises ClusterError where the cluster does not run.
@@ -159,15 +112,15 @@ class Machines:
                         self.restore(home, connection, name)
                         show(name, "restored")
                 else:
-                    do, done = ((lifecycle.pause, "paused") if action == "pause" else (lifecycle.resume, "running"))
+                    do, done = ((power.pause, "paused") if action == "pause" else (power.resume, "running"))
                     for name in chosen:
                         do(connection, self._domain(name))
                         show(name, done)
 
     def restore(self, home: Home, connection: Connection, name: str) -> None:
         """Bring one saved machine back.  Whoever calls sees to it that nobody else changes the cluster meanwhile."""
-        lifecycle.restore(connection, self._domain(name), within=_MEMORY)
-        self._shelf(home).clear(name)
+        power.restore(connection, self._domain(name), within=_MEMORY)
+        self._place.shelf(home).clear(name)
 
     def shut_down(self, home: Home, connection: Connection, names: Sequence[str], show: Show, *,
                   within: float = _OFF) -> None:
@@ -176,19 +129,19 @@ class Machines:
         head, known = self.cluster.head.name, self._known(connection)
         for name in names:
             if known[name].state == "saved":
-                lifecycle.forget_saved(connection, self._domain(name))
-                self._shelf(home).clear(name)
+                power.forget_saved(connection, self._domain(name))
+                self._place.shelf(home).clear(name)
                 show(name, "off; its saved memory is given up")
         up = [name for name in names if known[name].state != "saved"]
         for name in up:
             if known[name].state == "paused":  # it could not heed the request
-                lifecycle.resume(connection, self._domain(name))
+                power.resume(connection, self._domain(name))
         for group in ([name for name in up if name != head], [name for name in up if name == head]):
             if not group:
                 continue
-            capacity = self._container.capacity(known[group[0]].accelerator)
+            capacity = self._capacity(known[group[0]])
             patience = within * pace.patience(len(group), "start", capacity)
-            ended = lifecycle.shut_down(connection, [self._domain(name) for name in group], within=patience)
+            ended = power.shut_down(connection, [self._domain(name) for name in group], within=patience)
             for name in group:
                 pulled = self._domain(name) in ended
                 show(name, f"off; it had to be ended, {patience:g} s after it was asked" if pulled else "off")
@@ -198,9 +151,9 @@ class Machines:
     def _start(self, home: Home, connection: Connection, chosen: Sequence[str], known: Mapping[str, Line], show: Show,
                wait: bool) -> None:
         """The head node first: others may want its services to become ready."""
-        self._container.check(home)
+        self._place.check(home)
         head = self.cluster.head.name
-        capacity = self._container.capacity(known[chosen[0]].accelerator)
+        capacity = self._capacity(known[chosen[0]])
         most = pace.at_once("start", capacity)
         within = pace.deadline(most, "start", capacity)
         for group in ([name for name in chosen if name == head], [name for name in chosen if name != head]):
@@ -212,7 +165,8 @@ class Machines:
 
                 def begin(name: str, watching: Watch = watching) -> None:
                     watching.expect(name, "start again", {"READY"}, within=within)
-                    lifecycle.start_again(connection, self._domain(name), report=self._run_dir / "report" / name)
+                    power.start_again(connection, self._domain(name), report=self._run_dir / "report" / name,
+                                      more=home.more)
 
                 if wait:
                     for reached in in_waves(watching, group, most, begin):
@@ -223,13 +177,13 @@ class Machines:
                         show(name, "started")
 
     def _save(self, home: Home, connection: Connection, line: Line) -> None:
-        shelf, name = self._shelf(home), line.machine
+        shelf, name = self._place.shelf(home), line.machine
         try:
             shelf.make_room(name, line.memory_mib + _BESIDES_MIB)
         except UserError as error:
             raise ClusterError(f"{name} cannot be saved: {error.message}", tail=error.tail, hint=error.hint) from None
         try:
-            lifecycle.save(connection, self._domain(name), shelf.place(name), within=_MEMORY)
+            power.save(connection, self._domain(name), shelf.place(name), within=_MEMORY)
         except BaseException:
             with contextlib.suppress(ClusterError):  # what went wrong first is what is worth telling
                 if self._known(connection)[name].state != "saved":
@@ -262,18 +216,15 @@ class Machines:
     def _known(self, connection: Connection) -> dict[str, Line]:
         found = {item.metadata.node: Line(item.metadata.node, item.state, item.memory_mib, item.cpus,
                                           item.metadata.accelerator, item.why)
-                 for item in lifecycle.machines(connection) if item.metadata.cluster == self.cluster.name}
+                 for item in power.machines(connection) if item.metadata.cluster == self.cluster.name}
         return {machine.name: found[machine.name] for machine in self.cluster.machines if machine.name in found}
 
     def _home(self) -> Home:
-        return containers.required(self._container.find(), self.cluster.name)
+        return required(self._place.find(), self.cluster.name)
+
+    def _capacity(self, line: Line) -> Capacity:
+        """What their host can carry, where machines run as this one does."""
+        return self._place.capacity(Found(line.accelerator, "so it was started"))
 
     def _domain(self, name: str) -> str:
         return domain.name_of(self.cluster.name, name)
-
-    def _shelf(self, home: Home) -> Shelf:
-        from pipeline.xenhost.home import XenHome
-
-        return RemoteShelf(self.cluster.name, home.access.run) if isinstance(home, XenHome) else LocalShelf(
-            self._run_dir)
-

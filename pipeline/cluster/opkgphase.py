@@ -20,7 +20,7 @@ from pipeline.errors import ClusterError
 from pipeline.files import write_whole
 from pipeline.opkgs.phases import PACKAGES, When, has_script, that_run
 from pipeline.report.model import Phase
-from pipeline.ssh import ClusterShell
+from pipeline.shell import ClusterShell
 
 #: Seconds for one script, where the nodes are few.
 _DEADLINE = 120

@@ -7,29 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.cluster import course, described, records
-from pipeline.cluster.containers import Container
 from pipeline.cluster.course import Change, Course, Seen
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import lifecycle, logs
-from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.lifecycle import Running
+from pipeline.hosts.place import Place
+from pipeline.virt import logs, power
+from pipeline.virt.connection import Connection, connect
+from pipeline.virt.power import Running
 
 
 class Survey:
     """What is seen of one cluster.  `marks` tells of a machine what it would be made of today: digests by role."""
 
-    def __init__(self, cluster: Cluster, container: Container, run_dir: Path,
+    def __init__(self, cluster: Cluster, place: Place, run_dir: Path,
                  marks: Callable[[str], Mapping[str, str]]) -> None:
         self._cluster = cluster
-        self._container = container
+        self._place = place
         self._run_dir = run_dir
         self._marks = marks
         self._notes = records.Notes(run_dir)
 
     def course(self, phase: course.Phase) -> Course:
         """How the cluster goes on to get through a phase."""
-        home = self._container.find()
+        home = self._place.find()
         if home is None:
             return Course(anew=f"{self._cluster.name} does not run")
         try:
@@ -45,7 +45,7 @@ class Survey:
             found = dataclasses.replace(found, lost=(*found.lost, *leaving))
         if found.acts.get(self._cluster.head.name) == "start":
             try:
-                self._container.check(home)
+                self._place.check(home)
             except ClusterError as error:
                 return course.anew(error.message, seen)
         return found
@@ -57,7 +57,7 @@ class Survey:
 
     def running(self, connection: Connection) -> dict[str, Running]:
         """The machines of the cluster that libvirt knows, by name."""
-        return {item.metadata.node: item for item in lifecycle.machines(connection)
+        return {item.metadata.node: item for item in power.machines(connection)
                 if item.metadata.cluster == self._cluster.name}
 
     def _look(self, name: str, running: Running | None) -> Seen:

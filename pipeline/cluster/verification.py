@@ -17,12 +17,12 @@ from pipeline.cluster.opkgphase import configured
 from pipeline.description import ROLES, Role
 from pipeline.errors import ClusterError
 from pipeline.guests import flavours
-from pipeline.hypervisor import pace
 from pipeline.packages import lock
 from pipeline.packages.families import FAMILIES
 from pipeline.report.model import Artifact, Phase, Task, Timeline
 from pipeline.step import Record
 from pipeline.store import Store
+from pipeline.virt import pace
 
 
 def verify(life: Lifecycle) -> None:
@@ -42,7 +42,7 @@ def verify(life: Lifecycle) -> None:
         verdict = checks.verify(cluster, shell, expected, show,
                                 lanes=pace.at_once("verify", capacity),
                                 patience=pace.patience(len(cluster.nodes), "verify", capacity))
-    life.record(Phase(cluster.head.name, "verify", started, time.time(),
+    life.runner.record(Phase(cluster.head.name, "verify", started, time.time(),
                       f"{verdict.count('passed')} of {len(verdict.results)} checks passed"))
     consoles = {machine.name: life.run_dir / "console" / f"{machine.name}.log" for machine in cluster.machines}
     page = report.write(life.report_dir, verdict, cluster, _timeline(life), consoles, _artifacts(life))
@@ -97,7 +97,7 @@ def _timeline(life: Lifecycle) -> Timeline:
         entry = life.engine.entry(task)
         started = datetime.fromisoformat(entry.manifest["started"]).timestamp()
         tasks.append(Task(task, "built", "", float(entry.manifest["seconds"]), started, entry.size))
-    return Timeline(tuple(life.timeline()), tuple(tasks))
+    return Timeline(tuple(life.runner.timeline()), tuple(tasks))
 
 
 def _artifacts(life: Lifecycle) -> tuple[Artifact, ...]:

@@ -52,7 +52,7 @@ class Console(GraphCommand):
 
     @staticmethod
     def _show(log: Path) -> None:
-        from pipeline.hypervisor import logs
+        from pipeline.virt import logs
 
         data, before = logs.last(log, _SHOWN)
         if before:
@@ -62,7 +62,7 @@ class Console(GraphCommand):
 
 def _pour(log: Path) -> None:
     """As a terminal shows it that does what it is told; or, better, into a file."""
-    from pipeline.hypervisor import logs
+    from pipeline.virt import logs
 
     for path in (logs.older(log), log):
         if path.exists():

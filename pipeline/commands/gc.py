@@ -29,7 +29,7 @@ class Gc(GraphCommand):
         parser.add_argument("--check", action="store_true", help="hash every entry; damaged ones are set aside")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        from pipeline.cluster import containers
+        from pipeline.hosts import idle
 
         store = graph.engine.store
         if args.check:
@@ -39,7 +39,7 @@ class Gc(GraphCommand):
                     store.set_aside(entry.key)
                     print(f"{entry.manifest.get('task', entry.key)}: set aside: {'; '.join(damage)}")
         graph.engine.clear_layers()
-        done = graph.engine.collect(int(args.limit * _GIB), containers.idle(graph.artifacts))
+        done = graph.engine.collect(int(args.limit * _GIB), idle.run_folders(graph.artifacts))
         print(f"removed {len(done.gone)} artifacts ({done.freed / _GIB:.2f} GiB); {done.left / _GIB:.2f} GiB are left")
         if done.left > args.limit * _GIB:
             print("more is not removed: the rest is what today's recipes ask for, or in use")

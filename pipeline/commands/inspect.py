@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline import foreign, naming
 from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument, nearest
 from pipeline.errors import UserError
+from pipeline.hosts import kinds
 
 if TYPE_CHECKING:
     from pipeline.appliance import Inspection
@@ -37,7 +38,7 @@ class Inspect(GraphCommand):
         name = args.machine or cluster.head.name
         if name not in [machine.name for machine in cluster.machines]:
             raise nearest(name, [machine.name for machine in cluster.machines], "machine")
-        if "://" in host.connection:
+        if not kinds.of(host.connection).disks_are_here:
             raise UserError(f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
                             hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
         disk, format = lifecycle.run_dir / "disks" / f"{name}.qcow2", "qcow2"

@@ -1,6 +1,6 @@
 """`doit xenhost-setup HOST [--yes]`: make a Xen host of a Debian machine, or say what that would take.
 
-All that is done there is in `pipeline/xenhost/setup.sh`.
+All that is done there is in `pipeline/hosts/xen-setup.sh`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class XenhostSetup(GraphCommand):
         parser.add_argument("--yes", action="store_true", help="do it; the reboot that must follow is left to you")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        from pipeline.xenhost import access
+        from pipeline.hosts import access, kinds
 
         hosts = graph.plan.hosts
         if f"hosts/{args.host}" in graph.plan.broken:
@@ -38,8 +38,8 @@ class XenhostSetup(GraphCommand):
         if args.host not in hosts:
             raise nearest(args.host, hosts, "VM container")
         connection = hosts[args.host].connection
-        if "://" not in connection:
-            raise UserError(f"{args.host} is no machine of yours: connection = \"{connection}\"",
+        if kinds.of(connection) is not kinds.GIVEN or hosts[args.host].hypervisor != "xen":
+            raise UserError(f"{args.host} is no Xen host of yours: connection = \"{connection}\"",
                             hint="describe the machine in recipes/hosts/NAME.toml: kind = \"xen\", connection = "
                                  "\"xen+ssh://root@MACHINE/system\", or \"xen:///system\" for this one")
         way = access.of(connection)
@@ -50,7 +50,7 @@ class XenhostSetup(GraphCommand):
 
 def script(*, go: bool) -> str:
     """What runs on the machine."""
-    import pipeline.xenhost
+    import pipeline.hosts
 
-    text = Path(pipeline.xenhost.__file__).with_name("setup.sh").read_text()
+    text = Path(pipeline.hosts.__file__).with_name("xen-setup.sh").read_text()
     return f"go={'yes' if go else ''}\n{text}"

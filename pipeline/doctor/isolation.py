@@ -13,8 +13,9 @@ from pathlib import Path
 from pipeline import checkout, sandbox
 from pipeline.doctor.finding import Finding, Surroundings
 from pipeline.errors import UserError
-from pipeline.hypervisor import accelerator, namespace
+from pipeline.hosts import obstacles
 from pipeline.run import Completed, run
+from pipeline.virt import accelerator
 
 #: Overlays as builds make them: whether one can be mounted and written, in memory and on the folder given.
 _OVERLAY = """
@@ -38,7 +39,7 @@ ip link add doctor0 type bridge && ip tuntap add dev doctor1 mode tap && ip link
 def check_limits(surroundings: Surroundings) -> Finding:
     """What files and sysctls say; the same question that starting a cluster asks first."""
     who = "root" if os.geteuid() == 0 else "an ordinary user"
-    obstacle = namespace.find_obstacle()
+    obstacle = obstacles.find()
     if obstacle is not None:
         return Finding("permissions", "fail", obstacle.message, obstacle.hint)
     return Finding("permissions", "ok", f"nothing is known to stand in the way of {who}")

@@ -9,15 +9,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline import description
+from pipeline.hosts import kinds
 from pipeline.manifests.fields import Mebibytes
 from pipeline.manifests.loader import Manifest
 from pipeline.mistakes import Faults, Key, did_you_mean, quoted
 
-_WORDS = ("private", "testbed")
-_XEN_SCHEMES = ("xen", "xen+ssh")
-
 #: dom0 and a head node with two compute nodes need about this much.
 LEAST_TESTBED_MIB = 2048
+
+
+_WORDS = tuple(kind.word for kind in kinds.KINDS)
+_URIS = " or ".join(f"{scheme}://{'root@MACHINE' if '+' in scheme else ''}/system" for scheme in kinds.schemes())
 
 
 def _connection(value: str) -> str:
@@ -25,12 +27,12 @@ def _connection(value: str) -> str:
         return value
     scheme, _, rest = value.partition("://")
     if not rest:
-        raise ValueError(f'{quoted(value)} is no connection; expected "private", "testbed", "xen:///system" or '
-                         f'"xen+ssh://root@MACHINE/system"{did_you_mean(value, _WORDS)}')
-    if scheme not in _XEN_SCHEMES:
-        raise ValueError(f'{quoted(scheme)} cannot be used; expected xen:///system or xen+ssh://root@MACHINE/system')
-    if scheme == "xen+ssh" and not urllib.parse.urlsplit(value).hostname:
-        raise ValueError(f"{quoted(value)} names no machine; expected xen+ssh://root@MACHINE/system")
+        words = ", ".join(f'"{word}"' for word in _WORDS)
+        raise ValueError(f"{quoted(value)} is no connection; expected {words} or {_URIS}{did_you_mean(value, _WORDS)}")
+    if scheme not in kinds.schemes():
+        raise ValueError(f"{quoted(scheme)} cannot be used; expected {_URIS}")
+    if scheme.endswith("+ssh") and not urllib.parse.urlsplit(value).hostname:
+        raise ValueError(f"{quoted(value)} names no machine; expected {scheme}://root@MACHINE/system")
     return value
 
 
@@ -41,7 +43,8 @@ class Host(Manifest):
     """The hypervisor that runs there: "qemu" or "xen"."""
     connection: Annotated[str, AfterValidator(_connection)] = "private"
     """How its libvirt is reached: "private" is a libvirt of its own for each cluster (QEMU), "testbed" an emulated
-    machine that runs Xen, else a libvirt URI: xen:///system for this machine, xen+ssh://root@MACHINE/system."""
+    machine that runs Xen, else a libvirt URI: xen:///system for this machine, xen+ssh://root@MACHINE/system for
+    another one."""
     distro: str | None = None
     """The distribution of the testbed's dom0 (a file in recipes/distros)."""
     memory: Mebibytes | None = None
@@ -57,10 +60,13 @@ class Host(Manifest):
         return self
 
     def _faults(self) -> Iterator[tuple[Key, str]]:
-        if (self.kind == "qemu") != (self.connection == "private"):
-            expected = '"private"' if self.kind == "qemu" else '"testbed" or a xen URI'
-            yield ("connection",), f"{quoted(self.connection)} is not for {self.kind}; expected {expected}"
-        if self.connection == "testbed":
+        kind = kinds.of(self.connection)
+        had = kind.engines if kind is not kinds.GIVEN else (kinds.schemes()[self.connection.partition("://")[0]],)
+        if self.kind not in had:
+            fitting = [f'"{one.word}"' for one in kinds.KINDS if self.kind in one.engines]
+            fitting += [f"a {self.kind} URI"] if self.kind in kinds.GIVEN.engines else []
+            yield ("connection",), f"{quoted(self.connection)} is not for {self.kind}; expected {' or '.join(fitting)}"
+        if kind.is_made:
             for field in ("distro", "memory", "cpus"):
                 if getattr(self, field) is None:
                     yield (field,), "missing; a testbed is made from it"

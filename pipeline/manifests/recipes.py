@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline import description
+from pipeline import description, naming
 from pipeline.errors import ManifestError
 from pipeline.manifests import allocation, loader
 from pipeline.manifests.cluster import Cluster
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _FOLDERS = frozenset(("cache", "checkouts", "failed", "identity", "logs", "pool", "reports", "run", "store"))
 #: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
 _BEGINNINGS = {
-    "clusters": {"xenhost-": "the testbeds of Xen hosts"},
+    "clusters": {naming.testbed(""): "the testbeds of VM containers"},
     "distros": {"dom0-": "what makes a Xen host of a distribution", "netboot-": "what the installer is made of",
                 "xltools-": "what Xen configurations are checked with"},
 }

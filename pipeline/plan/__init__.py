@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 
 from pipeline import naming
 from pipeline.errors import ManifestError
+from pipeline.hosts import kinds
 from pipeline.manifests.recipes import Recipes
 from pipeline.plan import cluster, distro
 from pipeline.step import Plan, Step
@@ -48,7 +49,7 @@ def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
 def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
     host = recipes.describe_host(name)
     plan.hosts[name] = host
-    if host.connection == "testbed":
+    if kinds.of(host.connection).is_made:
         plan.testbeds[name] = (naming.dom0(host.distro), naming.netboot(recipes.distro(host.distro).architecture))
 
 

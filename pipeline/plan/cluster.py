@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import naming
 from pipeline.description import ROLES, Cluster, Host, Role
 from pipeline.guests import flavours
+from pipeline.hosts import kinds
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.packages.families import FAMILIES
@@ -35,7 +36,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
                  tools=LAYER_TOOLS)
     xltools = _xltools(recipes, distro, host)
     networks = flavours.of(cluster.guest).networks
-    definitions = [machine.definition(cluster, one, host.hypervisor) for one in cluster.machines]
+    definitions = [machine.definition(cluster, one, host) for one in cluster.machines]
     xenconfigs = [machine.xenconfig(cluster, one, xltools) for one in cluster.machines]
     disks = [machine.disk(cluster, one, networks(cluster, one), (*layers["head"], *tools)) for one in cluster.machines]
     found += [
@@ -59,7 +60,7 @@ def _on_xen(cluster: Cluster, host: Host, xenconfigs: Sequence[Step]) -> Mapping
         return {}
     outside = any(one.boot == "kernel" for one in cluster.machines)
     return {"xenconfigs": _by_machine(cluster, xenconfigs),
-            "dom0": naming.dom0(host.distro) if host.connection == "testbed" else "",
+            "dom0": naming.dom0(host.distro) if kinds.of(host.connection).is_made else "",
             "kernel": f"kernel:{cluster.distro}" if outside else ""}
 
 

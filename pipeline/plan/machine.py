@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.description import Cluster, Hypervisor, Machine
+from pipeline.description import Cluster, Host, Machine
+from pipeline.hosts import kinds
 from pipeline.plan.distro import LAYER_TOOLS
 from pipeline.step import Parent, Step
 
 
-def definition(cluster: Cluster, machine: Machine, hypervisor: Hypervisor) -> Step:
+def definition(cluster: Cluster, machine: Machine, host: Host) -> Step:
     """How libvirt is told of it."""
     return Step("definition", f"{cluster.name}/{machine.name}",
                 f"domain definition of {machine.name} of {cluster.name}", "pipeline.builders.definition:build",
-                params={**_domain(cluster, machine), "hypervisor": hypervisor})
+                params={**_domain(cluster, machine), "hypervisor": host.hypervisor,
+                        "shared": kinds.of(host.connection).is_shared})
 
 
 def xenconfig(cluster: Cluster, machine: Machine, xltools: tuple[Parent, ...]) -> Step:

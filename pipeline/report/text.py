@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.foreign import clean
-from pipeline.hypervisor import logs
+from pipeline.virt import logs
 
 
 def tail(path: Path, most: int) -> tuple[str, int]:

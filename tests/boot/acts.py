@@ -17,8 +17,8 @@ from pipeline import plan as planning
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Machines
 from pipeline.engine import Engine
-from pipeline.hypervisor.connection import Connection
 from pipeline.manifests.recipes import load
+from pipeline.virt.connection import Connection
 from tests.boot.checkout import Checkout
 
 Ask = Callable[[str], str]

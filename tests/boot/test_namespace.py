@@ -24,14 +24,16 @@ import pytest
 
 from pipeline import sandbox
 from pipeline.description import Network
+from pipeline.drivers import engines, libvirt_xml, site
+from pipeline.drivers.domain import Domain, Kernel
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import accelerator, disks, domain, libvirt_xml, lifecycle, logs, namespace
-from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.domain import Domain, Kernel
-from pipeline.hypervisor.namespace import Namespace
-from pipeline.hypervisor.watch import Progress, Signal, watch
+from pipeline.hosts import namespace
+from pipeline.hosts.namespace import Namespace
+from pipeline.virt import accelerator, disks, logs, power
+from pipeline.virt.connection import Connection, connect
+from pipeline.virt.watch import Progress, Signal, watch
 from tests.boot import tiny
-from tests.hypervisor.samples import cluster
+from tests.samples import cluster
 
 pytestmark = pytest.mark.boot
 
@@ -86,7 +88,7 @@ class Lab:
 
     def domain(self, node: str, act: str) -> Domain:
         description = cluster(self.running.cluster, memory_mib=MEMORY_MIB)
-        model = domain.of(description.name, description.architecture, description.machine(node))
+        model = engines.domain_of(description.name, description.architecture, description.machine(node), site.PRIVATE)
         card = description.machine(node).interfaces[0]
         arguments = f"console=ttyS0 panic=0 net.ifnames=0 act={act} address={card.address}/{card.prefix}"
         kernel = Kernel(str(self.ramdisk.with_name("kernel")), str(self.ramdisk), arguments)
@@ -95,7 +97,7 @@ class Lab:
     def start(self, node: str, act: str) -> None:
         disks.overlay(self.empty, self.folder / f"{node}.qcow2")
         definition = libvirt_xml.for_start(libvirt_xml.render(self.domain(node, act)), "tcg", [("disk", "sha256:0")])
-        lifecycle.start(self.connection, definition, report=self.running.run_dir / "report" / node)
+        power.start(self.connection, definition, report=self.running.run_dir / "report" / node)
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def test_lease_ends_the_cluster_of_a_run_that_is_killed(tmp_path: Path, cache: P
     script = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.hypervisor import namespace
+from pipeline.hosts import namespace
 
 run_dir, cache, killed = sys.argv[1:]
 with namespace.lease(Path(run_dir)):
@@ -292,7 +294,7 @@ def test_machines_boot_talk_and_shut_down(lab: Lab) -> None:
         assert all(span.start <= span.end for span in watching.timeline)
     assert Progress("node1", "install", "copy", "files 50 %", 50) in told
 
-    states = lifecycle.machines(lab.connection)
+    states = power.machines(lab.connection)
     assert [(state.metadata.node, state.state) for state in states] == [
         ("head", "running"), ("node1", "running"), ("node2", "running")]
     assert states[0].metadata.artifacts == (("disk", "sha256:0"),)
@@ -310,15 +312,15 @@ def test_machines_boot_talk_and_shut_down(lab: Lab) -> None:
     attach_to_console(lab)
 
     # its kernel has no handler for the power button, so it has to be ended
-    assert lifecycle.shut_down(lab.connection, ["one-node2"], within=1) == ["one-node2"]
-    lifecycle.destroy(lab.connection, ["one-head", "one-head"])
-    assert [state.state for state in lifecycle.machines(lab.connection)] == ["off", "running", "off"]
+    assert power.shut_down(lab.connection, ["one-node2"], within=1) == ["one-node2"]
+    power.destroy(lab.connection, ["one-head", "one-head"])
+    assert [state.state for state in power.machines(lab.connection)] == ["off", "running", "off"]
 
 
 def attach_to_console(lab: Lab) -> None:
     """Type a command at the machine's console, as a person does."""
     mine, theirs = pty.openpty()
-    command = lifecycle.console_command(lab.running.libvirt_uri, "one-head")
+    command = power.console_command(lab.running.libvirt_uri, "one-head")
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
         os.close(theirs)
         try:
@@ -412,29 +414,29 @@ def inside(running: Namespace, *words: str) -> None:
 
 def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is(lab: Lab) -> None:
     """Where machines have their disks there is space for a few megabytes only."""
-    running, folder = lab.running, f"{domain.RUN}/disks"
+    running, folder = lab.running, f"{site.RUN}/disks"
     inside(running, "mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder)
     inside(running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.empty),
            f"{folder}/node1.qcow2")
     with watch(running, lab.connection) as watching:
         watching.expect("node1", "start", {"READY"}, within=PATIENCE)
         begin = time.monotonic()
-        lifecycle.start(lab.connection, libvirt_xml.render(lab.domain("node1", "fill")),
+        power.start(lab.connection, libvirt_xml.render(lab.domain("node1", "fill")),
                         report=running.run_dir / "report/node1")
         with pytest.raises(ClusterError) as caught:
             watching.wait()
         assert time.monotonic() - begin < PATIENCE / 2
     assert caught.value.message == f"node1 (start/boot): paused: no space left on {running.run_dir}/disks"
     assert "doit gc" in caught.value.hint and "doit vm resume one node1" in caught.value.hint
-    machine, = lifecycle.machines(lab.connection)
+    machine, = power.machines(lab.connection)
     assert (machine.state, machine.why) == ("paused", "no space left for its disk")
 
     inside(running, "mount", "-o", "remount,size=100m", folder)
     with watch(running, lab.connection) as watching:
         watching.expect("node1", "start", {"READY"}, within=PATIENCE)
-        lifecycle.resume(lab.connection, "one-node1")
+        power.resume(lab.connection, "one-node1")
         watching.wait()
-    machine, = lifecycle.machines(lab.connection)
+    machine, = power.machines(lab.connection)
     assert (machine.state, machine.why) == ("running", "")
 
 
@@ -443,7 +445,7 @@ def test_a_disk_and_network_with_nothing_to_boot(lab: Lab) -> None:
     disks.overlay(lab.empty, lab.folder / "node1.qcow2")
     with watch(lab.running, lab.connection) as watching:
         watching.expect("node1", "install", {"DONE", "STOPPED"}, within=PATIENCE)
-        lifecycle.start(lab.connection, definition, report=lab.running.run_dir / "report/node1")
+        power.start(lab.connection, definition, report=lab.running.run_dir / "report/node1")
         with pytest.raises(ClusterError, match="neither disk nor network gave it a system"):
             watching.wait()
 

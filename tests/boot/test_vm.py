@@ -14,11 +14,12 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.cluster.containers import Private
 from pipeline.cluster.machines import Machines
 from pipeline.errors import ClusterError
-from pipeline.hypervisor.connection import Connection
-from pipeline.hypervisor.watch import Home, Watch, watch
+from pipeline.hosts.private import PrivatePlace
+from pipeline.virt.connection import Connection
+from pipeline.virt.home import Home
+from pipeline.virt.watch import Watch, watch
 from tests.boot import acts
 from tests.boot.acts import Terminal
 from tests.boot.test_namespace import (  # noqa: F401  (fixtures)
@@ -31,7 +32,7 @@ from tests.boot.test_namespace import (  # noqa: F401  (fixtures)
     ramdisk,
     running,
 )
-from tests.hypervisor.samples import cluster
+from tests.samples import cluster
 
 pytestmark = pytest.mark.boot
 
@@ -44,7 +45,7 @@ def machines(lab: Lab) -> Machines:  # noqa: F811
 
     run_dir = lab.running.run_dir
     description = cluster("one")
-    return Machines(description, Private(description, run_dir, run_dir), run_dir, contextlib.nullcontext, watcher)
+    return Machines(description, PrivatePlace(description, run_dir, run_dir), run_dir, contextlib.nullcontext, watcher)
 
 
 def boot(lab: Lab, *names: str, act: str = "ready") -> None:  # noqa: F811

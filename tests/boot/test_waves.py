@@ -9,9 +9,11 @@ import pytest
 from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Act, Phase
 from pipeline.description import Cluster
-from pipeline.hypervisor import domain, lifecycle, memory, pace
-from pipeline.hypervisor.pace import Capacity
-from pipeline.hypervisor.watch import watch
+from pipeline.drivers import domain
+from pipeline.hosts import memory
+from pipeline.virt import pace, power
+from pipeline.virt.pace import Capacity
+from pipeline.virt.watch import watch
 from tests.boot.test_namespace import (  # noqa: F401  (fixtures)
     MEMORY_MIB,
     Lab,
@@ -21,7 +23,7 @@ from tests.boot.test_namespace import (  # noqa: F401  (fixtures)
     ramdisk,
     running,
 )
-from tests.hypervisor.samples import cluster, machine
+from tests.samples import cluster, machine
 
 pytestmark = pytest.mark.boot
 
@@ -42,7 +44,7 @@ def test_twelve_nodes_in_waves(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
     def start(name: str, act: str) -> None:
         nonlocal most
         lab.start(name, act)
-        running_now = [item for item in lifecycle.machines(lab.connection) if item.state == "running"]
+        running_now = [item for item in power.machines(lab.connection) if item.state == "running"]
         most = max(most, len(running_now))
 
     def go(phase: Phase, act: Act, what: str) -> list[str]:
@@ -53,15 +55,15 @@ def test_twelve_nodes_in_waves(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert sorted(go("install", "install", "install")) == sorted(NODES)
     assert most == pace.at_once("install", capacity) == 3
-    assert {item.state for item in lifecycle.machines(lab.connection)} == {"off"}
+    assert {item.state for item in power.machines(lab.connection)} == {"off"}
     assert sorted(go("start", "start", "ready")) == sorted(NODES)
-    assert {item.state for item in lifecycle.machines(lab.connection)} == {"running"}
+    assert {item.state for item in power.machines(lab.connection)} == {"running"}
 
-    lifecycle.pause(lab.connection, domain.name_of("one", "node3"))
-    lifecycle.destroy(lab.connection, [domain.name_of("one", "node7")])
+    power.pause(lab.connection, domain.name_of("one", "node3"))
+    power.destroy(lab.connection, [domain.name_of("one", "node7")])
     hands = Hands(lambda name: lab.start(name, "ready"),
-                  lambda name: lifecycle.resume(lab.connection, domain.name_of("one", name)), lambda name: None)
+                  lambda name: power.resume(lab.connection, domain.name_of("one", name)), lambda name: None)
     with watch(lab.running, lab.connection) as watching:
         back = list(bring(watching, "start", {"node3": "resume", "node7": "start"}, {"node3"}, hands, capacity))
     assert [reached.machine for reached in back] == ["node7"]
-    assert {item.state for item in lifecycle.machines(lab.connection)} == {"running"}
+    assert {item.state for item in power.machines(lab.connection)} == {"running"}

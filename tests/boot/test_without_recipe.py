@@ -10,10 +10,10 @@ import pytest
 
 from pipeline.cluster import described
 from pipeline.description import Host
-from pipeline.hypervisor import namespace
+from pipeline.hosts import namespace
 from tests.boot import checkout
 from tests.boot.checkout import Checkout
-from tests.hypervisor.samples import cluster
+from tests.samples import cluster
 
 pytestmark = pytest.mark.boot
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.drivers import site
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import disks, namespace
-from pipeline.hypervisor.domain import bridge_of
-from pipeline.xenhost import access
-from pipeline.xenhost import testbed as testbeds
-from pipeline.xenhost.script import Script
+from pipeline.hosts import access, namespace
+from pipeline.hosts import testbed as testbeds
+from pipeline.hosts.script import Script
+from pipeline.virt import disks
 from tests.boot import acts, checkout
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
@@ -75,13 +75,13 @@ def testbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
     project.write_cluster("ci-xen", CI)
     project.write_cluster("small-xen", f'{SMALL}host = "ci"\n[compute]\ncount = 1\n')
     try:
-        run = project.doit("xenhost:ci")
+        run = project.doit("host:ci")
         assert run.status == 0, run.output
         yield project
     finally:
-        assert project.doit("stop:xenhost-ci").status == 0
+        assert project.doit("stop:testbed-ci").status == 0
         project.remove()
-        assert processes_of(artifacts / "run" / "xenhost-ci") == []
+        assert processes_of(artifacts / "run" / "testbed-ci") == []
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def running(testbed: Checkout) -> Iterator[Checkout]:
 
 def dom0(project: Checkout, script: str) -> str:
     """What a command on the testbed says."""
-    done = project.run([project.own / "run/xenhost-ci/ssh", "root@10.76.0.1", script], timeout=120)
+    done = project.run([project.own / "run/testbed-ci/ssh", "root@10.76.0.1", script], timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -133,13 +133,13 @@ def rest(run: subprocess.Popen[str]) -> str:
 def nothing_is_left(project: Checkout, cluster: str, *, own_disks: int = 0) -> None:
     """Nothing of the cluster is on the testbed, which has as many disks that were handed to it as it has of its own."""
     left = dom0(project, "xl list; ls /var/lib/xen-oscar; ls /var/log/xen/console; ip -brief link")
-    assert cluster not in left and bridge_of(cluster, "private") not in left, left
+    assert cluster not in left and site.shared(cluster).bridge("private") not in left, left
     names = dom0(project, "lsblk --noheadings --nodeps --output NAME").split()
     assert len([name for name in names if name.startswith("sd")]) == own_disks, names
 
 
 def uri(project: Checkout) -> str:
-    return URI.format(project.own / "run/xenhost-ci/ssh")
+    return URI.format(project.own / "run/testbed-ci/ssh")
 
 
 def test_a_whole_cluster_passes_the_same_checks_as_on_qemu(running: Checkout) -> None:
@@ -195,12 +195,12 @@ def test_machines_are_paused_saved_and_brought_back(running: Checkout) -> None:
 
 def test_a_bridge_that_has_gone_is_told_before_anything_is_started(running: Checkout) -> None:
     assert running.run(running.command("vm", "stop", "ci-xen", "node1"), timeout=300).returncode == 0
-    bridge = bridge_of("ci-xen", "private")
+    bridge = site.shared("ci-xen").bridge("private")
     dom0(running, f"ip link delete {bridge}")
     again = running.doit("start:ci-xen")
     assert again.status != 0 and "Traceback" not in again.output
     assert f"the bridge {bridge} is missing there" in again.output
-    assert "xl dmesg" in (running.own / "run/ci-xen/xenhost.log").read_text()
+    assert "xl dmesg" in (running.own / "run/ci-xen/host.log").read_text()
     assert acts.lifecycle_of(running, "ci-xen").states()["head"] == "running", "what once came up is left as it is"
     assert running.doit("stop:ci-xen").status == 0
     nothing_is_left(running, "ci-xen")
@@ -211,7 +211,7 @@ def remote(testbed: Checkout) -> Iterator[Checkout]:
     """The testbed taken as another machine that ssh leads to, and a cluster `remote-xen` for two of its partitions."""
     (testbed.folder / "recipes/hosts/remote.toml").write_text(f'kind = "xen"\nconnection = "{uri(testbed)}"\n')
     found = acts.lifecycle_of(testbed, "small-xen")
-    container = testbeds.Testbed(found.plan.hosts["ci"], found.engine)
+    container = testbeds.Testbed(found.plan.hosts["ci"], testbed.own / "run", found.engine.store.root)
     disk = testbed.folder / "spare.img"
     disks.blank(disk, 3072)
     subprocess.run(["sfdisk", "--quiet", disk], input="label: gpt\nsize=1400M\nsize=1400M\n", text=True, check=True)
@@ -254,7 +254,7 @@ def test_a_remote_host_gets_its_disks_by_upload_and_an_installer_that_halts_is_t
         kind = remote.run(remote.command("ssh", "remote-xen", "--", "cat", "/sys/hypervisor/type"))
         assert kind.stdout.strip() == "xen", kind.stderr
         for device in (remote_device(remote), remote_device(remote).removesuffix("-part1")):
-            words = Script("other")("require_device", device, "1", "node9")
+            words = Script("other", "xen")("require_device", device, "1", "node9")
             refused = dom0(remote, f"({words}) 2>&1 || :")
             assert f"{device}, the disk of node9, is in use there: it is a disk of the domain remote-xen-" in refused
         dom0(remote, "xl sysrq remote-xen-node1 o")
@@ -290,19 +290,19 @@ def test_a_machine_that_does_not_fit_is_told(testbed: Checkout) -> None:
 
 def test_no_xen_where_a_uri_says_it_is(testbed: Checkout) -> None:
     (testbed.folder / "recipes/hosts/here.toml").write_text('kind = "xen"\nconnection = "xen:///system"\n')
-    run = testbed.doit("xenhost:here")
+    run = testbed.doit("host:here")
     assert run.status != 0
     assert "does not run Xen" in run.output and "Traceback" not in run.output
 
 
 def test_a_flipped_bit_on_the_way_is_told(testbed: Checkout) -> None:
-    home = namespace.alive(testbed.own / "run/xenhost-ci")
+    home = namespace.alive(testbed.own / "run/testbed-ci")
     assert home is not None
     proxy = f"{home.ssh_proxy_command} | {shlex.join([sys.executable, '-c', FLIP])}"
     ssh = testbed.folder / "flipping-ssh"
     ssh.write_text(f"#!/bin/sh\nexec ssh -o {shlex.quote(f'ProxyCommand={proxy}')} \"$@\"\n")
     ssh.chmod(0o700)
-    own = testbed.own / "run/xenhost-ci/ssh"
+    own = testbed.own / "run/testbed-ci/ssh"
     words = own.read_text().splitlines()[1].removeprefix("exec ssh ").removesuffix('"$@"')
     own_flipping = testbed.folder / "flipping"
     own_flipping.write_text(f'#!/bin/sh\nexec {shlex.quote(str(ssh))} {words} "$@"\n')
@@ -320,7 +320,7 @@ def test_a_container_that_computes_wrongly_ends_the_run(testbed: Checkout) -> No
         until(run, '"machine": "head"')
         dom0(testbed, "echo 'traps: oxenstored[268] general protection fault ip:7f00 sp:7f00 error:0' > /dev/kmsg")
         assert "general protection fault in oxenstored" in rest(run)
-    assert "oxenstored[268]" in (testbed.own / "run/small-xen/console/_dom0.log").read_text()
+    assert "oxenstored[268]" in (testbed.own / "run/small-xen/console/_host.log").read_text()
     nothing_is_left(testbed, "small-xen")
 
 
@@ -345,8 +345,8 @@ def test_a_run_that_is_killed_leaves_nothing_there(testbed: Checkout) -> None:
 def test_a_testbed_that_dies_is_told_and_the_next_run_goes_on(testbed: Checkout) -> None:
     with following(testbed, "boot:small-xen") as run:
         until(run, '"boot:small-xen"')
-        init = int((testbed.own / "run/xenhost-ci/init.pid").read_text().split()[0])
+        init = int((testbed.own / "run/testbed-ci/init.pid").read_text().split()[0])
         os.kill(init, signal.SIGKILL)
         rest(run)
-    again = testbed.doit("xenhost:ci")
+    again = testbed.doit("host:ci")
     assert again.status == 0, again.output

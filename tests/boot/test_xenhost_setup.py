@@ -19,14 +19,15 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.drivers import engines, libvirt_xml, site
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import disks, domain, libvirt_xml, lifecycle, namespace
-from pipeline.hypervisor.connection import connect
+from pipeline.hosts import access, namespace
+from pipeline.hosts.access import Access
 from pipeline.packages import lock as locks
-from pipeline.ssh import ClusterShell
+from pipeline.shell import ClusterShell
 from pipeline.tasks import Graph
-from pipeline.xenhost import access
-from pipeline.xenhost.access import Access
+from pipeline.virt import disks, power
+from pipeline.virt.connection import connect
 from tests.boot.checkout import Checkout
 
 pytestmark = pytest.mark.boot
@@ -137,7 +138,8 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     disks.overlay(engine.entry("disk:plain/head").path / "disk.img", run_dir / "disks/head.qcow2")
     identity = plain.identity()
     identity.write_archive(run_dir / "disks/identity.img")
-    model = dataclasses.replace(domain.of(cluster.name, cluster.architecture, cluster.head), nested=True)
+    model = dataclasses.replace(
+        engines.domain_of(cluster.name, cluster.architecture, cluster.head, site.PRIVATE), nested=True)
     home = namespace.start(run_dir, cluster.networks, cache=tmp_path / "cache", store=engine.store.root)
     try:
         ssh = run_dir / "ssh"
@@ -151,7 +153,7 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         definition = libvirt_xml.for_start(libvirt_xml.render(model), "tcg", [])
         definition = definition.replace("</devices>", "<video><model type='vga'/></video></devices>")
         with connect(home.libvirt_uri) as connection:
-            lifecycle.start(connection, definition, report=run_dir / "report/head")
+            power.start(connection, definition, report=run_dir / "report/head")
         yield Machine(project, access.of(uri), run_dir / "console/head.log")
     finally:
         namespace.stop(run_dir)
@@ -182,5 +184,5 @@ def test_a_debian_machine_becomes_a_xen_host(machine: Machine) -> None:
     assert "--log=guest" in machine.sh("ps -C xenconsoled -o args=")
     machine.setup("--yes")  # this emulated processor lacks what libvirt's models have: seen only now
     assert "this is a Xen host: Xen and libvirt answer" in machine.setup()
-    ready = machine.project.doit("xenhost:machine")
+    ready = machine.project.doit("host:machine")
     assert ready.status == 0 and "libvirt at xen+ssh" in ready.output, ready.output

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from pipeline.builders import domains, xenconfig
+from pipeline.drivers import site, xl_config
+from pipeline.drivers.domain import Domain, Kernel
 from pipeline.errors import BuildError
-from pipeline.hypervisor import xl_config
-from pipeline.hypervisor.domain import Domain, Kernel
 from pipeline.layers.stacking import LAYER
 from pipeline.step import Input, Job
-from tests.hypervisor.samples import cluster
-from tests.hypervisor.test_xen_xml import model, variants
+from tests.drivers.test_xen import model, variants
 from tests.namespaced import inside, job
+from tests.samples import cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTROS = ("debian12", "debian13")
@@ -85,7 +85,7 @@ def test_the_builder_keeps_what_libxl_understood_beside_each_configuration(tmp_p
         out = tmp_path / machine / "out"
         assert sorted(path.name for path in out.iterdir()) == sorted(
             f"{name}.{kind}" for name in names for kind in ("cfg", "json"))
-        models = domains.of("one", "amd64", cluster("one").machine(machine), "xen")
+        models = domains.of("one", "amd64", cluster("one").machine(machine), "xen", site.shared("one"))
         for name in names:
             data = json.loads((out / f"{name}.json").read_text())
             assert xl_config.understood(data) == xl_config.expected(models[name])

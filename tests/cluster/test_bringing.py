@@ -11,11 +11,11 @@ import pytest
 from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Act
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import pace
-from pipeline.hypervisor.connection import Event
-from pipeline.hypervisor.pace import Capacity
-from pipeline.hypervisor.watch import Progress
-from tests.hypervisor.test_watch import POWERED_OFF, Stage, stage  # noqa: F401  (a fixture)
+from pipeline.virt import pace
+from pipeline.virt.connection import Event
+from pipeline.virt.pace import Capacity
+from pipeline.virt.watch import Progress
+from tests.virt.test_watch import POWERED_OFF, Stage, stage  # noqa: F401  (a fixture)
 
 NODES = [f"node{number}" for number in range(1, 13)]
 TWO = Capacity(2, "tcg")

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cluster import course
 from pipeline.cluster.course import Act, Change, Course, Phase, Seen
-from pipeline.hypervisor.lifecycle import State
+from pipeline.virt.power import State
 
 HEAD = Seen("head", True, "running", ready=True)
 

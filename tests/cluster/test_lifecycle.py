@@ -10,7 +10,8 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,23 @@ import libvirt
 import pytest
 
 from pipeline import events
-from pipeline.cluster import changing, described, records
+from pipeline.cluster import changing, described, records, runner
+from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
-from pipeline.cluster.course import Phase, Seen
+from pipeline.cluster.course import Act, Phase, Seen
 from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.runner import Runner
 from pipeline.description import Machine
+from pipeline.drivers import domain, libvirt_xml
 from pipeline.errors import ClusterError
-from pipeline.hypervisor import domain, libvirt_xml, lifecycle, logs, pace
-from pipeline.hypervisor.accelerator import Found
-from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.disks import Given
-from pipeline.hypervisor.pace import Capacity
+from pipeline.hosts.shelf import LocalShelf
 from pipeline.tasks import Graph
+from pipeline.virt import logs, pace, power
+from pipeline.virt.accelerator import Found
+from pipeline.virt.connection import Connection, connect
+from pipeline.virt.disks import Given
+from pipeline.virt.pace import Capacity
+from pipeline.virt.watch import Reached
 
 TOP = Path(__file__).resolve().parents[2]
 NAME = "debian12"
@@ -47,6 +53,7 @@ class Place:
     """A VM container with the test driver for its libvirt, and a run folder for what machines say."""
 
     libvirt_uri = "test:///default"
+    more = ""
     kernel_log = None
     disks_are_here = True
     cluster = NAME
@@ -62,6 +69,9 @@ class Place:
 
     def find(self) -> Place | None:
         return self if self.up else None
+
+    def shelf(self, home: object) -> LocalShelf:
+        return LocalShelf(self.run_dir)
 
     def add(self, home: object, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
         self.added += [disk.name for disk in disks]
@@ -119,7 +129,7 @@ class Stage:
     def define(self, name: str, digest: str = "sha256:1") -> None:
         text = _DEFINITION.format(NAME, name, domain.uuid_of(NAME, name), digest,
                                   self.definitions.get(name, "sha256:1"))
-        lifecycle.start(self.connection, text, report=self.place.run_dir / "report" / name)
+        power.start(self.connection, text, report=self.place.run_dir / "report" / name)
 
     def start(self, connection: Connection, seen: Seen, phase: str) -> None:
         self.started.append((phase, seen.name))
@@ -163,6 +173,13 @@ class Stage:
         return found
 
 
+@contextlib.contextmanager
+def noted(begun: list[bool]) -> Iterator[None]:
+    """In place of a new beginning."""
+    begun.append(True)
+    yield
+
+
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setenv("XEN_OSCAR_ARTIFACTS", str(tmp_path))
@@ -172,18 +189,19 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     place = Place(life.run_dir)
     with connect(place.libvirt_uri) as connection:
         made = Stage(life, place, connection)
-        monkeypatch.setattr(life, "_container", place)
-        monkeypatch.setattr(life._survey, "_container", place)
-        monkeypatch.setattr(life._survey, "_marks", made.marks)
-        monkeypatch.setattr(Composition, "is_built", lambda _self: True)
-        monkeypatch.setattr(life, "_start_machine", made.start)
-        monkeypatch.setattr(Composition, "disk", lambda _self, machine, folder: Given(machine.name, folder, folder, ""))
-        monkeypatch.setattr(Lifecycle, "_accelerator", Found("tcg", ""))
+        monkeypatch.setattr(life.runner, "place", place)
+        monkeypatch.setattr(life.runner.survey, "_place", place)
+        monkeypatch.setattr(life.runner.survey, "_marks", made.marks)
+        monkeypatch.setattr(life.runner, "is_built", lambda: True)
+        monkeypatch.setattr(life.runner, "_start", made.start)
+        monkeypatch.setattr(Composition, "_disk",
+                            lambda _self, machine, folder: Given(machine.name, folder, folder, ""))
+        monkeypatch.setattr(Runner, "_accelerator", Found("tcg", ""))
         monkeypatch.setattr(life, "shell", lambda: None)
         monkeypatch.setattr(changing, "tell_head", made.tell_head)
         monkeypatch.setattr(changing, "tell_nodes", made.tell_nodes)
         monkeypatch.setattr(changing, "forget", made.forget)
-        monkeypatch.setattr(Lifecycle, "capacity", lambda _self: Capacity(2, "tcg"))
+        monkeypatch.setattr(Runner, "capacity", lambda _self: Capacity(2, "tcg"))
         monkeypatch.setattr(life, "_opkg_phases", lambda when: setattr(made, "deployed", made.deployed + 1))
         for name in MACHINES:
             made.define(name)
@@ -229,7 +247,7 @@ def test_saved_machines_are_restored(stage: Stage, tmp_path: Path) -> None:
     memory = tmp_path / "memory"
     memory.mkdir()
     for name in ("head", "node2"):
-        lifecycle.save(stage.connection, domain.name_of(NAME, name), str(memory / name), within=10)
+        power.save(stage.connection, domain.name_of(NAME, name), str(memory / name), within=10)
     assert all_phases(stage) == ["head to be restored", "node2 to be restored"]
     stage.life.reach("boot")
     stage.life.reach("start")
@@ -279,7 +297,7 @@ def test_a_head_node_that_does_not_come_back_ends_nothing_else(stage: Stage, mon
     def fail(connection: Connection, seen: Seen, phase: str) -> None:
         raise ClusterError("debian12-head cannot be started: no memory")
 
-    monkeypatch.setattr(stage.life, "_start_machine", fail)
+    monkeypatch.setattr(stage.life.runner, "_start", fail)
     with pytest.raises(ClusterError, match="no memory"):
         stage.life.reach("boot")
     assert stage.place.ended == 0
@@ -316,7 +334,7 @@ def test_opkgs_that_failed_are_told_again(stage: Stage, monkeypatch: pytest.Monk
 
 
 def test_older_artifacts_are_named_and_saved_memory_is_not_given_up_unasked(stage: Stage, tmp_path: Path) -> None:
-    lifecycle.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
+    power.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
     stage.digest = "sha256:2"
     assert stage.reasons("boot") == ["head, node1, node2 are made of older artifacts: image"]
     with pytest.raises(ClusterError, match="debian12 would be made anew, and the saved memory of node1 would be lost: "
@@ -328,7 +346,7 @@ def test_older_artifacts_are_named_and_saved_memory_is_not_given_up_unasked(stag
 
 
 def test_who_agrees_gets_a_new_cluster(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lifecycle.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
+    power.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
     stage.digest = "sha256:2"
     asked: list[str] = []
     begun: list[bool] = []
@@ -337,7 +355,7 @@ def test_who_agrees_gets_a_new_cluster(stage: Stage, tmp_path: Path, monkeypatch
         asked.append(question)
         return True
 
-    monkeypatch.setattr(stage.life, "_begin", lambda: begun.append(True))
+    monkeypatch.setattr(stage.life.runner, "begun", lambda: noted(begun))
     events.answer_with(agree)
     try:
         stage.life.reach("boot")
@@ -351,7 +369,7 @@ def test_who_agrees_gets_a_new_cluster(stage: Stage, tmp_path: Path, monkeypatch
 
 def test_older_artifacts_alone_are_replaced_without_a_question(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[bool] = []
-    monkeypatch.setattr(stage.life, "_begin", lambda: begun.append(True))
+    monkeypatch.setattr(stage.life.runner, "begun", lambda: noted(begun))
     stage.digest = "sha256:2"
     stage.life.reach("boot")
     stage.place.up = False
@@ -383,7 +401,7 @@ def test_a_head_node_whose_definition_is_another_now_is_restarted_alone(stage: S
 
 
 def test_saved_memory_is_not_given_up_unasked_for_another_definition(stage: Stage, tmp_path: Path) -> None:
-    lifecycle.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
+    power.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
     stage.definitions["node1"] = "sha256:2"
     with pytest.raises(ClusterError, match="debian12 would go on with other definitions, and the saved memory of node1 "
                                            "would be lost: node1 to be restarted with another definition"):
@@ -439,7 +457,7 @@ def test_a_node_that_left_the_recipe_is_taken_away(stage: Stage) -> None:
 def test_the_saved_memory_of_a_node_that_left_is_not_given_up_unasked(stage: Stage, tmp_path: Path) -> None:
     booted(stage, "node1", "node2", "node3")
     stage.define("node3")
-    lifecycle.save(stage.connection, domain.name_of(NAME, "node3"), str(tmp_path / "memory"), within=10)
+    power.save(stage.connection, domain.name_of(NAME, "node3"), str(tmp_path / "memory"), within=10)
     for reason in ("node3 to be taken away", "head, node1, node2 are made of older artifacts: image"):
         assert stage.reasons("boot") == [reason]
         with pytest.raises(ClusterError, match=f"the saved memory of node3 would be lost: {reason}"):
@@ -459,12 +477,22 @@ def test_a_node_for_which_there_is_no_memory_is_not_added(stage: Stage) -> None:
 def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that_serves_it(
         stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(lifecycle, "start", lambda connection, definition, report: started.append(definition))
+    monkeypatch.setattr(power, "start", lambda connection, definition, **_: started.append(definition))
     monkeypatch.setattr(Composition, "definition", lambda _self, name, installing: f"{name} {installing}")
     monkeypatch.setattr(libvirt_xml, "for_start", lambda definition, accelerator, marks: definition)
-    seen = Seen("node2", False, "off")
+    monkeypatch.setattr(stage.life.runner, "_start", partial(Runner._start, stage.life.runner))
+
+    def at_once(_watching: object, phase: Phase, acts: Mapping[str, Act], _ready: object, hands: Hands,
+                _capacity: object) -> Iterator[Reached]:
+        for name in acts:
+            hands.start(name)
+            yield Reached(name, phase)
+
+    monkeypatch.setattr(runner, "bring", at_once)
+    logs.remove(stage.place.run_dir / "report/node2")
     for told, disks in (([], []), (["forget node2"], ["node2"])):
-        Lifecycle._start_machine(stage.life, stage.connection, seen, "install")
+        stage.life._notes.remove("installed/node2")
+        stage.life.reach("install")
         assert (stage.told, stage.place.removed, stage.place.added) == (told, disks, disks)
     assert started == ["node2 True"] * 2
 

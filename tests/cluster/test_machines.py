@@ -14,14 +14,17 @@ import libvirt
 import pytest
 
 from pipeline.cluster import machines as cluster_machines
-from pipeline.cluster.machines import LocalShelf, Machines, RemoteShelf
+from pipeline.cluster.machines import Machines
+from pipeline.drivers import domain, site
 from pipeline.errors import ClusterError, UserError
-from pipeline.hypervisor import domain, lifecycle
-from pipeline.hypervisor.connection import Connection, connect
-from pipeline.hypervisor.domain import Accelerator
-from pipeline.hypervisor.pace import Capacity
-from pipeline.xenhost.access import Access
-from tests.hypervisor.samples import cluster
+from pipeline.hosts.access import Access
+from pipeline.hosts.script import Script
+from pipeline.hosts.shelf import LocalShelf, RemoteShelf
+from pipeline.virt import power
+from pipeline.virt.accelerator import Found
+from pipeline.virt.connection import Connection, connect
+from pipeline.virt.pace import Capacity
+from tests.samples import cluster
 
 _DEFINITION = """<domain type="test"><name>one-{0}</name><uuid>{2}</uuid><memory unit="MiB">64</memory>
 <vcpu>2</vcpu><os><type>hvm</type></os><metadata>
@@ -37,6 +40,7 @@ class Here:
     """A container that runs, with the test driver for its libvirt."""
 
     libvirt_uri = "test:///default"
+    more = ""
 
     def __init__(self) -> None:
         self.up = True
@@ -44,8 +48,8 @@ class Here:
     def find(self) -> Here | None:
         return self if self.up else None
 
-    def capacity(self, accelerator: Accelerator) -> Capacity:
-        return Capacity(2, accelerator)
+    def capacity(self, found: Found) -> Capacity:
+        return Capacity(2, found.accelerator)
 
 
 class Shelf:
@@ -68,7 +72,7 @@ class Shelf:
 def connection(tmp_path: Path) -> Iterator[Connection]:
     with connect("test:///default") as opened:
         for name, role in (("head", "head"), ("node1", "compute")):
-            lifecycle.start(opened, definition(name, role), report=tmp_path / name)
+            power.start(opened, definition(name, role), report=tmp_path / name)
         yield opened
         # the driver's state is the process's, not the connection's
         for found in opened.raw.listAllDomains():
@@ -86,7 +90,7 @@ def shelf(tmp_path: Path) -> Shelf:
 @pytest.fixture
 def machines(connection: Connection, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
     made = Machines(cluster("one"), cast(Any, Here()), tmp_path, contextlib.nullcontext, cast(Any, None))
-    monkeypatch.setattr(made, "_shelf", lambda _home: shelf)
+    monkeypatch.setattr(made._place, "shelf", lambda _home: shelf, raising=False)
     return made
 
 
@@ -114,7 +118,7 @@ def test_save_and_restore(machines: Machines, connection: Connection, tmp_path: 
     machines.act("save", ["node1"])
     assert states(machines) == {"head": "running", "node1": "saved"}
     assert (tmp_path / "node1").exists()
-    assert [item.metadata.artifacts for item in lifecycle.machines(connection)] == [(("disk", "sha256:1"),)] * 2
+    assert [item.metadata.artifacts for item in power.machines(connection)] == [(("disk", "sha256:1"),)] * 2
     machines.act("restore", [])
     assert states(machines) == {"head": "running", "node1": "running"}
     machines.act("stop", ["node1"])
@@ -143,8 +147,8 @@ def test_memory_that_is_given_up(machines: Machines, tmp_path: Path) -> None:
 def test_memory_does_not_outlive_a_start_from_the_disk(machines: Machines, connection: Connection,
                                                         tmp_path: Path) -> None:
     machines.act("save", ["node1"])
-    lifecycle.start(connection, definition("node1", "compute"), report=tmp_path / "report")
-    lifecycle.destroy(connection, ["one-node1"])
+    power.start(connection, definition("node1", "compute"), report=tmp_path / "report")
+    power.destroy(connection, ["one-node1"])
     assert states(machines)["node1"] == "off"
 
 
@@ -190,7 +194,7 @@ def test_what_makes_no_sense(machines: Machines, action: cluster_machines.Action
 
 
 def test_a_cluster_that_does_not_run(machines: Machines) -> None:
-    cast(Here, machines._container).up = False
+    cast(Here, machines._place).up = False
     assert not machines.runs()
     for use in (machines.lines, lambda: machines.act("pause", [])):
         with pytest.raises(ClusterError, match="one does not run") as caught:
@@ -200,7 +204,7 @@ def test_a_cluster_that_does_not_run(machines: Machines) -> None:
 
 def test_no_space_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: Machines) -> None:
     shelf = LocalShelf(tmp_path)
-    monkeypatch.setattr(machines, "_shelf", lambda _home: shelf)
+    monkeypatch.setattr(machines._place, "shelf", lambda _home: shelf)
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: _Usage(100 << 20))
     with pytest.raises(UserError, match=r"node1 cannot be saved: .*100 MiB free .* at least 128 MiB"):
         machines.act("save", ["node1"])
@@ -216,8 +220,8 @@ class _Usage:
 
 def test_no_space_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The text that runs on a Xen host, run here."""
-    monkeypatch.setattr(domain, "XEN_FOLDER", str(tmp_path))
-    shelf = RemoteShelf("one", Access("xen:///system", ()).run)
+    monkeypatch.setattr(site, "SHARED", str(tmp_path))
+    shelf = RemoteShelf(Script("one", "xen"), Access("xen:///system", ()).run)
     shelf.make_room("node1", 1)
     place = Path(shelf.place("node1"))
     assert place == tmp_path / "one/saved/node1"

@@ -15,8 +15,8 @@ from pipeline.cluster import opkgphase
 from pipeline.cluster.opkgphase import OpkgPhases, configured
 from pipeline.errors import ClusterError
 from pipeline.report.model import Phase
-from pipeline.ssh import ClusterShell
-from tests.hypervisor import samples
+from pipeline.shell import ClusterShell
+from tests import samples
 
 FILES = {"opkgs/tool/scripts/post_clients", "opkgs/other/scripts/api-post-deploy", "opkgs/tool/scripts/setup"}
 

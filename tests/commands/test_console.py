@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.commands.console import Console
-from tests.hypervisor.samples import cluster
+from tests.samples import cluster
 
 HOSTILE = b"\x1b]52;c;cm0=\x07[bold]boot\x1b[2J\r\nlogin: \xff\x9b2J\n"
 

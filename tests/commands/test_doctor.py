@@ -20,8 +20,9 @@ import pipeline.doctor as doctor
 from pipeline import sandbox
 from pipeline.doctor import Finding, Surroundings, host, isolation, network
 from pipeline.errors import UserError
-from pipeline.hypervisor import accelerator, namespace
+from pipeline.hosts import obstacles
 from pipeline.run import Completed
+from pipeline.virt import accelerator
 
 TOP = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
@@ -55,7 +56,7 @@ def test_this_host_can_do_the_main_job(check: doctor.Check, here: Surroundings) 
 
 
 def test_obstacle_of_starting_a_cluster_is_told_as_it_is(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespace, "find_obstacle", lambda: UserError("no tun", hint="modprobe tun"))
+    monkeypatch.setattr(obstacles, "find", lambda: UserError("no tun", hint="modprobe tun"))
     assert isolation.check_limits(here) == Finding("permissions", "fail", "no tun", "modprobe tun")
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.cluster.machines import Line
 from pipeline.commands.vm import Vm
 from pipeline.errors import ClusterError, UserError
-from tests.hypervisor.samples import cluster
+from tests.samples import cluster
 
 
 class Machines:

@@ -66,8 +66,8 @@ def test_a_machine_that_cannot_become_a_xen_host_is_refused(tmp_path: Path, what
 
 
 @pytest.mark.parametrize(("host", "words"), [
-    ("debian12", 'debian12 is no machine of yours: connection = "testbed"'),
-    ("local", 'local is no machine of yours: connection = "private"'),
+    ("debian12", 'debian12 is no Xen host of yours: connection = "testbed"'),
+    ("local", 'local is no Xen host of yours: connection = "private"'),
     ("locla", "did you mean local?"),
 ])
 def test_a_host_that_is_no_machine_is_refused(tmp_path: Path, host: str, words: str) -> None:

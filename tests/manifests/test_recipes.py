@@ -89,7 +89,7 @@ def test_mistakes_of_what_a_cluster_refers_to(recipes: Writer) -> None:
 @pytest.mark.parametrize(("kind", "name", "wanted"), [
     ("clusters", "store", '"store" is a folder of artifacts/ already; expected another file name, none of cache, '),
     ("distros", "run", '"run" is a folder of artifacts/ already'),
-    ("clusters", "xenhost-debian12", 'names that begin with "xenhost-" are for the testbeds of Xen hosts'),
+    ("clusters", "testbed-debian12", 'names that begin with "testbed-" are for the testbeds of VM containers'),
     ("distros", "dom0-debian12", 'names that begin with "dom0-" are for what makes a Xen host'),
     ("clusters", "Mine", "the file's name is no name; expected letters a-z"),
 ])

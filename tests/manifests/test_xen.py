@@ -78,6 +78,25 @@ def test_a_wrong_name_in_a_large_cluster_is_told_at_once(recipes: Writer) -> Non
         '4: xen.machines.nod1: there is no machine "nod1"; expected head or node1 to node60000; did you mean "node1"?']
 
 
+@pytest.mark.parametrize(("text", "wanted"), [
+    ('kind = "qemu"\nconnection = "qemu+ssh://root@machine/system"', ""),
+    ('kind = "qemu"\nconnection = "qemu:///system"', ""),
+    ('kind = "xen"\nconnection = "xen+ssh://machine/system"', ""),
+    ('kind = "qemu"\nconnection = "xen:///system"', '"xen:///system" is not for qemu; expected "private" or a qemu URI'),
+    ('kind = "xen"\nconnection = "private"', '"private" is not for xen; expected "testbed" or a xen URI'),
+    ('kind = "qemu"\nconnection = "qemu+ssh:///system"', "names no machine; expected qemu+ssh://root@MACHINE/system"),
+    ('kind = "qemu"\nconnection = "qemu+tls://machine/system"', '"qemu+tls" cannot be used; expected qemu:///system or '),
+    ('kind = "qemu"\nconnection = "testbde"', 'did you mean "testbed"?'),
+])
+def test_how_a_host_is_reached(recipes: Writer, text: str, wanted: str) -> None:
+    folder = recipes({"hosts/x.toml": text})
+    if wanted:
+        with pytest.raises(ManifestError, match=re.escape(wanted)):
+            load(folder).host("x")
+    else:
+        assert load(folder).host("x").connection
+
+
 def test_the_distribution_of_a_testbed_must_exist(recipes: Writer) -> None:
     folder = recipes({"hosts/x.toml": 'kind = "xen"\nconnection = "testbed"\ndistro = "debain12"\nmemory = "4G"\n'
                                       'cpus = 2\n'})

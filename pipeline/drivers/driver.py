@@ -1,0 +1,43 @@
+"""What a driver answers: how the machines of a cluster are told to one engine, as libvirt has it."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+
+from pipeline.description import Hypervisor, Machine
+from pipeline.drivers.domain import Accelerator, Disk, Domain
+from pipeline.drivers.site import Site
+
+
+@dataclass(frozen=True)
+class Driver:
+    """One engine, as a row of `engines.DRIVERS`.
+
+    `types` are libvirt's words for its domains.  `complete` makes of a bare domain the one that the machine runs as: by
+    the site of its cluster, and with the command line of its kernel where that comes from outside.  `installer` makes
+    of that the domain which installs the machine; None where firmware boots a machine with an empty disk by network.
+    `fill` adds to a definition how a domain boots and which devices it has, `adjust` what depends on where it is
+    started (the accelerator; our element of the metadata is handed in, too).  `restored` is the definition with which a
+    machine comes back, from the one in the file of its memory; None = that one as it is.
+    `takes_devices`: a machine may have a block device or PCI devices of its host's.  `reports`: machines
+    have a report channel beside their console; without, their reports are lines of it.
+    """
+
+    name: Hypervisor
+    types: Set[str]
+    complete: Callable[[Domain, Machine, Site, str], Domain]
+    installer: Callable[[Domain, Site, str], Domain] | None
+    fill: Callable[[ET.Element, Domain, str], None]
+    adjust: Callable[[ET.Element, ET.Element, Accelerator], None]
+    restored: Callable[[str], str] | None
+    takes_devices: bool
+    reports: bool
+
+
+def disks(domain: Domain, root: Disk, site: Site) -> tuple[Disk, ...]:
+    """The machine's own disk; for a head node the SIS image and its identity as well."""
+    given = ("sis", "identity") if domain.role == "head" else ()
+    return (root, *(Disk(site.given(name), "raw", f"{root.target[:-1]}{letter}", serial=name, readonly=True)
+                    for name, letter in zip(given, "bc", strict=False)))

@@ -1,0 +1,155 @@
+"""QEMU: the domain of a machine, and its definition.
+
+The head node boots from its disk only.  A compute node tries its disk and then the network, so an empty disk leads to
+the installer by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ET
+
+from pipeline.description import Machine
+from pipeline.drivers import driver
+from pipeline.drivers.domain import Accelerator, Disk, Domain, Interface
+from pipeline.drivers.driver import Driver
+from pipeline.drivers.elements import child, text
+from pipeline.drivers.site import Site
+
+REPORT_CHANNEL = "org.xen-oscar.report"
+
+#: Enough for the code that a small Linux runs; QEMU's own choice would let each machine grow far beyond its memory.
+_TB_CACHE_MIB = 64
+#: The code of several machines goes through the processors of one that runs a hypervisor.
+_NESTED_TB_CACHE_MIB = 1024
+#: A hypervisor wants the fullest model that is emulated, but for what does harm there (Xen 4.17 in QEMU 7.2): with
+#: SMAP Xen's dom0 dies at once, with AVX or XSAVE memory was seen to be silently corrupted, RDTSCP ends hardware
+#: virtualised machines, and with ERMS everybody copies memory byte by byte, of which each is emulated by itself.
+_NESTED_WITHOUT = ("smap", "smep", "xsave", "xsaveopt", "avx", "avx2", "fma", "f16c", "pku", "la57", "rdtscp", "erms")
+
+
+def _complete(domain: Domain, machine: Machine, site: Site, _arguments: str) -> Domain:
+    """Its kernel is on its disk, or comes over the network."""
+    root = Disk(site.disk(machine.name), "qcow2" if site.overlays else "raw", "vda", serial="root", boot=1)
+    return dataclasses.replace(
+        domain,
+        disks=driver.disks(domain, root, site),
+        interfaces=tuple(Interface(site.bridge(card.network), card.mac,
+                                   boot=2 if machine.role == "compute" and number == 0 else 0)
+                         for number, card in enumerate(machine.interfaces)),
+        console=f"{site.folder}/console/{machine.name}.log",
+        report=f"{site.folder}/report/{machine.name}",
+    )
+
+
+def _fill(root: ET.Element, domain: Domain, architecture: str) -> None:
+    """Add how `domain` boots under QEMU and which devices it has."""
+    _operating_system(root, domain, architecture)
+    features = ET.SubElement(root, "features")
+    ET.SubElement(features, "acpi")
+    ET.SubElement(features, "apic")
+    ET.SubElement(root, "cpu")
+    ET.SubElement(root, "clock", offset="utc")
+    text(root, "on_poweroff", "destroy")
+    text(root, "on_reboot", "restart")
+    text(root, "on_crash", "destroy")
+    devices = ET.SubElement(root, "devices")
+    for disk in domain.disks:
+        _disk(devices, disk)
+    ET.SubElement(devices, "controller", type="usb", model="none")
+    if domain.nested:
+        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    for interface in domain.interfaces:
+        _interface(devices, interface)
+    _console(devices, domain)
+    ET.SubElement(devices, "memballoon", model="none")
+    rng = ET.SubElement(devices, "rng", model="virtio")
+    text(rng, "backend", "/dev/urandom", model="random")
+    ET.SubElement(devices, "panic", model="isa")
+
+
+def _operating_system(root: ET.Element, domain: Domain, architecture: str) -> None:
+    system = ET.SubElement(root, "os")
+    text(system, "type", "hvm", arch=architecture, machine="pc")
+    if domain.kernel is not None:
+        text(system, "kernel", domain.kernel.image)
+        text(system, "initrd", domain.kernel.ramdisk)
+        text(system, "cmdline", domain.kernel.arguments)
+    # the firmware's and the network boot's messages too are worth having when a machine finds nothing to boot
+    ET.SubElement(system, "bios", useserial="yes")
+
+
+def _disk(devices: ET.Element, disk: Disk) -> None:
+    element = ET.SubElement(devices, "disk", type="file", device="disk")
+    # every disk is a throwaway or read-only: nothing on it has to survive a crash of the host
+    ET.SubElement(element, "driver", name="qemu", type=disk.format, cache="unsafe", discard="unmap")
+    ET.SubElement(element, "source", file=disk.path)
+    ET.SubElement(element, "target", dev=disk.target, bus="virtio")
+    if disk.readonly:
+        ET.SubElement(element, "readonly")
+    text(element, "serial", disk.serial)
+    _boot(element, disk.boot)
+
+
+def _interface(devices: ET.Element, interface: Interface) -> None:
+    element = ET.SubElement(devices, "interface", type="bridge")
+    ET.SubElement(element, "mac", address=interface.mac)
+    ET.SubElement(element, "source", bridge=interface.bridge)
+    ET.SubElement(element, "model", type="virtio")
+    _boot(element, interface.boot)
+    if not interface.boot:
+        ET.SubElement(element, "rom", enabled="no")  # loading a network boot program that is never used takes time
+
+
+def _console(devices: ET.Element, domain: Domain) -> None:
+    # a terminal that one can attach to, and a log of all that passes through whether or not anybody does
+    serial = ET.SubElement(devices, "serial", type="pty")
+    ET.SubElement(serial, "log", file=domain.console, append="on")
+    ET.SubElement(serial, "target", port="0")
+    # a file and not a socket: a socket without a reader would stop the machine's write
+    channel = ET.SubElement(devices, "channel", type="file")
+    ET.SubElement(channel, "source", path=domain.report)
+    ET.SubElement(channel, "target", type="virtio", name=REPORT_CHANNEL)
+
+
+def _adjust(root: ET.Element, ours: ET.Element, accelerator: Accelerator) -> None:
+    """Set type, processor and what emulation needs, whatever stood there before."""
+    root.set("type", "kvm" if accelerator == "kvm" else "qemu")
+    ours.set("accelerator", accelerator)
+    features = child(root, "features")
+    for element in features.findall("tcg"):
+        features.remove(element)
+    cpu = child(root, "cpu")
+    cpu.clear()
+    if accelerator == "kvm":
+        cpu.set("mode", "host-passthrough")
+        cpu.set("check", "none")
+    else:
+        nested = ours.get("nested") == "yes"
+        cpu.set("mode", "maximum" if nested else "custom")
+        if not nested:
+            # a plain model: emulating more features makes a machine slower, not faster
+            cpu.set("match", "exact")
+            text(cpu, "model", "qemu64", fallback="forbid")
+        cpu.set("check", "none")
+        # Linux 6.12 double-faults around cmpxchg16b in QEMU 7.2's emulation: 3 of 25 boots with it, 0 of 85 without
+        for name in _NESTED_WITHOUT if nested else ("cx16",):
+            ET.SubElement(cpu, "feature", policy="disable", name=name)
+        cache = _NESTED_TB_CACHE_MIB if nested else _TB_CACHE_MIB
+        text(ET.SubElement(features, "tcg"), "tb-cache", str(cache), unit="MiB")
+
+
+def _boot(parent: ET.Element, order: int) -> None:
+    if order:
+        ET.SubElement(parent, "boot", order=str(order))
+
+
+def _restored(definition: str) -> str:
+    """So that what the machine has reported stays: QEMU would begin a new file."""
+    root = ET.fromstring(definition)
+    for source in root.iterfind("devices/channel[@type='file']/source"):
+        source.set("append", "on")
+    return ET.tostring(root, encoding="unicode")
+
+
+DRIVER = Driver("qemu", {"qemu", "kvm"}, _complete, None, _fill, _adjust, _restored, takes_devices=False, reports=True)

@@ -1,0 +1,249 @@
+"""The testbed: an emulated machine that runs Xen, so that clusters run on a real hypervisor without its hardware.
+
+It lives like a cluster of one machine in a private place, and is reached by ssh like any other host.  Disks of clusters
+are handed to it while it runs, as they are, without copying.  How it is started stands in `cluster/testbed.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import select
+import shlex
+import urllib.parse
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import foreign, naming, sandbox
+from pipeline.description import Cluster, Host
+from pipeline.drivers import domain, site
+from pipeline.errors import ClusterError
+from pipeline.hosts import namespace
+from pipeline.hosts.given import COPY, GivenPlace
+from pipeline.hosts.home import GivenHome
+from pipeline.hosts.namespace import Namespace
+from pipeline.hosts.script import Script
+from pipeline.locks import Busy, locked
+from pipeline.virt import logs, power
+from pipeline.virt.accelerator import Found
+from pipeline.virt.connection import connect, plain_words
+from pipeline.virt.disks import Given
+from pipeline.virt.home import Home
+from pipeline.virt.pace import Capacity
+
+#: Its one machine, and the network between it and this machine, which nobody else sees; dom0's files say the same.
+MACHINE, NETWORK = "dom0", "public"
+ADDRESS, HOST_ADDRESS, CIDR = "10.76.0.1", "10.76.0.254", "10.76.0.0/24"
+#: Seconds that handing a disk to it may take others, and that its end takes at most.
+_HANDED, _ENDING = 60, 10
+
+
+class Testbed:
+    """One testbed as its clusters use it; `run` is the folder of all run folders, `store` that of artifacts."""
+
+    def __init__(self, host: Host, run: Path, store: Path) -> None:
+        self.host = host
+        self.name = naming.testbed(host.name)
+        self.run_dir = run / self.name
+        self._store = store
+
+    @property
+    def ssh(self) -> Path:
+        """The program that its URI names: ssh with the keys of this testbed and through its namespace."""
+        return self.run_dir / "ssh"
+
+    @property
+    def uri(self) -> str:
+        """Its libvirt, as any program on this machine reaches it while the testbed runs."""
+        return f"xen+ssh://root@{ADDRESS}/system?command={urllib.parse.quote(str(self.ssh))}&no_tty=1"
+
+    def alive(self) -> Namespace | None:
+        """Its namespaces, if it runs."""
+        return namespace.alive(self.run_dir)
+
+    def required(self) -> Namespace:
+        """Its namespaces; raises ClusterError where it does not run."""
+        home = self.alive()
+        if home is None:
+            raise ClusterError(f"{self.name} does not run", hint=f"doit {naming.host(self.host.name)}")
+        return home
+
+    def attach(self, cluster: str, name: str, path: Path, format: str, *, readonly: bool) -> str:
+        """Hand a disk of a cluster to dom0; returns its path there.  Handing it in again is no mistake."""
+        serial = _serial(cluster) + _serial(name)
+        with self._handing(), connect(self.required().libvirt_uri) as connection:
+            dom0 = connection.domain(domain.name_of(self.name, MACHINE))
+            with plain_words(f"{self.name}: {path.name} cannot be handed to it"):
+                present = _serials(dom0.XMLDesc())
+                if serial not in present:
+                    taken = set(present.values())
+                    target = next(name for name in _targets() if name not in taken)
+                    dom0.attachDevice(_disk(self._shown(path, serial), format, target, serial, readonly))
+        return f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial}"
+
+    def detach(self, cluster: str, name: str = "") -> None:
+        """Take the disks of a cluster away again, or the one of that name; those that are there."""
+        home = self.alive()
+        if home is None:
+            return
+        with self._handing(), connect(home.libvirt_uri) as connection:
+            dom0 = connection.domain(domain.name_of(self.name, MACHINE))
+            with plain_words(f"{self.name}: a disk cannot be taken away"):
+                for element in ET.fromstring(dom0.XMLDesc()).iterfind("devices/disk"):
+                    serial = element.findtext("serial", "")
+                    if serial.startswith(_serial(cluster) + (_serial(name) if name else "")):
+                        dom0.detachDevice(ET.tostring(element, encoding="unicode"))
+                        (self.run_dir / "disks" / serial).unlink(missing_ok=True)
+
+    def _shown(self, path: Path, serial: str) -> str:
+        """Where the testbed's QEMU finds a disk: it sees the store, and of run folders only its own."""
+        path = path.resolve(strict=True)
+        if path.is_relative_to(self._store):
+            return str(path)
+        here = self.run_dir / "disks" / serial
+        here.unlink(missing_ok=True)
+        here.hardlink_to(path)
+        sandbox.give(here)
+        return f"{site.RUN}/disks/{serial}"
+
+    @contextlib.contextmanager
+    def _handing(self) -> Iterator[None]:
+        """Within the block nobody else hands disks to it or takes them away: whoever does looks for a free name first.
+        """
+        try:
+            with locked(self.run_dir / "disks.lock", within=_HANDED):
+                yield
+        except Busy:
+            raise ClusterError(f"{self.name}: another run has been handing disks to it for {_HANDED} s",
+                               hint=f"see what holds it up, or doit stop:{self.name}") from None
+
+
+@dataclass(frozen=True)
+class TestbedHome(GivenHome):
+    """A cluster that lives on a testbed, whose namespaces these are."""
+
+    testbed: Namespace
+
+    @property
+    def disks_are_here(self) -> bool:
+        return True
+
+    def pidfd(self) -> int:
+        return self.testbed.pidfd()
+
+    def ends(self, *, within: float) -> bool:
+        """Whether its testbed is being ended meanwhile, which takes a moment; nothing is left of the cluster then."""
+        try:
+            end = self.testbed.pidfd()
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([end], [], [], within)[0])
+        finally:
+            os.close(end)
+
+    def lost(self) -> ClusterError:
+        """The error for a testbed that has ended under the cluster, with what it said last."""
+        console = self.testbed.run_dir / "console" / f"{MACHINE}.log"
+        said = logs.last(console, 4096)[0].decode("utf-8", "replace") if console.exists() else ""
+        how = "no longer answers" if namespace.alive(self.testbed.run_dir) == self.testbed else "has ended"
+        paused = self._why_paused() if how == "no longer answers" else ""
+        return ClusterError(f"{self.testbed.cluster}, on which {self.cluster} runs, "
+                            f"{f'is paused: {paused}' if paused else how}",
+                            log=console, tail=foreign.last_lines(said, 12),
+                            hint=f"doit cluster:{self.cluster} starts both anew")
+
+    def _why_paused(self) -> str:
+        """A testbed that finds no space is paused, and with it all that runs on it."""
+        with contextlib.suppress(ClusterError), connect(self.testbed.libvirt_uri, within=10) as connection:
+            return next((machine.why for machine in power.machines(connection)), "")
+        return ""
+
+
+class TestbedPlace(GivenPlace):
+    """The place of one cluster on a testbed."""
+
+    def __init__(self, testbed: Testbed, cluster: Cluster, run_dir: Path) -> None:
+        super().__init__(testbed.host, cluster, run_dir, testbed.uri)
+        self._testbed = testbed
+
+    def remove(self, home: Home, machines: Sequence[str]) -> None:
+        """Take the disks and saved memory of machines that have ended; what lies below them is handed back."""
+        for name in machines:
+            self._testbed.detach(self._cluster.name, name)
+        super().remove(home, machines)
+
+    def accelerator(self, here: Callable[[], Found]) -> Found:
+        return here()
+
+    def capacity(self, found: Found) -> Capacity:
+        """Its processors are this machine's."""
+        return Capacity(self._testbed.host.cpus, found.accelerator, self._cluster.head.cpus)
+
+    def _identity(self) -> str:
+        alive = self._testbed.required()
+        return f"{alive.pid} {alive.start}"
+
+    def _home(self, script: Script) -> GivenHome:
+        return TestbedHome(self._cluster.name, self._run_dir, self._access, script, self._testbed.required())
+
+    def _clear(self, home: GivenHome) -> None:
+        assert isinstance(home, TestbedHome)
+        try:
+            super()._clear(home)
+            self._testbed.detach(self._cluster.name)
+        except ClusterError:
+            if not home.ends(within=_ENDING):
+                raise
+
+    def _take(self, disks: Sequence[Given]) -> None:
+        """Hand it what has something on it, or is no device of its own."""
+        lines = ["set -e"]
+        for disk in disks:
+            if disk.device and disk.is_blank:
+                continue
+            path = self._testbed.attach(self._cluster.name, disk.name, disk.file, "raw" if disk.readonly else "qcow2",
+                                        readonly=disk.readonly)
+            place = f"{self._script.folder}/disks/{disk.name}"
+            lines += [f"udevadm wait --timeout=60 {path}", f"ln -sfn {path} {place}"]
+            if disk.device:
+                lines.append(f"sh -c {shlex.quote(self._script('fill', disk.device, place))}")
+        self._access.run("\n".join(lines), within=COPY)
+
+
+def place(host: Host, cluster: Cluster, run_dir: Path, artifacts: Path) -> TestbedPlace:
+    """That of one cluster; `artifacts` is the folder of all artifacts."""
+    return TestbedPlace(Testbed(host, run_dir.parent, artifacts / "store"), cluster, run_dir)
+
+
+def _serial(name: str) -> str:
+    """Half of a disk's serial number, of which QEMU's SCSI disks have room for 36 characters and udev for fewer."""
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _serials(definition: str) -> Mapping[str, str]:
+    """Serial -> target of the disks that a running machine has."""
+    return {element.findtext("serial", ""): target.attrib["dev"]
+            for element in ET.fromstring(definition).iterfind("devices/disk")
+            if (target := element.find("target")) is not None}
+
+
+def _targets() -> Iterator[str]:
+    """Names for disks on the SCSI controller; dom0 gives its own."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    yield from (f"sd{letter}" for letter in letters)
+    yield from (f"sd{first}{second}" for first in letters for second in letters)
+
+
+def _disk(file: str, format: str, target: str, serial: str, readonly: bool) -> str:
+    element = ET.Element("disk", type="file", device="disk")
+    ET.SubElement(element, "driver", name="qemu", type=format, cache="unsafe", discard="unmap")
+    ET.SubElement(element, "source", file=file)
+    ET.SubElement(element, "target", dev=target, bus="scsi")
+    if readonly:
+        ET.SubElement(element, "readonly")
+    ET.SubElement(element, "serial").text = serial
+    return ET.tostring(element, encoding="unicode")

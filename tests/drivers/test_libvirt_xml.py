@@ -1,0 +1,97 @@
+"""Domain definitions: against golden files, and adjusted for a start."""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from pipeline.builders import definition
+from pipeline.description import Cluster
+from pipeline.drivers import domain, engines, libvirt_xml, site
+from pipeline.drivers.domain import Kernel
+from pipeline.step import Job, Step
+from tests.samples import cluster
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def model(name: str, of: Cluster | None = None) -> domain.Domain:
+    description = of or cluster("one")
+    return engines.domain_of(description.name, description.architecture, description.machine(name), site.PRIVATE)
+
+
+@pytest.mark.parametrize("name", ["head", "node1"])
+def test_golden(name: str) -> None:
+    assert libvirt_xml.render(model(name)) == (GOLDEN / f"{name}.xml").read_text()
+
+
+def test_golden_with_kvm_and_a_kernel_from_outside() -> None:
+    changed = dataclasses.replace(model("node1"), accelerator="kvm", kernel=Kernel("/k", "/i", "console=ttyS0"),
+                                  artifacts=(("disk", "sha256:1"), ("image", "sha256:2")))
+    assert libvirt_xml.render(changed) == (GOLDEN / "node1-kvm.xml").read_text()
+
+
+def test_names_and_ids_depend_on_cluster_and_machine_only() -> None:
+    ids = {model(name, cluster(of)).uuid for of in ("one", "two") for name in ("head", "node1")}
+    assert len(ids) == 4
+    assert model("head").uuid == model("head").uuid
+    assert model("node1").name == domain.name_of("one", "node1") == "one-node1"
+
+
+def test_only_the_first_card_of_a_compute_node_boots_from_the_network() -> None:
+    assert [card.boot for card in model("head").interfaces] == [0, 0]
+    assert [card.boot for card in model("node1").interfaces] == [2]
+
+
+@pytest.mark.parametrize("before", ["tcg", "kvm"])
+@pytest.mark.parametrize("after", ["tcg", "kvm"])
+def test_adjusting_for_a_start_is_the_same_as_rendering_for_it(
+        before: domain.Accelerator, after: domain.Accelerator) -> None:
+    artifacts = (("disk", "sha256:1"), ("image", "sha256:2"))
+    made = libvirt_xml.render(dataclasses.replace(model("node1"), accelerator=before, artifacts=(("disk", "old"),)))
+    started = dataclasses.replace(model("node1"), accelerator=after, artifacts=artifacts)
+    assert libvirt_xml.for_start(made, after, artifacts) == libvirt_xml.render(started)
+    assert libvirt_xml.name_in(made) == "one-node1"
+
+
+def test_metadata_comes_back() -> None:
+    text = libvirt_xml.for_start(libvirt_xml.render(model("head")), "kvm", [("disk", "sha256:1")])
+    expected = libvirt_xml.Metadata("one", "head", "head", "kvm", (("disk", "sha256:1"),))
+    assert libvirt_xml.read_metadata(text) == expected
+    element = ET.fromstring(text).find(f"metadata/{{{libvirt_xml.NAMESPACE}}}machine")
+    assert element is not None
+    assert libvirt_xml.read_metadata(ET.tostring(element, encoding="unicode")) == expected
+    # as libvirt hands the element out alone
+    assert libvirt_xml.read_metadata('<machine cluster="one" node="head" role="head" accelerator="kvm">'
+                                     '<artifact role="disk" digest="sha256:1"/></machine>') == expected
+
+
+def test_text_that_needs_escaping() -> None:
+    odd = dataclasses.replace(model("node1"), kernel=Kernel("/a&b", "/<i>", 'x="1"'))
+    root = ET.fromstring(libvirt_xml.render(odd))
+    assert root.findtext("os/kernel") == "/a&b"
+    assert root.findtext("os/cmdline") == 'x="1"'
+
+
+def test_a_definition_that_is_not_ours() -> None:
+    with pytest.raises(ValueError, match="no domain definition of ours"):
+        libvirt_xml.for_start("<domain/>", "tcg", [])
+
+
+@pytest.mark.parametrize(("name", "hypervisor", "files"), [
+    ("head", "qemu", ["domain.xml"]), ("node1", "qemu", ["domain.xml"]), ("head", "xen", ["domain.xml"]),
+    ("node1", "xen", ["domain.xml", "netboot.xml"])])
+def test_a_machine_has_one_definition_and_one_more_where_it_is_installed_by_it(tmp_path: Path, name: str,
+                                                                               hypervisor: str,
+                                                                               files: list[str]) -> None:
+    found = cluster("one")
+    step = Step("definition", name, "", "pipeline.builders.definition:build", params={
+        "cluster": "one", "architecture": "amd64", "machine": found.machine(name).to_json(), "hypervisor": hypervisor,
+        "shared": hypervisor == "xen"})
+    definition.build(Job(step, (), tmp_path, tmp_path, tmp_path, tmp_path, tmp_path / "log", lambda *_: None, print))
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    if hypervisor == "qemu":
+        assert (tmp_path / "domain.xml").read_text() == (GOLDEN / f"{name}.xml").read_text()

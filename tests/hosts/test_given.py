@@ -1,0 +1,70 @@
+"""A cluster's place on a given host: what is asked for and noted there when nodes come and go while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pipeline.description import Host
+from pipeline.hosts import access, given
+from pipeline.hosts.given import GivenPlace
+from pipeline.hosts.home import GivenHome
+from pipeline.hosts.script import Script, functions
+from pipeline.run import Completed
+from pipeline.virt.disks import Given
+from tests import samples
+
+
+class Access:
+    """Remembers which functions it was asked to call, and what it was asked to bring."""
+
+    uri = "xen+ssh://root@host/system"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.brought: list[str] = []
+
+    def run(self, script: str, *, within: float = 0) -> Completed:
+        called = script.partition(functions("xen"))[2] or script
+        self.calls += [line.removesuffix(" || exit") for line in called.splitlines() if line]
+        return Completed(("sh",), 0, "", "")
+
+    def upload(self, source: Path, target: str, progress: Callable[[str], None] = print, *, uploader: str = "") -> None:
+        self.brought.append(target)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GivenPlace, GivenHome, Access]:
+    (tmp_path / "disks").mkdir()
+    there = Access()
+    monkeypatch.setattr(access, "of", lambda uri: there)
+    cluster = samples.cluster("c")
+    made = GivenPlace(Host("lab", "xen", there.uri), cluster, tmp_path, there.uri)
+    return made, GivenHome("c", tmp_path, cast(Any, there), Script("c", "xen", "run")), there
+
+
+def test_nodes_that_come_are_looked_at_noted_and_get_their_disks(place: tuple[GivenPlace, GivenHome, Access],
+                                                                 tmp_path: Path) -> None:
+    made, home, there = place
+    node = dataclasses.replace(samples.machine(2), name="node3", device="/dev/vg0/node3", memory_mib=500)
+    blank = tmp_path / "disk.img"
+    with blank.open("wb") as file:
+        file.truncate(64 << 20)
+    made.add(home, [node], [Given("node3", blank, blank, "sha256:1"),
+                            Given("identity", blank, blank, "", readonly=True)])
+    assert there.calls[:5] == ["require_engine", "require_kind pv node3", "require_device /dev/vg0/node3 64 node3",
+                               f"require_memory {500 + given._BESIDES_MIB}", "enlist node3"]
+    assert there.calls[5:] == [f"truncate -s {64 << 20} /var/lib/xen-oscar/c/disks/node3"]
+    assert there.brought == ["/var/lib/xen-oscar/c/disks/identity"]
+
+
+def test_of_nodes_that_go_nothing_stays(place: tuple[GivenPlace, GivenHome, Access], tmp_path: Path) -> None:
+    made, home, there = place
+    (tmp_path / "disks/node2.qcow2").touch()
+    made.remove(home, ["node2", "node1"])
+    assert there.calls == ["remove node2 node1"]
+    assert list((tmp_path / "disks").iterdir()) == []
