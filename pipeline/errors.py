@@ -16,7 +16,12 @@ _LONGEST, _LAST = 4000, 100
 
 
 class UserError(Exception):
-    """Something a person can put right: bad input, a missing tool, a full disk, a machine that does not boot."""
+    """Something a person can put right: bad input, a missing tool, a full disk, a machine that does not boot.
+
+    `status` is the exit status of a command that ends with it; README lists them.
+    """
+
+    status = 1
 
     def __init__(self, message: str, *, hint: str = "", log: Path | None = None, tail: str = "") -> None:
         super().__init__(message)
@@ -58,6 +63,12 @@ class ManifestError(UserError):
     """A mistake in `recipes/`: the message starts with `file:line: field`."""
 
 
+class WrongUse(UserError):
+    """A command line that means nothing."""
+
+    status = 2
+
+
 class CommandError(UserError):
     """A tool ended with an error or took too long."""
 
@@ -68,3 +79,21 @@ class BuildError(UserError):
 
 class ClusterError(UserError):
     """A running machine did not do what was expected of it: the message names machine and phase."""
+
+
+class NotThere(UserError):
+    """What was named does not exist: a cluster, a machine, a task."""
+
+    status = 3
+
+
+class NotNow(ClusterError):
+    """It exists, and is in no state in which this could be done."""
+
+    status = 4
+
+
+class Unreachable(ClusterError):
+    """A host, or the libvirt there, does not answer."""
+
+    status = 5

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, NotThere
 
 Key = tuple[str | int, ...]
 T = TypeVar("T")
@@ -114,6 +114,14 @@ def nearest(word: object, options: Iterable[str], likeness: float = 0.6) -> str 
     known = {option.lower(): option for option in options}
     close = difflib.get_close_matches(word[:200].lower(), known, n=1, cutoff=likeness)
     return known[close[0]] if close else None
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> NotThere:
+    """The error for a name that is none, with the nearest ones that are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, cutoff=0.5)
+    return NotThere(f"there is no {what} {name!r}",
+                    hint=f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}")
 
 
 def did_you_mean(word: object, options: Iterable[str]) -> str:

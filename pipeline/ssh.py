@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import ClusterError
+from pipeline.errors import Unreachable
 
 #: The least at which ssh says why a connection broke.
 LOG_LEVEL = "LogLevel=INFO"
@@ -34,9 +34,9 @@ def socket_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def broken(machine: str, what: str, words: str, *, hint: str, log: Path | None = None) -> ClusterError:
+def broken(machine: str, what: str, words: str, *, hint: str, log: Path | None = None) -> Unreachable:
     """The error for a connection that broke (exit status 255), from what ssh said about it."""
     if any(sign in words for sign in _CORRUPT):
         what = "what comes from it is corrupt; nothing that was made there can be trusted"
         hint = "start it anew; if that happens again, its processor or memory is not sound"
-    return ClusterError(f"{machine}: {what}", tail="\n".join(words.strip().splitlines()[-12:]), hint=hint, log=log)
+    return Unreachable(f"{machine}: {what}", tail="\n".join(words.strip().splitlines()[-12:]), hint=hint, log=log)

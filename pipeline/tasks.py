@@ -22,6 +22,7 @@ from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
 from pipeline.files import write_whole
 from pipeline.hosts import kinds
+from pipeline.mistakes import no_such
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
 from pipeline.step import Plan
@@ -229,7 +230,7 @@ class Graph:
         """The error for a cluster of which nothing can be made."""
         if f"clusters/{cluster}" in self.plan.broken:
             return ManifestError(self.plan.broken[f"clusters/{cluster}"])
-        return UserError(f"there is no cluster {cluster!r}", hint=f"there are: {', '.join(self.known())}")
+        return no_such("cluster", cluster, self.known())
 
     def running(self, name: str) -> Lifecycle:
         """One cluster as it was booted, if it runs or there is no recipe to read; else as its recipe says."""

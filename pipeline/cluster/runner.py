@@ -146,12 +146,14 @@ class Runner:
             if set(found.acts.values()) & {"install", "start", "restart"}:
                 self.place.check(home)
             again = [name for name, act in found.acts.items() if act == "restart"]
-            self.machines().shut_down(home, connection, again, functools.partial(self._show, phase, "stop"))
+            acting = self.machines().over(home, connection)
+            for name, words in acting.shut_down(again):
+                self._show(phase, "stop", name, words)
             seen = {machine.name: machine for machine in self.survey.seen(connection)}
             ready = {name for name, machine in seen.items() if machine.ready}
             hands = Hands(lambda name: self._start(connection, seen[name], phase),
-                          lambda name: power.resume(connection, domain.name_of(self.cluster.name, name)),
-                          lambda name: self.machines().restore(home, connection, name))
+                          acting.resume,
+                          acting.restore)
             with self.watch(home, connection, phase) as watching:
                 for name in ready - found.acts.keys():
                     if seen[name].state == "running":

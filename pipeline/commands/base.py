@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pipeline import foreign
 from pipeline.commands.ending import Orderly
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from pipeline.tasks import Graph
 
 
@@ -26,14 +31,49 @@ class OwnCommand(Orderly):
         """Do it; the result is the exit status."""
         raise NotImplementedError
 
-    def obey(self, words: list[str]) -> int:
+    def parser(self) -> argparse.ArgumentParser:
+        """What reads its command line."""
         parser = argparse.ArgumentParser(prog=f"doit {self.name}", description=self.doc_purpose)
         self.arguments(parser)
+        return parser
+
+    def obey(self, words: list[str]) -> int:
         try:
-            args = parser.parse_args(words)
+            args = self.parser().parse_args(words)
         except SystemExit as ended:  # it has told what there is to tell
             return int(ended.code or 0)
         return self.work(args)
+
+
+class Row(Protocol):
+    """A frozen dataclass: something there is to tell."""
+
+    def text(self) -> str:
+        """What people read of it."""
+
+
+def answer(rows: Iterable[Row | UserError], *, as_json: bool) -> int:
+    """Tell rows as they come, or all of them as one JSON array; errors, which concern a part, go to standard error.
+
+    The result is the exit status.
+    """
+    status, told = 0, []
+    for row in rows:
+        if isinstance(row, UserError):
+            print(row.render(), file=sys.stderr)
+            status = max(status, row.status)
+        elif as_json:
+            told.append(asdict(cast("DataclassInstance", row)))
+        else:
+            print(row.text(), flush=True)
+    if as_json:
+        json.dump(told, sys.stdout, indent=1)
+        print()
+    return status
+
+
+def json_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as one JSON array, for programs")
 
 
 class GraphCommand(OwnCommand):
@@ -55,19 +95,27 @@ class GraphCommand(OwnCommand):
             return self.main(Graph(Path.cwd()), args)
 
 
+class Question(GraphCommand):
+    """A command whose answer people and programs read.  A subclass says it in `rows`, and its arguments in `asks`."""
+
+    def asks(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+
+    def rows(self, graph: Graph, args: argparse.Namespace) -> Iterable[Row | UserError]:
+        """What there is to tell."""
+        raise NotImplementedError
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        self.asks(parser)
+        json_argument(parser)
+
+    def main(self, graph: Graph, args: argparse.Namespace) -> int:
+        return answer(self.rows(graph, args), as_json=args.json)
+
+
 def cluster_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cluster", help="name of a cluster (recipes/clusters/NAME.toml)")
 
 
 def machine_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", nargs="?", help="name of a machine; without it, the head node")
-
-
-def nearest(word: str, known: Any, what: str) -> UserError:
-    """The error for a name that is none, with the nearest ones that are."""
-    import difflib
-
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, cutoff=0.5)
-    return UserError(f"there is no {what} {word!r}",
-                     hint=f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}")

@@ -11,7 +11,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument, nearest
+from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument
+from pipeline.mistakes import no_such
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ class Console(GraphCommand):
         machine = args.machine or lifecycle.cluster.head.name
         names = [item.name for item in lifecycle.cluster.machines]
         if machine not in names:
-            raise nearest(machine, names, "machine")
+            raise no_such("machine", machine, names)
         argv = lifecycle.console_argv(machine)
         if argv is not None:
             os.execvp(argv[0], argv)

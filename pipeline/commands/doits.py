@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from doit.cmd_clean import Clean as DoitClean
-from doit.cmd_completion import TabCompletion as DoitTabCompletion
 from doit.cmd_help import Help as DoitHelp
 from doit.cmd_info import Info as DoitInfo
 from doit.exceptions import InvalidCommand
@@ -47,18 +46,6 @@ class Help(OrderlyDoit, DoitHelp):
         if not super()._execute(pos_args):
             raise InvalidCommand(not_found=pos_args[0])
         return True
-
-
-class TabCompletion(OrderlyDoit, DoitTabCompletion):
-    """A script for the shell."""
-
-    name = "tabcompletion"
-
-    def execute(self, opt_values: Any, pos_args: list[str]) -> int:
-        if pos_args:
-            raise InvalidCommand(f"doit tabcompletion does not take {pos_args[0]!r}")
-        super().execute(opt_values, pos_args)
-        return 0
 
 
 class Clean(OrderlyDoit, DoitClean):

@@ -24,7 +24,7 @@ from doit.cmd_base import Command
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
-from pipeline.errors import ManifestError, UserError
+from pipeline.errors import ManifestError, NotThere, UserError, WrongUse
 from pipeline.run import end_all
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -71,7 +71,7 @@ class Orderly(Command):
         except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as error:
             told = self.misunderstood(error)
             self.tell(told)
-            return 1 if isinstance(told, ManifestError) else 3
+            return told.status
         except Exception as error:
             if isinstance(error, BrokenPipeError) and is_gone(sys.stdout):
                 return 0    # whoever read it has seen enough
@@ -84,7 +84,7 @@ class Orderly(Command):
             if explained is None:
                 raise
             self.tell(explained)
-            return 1
+            return explained.status
 
     def interrupted(self, number: signal.Signals) -> int:
         """End what the command has started."""
@@ -94,7 +94,7 @@ class Orderly(Command):
 
     def misunderstood(self, error: Exception) -> UserError:
         """The error for a command line that means nothing."""
-        return UserError(str(error).strip())
+        return WrongUse(str(error).strip())
 
     def tell(self, error: UserError) -> None:
         """Show an error to whoever has called the command, if anybody still listens."""
@@ -135,14 +135,14 @@ class OrderlyDoit(Orderly):
         if word is None:
             said = re.fullmatch(r"'(.*)' is not a task\.", str(error), re.DOTALL)
             if said is None:
-                return UserError(str(error).strip(), hint=f"doit help {self.name} tells what it takes")
+                return WrongUse(str(error).strip(), hint=f"doit help {self.name} tells what it takes")
             word = said[1]
         return self.no_task(word)
 
     def no_task(self, word: str) -> UserError:
         """The error for a word that is no task: what is broken in its recipe, or the nearest words that are tasks."""
         if word in self.loader.cmd_names:
-            return UserError(f"there is no task {word!r}", hint=f"a command comes first: doit {word} ...")
+            return NotThere(f"there is no task {word!r}", hint=f"a command comes first: doit {word} ...")
         tasks = getattr(self, "task_list", ())
         recipe = word.partition(":")[2].partition("/")[0]
         for task in tasks:
@@ -150,8 +150,8 @@ class OrderlyDoit(Orderly):
                 return ManifestError(task.meta["broken"])
         names = [task.name for task in tasks]
         near = difflib.get_close_matches(word, names, cutoff=0.5)
-        return UserError(f"there is no task {word!r}",
-                         hint=f"did you mean {' or '.join(near)}?" if near else "`doit list --all` names every task")
+        return NotThere(f"there is no task {word!r}",
+                        hint=f"did you mean {' or '.join(near)}?" if near else "`doit list --all` names every task")
 
 
 def is_gone(stream: TextIO) -> bool:

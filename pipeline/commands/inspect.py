@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline import foreign, naming
-from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument, nearest
+from pipeline.commands.base import GraphCommand, cluster_argument, json_argument, machine_argument
 from pipeline.errors import UserError
 from pipeline.hosts import kinds
+from pipeline.mistakes import no_such
 
 if TYPE_CHECKING:
     from pipeline.appliance import Inspection
@@ -22,13 +26,14 @@ _LAST = 60
 class Inspect(GraphCommand):
     name = "inspect"
     doc_purpose = "show layout, file systems, packages and logs of a machine's disk"
-    doc_usage = "CLUSTER [MACHINE] [--packages]"
+    doc_usage = "CLUSTER [MACHINE] [--packages] [--json]"
     doc_description = None
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         cluster_argument(parser)
         machine_argument(parser)
         parser.add_argument("--packages", action="store_true", help="list all packages, not only their number")
+        json_argument(parser)
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         from pipeline import appliance
@@ -37,7 +42,7 @@ class Inspect(GraphCommand):
         cluster, host = lifecycle.cluster, lifecycle.host
         name = args.machine or cluster.head.name
         if name not in [machine.name for machine in cluster.machines]:
-            raise nearest(name, [machine.name for machine in cluster.machines], "machine")
+            raise no_such("machine", name, [machine.name for machine in cluster.machines])
         if not kinds.of(host.connection).disks_are_here:
             raise UserError(f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
                             hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
@@ -48,12 +53,18 @@ class Inspect(GraphCommand):
             if entry is None:
                 raise UserError(f"{name} has no disk yet", hint=f"doit {task}")
             disk, format = entry.path / "disk.img", "raw"
-        print(f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)", flush=True)
+        told = sys.stderr if args.json else sys.stdout
+        print(f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)", file=told,
+              flush=True)
         if lifecycle.states().get(name, "off") != "off":
             print(f"({name} is running or paused: its disk changes meanwhile, or lacks what is still in its memory, so "
-                  "what is read may not fit together)", flush=True)
-        for line in describe(appliance.inspect(disk, format, cache=graph.engine.artifacts / "cache" / "guestfs",
-                                                   below=graph.engine.store.root), packages=args.packages):
+                  "what is read may not fit together)", file=told, flush=True)
+        found = appliance.inspect(disk, format, cache=graph.engine.artifacts / "cache" / "guestfs",
+                                  below=graph.engine.store.root)
+        if args.json:
+            print(json.dumps(dataclasses.asdict(found), indent=1))
+            return 0
+        for line in describe(found, packages=args.packages):
             print(line)
         return 0
 

@@ -7,7 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument, nearest
+from pipeline.commands.base import GraphCommand, cluster_argument, machine_argument
+from pipeline.mistakes import no_such
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -31,7 +32,7 @@ class Ssh(GraphCommand):
         if machine not in names:
             after_dashes = "--" in sys.argv and sys.argv.index(machine) > sys.argv.index("--")
             if not after_dashes:
-                raise nearest(machine, names, "machine")
+                raise no_such("machine", machine, names)
             machine, command = lifecycle.cluster.head.name, [machine, *command]
         argv = lifecycle.shell().argv(machine, " ".join(command), tty=sys.stdin.isatty())
         os.execvp(argv[0], argv)

@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.commands.base import GraphCommand
+from pipeline.commands.base import Question
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
 
 
-class Status(GraphCommand):
+@dataclass(frozen=True)
+class MachineStatus:
+    """One machine of a cluster that runs; `addresses` by network card."""
+
+    name: str
+    state: str
+    memory_mib: int
+    cpus: int
+    addresses: Mapping[str, str]
+
+    def text(self) -> str:
+        cards = ", ".join(f"{card} {address}" for card, address in self.addresses.items())
+        return f"  {self.name:<10} {self.state:<10} {self.memory_mib} MiB, {self.cpus} cpu, {cards}"
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """One cluster: how far its artifacts are and what its verdict was, in words; its machines, if it runs."""
+
+    cluster: str
+    running: bool
+    made: str
+    machines: tuple[MachineStatus, ...] = ()
+
+    def text(self) -> str:
+        first = f"{self.cluster}: {'running' if self.running else 'not running'}; {self.made}"
+        return "\n".join([first, *(machine.text() for machine in self.machines)])
+
+
+class Status(Question):
     name = "status"
     doc_purpose = "the clusters: running or not, machines, artifacts, verdicts"
-    doc_usage = ""
+    doc_usage = "[--json]"
     doc_description = None
 
-    def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        status = 0
+    def rows(self, graph: Graph, args: argparse.Namespace) -> Iterator[ClusterStatus | UserError]:
+        """One that cannot be asked must not hide the others."""
         for name in graph.known():
             try:
-                _show(graph, name)
-            except UserError as error:  # one that cannot be asked must not hide the others
-                print(f"{name}: {error.render()}", file=sys.stderr)
-                status = 1
-        return status
+                yield _status(graph, name)
+            except UserError as error:
+                error.message = f"{name}: {error.message}"
+                yield error
 
 
-def _show(graph: Graph, name: str) -> None:
+def _status(graph: Graph, name: str) -> ClusterStatus:
     made = _made(graph, name)
     if name not in (*graph.plan.clusters, *graph.booted()):
-        print(f"{name}: not running; {made}")
-        return
+        return ClusterStatus(name, running=False, made=made)
     lifecycle = graph.running(name)
     states = lifecycle.states()
-    print(f"{name}: {'running' if states else 'not running'}; {made}")
-    for machine in lifecycle.cluster.machines if states else ():
-        cards = ", ".join(f"{card.name} {card.address}" for card in machine.interfaces)
-        print(f"  {machine.name:<10} {states.get(machine.name, 'not defined'):<10} "
-              f"{machine.memory_mib} MiB, {machine.cpus} cpu, {cards}")
+    machines = [MachineStatus(machine.name, states.get(machine.name, "not defined"), machine.memory_mib, machine.cpus,
+                              {card.name: card.address for card in machine.interfaces})
+                for machine in lifecycle.cluster.machines if states]
+    return ClusterStatus(name, bool(states), made, tuple(machines))
 
 
 def _made(graph: Graph, name: str) -> str:

@@ -10,8 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipeline import naming
-from pipeline.commands.base import GraphCommand, nearest
+from pipeline.commands.base import GraphCommand
 from pipeline.errors import ManifestError
+from pipeline.mistakes import no_such
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -33,7 +34,7 @@ class Update(GraphCommand):
             if f"distros/{name}" in graph.plan.broken:
                 raise ManifestError(graph.plan.broken[f"distros/{name}"])
             if name not in known:
-                raise nearest(name, known, "distribution")
+                raise no_such("distribution", name, known)
         for name in args.distro or sorted(known):
             graph.engine.forget(naming.index(name))
             print(f"{name}: the next run takes a new snapshot of its package index")

@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.base import GraphCommand, nearest
+from pipeline.commands.base import GraphCommand
 from pipeline.errors import ManifestError, UserError
+from pipeline.mistakes import no_such
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -36,7 +37,7 @@ class XenhostSetup(GraphCommand):
         if f"hosts/{args.host}" in graph.plan.broken:
             raise ManifestError(graph.plan.broken[f"hosts/{args.host}"])
         if args.host not in hosts:
-            raise nearest(args.host, hosts, "VM container")
+            raise no_such("VM container", args.host, hosts)
         connection = hosts[args.host].connection
         if kinds.of(connection) is not kinds.GIVEN or hosts[args.host].hypervisor != "xen":
             raise UserError(f"{args.host} is no Xen host of yours: connection = \"{connection}\"",

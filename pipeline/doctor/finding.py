@@ -18,11 +18,11 @@ class Finding:
 
     subject: str
     level: Level
-    text: str
+    words: str
     hint: str = ""
 
-    def render(self) -> str:
-        line = f"{self.level:<4}  {self.subject}: {self.text}"
+    def text(self) -> str:
+        line = f"{self.level:<4}  {self.subject}: {self.words}"
         return foreign.clean(f"{line}\n      hint: {self.hint}" if self.hint else line)
 
 

@@ -21,8 +21,10 @@ class Driver:
     `fill` adds to a definition how a domain boots and which devices it has, `adjust` what depends on where it is
     started (the accelerator; our element of the metadata is handed in, too).  `restored` is the definition with which a
     machine comes back, from the one in the file of its memory; None = that one as it is.
-    `takes_devices`: a machine may have a block device or PCI devices of its host's.  `reports`: machines
-    have a report channel beside their console; without, their reports are lines of it.
+
+    `besides_mib` is what a machine takes of its host's memory besides its own.  `takes_devices`: it may have a block
+    device or PCI devices of its host's.  `reports`: it has a report channel beside its console; without, its reports
+    are lines of that.
     """
 
     name: Hypervisor
@@ -32,6 +34,7 @@ class Driver:
     fill: Callable[[ET.Element, Domain, str], None]
     adjust: Callable[[ET.Element, ET.Element, Accelerator], None]
     restored: Callable[[str], str] | None
+    besides_mib: int
     takes_devices: bool
     reports: bool
 

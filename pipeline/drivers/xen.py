@@ -16,6 +16,8 @@ from pipeline.drivers.driver import Driver
 from pipeline.drivers.elements import text
 from pipeline.drivers.site import Site
 
+#: Page tables and rings.
+_BESIDES_MIB = 16
 #: libvirt's words: type and machine of `<os>`.
 _SYSTEMS: dict[Virtualization, tuple[str, str]] = {
     "pv": ("linux", "xenpv"), "pvh": ("xenpvh", "xenpvh"), "hvm": ("hvm", "xenfv")}
@@ -121,4 +123,5 @@ def _adjust(_root: ET.Element, _ours: ET.Element, _accelerator: Accelerator) -> 
     """Nothing: Xen is Xen wherever it runs."""
 
 
-DRIVER = Driver("xen", {"xen"}, _complete, _installer, _fill, _adjust, None, takes_devices=True, reports=False)
+DRIVER = Driver("xen", {"xen"}, _complete, _installer, _fill, _adjust, None, _BESIDES_MIB,
+                takes_devices=True, reports=False)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline import ssh
-from pipeline.errors import ClusterError, CommandError
+from pipeline.errors import ClusterError, CommandError, Unreachable
 from pipeline.run import Completed, run, spawn
 
 #: Seconds for a connection; an emulated machine takes one to five.
@@ -72,7 +72,7 @@ class Access:
         try:
             done = run(self.argv(script), timeout=within + _CONNECT, check=False)
         except CommandError as error:
-            raise ClusterError(f"{self}: no answer", tail=error.tail, hint=self._hint()) from None
+            raise Unreachable(f"{self}: no answer", tail=error.tail, hint=self._hint()) from None
         if done.status:
             broken = self.ssh and done.status == 255
             words = (done.stderr or done.stdout).strip().splitlines()

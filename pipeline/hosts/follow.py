@@ -36,15 +36,18 @@ class Log:
         self.path = Path(path)
         self.seen = seen
         self.file: BinaryIO | None = None
+        self.opened = os.stat_result((0,) * 10)
 
     def send(self, out: BinaryIO) -> bool:
         """Send the next piece; whether there is another one."""
-        if self.file is None:
-            try:
-                self.file = self.path.open("rb", buffering=0)
-            except FileNotFoundError:  # it has not written yet
-                return False
-        size = os.fstat(self.file.fileno()).st_size
+        try:
+            state = self.path.stat()
+            if self.file is None:
+                self.file, self.opened = self.path.open("rb", buffering=0), state
+        except FileNotFoundError:  # nothing has been written yet, or the next one is about to come
+            return False
+        current = (state.st_dev, state.st_ino) == (self.opened.st_dev, self.opened.st_ino)
+        size = state.st_size if current else os.fstat(self.file.fileno()).st_size
         if size < self.seen:  # the file was emptied
             self.seen = 0
         if size - self.seen > BACKLOG:
@@ -54,21 +57,13 @@ class Log:
             data = self.file.read(PIECE)
             self.seen += len(data)
             send(out, self.label, data, self.seen)
-        elif not self.is_current():  # all that is in the older one has been sent
+        elif not current:  # all that is in the older one has been sent
             self.file.close()
             self.file, self.seen = None, 0
             return True
         elif size > LIMIT:
             os.truncate(self.path, 0)
         return self.seen < size
-
-    def is_current(self) -> bool:
-        """Whether the path still leads to the file that is open."""
-        assert self.file is not None
-        try:
-            return os.path.samestat(self.path.stat(), os.fstat(self.file.fileno()))
-        except FileNotFoundError:  # set aside or removed; the next one is about to come
-            return True
 
 
 class Kernel:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline import events, naming
 from pipeline.description import Cluster, Host, Machine
-from pipeline.drivers import site
+from pipeline.drivers import engines, site
 from pipeline.drivers.domain import Accelerator
 from pipeline.errors import ClusterError
 from pipeline.holding import Holder
@@ -31,8 +31,6 @@ from pipeline.virt.pace import Capacity
 
 _STORE = f"{site.SHARED}/.store"
 
-#: Page tables, rings or an emulator of a machine take some MiB besides its memory.
-_BESIDES_MIB = 16
 #: Seconds to copy a disk on the host.
 COPY = 3600
 
@@ -80,8 +78,7 @@ class GivenPlace:
     def add(self, home: Home, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
         """Make room for more machines of a cluster that runs, and bring their disks."""
         self._script = self._of(home).script
-        memory = sum(machine.memory_mib + _BESIDES_MIB for machine in machines)
-        self._access.run(self._script.of([*self._requirements(machines), ("require_memory", str(memory)),
+        self._access.run(self._script.of([*self._requirements(machines), self._memory(machines),
                                           ("enlist", *(machine.name for machine in machines))]))
         self._take(disks)
 
@@ -180,10 +177,14 @@ class GivenPlace:
             if machine.device:
                 yield "require_device", machine.device, str(machine.disk_mib), machine.name
 
+    def _memory(self, machines: Sequence[Machine]) -> tuple[str, ...]:
+        besides = engines.of(self._host.hypervisor).besides_mib
+        return "require_memory", str(sum(machine.memory_mib + besides for machine in machines))
+
     def _preparations(self) -> Iterator[tuple[str, ...]]:
         owner = f"{getpass.getuser()} on {socket.gethostname()} ({self._run_dir})"
         yield "prepare", owner, *(machine.name for machine in self._cluster.machines)
-        yield "require_memory", str(sum(machine.memory_mib + _BESIDES_MIB for machine in self._cluster.machines))
+        yield self._memory(self._cluster.machines)
         for network in self._cluster.networks:
             bridge = site.shared(self._cluster.name).bridge(network.name)
             if network.host_address:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.description import Machine
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, NotNow
 from pipeline.holding import Holder
 from pipeline.hosts.shelf import Shelf
 from pipeline.virt.accelerator import Found
@@ -70,5 +70,5 @@ class Place(Protocol):
 def required(home: Home | None, cluster: str) -> Home:
     """Raise ClusterError unless the cluster has a home."""
     if home is None:
-        raise ClusterError(f"{cluster} does not run", hint=f"doit cluster:{cluster}")
+        raise NotNow(f"{cluster} does not run", hint=f"doit cluster:{cluster}")
     return home

@@ -22,7 +22,7 @@ import libvirt
 
 from pipeline.drivers import engines
 from pipeline.drivers.driver import Driver
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, Unreachable
 
 #: What libvirt puts before the words that matter.
 _PREAMBLE = re.compile(
@@ -194,9 +194,9 @@ def connect(uri: str, *, within: float = 60) -> Connection:
     opening.join(within)
     hint = "if the cluster should run, doit stop:CLUSTER and start it again"
     if failed:
-        raise ClusterError(f"libvirt at {uri} cannot be reached: {_words(failed[0])}", hint=hint) from None
+        raise Unreachable(f"libvirt at {uri} cannot be reached: {_words(failed[0])}", hint=hint) from None
     if not opened:
-        raise ClusterError(f"libvirt at {uri} did not answer within {within:g} s", hint=hint)
+        raise Unreachable(f"libvirt at {uri} did not answer within {within:g} s", hint=hint)
     return Connection(uri, opened[0])
 
 

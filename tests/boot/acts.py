@@ -5,10 +5,11 @@ A guest is what answers shell text: `ask` runs it there and returns what it prin
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Machines
 from pipeline.engine import Engine
 from pipeline.manifests.recipes import load
+from pipeline.verbs import actions, verbs
+from pipeline.verbs.rows import advice
 from pipeline.virt.connection import Connection
 from tests.boot.checkout import Checkout
 
@@ -71,6 +74,16 @@ class Terminal:
                 stream.abort()
 
 
+def act(machines: Machines, verb: str, names: Sequence[str], show: Callable[[str, str], object] = lambda *_: None,
+        *options: str) -> None:
+    """As `doit vm VERB` does it to machines that are at hand; `show` is told what became of each."""
+    parser = argparse.ArgumentParser()
+    verbs()[verb].arguments(parser)
+    args = parser.parse_args([machines.cluster.name, *names, *options])
+    for machine, words in machines.act(actions()[verb], args.machines, args, advice(machines.cluster.name)):
+        show(machine, words)
+
+
 def lifecycle_of(project: Checkout, cluster: str) -> Lifecycle:
     """The running side of a cluster of a checkout."""
     recipes = project.folder / "recipes"
@@ -96,13 +109,13 @@ def pause_and_resume(machines: Machines, name: str, ask: Ask) -> None:
     """A paused machine answers nothing; when it goes on, it answers what it was asked meanwhile."""
     boot_id = ask(BOOT_ID)
     with ThreadPoolExecutor(1) as pool:
-        machines.act("pause", [name])
+        act(machines, "pause", [name])
         try:
             assert state(machines, name) == "paused"
             answer = pool.submit(ask, BOOT_ID)
             assert not wait([answer], timeout=10).done, "it answers while it is held"
         finally:
-            machines.act("resume", [name])
+            act(machines, "resume", [name])
         assert state(machines, name) == "running"
         assert answer.result() == boot_id
 
@@ -112,10 +125,10 @@ def save_and_restore(machines: Machines, name: str, ask: Ask) -> tuple[float, fl
     process = ask("(while :; do sleep 1; done) > /dev/null 2>&1 & echo $!")
     boot_id = ask(BOOT_ID)
     begin = time.monotonic()
-    machines.act("save", [name])
+    act(machines, "save", [name])
     saved = time.monotonic()
     assert state(machines, name) == "saved"
-    machines.act("restore", [name])
+    act(machines, "restore", [name])
     restored = time.monotonic()
     assert state(machines, name) == "running"
     assert ask(BOOT_ID) == boot_id
@@ -127,9 +140,9 @@ def stop_and_start(machines: Machines, name: str, ask: Ask, *, within: float = 1
     """A machine that was stopped and started again is ready, with another boot id; what was told meanwhile."""
     told: list[str] = []
     boot_id = ask(BOOT_ID)
-    machines.act("stop", [name], lambda _machine, words: told.append(words), off_within=within)
+    act(machines, "stop", [name], lambda _machine, words: told.append(words), "--within", str(within))
     assert state(machines, name) == "off"
-    machines.act("start", [name], lambda _machine, words: told.append(words))
+    act(machines, "start", [name], lambda _machine, words: told.append(words))
     assert state(machines, name) == "running"
     assert ask(BOOT_ID) != boot_id
     return told

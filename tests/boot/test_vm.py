@@ -100,13 +100,13 @@ def test_several_at_once(lab: Lab, machines: Machines) -> None:  # noqa: F811
     def states() -> dict[str, str]:
         return {line.machine: line.state for line in machines.lines()}
 
-    machines.act("pause", ["node1"])
-    machines.act("save", [], lambda *words: told.append(words))      # a paused one too, which stays paused
+    acts.act(machines, "pause", ["node1"])
+    acts.act(machines, "save", [], lambda *words: told.append(words))      # a paused one too, which stays paused
     assert states() == {"head": "saved", "node1": "saved"}
-    machines.act("restore", [], lambda *words: told.append(words))
+    acts.act(machines, "restore", [], lambda *words: told.append(words))
     assert states() == {"head": "running", "node1": "paused"}
-    machines.act("stop", [], lambda *words: told.append(words), off_within=1)
-    machines.act("start", [], lambda *words: told.append(words))
+    acts.act(machines, "stop", [], lambda *words: told.append(words), "--within", "1")
+    acts.act(machines, "start", [], lambda *words: told.append(words))
     assert states() == {"head": "running", "node1": "running"}
     ended = "off; it had to be ended, 1 s after it was asked"
     assert told == [("head", "saved"), ("node1", "saved"), ("head", "restored"), ("node1", "restored"),
@@ -122,7 +122,7 @@ def test_a_start_that_does_not_get_there(lab: Lab, machines: Machines) -> None: 
         with pytest.raises(ClusterError, match="powered off too early"):
             watching.wait()
     with pytest.raises(ClusterError, match=r"head \(start again.*\): it powered off too early") as caught:
-        machines.act("start", ["head"])
+        acts.act(machines, "start", ["head"])
     assert "doit inspect one head" in caught.value.hint
     assert {line.machine: line.state for line in machines.lines()} == {"head": "off", "node1": "running"}
 
@@ -139,7 +139,7 @@ def test_a_save_without_space(lab: Lab, machines: Machines, small_shelf: Path) -
     ask = terminal(lab, "head").ask
     boot_id = ask(acts.BOOT_ID)
     with pytest.raises(ClusterError, match=r"one-head cannot be saved: ") as caught:
-        machines.act("save", ["head"])
+        acts.act(machines, "save", ["head"])
     assert caught.value.hint
     assert acts.state(machines, "head") == "running"
     assert ask(acts.BOOT_ID) == boot_id
@@ -152,7 +152,7 @@ def test_a_save_that_takes_too_long(lab: Lab, machines: Machines, monkeypatch: p
     cast(Any, lab.connection.domain("one-head")).migrateSetMaxSpeed(1)
     monkeypatch.setattr("pipeline.cluster.machines._MEMORY", 0.05)
     with pytest.raises(ClusterError, match=r"one-head: its memory is not saved after 0\.05 s"):
-        machines.act("save", ["head"])
+        acts.act(machines, "save", ["head"])
     assert acts.state(machines, "head") == "running"
     assert ask("echo lives") == "lives"
     assert not list((lab.running.run_dir / "saved").iterdir())

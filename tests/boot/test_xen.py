@@ -35,7 +35,8 @@ from tests.boot.test_cluster import processes_of
 pytestmark = pytest.mark.boot
 
 #: What takes minutes that not every run has.
-LONG = os.environ.get("XEN_OSCAR_LONG_TESTS") == "1"
+long = pytest.mark.skipif(os.environ.get("XEN_OSCAR_LONG_TESTS") != "1", reason="takes four to five minutes: "
+                          "XEN_OSCAR_LONG_TESTS=1 ./bootstrap pytest tests/boot/test_xen.py")
 #: A testbed for tests alone: whoever runs them may have the other one in use.
 TESTBED = 'kind = "xen"\nconnection = "testbed"\ndistro = "debian12"\nmemory = "3G"\ncpus = 2\n'
 #: What people begin with, but for a node; each of both kinds of boot is of the machine that has the other one there.
@@ -235,8 +236,7 @@ device = "{path}-part2"
         container.detach("spare")
 
 
-@pytest.mark.skipif(not LONG, reason="takes five minutes: XEN_OSCAR_LONG_TESTS=1 ./bootstrap pytest "
-                                     "tests/boot/test_xen.py")
+@long
 def test_a_whole_cluster_on_partitions_of_a_remote_host(remote: Checkout) -> None:
     run = remote.doit("cluster:remote-xen", "--fresh")
     assert run.status == 0, run.output
@@ -246,6 +246,7 @@ def test_a_whole_cluster_on_partitions_of_a_remote_host(remote: Checkout) -> Non
     assert "only disks on this machine" in remote.run(remote.command("inspect", "remote-xen", "node1")).stderr
 
 
+@long
 def test_a_remote_host_gets_its_disks_by_upload_and_an_installer_that_halts_is_told(remote: Checkout) -> None:
     """What the host lacks is uploaded, kept by digest, and copied to a partition; all of it goes with the cluster."""
     with following(remote, "install:remote-xen") as run:

@@ -13,7 +13,6 @@ from typing import Any, cast
 import libvirt
 import pytest
 
-from pipeline.cluster import machines as cluster_machines
 from pipeline.cluster.machines import Machines
 from pipeline.drivers import domain, site
 from pipeline.errors import ClusterError, UserError
@@ -24,6 +23,7 @@ from pipeline.virt import power
 from pipeline.virt.accelerator import Found
 from pipeline.virt.connection import Connection, connect
 from pipeline.virt.pace import Capacity
+from tests.boot import acts
 from tests.samples import cluster
 
 _DEFINITION = """<domain type="test"><name>one-{0}</name><uuid>{2}</uuid><memory unit="MiB">64</memory>
@@ -105,40 +105,40 @@ def test_list(machines: Machines) -> None:
 
 def test_pause_and_resume(machines: Machines) -> None:
     told: list[tuple[str, str]] = []
-    machines.act("pause", ["node1"], lambda *words: told.append(words))
+    acts.act(machines, "pause", ["node1"], lambda *words: told.append(words))
     assert states(machines) == {"head": "running", "node1": "paused"}
-    machines.act("pause", [])       # all for which it makes sense
+    acts.act(machines, "pause", [])       # all for which it makes sense
     assert states(machines) == {"head": "paused", "node1": "paused"}
-    machines.act("resume", [])
+    acts.act(machines, "resume", [])
     assert states(machines) == {"head": "running", "node1": "running"}
     assert told == [("node1", "paused")]
 
 
 def test_save_and_restore(machines: Machines, connection: Connection, tmp_path: Path) -> None:
-    machines.act("save", ["node1"])
+    acts.act(machines, "save", ["node1"])
     assert states(machines) == {"head": "running", "node1": "saved"}
     assert (tmp_path / "node1").exists()
     assert [item.metadata.artifacts for item in power.machines(connection)] == [(("disk", "sha256:1"),)] * 2
-    machines.act("restore", [])
+    acts.act(machines, "restore", [])
     assert states(machines) == {"head": "running", "node1": "running"}
-    machines.act("stop", ["node1"])
+    acts.act(machines, "stop", ["node1"])
     assert states(machines)["node1"] == "off"
     with pytest.raises(ClusterError, match="node1 is off: only one that is saved can be restored") as caught:
-        machines.act("restore", ["node1"])
+        acts.act(machines, "restore", ["node1"])
     assert caught.value.hint == "doit vm start one node1"
 
 
 def test_memory_that_is_given_up(machines: Machines, tmp_path: Path) -> None:
-    machines.act("save", ["node1"])
+    acts.act(machines, "save", ["node1"])
     with pytest.raises(ClusterError, match="node1 is saved: only one that is off can be started") as caught:
-        machines.act("start", ["node1"])
+        acts.act(machines, "start", ["node1"])
     assert caught.value.hint == "doit vm restore one node1 or doit vm stop one node1"
-    machines.act("save", [])
+    acts.act(machines, "save", [])
     with pytest.raises(ClusterError, match="head is saved, node1 is saved") as caught:
-        machines.act("start", [])
+        acts.act(machines, "start", [])
     assert caught.value.hint == "doit vm restore one or doit vm stop one"
     told: list[str] = []
-    machines.act("stop", ["node1"], lambda _machine, words: told.append(words))
+    acts.act(machines, "stop", ["node1"], lambda _machine, words: told.append(words))
     assert told == ["off; its saved memory is given up"]
     assert states(machines)["node1"] == "off"
     assert not (tmp_path / "node1").exists()
@@ -146,35 +146,35 @@ def test_memory_that_is_given_up(machines: Machines, tmp_path: Path) -> None:
 
 def test_memory_does_not_outlive_a_start_from_the_disk(machines: Machines, connection: Connection,
                                                         tmp_path: Path) -> None:
-    machines.act("save", ["node1"])
+    acts.act(machines, "save", ["node1"])
     power.start(connection, definition("node1", "compute"), report=tmp_path / "report")
     power.destroy(connection, ["one-node1"])
     assert states(machines)["node1"] == "off"
 
 
 def test_memory_that_cannot_be_read_is_not_lost(machines: Machines, tmp_path: Path) -> None:
-    machines.act("save", ["node1"])
+    acts.act(machines, "save", ["node1"])
     (tmp_path / "node1").rename(tmp_path / "elsewhere")
     with pytest.raises(ClusterError, match="node1 cannot be restored"):
-        machines.act("restore", ["node1"])
+        acts.act(machines, "restore", ["node1"])
     assert states(machines)["node1"] == "saved"
     (tmp_path / "elsewhere").rename(tmp_path / "node1")
-    machines.act("restore", ["node1"])
+    acts.act(machines, "restore", ["node1"])
     assert states(machines)["node1"] == "running"
 
 
 def test_a_save_that_fails_leaves_the_machine_running(machines: Machines, shelf: Shelf, tmp_path: Path) -> None:
     shelf.folder = tmp_path / "none"
     with pytest.raises(ClusterError, match="node1 cannot be saved"):
-        machines.act("save", ["node1"])
+        acts.act(machines, "save", ["node1"])
     assert states(machines)["node1"] == "running"
-    machines.act("stop", ["node1"])
+    acts.act(machines, "stop", ["node1"])
     assert states(machines)["node1"] == "off"
 
 
 def test_a_paused_machine_is_stopped(machines: Machines) -> None:
-    machines.act("pause", [])
-    machines.act("stop", [])
+    acts.act(machines, "pause", [])
+    acts.act(machines, "stop", [])
     assert states(machines) == {"head": "off", "node1": "off"}
 
 
@@ -186,17 +186,17 @@ def test_a_paused_machine_is_stopped(machines: Machines) -> None:
     ("start", ["node2"], "node2 is not installed yet"),
     ("pause", ["head", "node2"], "node2 is not installed yet"),
 ])
-def test_what_makes_no_sense(machines: Machines, action: cluster_machines.Action, names: list[str],
+def test_what_makes_no_sense(machines: Machines, action: str, names: list[str],
                              message: str) -> None:
     with pytest.raises(ClusterError, match=message):
-        machines.act(action, names)
+        acts.act(machines, action, names)
     assert states(machines) == {"head": "running", "node1": "running"}  # nothing was done, not even to others
 
 
 def test_a_cluster_that_does_not_run(machines: Machines) -> None:
     cast(Here, machines._place).up = False
     assert not machines.runs()
-    for use in (machines.lines, lambda: machines.act("pause", [])):
+    for use in (machines.lines, lambda: acts.act(machines, "pause", [])):
         with pytest.raises(ClusterError, match="one does not run") as caught:
             use()
         assert caught.value.hint == "doit cluster:one"
@@ -207,7 +207,7 @@ def test_no_space_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines
     monkeypatch.setattr(machines._place, "shelf", lambda _home: shelf)
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: _Usage(100 << 20))
     with pytest.raises(UserError, match=r"node1 cannot be saved: .*100 MiB free .* at least 128 MiB"):
-        machines.act("save", ["node1"])
+        acts.act(machines, "save", ["node1"])
     assert states(machines)["node1"] == "running"
     assert (tmp_path / "saved").stat().st_mode & 0o077 == 0
     assert shelf.place("node1") == "/run/xen-oscar/saved/node1"

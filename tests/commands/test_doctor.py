@@ -48,7 +48,7 @@ def failing(text: str) -> Any:
 ])
 def test_this_host_can_do_the_main_job(check: doctor.Check, here: Surroundings) -> None:
     finding = check(here)
-    assert finding.level != "fail", finding.render()
+    assert finding.level != "fail", finding.text()
     assert not list(here.artifacts.iterdir()), "it leaves nothing behind"
 
 
@@ -64,7 +64,7 @@ def test_container_that_forbids_namespaces(here: Surroundings, monkeypatch: pyte
     monkeypatch.setattr(isolation, "run", failing("unshare: unshare failed: Operation not permitted"))
     monkeypatch.setattr(isolation, "in_container", lambda: True)
     finding = isolation.check_namespaces(here)
-    assert (finding.level, finding.text) == ("fail", "unshare: unshare failed: Operation not permitted")
+    assert (finding.level, finding.words) == ("fail", "unshare: unshare failed: Operation not permitted")
     assert "--cap-add SYS_ADMIN" in finding.hint
 
 
@@ -78,7 +78,7 @@ def test_overlays(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str
     monkeypatch.setattr(isolation, "run", lambda argv, **_: Completed((), 1, said, "mount: unknown filesystem type"))
     finding = isolation.check_overlay(here)
     assert finding.level == level
-    assert words in finding.text
+    assert words in finding.words
     assert bool(finding.hint) == (level != "ok")
 
 
@@ -89,7 +89,7 @@ def test_overlays(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str
 def test_networks(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str, hint: str) -> None:
     monkeypatch.setattr(isolation, "run", failing(said))
     finding = isolation.check_bridge(here)
-    assert (finding.level, finding.text) == ("fail", said)
+    assert (finding.level, finding.words) == ("fail", said)
     assert hint in finding.hint
 
 
@@ -120,7 +120,7 @@ def test_missing_module_and_program(here: Surroundings, monkeypatch: pytest.Monk
     monkeypatch.setattr(host, "_PROGRAMS", ("sh", "no-such-program"))
     for finding in (host.check_modules(here), host.check_programs(here)):
         assert finding.level == "fail"
-        assert "no" in finding.text
+        assert "no" in finding.words
         assert "./bootstrap" in finding.hint
 
 
@@ -135,7 +135,7 @@ def test_disk_space(here: Surroundings, monkeypatch: pytest.MonkeyPatch, free: i
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(60 * GIB, 60 * GIB - free, free))
     finding = host.check_artifacts(Surroundings(here.recipes, here.artifacts / "not" / "made" / "yet"))
     assert finding.level == level
-    assert str(here.artifacts) in finding.text
+    assert str(here.artifacts) in finding.words
 
 
 def test_small_shared_memory(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_mirror_without_the_release(here: Surroundings, mirror: type[Mirror]) ->
     recipe.write_text(recipe.read_text().replace("bookworm", "bookwurm"))
     finding = network.check_mirrors(here)
     assert finding.level == "fail"
-    assert "/dists/bookwurm/InRelease: 404" in finding.text
+    assert "/dists/bookwurm/InRelease: 404" in finding.words
 
 
 @pytest.mark.parametrize(("offset", "age", "level"), [(0, 0, "ok"), (0, 7200, "ok"), (-7200, 0, "warn")])
@@ -195,12 +195,12 @@ def test_clock(here: Surroundings, mirror: type[Mirror], offset: float, age: int
     mirror.offset, mirror.age = offset, age
     finding = network.check_clock(here)
     assert finding.level == level
-    assert ("ahead of" in finding.text) == (level == "warn")
+    assert ("ahead of" in finding.words) == (level == "warn")
 
 
 def test_clock_of_long_ago(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 86400.0)
-    assert network.check_clock(here).text == "it is 1970-01-02 here"
+    assert network.check_clock(here).words == "it is 1970-01-02 here"
 
 
 def test_mirror_in_a_folder(here: Surroundings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_closed_gate_ends_the_tries_that_it_would_make_misleading(
 
 
 def test_rendering() -> None:
-    assert Finding("memory", "ok", "plenty").render() == "ok    memory: plenty"
-    assert Finding("memory", "fail", "none", "buy some").render() == "fail  memory: none\n      hint: buy some"
+    assert Finding("memory", "ok", "plenty").text() == "ok    memory: plenty"
+    assert Finding("memory", "fail", "none", "buy some").text() == "fail  memory: none\n      hint: buy some"
 
 
 @pytest.mark.slow

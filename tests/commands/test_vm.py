@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.cluster.machines import Line
+from pipeline.cluster.acting import Action, Line, Told
 from pipeline.commands.vm import Vm
-from pipeline.errors import ClusterError, UserError
+from pipeline.errors import NotNow, NotThere, Unreachable
+from pipeline.verbs import actions
 from tests.samples import cluster
 
 
@@ -26,12 +30,13 @@ class Machines:
 
     def lines(self) -> list[Line]:
         if self.cluster.name != "one":
-            raise ClusterError(f"{self.cluster.name} is not to be reached")
+            raise Unreachable(f"{self.cluster.name} is not to be reached")
         return [Line("head", "running", 1024, 2, "tcg"), Line("node1", "saved", 512, 1, "tcg")]
 
-    def act(self, action: str, names: list[str], show: Any, *, wait: bool) -> None:
-        self.asked.append((self.cluster.name, action, names, wait))
-        show("node1", "done")
+    def act(self, action: Action, names: list[str], args: argparse.Namespace, _advice: object) -> Iterator[Told]:
+        self.asked.append((args.cluster, args.verb, names, not getattr(args, "no_wait", False)))
+        assert action is actions()[args.verb]
+        yield "node1", "done"
 
 
 class Graph:
@@ -47,7 +52,7 @@ class Graph:
 
     def running(self, name: str) -> Any:
         if name not in self.clusters:
-            raise UserError(f"there is no cluster {name!r}")
+            raise NotThere(f"there is no cluster {name!r}")
         return SimpleNamespace(cluster=cluster(name), host=SimpleNamespace(name="local", hypervisor="qemu"),
                                machines=lambda: Machines(name, self.asked))
 
@@ -67,7 +72,9 @@ def vm(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 @pytest.mark.parametrize(("words", "asked"), [
     (("pause", "one"), ("one", "pause", [], True)),
-    (("stop", "one", "node1", "head"), ("one", "stop", ["node1", "head"], True)),
+    (("stop", "one", "node1", "head"), ("one", "stop", ["head", "node1"], True)),
+    (("save", "one", "node[1-2]"), ("one", "save", ["node1", "node2"], True)),
+    (("save", "one", "node*", "head"), ("one", "save", ["head", "node1", "node2"], True)),
     (("start", "one", "node2", "--no-wait"), ("one", "start", ["node2"], False)),
     (("restore", "two"), ("two", "restore", [], True)),
 ])
@@ -78,15 +85,17 @@ def test_actions(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().out == "node1: done\n"
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("pause", "one", "nod1"), "there is no machine 'nod1'\n  hint: did you mean node1"),
-    (("save", "none"), "there is no cluster 'none'"),
-    (("list", "two"), "two is not to be reached"),
-    (("list", "none"), "there is no cluster 'none'"),
+@pytest.mark.parametrize(("words", "status", "message"), [
+    (("pause", "one", "nod1"), 3, "there is no machine 'nod1'\n  hint: did you mean node"),
+    (("pause", "one", "node[2-3]"), 3, "there is no machine 'node3', which node[2-3] stands for"),
+    (("pause", "one", "node[2-"), 2, "'node[2-' is no pattern: a bracket is missing"),
+    (("save", "none"), 3, "there is no cluster 'none'"),
+    (("list", "two"), 5, "two is not to be reached"),
+    (("list", "none"), 3, "there is no cluster 'none'"),
 ])
 def test_mistakes(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                  words: tuple[str, ...], message: str) -> None:
-    assert vm(monkeypatch, *words) == 1
+                  words: tuple[str, ...], status: int, message: str) -> None:
+    assert vm(monkeypatch, *words) == status
     assert message in capsys.readouterr().err
     assert graph.asked == []
 
@@ -100,7 +109,7 @@ def test_what_no_command_has(graph: Graph, monkeypatch: pytest.MonkeyPatch, caps
 
 def test_a_list_of_all_tells_what_it_could_not_ask(graph: Graph, monkeypatch: pytest.MonkeyPatch,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
-    assert vm(monkeypatch, "list") == 1
+    assert vm(monkeypatch, "list") == 5
     said = capsys.readouterr()
     assert [line.split() for line in said.out.splitlines()] == [
         ["one", "head", "running", "qemu/local", "1024", "MiB", "2", "cpu"],
@@ -112,3 +121,27 @@ def test_a_list_of_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(Graph, "clusters", ("three",))
     assert vm(monkeypatch, "list") == 0
     assert capsys.readouterr().out == "no cluster runs\n"
+    assert vm(monkeypatch, "list", "--json") == 0
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_programs_read_the_same(graph: Graph, monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    assert vm(monkeypatch, "pause", "one", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"cluster": "one", "machine": "node1", "result": "done"}]
+    assert vm(monkeypatch, "list", "--json") == 5
+    said = capsys.readouterr()
+    assert json.loads(said.out)[1] == {
+        "cluster": "one", "machine": "node1", "state": "saved", "hypervisor": "qemu", "host": "local",
+        "memory_mib": 512, "cpus": 1, "why": ""}
+    assert said.err == "two is not to be reached\n"
+
+
+def test_what_cannot_be_done_now_has_a_status_of_its_own(graph: Graph, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(*_: object) -> Iterator[Told]:
+        raise NotNow("node1 is off: only one that is running can be paused")
+
+    monkeypatch.setattr(Machines, "act", refuse)
+    assert vm(monkeypatch, "pause", "one", "node1") == 4
+    assert "node1 is off" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from pipeline.description import Host
-from pipeline.hosts import access, given
+from pipeline.drivers import xen
+from pipeline.hosts import access
 from pipeline.hosts.given import GivenPlace
 from pipeline.hosts.home import GivenHome
 from pipeline.hosts.script import Script, functions
@@ -57,7 +58,7 @@ def test_nodes_that_come_are_looked_at_noted_and_get_their_disks(place: tuple[Gi
     made.add(home, [node], [Given("node3", blank, blank, "sha256:1"),
                             Given("identity", blank, blank, "", readonly=True)])
     assert there.calls[:5] == ["require_engine", "require_kind pv node3", "require_device /dev/vg0/node3 64 node3",
-                               f"require_memory {500 + given._BESIDES_MIB}", "enlist node3"]
+                               f"require_memory {500 + xen.DRIVER.besides_mib}", "enlist node3"]
     assert there.calls[5:] == [f"truncate -s {64 << 20} /var/lib/xen-oscar/c/disks/node3"]
     assert there.brought == ["/var/lib/xen-oscar/c/disks/identity"]
 

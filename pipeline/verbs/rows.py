@@ -1,0 +1,82 @@
+"""What verbs share: where clusters are found, what is told of machines, and acting on some of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline import events
+from pipeline.cluster.acting import Action
+from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.machines import Advice
+from pipeline.errors import UserError
+from pipeline.verbs import names
+from pipeline.virt.power import State
+
+
+class Clusters(Protocol):
+    """Where clusters that run are found."""
+
+    def booted(self) -> list[str]:
+        """Those that may be running."""
+
+    def running(self, name: str) -> Lifecycle:
+        """One of them; raises UserError where there is none of that name."""
+
+
+class Row(Protocol):
+    """A frozen dataclass: its fields are what programs read."""
+
+    def text(self) -> str:
+        """What people read."""
+
+
+@dataclass(frozen=True)
+class Became:
+    """What became of a machine."""
+
+    cluster: str
+    machine: str
+    result: str
+
+    def text(self) -> str:
+        return f"{self.machine}: {self.result}"
+
+
+def machines_argument(parser: argparse.ArgumentParser) -> None:
+    """A cluster, and machines of it."""
+    parser.add_argument("cluster", help="name of a cluster (recipes/clusters/NAME.toml)")
+    parser.add_argument("machines", nargs="*", metavar="machine",
+                        help="names or patterns, as node[1-3,7] or 'node*'; without any, all for which it makes sense")
+
+
+def advice(cluster: str) -> Advice:
+    """What one may want next of machines of that cluster."""
+
+    def of(state: State, machine: str) -> str:
+        from pipeline.verbs import actions
+
+        fitting = [name for name, action in actions().items() if state in action.follows]
+        return " or ".join(f"doit vm {name} {cluster}{machine}" for name in fitting)
+
+    return of
+
+
+def act(action: Action, clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserError]:
+    """Do it to the machines that are named, and tell where they are while one waits."""
+    life = clusters.running(args.cluster)
+    meant = names.expand(args.machines, [machine.name for machine in life.cluster.machines])
+    unsubscribe = events.subscribe(_tell)
+    try:
+        for machine, result in life.machines().act(action, meant, args, advice(args.cluster)):
+            yield Became(args.cluster, machine, result)
+    finally:
+        unsubscribe()
+
+
+def _tell(event: events.Event) -> None:
+    if isinstance(event, events.Phase):
+        print(f"{event.machine}: {event.phase} {event.detail}".rstrip(), file=sys.stderr)
