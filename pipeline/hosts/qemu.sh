@@ -20,13 +20,13 @@ carries() {
 }
 
 # accelerator: kvm where a real kernel boots with it, which in clouds and containers it often does not though libvirt
-# lists it; tried once a boot of the host with a kernel of its own, if it has one
+# lists it; tried with a kernel of the host's own, if it has one, and believed for an hour, as it may have been busy
 accelerator() {
     virsh --connect "$uri" domcapabilities --virttype kvm > /dev/null 2>&1 || { echo tcg && return; }
     emulator=$(virsh --connect "$uri" domcapabilities --virttype kvm | sed -n 's|^ *<path>\(.*\)</path>.*|\1|p' | head -n 1)
     kernel=$(ls -t /boot/vmlinuz-* 2> /dev/null | head -n 1)
     [ -r "$kernel" ] || { echo kvm && return; }
-    key="$(cat /proc/sys/kernel/random/boot_id) $(stat -c %Y "$emulator")"
+    key="$(cat /proc/sys/kernel/random/boot_id) $(stat -c %Y "$emulator") $(($(date +%s) / 3600))"
     make_top
     if [ "$(sed -n 1p "$top/.accelerator" 2> /dev/null)" != "$key" ]; then
         case $(timeout 20 "$emulator" -accel kvm -cpu host -m 256 -nodefaults -no-user-config -display none \

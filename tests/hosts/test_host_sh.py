@@ -103,7 +103,7 @@ def test_a_machine_without_libvirt_is_told(tmp_path: Path) -> None:
 
 
 def test_kvm_is_believed_only_where_a_kernel_boots_with_it(tmp_path: Path, virsh: Path) -> None:
-    """Tried once a boot of the host; a host without a kernel that could be tried is believed."""
+    """Tried once an hour; a host without a kernel that could be tried is believed."""
     assert call(tmp_path, ("require_engine",), shell=functions("qemu"), path=virsh) == (0, "")
     shell = functions("qemu").replace("/boot/vmlinuz-*", f"{tmp_path}/kernel")
     assert call(tmp_path, ("accelerator",), shell=shell, path=virsh) == (0, "kvm")
