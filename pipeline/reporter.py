@@ -21,7 +21,10 @@ from typing import Any, Protocol, TextIO
 
 from pipeline import events
 from pipeline.errors import UserError
-from pipeline.views import Activity, Failure, Finished, JsonView, PlainView, Summary, TerminalView, View
+from pipeline.views.jsonlines import JsonView
+from pipeline.views.plain import PlainView
+from pipeline.views.terminal import TerminalView
+from pipeline.views.view import Activity, Failure, Finished, Summary, View
 
 
 class Task(Protocol):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.commands.base import Question
 from pipeline.engine import STORE_LIMIT
+from pipeline.figures import size
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -40,8 +41,7 @@ class Collected:
     limit: int
 
     def text(self) -> str:
-        said = (f"removed {self.artifacts} artifacts ({self.freed / _GIB:.2f} GiB); {self.left / _GIB:.2f} GiB are "
-                "left")
+        said = (f"removed {self.artifacts} artifacts ({size(self.freed)}); {size(self.left)} are left")
         if self.left > self.limit:
             said += "\nmore is not removed: the rest is what today's recipes ask for, or in use"
         return said

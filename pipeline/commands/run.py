@@ -33,7 +33,7 @@ from pipeline.commands.ending import OrderlyDoit
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
 from pipeline.run import cleans_up, end_all
-from pipeline.views import error_fields, write_json
+from pipeline.views.jsonlines import error_fields, write_json
 
 #: How long interrupted tasks may take to clean up, in seconds, and after which part of that they are pushed.
 _PATIENCE = 60.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.figures import duration
 from pipeline.report.markup import Markup, element
 from pipeline.report.model import Phase
-from pipeline.report.text import duration
 
 _WIDTH = 1000
 _LABELS = 110  # what the machines' names take on the left

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pipeline.checks.result import Outcome, Result, Verdict
 from pipeline.description import Cluster
+from pipeline.figures import duration, size
 from pipeline.report import gantt, network
 from pipeline.report.markup import Markup, element, join
 from pipeline.report.model import Artifact, Phase, Task, Timeline
-from pipeline.report.text import duration, size, tail
+from pipeline.report.text import tail
 
 #: What is shown of each console: a whole boot with some reserve, so that a report stays a few megabytes at most.
 _CONSOLE_BYTES = 96 * 1024

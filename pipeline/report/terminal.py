@@ -6,7 +6,7 @@ from typing import TextIO
 
 from pipeline import foreign
 from pipeline.checks.result import Outcome, Verdict
-from pipeline.report.text import duration
+from pipeline.figures import duration
 
 _SIGNS: dict[Outcome, tuple[str, str]] = {
     "passed": ("✓", "green"), "failed": ("✗", "bold red"), "error": ("!", "bold magenta"), "skipped": ("-", "dim"),

@@ -32,6 +32,7 @@ from pipeline import events, foreign
 from pipeline.drivers.domain import name_of
 from pipeline.drivers.site import RUN
 from pipeline.errors import ClusterError
+from pipeline.figures import size
 from pipeline.virt import disks, progress
 from pipeline.virt.connection import Connection, Event, Listener
 from pipeline.virt.console import FATAL, FATAL_TO_ALL, Console, Signs, signs, strip
@@ -112,7 +113,7 @@ class Watch:
             over = machine.console.passed_over + machine.report.passed_over
             if over:
                 events.note(f"{self._cluster}: {machine.name} wrote faster than one can follow, or lines without an "
-                            f"end: {over / 1e6:.1f} MB were passed over")
+                            f"end: {size(over)} were passed over")
         self._reports.close()
         self._consoles.close()
         os.close(self._end)

@@ -45,8 +45,8 @@ def test_plain_lines() -> None:
     assert lines[1] == "✗ node1: 1 of 2 checks passed"
     assert lines[2].startswith("  ✗ packages: 2 missing: <script>")
     assert "  - clock: no answer to ssh" in lines
-    assert lines[-1] == "debian12: failed (3 passed, 1 failed, 1 error, 1 skipped) in 21.5 s"
-    assert shown(PASSED).splitlines()[-1] == "debian12: passed (3 passed) in 21.5 s"
+    assert lines[-1] == "debian12: failed (3 passed, 1 failed, 1 error, 1 skipped) in 22 s"
+    assert shown(PASSED).splitlines()[-1] == "debian12: passed (3 passed) in 22 s"
 
 
 def test_terminal() -> None:
