@@ -56,10 +56,10 @@ section swaps
 cat /proc/swaps
 section packages
 list_packages < /dev/null 2>&1
-section units
+section services
 failed=$(failed_services < /dev/null 2>&1)
 echo "$failed"
-section unitlog
+section servicelog
 [ -z "$failed" ] || tell_services $(echo "$failed" | cut -d ' ' -f 2) < /dev/null 2>&1
 section dmesg
 dmesg 2>&1

@@ -185,10 +185,10 @@ class Facts:
         return found
 
     @property
-    def failed_units(self) -> tuple[str, ...]:
-        rows = [line.split() for line in self.text("units").splitlines() if line.strip()]
+    def failed_services(self) -> tuple[str, ...]:
+        rows = [line.split() for line in self.text("services").splitlines() if line.strip()]
         if any(len(row) != 2 or row[0] != "failed" for row in rows):
-            raise FactsError(f"units cannot be read: {_first(self.text('units'))}")
+            raise FactsError(f"services cannot be read: {_first(self.text('services'))}")
         return tuple(row[1] for row in rows)
 
     @cached_property

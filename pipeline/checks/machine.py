@@ -256,11 +256,11 @@ def files(subject: Subject) -> Finding:
     return Finding(problems, seen, output, subject.facts.elapsed)
 
 
-def units(subject: Subject) -> Finding:
-    """No unit of the service manager failed."""
-    failed = subject.facts.failed_units
+def services(subject: Subject) -> Finding:
+    """No service failed."""
+    failed = subject.facts.failed_services
     return Finding((f"failed: {_few(list(failed))}",) if failed else (), "none failed",
-                   subject.facts.text("unitlog") if failed else "")
+                   subject.facts.text("servicelog") if failed else "")
 
 
 def clock(subject: Subject) -> Finding:
@@ -301,7 +301,7 @@ CHECKS: tuple[Check, ...] = (
     Check("clock", clock, ("compute",)),
     Check("kernel", kernel),
     Check("kernel log", kernel_log),
-    Check("units", units),
+    Check("services", services),
     Check("partitions", partitions),
     Check("file systems", file_systems),
     Check("swap", swap),

@@ -123,7 +123,7 @@ def test_the_verdict_is_told_in_every_form(running: Checkout) -> None:
     verdict = json.loads((reports / "verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
-    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "disk files", "image files", "units",
+    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "disk files", "image files", "services",
             "clock"} <= names
     for opkg in ("slurm", "openmpi", "ganglia", "c3", "munge", "ntpconfig"):
         assert any(name.startswith(f"opkg {opkg} test_") for name in names), opkg

@@ -147,7 +147,8 @@ def test_a_whole_cluster_passes_the_same_checks_as_on_qemu(running: Checkout) ->
     verdict = json.loads((running.own / "reports/ci-xen/verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
-    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "image files", "units", "clock"} <= names
+    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "image files", "services",
+            "clock"} <= names
     for opkg in ("slurm", "openmpi", "ganglia", "c3", "munge", "ntpconfig"):
         assert any(name.startswith(f"opkg {opkg} test_") for name in names), opkg
     again = running.doit("cluster:ci-xen")

@@ -82,8 +82,8 @@ def sections(machine: Machine) -> dict[str, str]:
         "swaps": "Filename                                Type            Size    Used    Priority\n"
                  f"/dev/vda2                               partition       {swap // 1024 - 4}  0       -2\n",
         "packages": "".join(f"{name} {version} whole\n" for name, version in PACKAGES.items()),
-        "units": "",
-        "unitlog": "",
+        "services": "",
+        "servicelog": "",
         "dmesg": f"[    0.000000] Linux version {RELEASE}\n[    1.500000] EXT4-fs (vda1): mounted filesystem\n",
         "end": "",
     }

@@ -74,7 +74,7 @@ def test_networkd_is_told_the_gateway_where_there_is_one() -> None:
      ["System has not been booted with systemd as init system (PID 1). Can't operate."]),
     ("", []),
 ])
-def test_failed_units_are_told_and_nothing_is_taken_for_one(tmp_path: Path, said: str, told: list[str]) -> None:
+def test_failed_services_are_told_and_nothing_is_taken_for_one(tmp_path: Path, said: str, told: list[str]) -> None:
     (tmp_path / "said").write_text(f"{said}\n" if said else "")
     program = tmp_path / "systemctl"
     program.write_text(f"#!/bin/sh\nexec cat {tmp_path}/said\n")

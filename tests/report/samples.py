@@ -13,7 +13,7 @@ FAILED = Verdict("debian12", 1763700000.0, 21.5, (
     Result("host name", "oscarhead", "passed", "oscarhead"),
     Result("packages", "node1", "failed", f"2 missing: {HOSTILE}", HOSTILE, 1763700000.0, 0.0),
     Result("image files", "node1", "passed", "9000 entries compared", "", 1763700000.0, 9.5),
-    Result("units", "node2", "error", "units cannot be read: nothing"),
+    Result("services", "node2", "error", "services cannot be read: nothing"),
     Result("clock", "node2", "skipped", "no answer to ssh"),
     Result("opkg slurm test_user", "oscarhead", "passed", "one job ran on: node1 node2", "out\n", 1763700001.0, 6.5),
 ))

@@ -31,7 +31,7 @@ def test_cases() -> None:
     assert failure is not None and str(failure.get("message")).startswith("2 missing: <script>")
     output = cases["packages"].find("system-out")
     assert output is not None and "<script>" in str(output.text) and "c2VjcmV0" not in str(output.text)
-    assert cases["units"].find("error") is not None
+    assert cases["services"].find("error") is not None
     assert cases["clock"].find("skipped") is not None
     good = cases["opkg slurm test_user"]
     assert [child.tag for child in good] == ["system-out"]

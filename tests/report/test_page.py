@@ -84,7 +84,7 @@ def test_what_it_tells(consoles: dict[str, Path]) -> None:
         for card in machine.interfaces:
             assert card.mac in text and f"{card.address}/{card.prefix}" in text
     for told in ("✗ failed", "What is wrong", "3 / 6", "10.10.0.1",
-                 "one job ran on: node1 node2", "units cannot be read", "no answer to ssh", "ab" * 32, "READY",
+                 "one job ran on: node1 node2", "services cannot be read", "no answer to ssh", "ab" * 32, "READY",
                  "FAIL partition: no disk", "image:debian12", "line 49999", "Started"):
         assert told in text, told
     assert "line 0 " not in text    # only a console's end is kept
