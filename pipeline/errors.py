@@ -8,6 +8,7 @@ told.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 from pipeline import foreign
 
@@ -29,6 +30,10 @@ class UserError(Exception):
         self.hint = hint
         self.log = log
         self.tail = tail
+
+    def about(self, what: str) -> Self:
+        """The same error, of what is named first."""
+        return type(self)(f"{what}: {self.message}", hint=self.hint, log=self.log, tail=self.tail)
 
     def render(self) -> str:
         """The message as a person reads it: what happened, the last lines, what to do, where the log is."""

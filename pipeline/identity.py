@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 from pipeline.builders.settings import Settings
 from pipeline.description import Cluster, Machine, Secret
@@ -35,6 +36,11 @@ _ACCOUNTS = {"root": "root", "oscartst": "home/oscartst"}
 
 class Identity:
     """The identity of one cluster; made on first use."""
+
+    @classmethod
+    def of(cls, own: Path, cluster: Cluster) -> Self:
+        """That of a cluster of the checkout whose own things are in the folder `own`."""
+        return cls(own / "identity" / cluster.name, cluster)
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.folder = folder

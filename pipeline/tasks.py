@@ -237,6 +237,8 @@ class Graph:
         from pipeline.cluster import described
         from pipeline.cluster.lifecycle import Lifecycle
 
+        if name.startswith(_TESTBED):  # which is a host, though it lives like a cluster of one machine
+            raise self.unknown(name)
         if name not in {folder.name for folder in self.run.glob("*")}:  # a word that was typed is no path
             return self.lifecycle(name)
         try:

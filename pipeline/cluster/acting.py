@@ -149,7 +149,7 @@ class Acting:
         try:
             shelf.make_room(name, self.known()[name].memory_mib + _BESIDES_MIB)
         except UserError as error:
-            raise ClusterError(f"{name} cannot be saved: {error.message}", tail=error.tail, hint=error.hint) from None
+            raise error.about(f"{name} cannot be saved") from None
         try:
             power.save(self._connection, self._domain(name), shelf.place(name), within=_MEMORY)
         except BaseException:

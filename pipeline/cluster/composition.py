@@ -40,7 +40,7 @@ class Composition:
 
     def identity(self) -> Identity:
         """The cluster's secrets and keys; made on first use."""
-        return Identity(self.engine.own / "identity" / self.cluster.name, self.cluster)
+        return Identity.of(self.engine.own, self.cluster)
 
     def marks(self, machine: str) -> dict[str, str]:
         """Role -> digest of all that a machine is made of; artifacts that are not there are left out."""

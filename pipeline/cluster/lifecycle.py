@@ -114,7 +114,7 @@ class Lifecycle:
 
     def identity(self) -> Identity:
         """The cluster's secrets and keys; made on first use."""
-        return Identity(self.engine.own / "identity" / self.cluster.name, self.cluster)
+        return Identity.of(self.engine.own, self.cluster)
 
     def shell(self) -> ClusterShell:
         """Ssh into the running cluster."""
@@ -196,6 +196,8 @@ class Lifecycle:
         """An installation did not come to its end, or nobody saw that: another one finds an empty disk, and a head
         node that serves it."""
         self.runner.add(nodes)
+        for node in nodes:
+            self._notes.add(f"begun/{node}")  # until the head node has heard of it, too
         for node in nodes:
             changing.forget(self.shell(), node)
 

@@ -88,7 +88,7 @@ class TestbedParts:
         return {}
 
     def identity(self) -> Identity:
-        return Identity(self._engine.own / "identity" / self._described.name, self._described)
+        return Identity.of(self._engine.own, self._described)
 
 
 class TestbedHost:

@@ -43,7 +43,7 @@ def verify(life: Lifecycle) -> None:
                                 lanes=pace.at_once("verify", capacity),
                                 patience=pace.patience(len(cluster.nodes), "verify", capacity))
     life.runner.record(Phase(cluster.head.name, "verify", started, time.time(),
-                      f"{verdict.count('passed')} of {len(verdict.results)} checks passed"))
+                             f"{verdict.count('passed')} of {len(verdict.results)} checks passed"))
     consoles = {machine.name: life.run_dir / "console" / f"{machine.name}.log" for machine in cluster.machines}
     page = report.write(life.report_dir, verdict, cluster, _timeline(life), consoles, _artifacts(life))
     told = io.StringIO()

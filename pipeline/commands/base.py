@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from pipeline import foreign
 from pipeline.commands.ending import Orderly
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from pipeline.tasks import Graph
+    from pipeline.verbs.rows import Row
 
 
 class OwnCommand(Orderly):
@@ -45,35 +46,30 @@ class OwnCommand(Orderly):
         return self.work(args)
 
 
-class Row(Protocol):
-    """A frozen dataclass: something there is to tell."""
-
-    def text(self) -> str:
-        """What people read of it."""
-
-
 def answer(rows: Iterable[Row | UserError], *, as_json: bool) -> int:
     """Tell rows as they come, or all of them as one JSON array; errors, which concern a part, go to standard error.
 
     The result is the exit status.
     """
     status, told = 0, []
-    for row in rows:
-        if isinstance(row, UserError):
-            print(row.render(), file=sys.stderr)
-            status = max(status, row.status)
-        elif as_json:
-            told.append(asdict(cast("DataclassInstance", row)))
-        else:
-            print(row.text(), flush=True)
-    if as_json:
-        json.dump(told, sys.stdout, indent=1)
-        print()
+    try:
+        for row in rows:
+            if isinstance(row, UserError):
+                print(row.render(), file=sys.stderr)
+                status = max(status, row.status)
+            elif as_json:
+                told.append(asdict(cast("DataclassInstance", row)))
+            else:
+                print(row.text(), flush=True)
+    finally:  # also what was done before something failed
+        if as_json:
+            json.dump(told, sys.stdout, indent=1)
+            print()
     return status
 
 
 def json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="as one JSON array, for programs")
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
 class GraphCommand(OwnCommand):

@@ -93,8 +93,12 @@ def _of_parser(parser: argparse.ArgumentParser, before: Sequence[str], last: str
     """What fits behind these words of a command."""
     typed: dict[str, str] = {}
     places = _places(parser)
-    for word in before:
+    words = iter(before)
+    for word in words:
         if word.startswith("-"):
+            option = parser._option_string_actions.get(word)
+            if option is not None and option.nargs is None:  # it has a value
+                next(words, "")
             continue
         if places and isinstance(places[0].choices, dict):  # a verb, which has arguments of its own
             chosen = places[0].choices.get(word)

@@ -16,6 +16,7 @@ import re
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
@@ -82,7 +83,8 @@ class Orderly(Command):
 
             explained = trouble.explain(error, trouble.usual_places())
             if explained is None:
-                raise
+                traceback.print_exc()
+                return 1
             self.tell(explained)
             return explained.status
 

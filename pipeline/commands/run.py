@@ -60,6 +60,8 @@ class Watch:
     """Runs actions, keeps their exceptions, and knows which of them are still at it."""
 
     def __init__(self) -> None:
+        self.status = 0
+        """The exit status that the failures so far call for."""
         self._changed = threading.Condition()
         self._running: dict[int, str] = {}  # by thread
         self._ended = False
@@ -80,6 +82,8 @@ class Watch:
                 from pipeline import trouble
 
                 explained = trouble.explain(error, trouble.usual_places())
+                with self._changed:
+                    self.status = max(self.status, explained.status if explained else 1)
                 return UserFailed(explained) if explained else BugFound(error)
             finally:
                 with self._changed:
@@ -139,7 +143,8 @@ class Run(OrderlyDoit, DoitRun):
             if params[name]:
                 doit.doit_cmd.set_var(name, "1")     # tasks ask doit.get_var("fresh")
         try:
-            return int(super().execute(params, args))
+            failed = bool(super().execute(params, args))  # doit has statuses of its own
+            return max(self._watch.status, 1) if failed else 0
         finally:
             self._left = self._watch.end()
 

@@ -55,8 +55,7 @@ class Status(Question):
             try:
                 yield _status(graph, name)
             except UserError as error:
-                error.message = f"{name}: {error.message}"
-                yield error
+                yield error.about(name)
 
 
 def _status(graph: Graph, name: str) -> ClusterStatus:

@@ -24,7 +24,7 @@ class Driver:
 
     `besides_mib` is what a machine takes of its host's memory besides its own.  `takes_devices`: it may have a block
     device or PCI devices of its host's.  `reports`: it has a report channel beside its console; without, its reports
-    are lines of that.
+    are lines of that.  `has_kernel`: the kernel of its host serves machines alone, and what that says concerns them.
     """
 
     name: Hypervisor
@@ -37,6 +37,7 @@ class Driver:
     besides_mib: int
     takes_devices: bool
     reports: bool
+    has_kernel: bool
 
 
 def disks(domain: Domain, root: Disk, site: Site) -> tuple[Disk, ...]:

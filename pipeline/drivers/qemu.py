@@ -155,4 +155,4 @@ def _restored(definition: str) -> str:
 
 
 DRIVER = Driver("qemu", {"qemu", "kvm"}, _complete, None, _fill, _adjust, _restored, _BESIDES_MIB,
-                takes_devices=False, reports=True)
+                takes_devices=False, reports=True, has_kernel=False)

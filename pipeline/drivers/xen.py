@@ -124,4 +124,4 @@ def _adjust(_root: ET.Element, _ours: ET.Element, _accelerator: Accelerator) -> 
 
 
 DRIVER = Driver("xen", {"xen"}, _complete, _installer, _fill, _adjust, None, _BESIDES_MIB,
-                takes_devices=True, reports=False)
+                takes_devices=True, reports=False, has_kernel=True)

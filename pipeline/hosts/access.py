@@ -1,7 +1,7 @@
-"""A VM container that runs Xen, as the programs of this machine reach it: its libvirt's URI says how.
+"""A VM container, as the programs of this machine reach it: its libvirt's URI says how.
 
-`xen:///system` is this machine, `xen+ssh://root@MACHINE/system` another one, with libvirt's own parameters: `keyfile`,
-`no_verify`, `command` (a program instead of ssh).  Commands and files go the way that libvirt goes.
+`qemu:///system` is this machine, `qemu+ssh://root@MACHINE/system` another one, with libvirt's own parameters:
+`keyfile`, `no_verify`, `command` (a program instead of ssh).  Commands and files go the way that libvirt goes.
 """
 
 from __future__ import annotations

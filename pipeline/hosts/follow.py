@@ -15,6 +15,7 @@ disk.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ INTERVAL = 0.25
 PIECE, BACKLOG, LIMIT = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
 
 KERNEL = "console/_host"
+#: An empty piece of that label follows when all has been sent that was there in the beginning.
+CAUGHT_UP = "-"
 
 
 class Log:
@@ -101,12 +104,17 @@ def send(out: BinaryIO, label: str, data: bytes, seen: int) -> None:
 
 def main(*words: str) -> None:
     """Until standard input ends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a file stays open for as long as it is followed
     logs = [Log(words[place], words[place + 1], int(words[place + 2])) for place in range(0, len(words), 3)]
     kernel = Kernel()
-    more = False
+    more, caught_up = False, False
     while not select.select([0], [], [], 0 if more else INTERVAL)[0]:
         sent = [log.send(sys.stdout.buffer) for log in logs]
         more = kernel.send(sys.stdout.buffer) or any(sent)
+        if not more and not caught_up:
+            caught_up = True
+            send(sys.stdout.buffer, CAUGHT_UP, b"", 0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline import events, naming
 from pipeline.description import Cluster, Host, Machine
-from pipeline.drivers import engines, site
+from pipeline.drivers import domain, engines, site
 from pipeline.drivers.domain import Accelerator
 from pipeline.errors import ClusterError
 from pipeline.holding import Holder
@@ -46,16 +46,16 @@ class GivenPlace:
         self._script = Script(cluster.name, host.hypervisor)
 
     def find(self) -> GivenHome | None:
-        """The cluster's home there, if it was prepared and the host has not been started anew since."""
+        """The cluster's home there, if it was prepared, on this start of the host as far as that is known here."""
         if not self._mark.exists():
             return None
         run, _, host = self._mark.read_text().partition("\n")
         try:
-            if host != self._identity():
-                return None
+            if host == self._identity():
+                return self._home(Script(self._cluster.name, self._host.hypervisor, run))
         except ClusterError:
-            return None
-        return self._home(Script(self._cluster.name, self._host.hypervisor, run))
+            pass  # it is known not to run
+        return None
 
     def start(self, disks: Sequence[Given], kernels: Mapping[str, Path], holder: Holder) -> GivenHome:
         """Make bridges, bring disks and kernels; machines can be started then.
@@ -79,7 +79,7 @@ class GivenPlace:
         """Make room for more machines of a cluster that runs, and bring their disks."""
         self._script = self._of(home).script
         self._access.run(self._script.of([*self._requirements(machines), self._memory(machines),
-                                          ("enlist", *(machine.name for machine in machines))]))
+                                          ("enlist", *self._listed(machines))]))
         self._take(disks)
 
     def remove(self, home: Home, machines: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ class GivenPlace:
                      f"on {self._host.name} machines are emulated (TCG), some ten times slower")
 
     def capacity(self, found: Found) -> Capacity:
-        return Capacity(self._carries[0], found.accelerator, self._cluster.head.cpus)
+        return Capacity(*self._carries, self._cluster.head.cpus)
 
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         """That is asked there, when the cluster is prepared, and when libvirt makes a domain."""
@@ -136,7 +136,7 @@ class GivenPlace:
     # --- what kinds of such hosts differ in
 
     def _identity(self) -> str:
-        """What names the host since it was started last; raises ClusterError where it is known not to run."""
+        """What names the host, and its start if that is known here; raises ClusterError where it does not run."""
         return self._access.uri
 
     def _home(self, script: Script) -> GivenHome:
@@ -169,21 +169,24 @@ class GivenPlace:
         assert isinstance(home, GivenHome)
         return home
 
-    @staticmethod
-    def _requirements(machines: Sequence[Machine]) -> Iterator[tuple[str, ...]]:
+    def _requirements(self, machines: Sequence[Machine]) -> Iterator[tuple[str, ...]]:
+        yield ("require_programs",)
         yield ("require_engine",)
         for machine in machines:
             yield "require_kind", machine.virtualization, machine.name
-            if machine.device:
+            if machine.device and engines.of(self._host.hypervisor).takes_devices:
                 yield "require_device", machine.device, str(machine.disk_mib), machine.name
 
     def _memory(self, machines: Sequence[Machine]) -> tuple[str, ...]:
         besides = engines.of(self._host.hypervisor).besides_mib
         return "require_memory", str(sum(machine.memory_mib + besides for machine in machines))
 
+    def _listed(self, machines: Sequence[Machine]) -> list[str]:
+        return [f"{machine.name}={domain.uuid_of(self._cluster.name, machine.name)}" for machine in machines]
+
     def _preparations(self) -> Iterator[tuple[str, ...]]:
         owner = f"{getpass.getuser()} on {socket.gethostname()} ({self._run_dir})"
-        yield "prepare", owner, *(machine.name for machine in self._cluster.machines)
+        yield "prepare", owner, *self._listed(self._cluster.machines)
         yield self._memory(self._cluster.machines)
         for network in self._cluster.networks:
             bridge = site.shared(self._cluster.name).bridge(network.name)
@@ -246,6 +249,6 @@ def place(host: Host, cluster: Cluster, run_dir: Path, _artifacts: Path) -> Give
 def ask(host: Host) -> str:
     """What answers there, in a few words; raises ClusterError unless both the engine and its libvirt do."""
     way = access.of(host.connection)
-    said = way.run(f"{functions(host.hypervisor)}\nrequire_engine\nsay_engine").stdout.strip()
+    said = way.run(f"{functions(host.hypervisor)}\nrequire_programs\nrequire_engine\nsay_engine").stdout.strip()
     with connect(way.uri):
         return f"{said}, libvirt at {way.uri}"

@@ -19,6 +19,9 @@ from pipeline.hosts.keeper import Keeper
 from pipeline.hosts.script import Script
 from pipeline.run import spawn
 
+#: Seconds that what was said meanwhile may take to come.
+_CAUGHT_UP = 120
+
 
 @dataclass(frozen=True)
 class GivenHome:
@@ -38,9 +41,9 @@ class GivenHome:
         return self.access.proxy_command
 
     @property
-    def kernel_log(self) -> Path:
-        """What the host's kernel says."""
-        return self.run_dir / f"{KERNEL}.log"
+    def kernel_log(self) -> Path | None:
+        """What the host's kernel says, where that serves machines alone: on others it concerns everybody."""
+        return self.run_dir / f"{KERNEL}.log" if engines.of(self.script.hypervisor).has_kernel else None
 
     @property
     def more(self) -> str:
@@ -81,6 +84,7 @@ class GivenHome:
                     reason = f"cannot be kept in {self.run_dir}: {error.strerror}"
                 except Exception as error:  # or the thread would end, and waits only with their deadlines
                     reason = f"cannot be read: {error}"
+                keeper.caught_up.set()  # or never
                 if not left.is_set():
                     errors.seek(0)
                     failed(ClusterError(f"{self.access}: what machines write {reason}",
@@ -89,6 +93,8 @@ class GivenHome:
 
             thread = threading.Thread(target=follow, name="consoles", daemon=True)
             thread.start()
+            # what an earlier start of a machine has said comes before it is started once more, and not after
+            keeper.caught_up.wait(_CAUGHT_UP)
             try:
                 yield
             finally:

@@ -21,6 +21,13 @@ make_top() {
     mkdir -p "$top" "$store" && chmod 0711 "$top" "$store" || exit
 }
 
+# require_programs: what is done there besides the engine's own business
+require_programs() {
+    for program in python3 rsync ip flock lsblk virsh; do
+        command -v "$program" > /dev/null || refuse "$program is missing there"
+    done
+}
+
 # One at a time: what is left of a killed run may still be clearing up.
 alone() {
     make_top
@@ -87,23 +94,24 @@ require_room() {
     done
 }
 
-# prepare OWNER MACHINE...: the folder is there, and nobody else has a cluster of that name
+# prepare OWNER MACHINE=UUID...: the folder is there, and nobody else has a cluster of that name
 prepare() {
     alone
     [ ! -e "$folder/run" ] || refuse "$cluster is there already, started by $(cat "$folder/owner"): give yours another \
 name.  If nobody has it any more: end its machines there, and remove $folder"
     rm -rf "$folder"
-    mkdir -p "$folder/disks" "$folder/boot" "$folder/console" "$folder/report" && echo "$1" > "$folder/owner" && : > "$folder/bridges" &&
+    mkdir -p "$folder/disks" "$folder/boot" "$folder/console" "$folder/report" &&
+        chmod 0711 "$folder" "$folder/disks" "$folder/boot" && echo "$1" > "$folder/owner" && : > "$folder/bridges" &&
         echo "$run" > "$folder/run" || exit
     shift
     : > "$folder/machines" && enlist "$@"
 }
 
-# enlist MACHINE...: what ends with the cluster
+# enlist MACHINE=UUID...: what ends with the cluster, by what only a domain of ours has
 enlist() {
     for machine; do
-        remove_logs "$machine"  # of a host that was switched off under it
-        echo "$cluster-$machine"
+        remove_logs "${machine%%=*}"  # of a host that was switched off under it
+        echo "${machine%%=*} ${machine#*=}"
     done >> "$folder/machines"
 }
 
@@ -162,10 +170,10 @@ clear() {
     [ "$(cat "$folder/run" 2> /dev/null)" = "$run" ] || return 0
     if [ -e "$folder/machines" ]; then
         # one virsh for all, which goes on where one of them is off or gone
-        sed 's/.*/destroy &; undefine &/' "$folder/machines" |
+        sed 's/.* //; s/.*/destroy &; undefine &/' "$folder/machines" |
             virsh --quiet --connect "$uri" > /dev/null 2>&1
-        while read -r machine; do
-            remove_logs "${machine#"$cluster"-}"
+        while read -r machine _; do
+            remove_logs "$machine"
         done < "$folder/machines"
     fi
     if [ -e "$folder/bridges" ]; then

@@ -7,13 +7,14 @@ a line of it is looked at; logs have bounds.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from pipeline import foreign
-from pipeline.hosts.follow import KERNEL, PIECE
+from pipeline.hosts.follow import CAUGHT_UP, KERNEL, PIECE
 from pipeline.virt import logs
 from pipeline.virt.console import strip
 from pipeline.virt.growing import Lines
@@ -68,6 +69,8 @@ class Keeper:
         def log_of(label: str) -> Path:
             return run_dir / f"{label}.log"
 
+        self.caught_up = threading.Event()
+        """Set when all has come that was there in the beginning."""
         self._files: dict[str, _File] = {}
         for name in names:
             console, report = f"console/{name}", f"report/{name}"
@@ -88,6 +91,9 @@ class Keeper:
         """Keep all that comes.  Raises ValueError for what is no piece, OSError where nothing can be kept."""
         while header := pieces.readline(256):
             label, length, seen = _header(header)
+            if label == CAUGHT_UP and not length:
+                self.caught_up.set()
+                continue
             file = self._files.get(label)
             if file is None or length > PIECE:
                 raise ValueError(f"no piece: {header!r}")

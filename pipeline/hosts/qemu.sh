@@ -4,39 +4,47 @@ uri=qemu:///system
 
 # require_engine: libvirt says whether it has QEMU
 require_engine() {
+    [ "$(id -u)" = 0 ] || refuse 'bridges and disks are made there as root: use a URI that leads to root'
     virsh --connect "$uri" version > /dev/null 2>&1 ||
         refuse "libvirt does not answer there at $uri: is it installed, and does it run?  virsh --connect $uri version"
 }
 
 # say_engine: in a few words
 say_engine() {
+    find_accelerator
     virsh --connect "$uri" version | sed -n 's/^Running hypervisor: //p' | tr '\n' ' '
-    echo "with $(accelerator), $(free_memory) MiB free"
+    echo "with $found, $(free_memory) MiB free"
 }
 
 # carries: how many processors machines may use, and how they run on them
 carries() {
-    echo "$(nproc) $(accelerator)"
+    find_accelerator
+    echo "$(nproc) $found"
 }
 
-# accelerator: kvm where a real kernel boots with it, which in clouds and containers it often does not though libvirt
-# lists it; tried with a kernel of the host's own, if it has one, and believed for an hour, as it may have been busy
-accelerator() {
-    virsh --connect "$uri" domcapabilities --virttype kvm > /dev/null 2>&1 || { echo tcg && return; }
-    emulator=$(virsh --connect "$uri" domcapabilities --virttype kvm | sed -n 's|^ *<path>\(.*\)</path>.*|\1|p' | head -n 1)
+# find_accelerator: sets found=kvm where a real kernel boots with it, which in clouds and containers it often does not
+# though libvirt lists it, and tcg elsewhere.  Tried with a kernel of the host's own, if it has one; that it does not
+# boot is believed for an hour, as the host may have been busy
+find_accelerator() {
+    found=tcg
+    virsh --connect "$uri" domcapabilities --virttype kvm > /dev/null 2>&1 || return 0
+    found=kvm
+    emulator=$(virsh --connect "$uri" domcapabilities --virttype kvm | sed -n 's|^ *<path>\(.*\)</path>.*|\1|p' |
+        head -n 1)
     kernel=$(ls -t /boot/vmlinuz-* 2> /dev/null | head -n 1)
-    [ -r "$kernel" ] || { echo kvm && return; }
-    key="$(cat /proc/sys/kernel/random/boot_id) $(stat -c %Y "$emulator") $(($(date +%s) / 3600))"
+    [ -r "$kernel" ] || return 0
+    key="$(cat /proc/sys/kernel/random/boot_id) $(stat -c %Y "$emulator")"
     make_top
-    if [ "$(sed -n 1p "$top/.accelerator" 2> /dev/null)" != "$key" ]; then
-        case $(timeout 20 "$emulator" -accel kvm -cpu host -m 256 -nodefaults -no-user-config -display none \
-            -serial stdio -no-reboot -kernel "$kernel" -append 'console=ttyS0 panic=-1' < /dev/null 2> /dev/null) in
-            *'Kernel panic - not syncing: VFS: Unable to mount root fs'*) found=kvm ;;
-            *) found=tcg ;;
-        esac
-        printf '%s\n%s\n' "$key" "$found" > "$top/.accelerator"
-    fi
-    sed -n 2p "$top/.accelerator"
+    case $(cat "$top/.accelerator" 2> /dev/null) in
+        "$key kvm") return 0 ;;
+        "$key tcg") [ -z "$(find "$top/.accelerator" -mmin +60)" ] && found=tcg && return 0 ;;
+    esac
+    case $(timeout 20 "$emulator" -accel kvm -cpu host -m 256 -nodefaults -no-user-config -display none \
+        -serial stdio -no-reboot -kernel "$kernel" -append 'console=ttyS0 panic=-1' < /dev/null 2> /dev/null) in
+        *'Kernel panic - not syncing: VFS: Unable to mount root fs'*) ;;
+        *) found=tcg ;;
+    esac
+    echo "$key $found" > "$top/.accelerator.$$" && mv "$top/.accelerator.$$" "$top/.accelerator" || exit
 }
 
 # require_kind pv|pvh|hvm MACHINE: the words are Xen's, and QEMU's machines are all alike

@@ -9,12 +9,14 @@ require_engine() {
 
 # say_engine: in a few words
 say_engine() {
-    echo "Xen $(xl info xen_version), $(xl info free_memory) MiB free"
+    version=$(xl info xen_version) && free=$(xl info free_memory) || exit
+    echo "Xen $version, $free MiB free"
 }
 
 # carries: how many processors machines may use, and how they run on them
 carries() {
-    echo "$(xl info nr_cpus) kvm"
+    processors=$(xl info nr_cpus) || exit
+    echo "$processors kvm"
 }
 
 # require_kind pv|pvh|hvm MACHINE

@@ -43,8 +43,8 @@ class Host(Manifest):
     """The hypervisor that runs there: "qemu" or "xen"."""
     connection: Annotated[str, AfterValidator(_connection)] = "private"
     """How its libvirt is reached: "private" is a libvirt of its own for each cluster (QEMU), "testbed" an emulated
-    machine that runs Xen, else a libvirt URI: xen:///system for this machine, xen+ssh://root@MACHINE/system for
-    another one."""
+    machine that runs Xen, else a libvirt URI: qemu:///system or xen:///system for this machine,
+    qemu+ssh://root@MACHINE/system or xen+ssh://root@MACHINE/system for another one."""
     distro: str | None = None
     """The distribution of the testbed's dom0 (a file in recipes/distros)."""
     memory: Mebibytes | None = None

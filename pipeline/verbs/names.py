@@ -12,7 +12,7 @@ from pipeline.mistakes import no_such
 
 _RANGE = re.compile(r"(.*?)\[([^\[\]]*)\](.*)", re.DOTALL)
 _PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
-#: Names that one pattern may stand for.
+#: Numbers that one bracket may stand for.
 _MOST = 100_000
 
 

@@ -1,6 +1,6 @@
 """Logs that machines fill, which have bounds: a file, and what was in it before it got too large, beside it.
 
-virtlogd keeps those of machines under QEMU, and `append` those that come from a Xen host.
+virtlogd keeps those of machines under QEMU, and `append` those that come from another host.
 """
 
 from __future__ import annotations

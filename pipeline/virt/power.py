@@ -187,13 +187,11 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
 
 
 def remove(connection: Connection, name: str) -> None:
-    """End a machine, and forget it; nothing where there is none of that name."""
-    with plain_words(f"{name} cannot be taken away"):
-        found = [domain for domain in connection.raw.listAllDomains() if domain.name() == name]
-    for domain in found:
+    """End a machine of ours, and forget it; nothing where there is none of that name."""
+    if name in [machine.name for machine in machines(connection)]:
         destroy(connection, [name])
         with plain_words(f"{name} cannot be taken away"):
-            domain.undefine()
+            connection.domain(name).undefine()
 
 
 def console_command(uri: str, name: str) -> list[str]:

@@ -150,7 +150,7 @@ def test_a_save_that_takes_too_long(lab: Lab, machines: Machines, monkeypatch: p
     ask = terminal(lab, "head").ask
     ask("dd if=/dev/urandom of=/tmp/much bs=1M count=64")
     cast(Any, lab.connection.domain("one-head")).migrateSetMaxSpeed(1)
-    monkeypatch.setattr("pipeline.cluster.machines._MEMORY", 0.05)
+    monkeypatch.setattr("pipeline.cluster.acting._MEMORY", 0.05)
     with pytest.raises(ClusterError, match=r"one-head: its memory is not saved after 0\.05 s"):
         acts.act(machines, "save", ["head"])
     assert acts.state(machines, "head") == "running"

@@ -482,6 +482,9 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
     monkeypatch.setattr(libvirt_xml, "for_start", lambda definition, accelerator, marks: definition)
     monkeypatch.setattr(stage.life.runner, "_start", partial(Runner._start, stage.life.runner))
 
+    def silent(_shell: object, _node: str) -> None:
+        raise ClusterError("head is silent")
+
     def at_once(_watching: object, phase: Phase, acts: Mapping[str, Act], _ready: object, hands: Hands,
                 _capacity: object) -> Iterator[Reached]:
         for name in acts:
@@ -490,6 +493,15 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
 
     monkeypatch.setattr(runner, "bring", at_once)
     logs.remove(stage.place.run_dir / "report/node2")
+    stage.life._notes.remove("installed/node2")
+    stage.life._notes.add("begun/node2")
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(changing, "forget", silent)
+        with pytest.raises(ClusterError, match="head is silent"):
+            stage.life.reach("install")
+    assert stage.life._notes.has("begun/node2"), "so the head node is told by the next run"
+    stage.life._notes.remove("begun/node2")
+    stage.place.removed, stage.place.added = [], []
     for told, disks in (([], []), (["forget node2"], ["node2"])):
         stage.life._notes.remove("installed/node2")
         stage.life.reach("install")

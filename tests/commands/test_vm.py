@@ -137,6 +137,19 @@ def test_programs_read_the_same(graph: Graph, monkeypatch: pytest.MonkeyPatch,
     assert said.err == "two is not to be reached\n"
 
 
+def test_what_was_done_before_something_failed_is_told_to_programs_too(
+        graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def half(*_: object) -> Iterator[Told]:
+        yield "node1", "off"
+        raise Unreachable("its host no longer answers")
+
+    monkeypatch.setattr(Machines, "act", half)
+    assert vm(monkeypatch, "stop", "one", "--json") == 5
+    said = capsys.readouterr()
+    assert json.loads(said.out) == [{"cluster": "one", "machine": "node1", "result": "off"}]
+    assert "no longer answers" in said.err
+
+
 def test_what_cannot_be_done_now_has_a_status_of_its_own(graph: Graph, monkeypatch: pytest.MonkeyPatch,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(*_: object) -> Iterator[Told]:

@@ -36,6 +36,13 @@ def test_it_ends_with_its_testbed(tmp_path: Path, testbed: subprocess.Popen[byte
     assert one.lost().message == "testbed-ci, on which c runs, has ended"
 
 
+def test_the_kernel_of_a_machine_that_others_use_too_is_not_listened_to(tmp_path: Path) -> None:
+    """A program of theirs that crashes is no sign that the cluster's machines are not sound."""
+    uri = access.of("xen:///system")
+    assert GivenHome("c", tmp_path / "c", uri, Script("c", "xen")).kernel_log == tmp_path / "c/console/_host.log"
+    assert GivenHome("c", tmp_path / "c", uri, Script("c", "qemu")).kernel_log is None
+
+
 def test_another_machine_is_told_by_its_name(tmp_path: Path) -> None:
     one = GivenHome("c", tmp_path / "c", access.of("xen:///system"), Script("c", "xen"))
     assert one.lost().message == "this machine, on which c runs, no longer answers"
