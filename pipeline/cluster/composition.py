@@ -92,8 +92,8 @@ class Composition:
             netboot = self.engine.entry(self.made.netboot).path
             found |= {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
         if self.made.kernel:
-            own = self.engine.entry(self.made.kernel).path
-            found |= {"kernel": own / "kernel", "initrd.img": own / "initrd.img"}
+            outside = self.engine.entry(self.made.kernel).path
+            found |= {"kernel": outside / "kernel", "initrd.img": outside / "initrd.img"}
         return found
 
     @property

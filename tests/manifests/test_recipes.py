@@ -102,7 +102,7 @@ def test_names_that_stand_for_something_else_are_refused(recipes: Writer, kind: 
 
 def test_no_cluster_can_be_called_like_a_folder_of_the_artifacts(recipes: Writer) -> None:
     source = "".join(path.read_text() for path in (RECIPES.parent / "pipeline").rglob("*.py"))
-    folders = set(re.findall(r'\b(?:artifacts|\.own) / "([a-z0-9]+)"', source)) - {"amd64"}
+    folders = set(re.findall(r'\b(?:artifacts|\bown) / "([a-z0-9]+)"', source)) - {"amd64"}
     assert {"store", "run", "pool", "identity"} <= folders
     found = load(recipes({f"clusters/{name}.toml": 'distro = "debian12"' for name in folders}))
     for name in folders:
