@@ -222,7 +222,7 @@ def test_each_of_several_failures_is_shown_and_what_needed_them_named(project: P
 
 def test_bug_keeps_its_traceback_and_says_that_it_is_one(project: Path) -> None:
     done = doit(project, "bad:bug")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert 'return {}["nothing"]' in done.stdout
     assert "hint: this is a bug" in done.stdout
 

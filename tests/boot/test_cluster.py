@@ -158,7 +158,7 @@ def test_people_reach_the_machines(running: Checkout) -> None:
     text = running.run(running.command("ssh", "ci", "node1", "--", "echo one; echo two | tr a-z A-Z"))
     assert text.stdout == "one\nTWO\n"
     wrong = running.run(running.command("ssh", "ci", "nod2"))
-    assert wrong.returncode == 1 and "did you mean node2" in wrong.stderr
+    assert wrong.returncode == 3 and "did you mean node2" in wrong.stderr
 
 
 def test_a_package_under_test_is_on_every_machine(running: Checkout) -> None:
