@@ -350,4 +350,4 @@ def test_what_was_passed_over_is_said_once(stage: Stage) -> None:
     finally:
         unsubscribe()
     said = [note for note in notes if "node1 wrote faster" in note]
-    assert len(said) == 1 and "MB were passed over" in said[0]
+    assert len(said) == 1 and "MiB were passed over" in said[0]
