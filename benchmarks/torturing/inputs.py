@@ -212,7 +212,7 @@ class _Kinds:
     @staticmethod
     def _ask(facts: Facts) -> None:
         for name in ("hostname", "kernel", "cpus", "memory_mib", "clock", "addresses", "macs", "blocks",
-                     "partition_types", "mounts", "sizes", "swaps", "packages", "failed_units", "tree", "sums",
+                     "partition_types", "mounts", "sizes", "swaps", "packages", "failed_services", "tree", "sums",
                      "elapsed", "summed"):
             try:
                 getattr(facts, name)
