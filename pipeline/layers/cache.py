@@ -14,11 +14,13 @@ before the machine was last started, the layer is extracted anew.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +47,25 @@ def folders(artifacts: Path) -> tuple[Path, ...]:
     who = sandbox.identity()
     places = [_memory(who.base or who.uid or sandbox.outer_uid())] if _MEMORY.is_dir() else []
     for place in (*places, _disk(artifacts)):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if place.lstat().st_uid == os.geteuid() != who.uid:  # new, or from before there was such a root
-            shutil.rmtree(place)
-            place.mkdir(mode=0o700)
-            sandbox.give(place)
+        if place.exists() and place.lstat().st_uid == os.geteuid() != who.uid:  # from before there was such a root
+            shutil.rmtree(place, ignore_errors=True)
+        if not place.exists():
+            _make_for_root_inside(place)
         _require_private(place, who.uid)
     return (*places, _disk(artifacts))
+
+
+def _make_for_root_inside(place: Path) -> None:
+    """Nobody sees it before it is root's in there: two steps may want it at the same time."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    sandbox.give(made)
+    try:
+        made.rename(place)
+    except OSError as error:
+        made.rmdir()
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # somebody else was first, and has put something there
+            raise
 
 
 def _memory(uid: int) -> Path:
