@@ -22,7 +22,7 @@ class Vm(GraphCommand):
 
         actions = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
         for name, verb in verbs().items():
-            takes = actions.add_parser(name, help=verb.PURPOSE, description=verb.PURPOSE)
+            takes = actions.add_parser(name, help=verb.purpose, description=verb.purpose)
             verb.arguments(takes)
             json_argument(takes)
 

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.verbs.rows import Clusters, Row
+from pipeline.verbs.rows import Clusters, Row, Verb
 from pipeline.virt.power import State
-
-PURPOSE = "machines with their state, VM container, memory and cpus"
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,11 @@ class Listed:
                 f"{self.memory_mib} MiB  {self.cpus} cpu{f'  ({self.why})' if self.why else ''}")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cluster", nargs="?", help="without it, all clusters that run")
 
 
-def rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserError]:
+def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserError]:
     """A cluster whose VM container does not answer must not hide the others."""
     told = False
     for name in [args.cluster] if args.cluster else clusters.booted():
@@ -55,3 +53,6 @@ def rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserErr
             yield error
     if not told and not args.json:  # an empty array says that to programs
         print("no cluster runs")
+
+
+VERB = Verb("machines with their state, VM container, memory and cpus", _arguments, _rows)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from pipeline import events
-from pipeline.cluster.acting import Action
+from pipeline.cluster.acting import Acting, Action, Told
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Advice
 from pipeline.errors import UserError
@@ -44,6 +45,40 @@ class Became:
 
     def text(self) -> str:
         return f"{self.machine}: {self.result}"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What one can do.  `purpose` is for people, `arguments` declares what may be typed after it, `rows` does it and
+    tells, as it happens: a row, or an error that concerns only a part.  Those on machines have an `action`.
+    """
+
+    purpose: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    rows: Callable[[Clusters, argparse.Namespace], Iterator[Row | UserError]]
+    action: Action | None = None
+
+
+def acting(purpose: str, action: Action, options: Callable[[argparse.ArgumentParser], object] = lambda _: None) -> Verb:
+    """A verb that does something to machines of one cluster, with options of its own."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        machines_argument(parser)
+        options(parser)
+
+    return Verb(purpose, arguments, partial(act, action), action)
+
+
+def one_by_one(do: Callable[[Acting, str], None],
+               result: str) -> Callable[[Acting, Sequence[str], argparse.Namespace], Iterator[Told]]:
+    """Do it to one machine after the other."""
+
+    def do_all(on: Acting, names: Sequence[str], _args: argparse.Namespace) -> Iterator[Told]:
+        for name in names:
+            do(on, name)
+            yield name, result
+
+    return do_all
 
 
 def machines_argument(parser: argparse.ArgumentParser) -> None:
