@@ -43,8 +43,10 @@ def repository(folder: Path, extra: Sequence[Path] = (), *, suite: str = "bookwo
         for package in _locked(task):
             name = package.file
             os.link(ARTIFACTS / "pool" / f"{package.sha256}.deb", pool / name)
-            lines = [f"Filename: pool/{name}" if line.startswith("Filename:") else line
-                     for line in package.text.rstrip().splitlines()]
+            lines = [
+                f"Filename: pool/{name}" if line.startswith("Filename:") else line
+                for line in package.text.rstrip().splitlines()
+            ]
             stanzas.append("\n".join(lines))
             names.append(package.name)
     for file in extra:
@@ -61,7 +63,8 @@ def repository(folder: Path, extra: Sequence[Path] = (), *, suite: str = "bookwo
     size, digest = (index / "Packages").stat().st_size, timed(["sha256sum", index / "Packages"])[1].stdout.split()[0]
     (folder / "dists" / suite / "Release").write_text(
         f"Origin: pool\nCodename: {suite}\nSuite: {suite}\nComponents: main\nArchitectures: amd64\n"
-        f"SHA256:\n {digest} {size} main/binary-amd64/Packages\n")
+        f"SHA256:\n {digest} {size} main/binary-amd64/Packages\n"
+    )
     return Repository(folder, suite, tuple(dict.fromkeys(names)))
 
 
@@ -71,7 +74,8 @@ def package(target: Path, name: str, version: str) -> Path:
     (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
     (tree / "DEBIAN" / "control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n"
-        "Priority: optional\nSection: misc\nDescription: made by a benchmark\n")
+        "Priority: optional\nSection: misc\nDescription: made by a benchmark\n"
+    )
     program = tree / "usr" / "bin" / f"{name}-version"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(f"#!/bin/sh\necho {version}\n")
@@ -84,8 +88,12 @@ def package(target: Path, name: str, version: str) -> Path:
 def mmdebstrap(source: Repository, target: Path, *, ramdisk: bool = True, files: Path | None = None) -> float:
     """Install all packages into a tarball (compressed as its name says); seconds."""
     scratch = _MEMORY if memory_available() > _MEMORY_NEEDED else target.parent
-    argv: list[str | Path] = ["mmdebstrap", "--variant=minbase", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-                              f"--include={','.join(source.packages)}"]
+    argv: list[str | Path] = [
+        "mmdebstrap",
+        "--variant=minbase",
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        f"--include={','.join(source.packages)}",
+    ]
     if files:
         argv.append(f"--customize-hook=sync-in {files} /")
     argv += [source.suite, target, f"deb [trusted=yes] copy://{source.folder} {source.suite} main"]
@@ -97,8 +105,10 @@ def mmdebstrap(source: Repository, target: Path, *, ramdisk: bool = True, files:
 def disk(tarball: Path, image: Path, *, size: str = "3G") -> float:
     """A file system from a tarball, as one does it by hand: unpack, mke2fs; seconds."""
     tree = image.with_suffix(".tree")
-    script = ('mkdir "$1" && tar --extract --file "$2" --directory "$1" --numeric-owner --xattrs '
-              '--xattrs-include="*" --exclude="./dev/*" && mke2fs -q -t ext4 -d "$1" "$3" "$4" && rm -rf "$1"')
+    script = (
+        'mkdir "$1" && tar --extract --file "$2" --directory "$1" --numeric-owner --xattrs '
+        '--xattrs-include="*" --exclude="./dev/*" && mke2fs -q -t ext4 -d "$1" "$3" "$4" && rm -rf "$1"'
+    )
     return timed(["sh", "-c", script, "sh", tree, tarball, image, size])[0]
 
 
@@ -113,12 +123,25 @@ class Mkosi:
 
     def build(self, packages: Sequence[str], *, again: bool) -> float:
         """Build the disk image; `again`: the cached image no longer serves, as packages have changed.  Seconds."""
-        argv = ["mkosi", "--distribution=debian", f"--release={self.source.suite}", "--format=gpt_ext4",
-                f"--local-mirror=file://{self.source.folder}", "--repository-key-check=no", "--with-docs=yes",
-                f"--cache={self.folder / 'cache'}", f"--output-dir={self.folder / 'out'}",
-                f"--workspace-dir={self.folder / 'work'}", f"--extra-tree={self.folder / 'extra'}", "--root-size=3G",
-                "--incremental", "--force", *(["--force"] if again else []),
-                *(f"--package={name}" for name in packages), "build"]
+        argv = [
+            "mkosi",
+            "--distribution=debian",
+            f"--release={self.source.suite}",
+            "--format=gpt_ext4",
+            f"--local-mirror=file://{self.source.folder}",
+            "--repository-key-check=no",
+            "--with-docs=yes",
+            f"--cache={self.folder / 'cache'}",
+            f"--output-dir={self.folder / 'out'}",
+            f"--workspace-dir={self.folder / 'work'}",
+            f"--extra-tree={self.folder / 'extra'}",
+            "--root-size=3G",
+            "--incremental",
+            "--force",
+            *(["--force"] if again else []),
+            *(f"--package={name}" for name in packages),
+            "build",
+        ]
         return timed(argv, cwd=self.folder)[0]
 
 

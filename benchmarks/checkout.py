@@ -33,8 +33,11 @@ TESTBED = "testbed-debian12"
 #: Everything that depends on the OPKGs and packages of the cluster.
 OUTPUTS = (f"headnode:{CLUSTER}", f"disk:{CLUSTER}/head", f"image:{CLUSTER}")
 #: Everything that its machines are made of.
-MACHINES = (f"image:{CLUSTER}", f"definition:{CLUSTER}/*",
-            *(f"disk:{CLUSTER}/{name}" for name in ("head", "node1", "node2")))
+MACHINES = (
+    f"image:{CLUSTER}",
+    f"definition:{CLUSTER}/*",
+    *(f"disk:{CLUSTER}/{name}" for name in ("head", "node1", "node2")),
+)
 #: What to find out again would measure something else: how this host's QEMU behaves.
 _HOST_FACTS = ("accelerator.json", "libvirt")
 
@@ -51,8 +54,11 @@ class Run:
     @property
     def built(self) -> dict[str, float]:
         """The tasks that ran, in the order in which they ended, and their seconds."""
-        return {event["task"]: float(event["seconds"]) for event in self.events
-                if event["event"] == "finished" and event["result"] in ("built", "done")}
+        return {
+            event["task"]: float(event["seconds"])
+            for event in self.events
+            if event["event"] == "finished" and event["result"] in ("built", "done")
+        }
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -79,21 +85,30 @@ class Checkout:
         events: list[Event] = []
         log = self.artifacts / "doit.log"
         started = time.monotonic()
-        with log.open("wb") as errors, spawn([DOIT, "--json", *words], env=self.env, cwd=self.top,
-                                             stdout=subprocess.PIPE, stderr=errors) as process:
+        with (
+            log.open("wb") as errors,
+            spawn(
+                [DOIT, "--json", *words], env=self.env, cwd=self.top, stdout=subprocess.PIPE, stderr=errors
+            ) as process,
+        ):
             assert process.stdout is not None
             for line in process.stdout:
-                with contextlib.suppress(ValueError):   # anything else that is printed
+                with contextlib.suppress(ValueError):  # anything else that is printed
                     events.append(json.loads(line))
                     if hear:
                         hear(events[-1])
             status = process.wait()
         seconds = time.monotonic() - started
         if status != 0:
-            tail = [f"{item.get('task', '')}: {item['message']}\n{item['tail']}" for item in events
-                    if item["event"] in ("failed", "error")]
-            raise CommandError(f"doit {' '.join(words)} ended with status {status}",
-                               tail="\n".join(tail) or log.read_text(errors="replace")[-2000:])
+            tail = [
+                f"{item.get('task', '')}: {item['message']}\n{item['tail']}"
+                for item in events
+                if item["event"] in ("failed", "error")
+            ]
+            raise CommandError(
+                f"doit {' '.join(words)} ended with status {status}",
+                tail="\n".join(tail) or log.read_text(errors="replace")[-2000:],
+            )
         return Run(seconds, tuple(events))
 
 
@@ -135,7 +150,7 @@ def forget_layers() -> None:
 def _copy_tree(target: Path) -> None:
     names = timed(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])[1].stdout
     for name in filter(None, names.split("\0")):
-        if (TOP / name).exists():   # not one that is being removed
+        if (TOP / name).exists():  # not one that is being removed
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TOP / name, target / name, follow_symlinks=False)
 

@@ -18,10 +18,10 @@ _FETCHED = ("index", "lock", "fetch")
 def main() -> None:
     before = machine()
     with copy(kinds=_FETCHED) as made, folder() as work:
-        made.doit("fetch:debian12", f"fetch:{CLUSTER}/head")    # only looks, where debian12 has been built
+        made.doit("fetch:debian12", f"fetch:{CLUSTER}/head")  # only looks, where debian12 has been built
         source = baseline.repository(work / "repository")
         for file in (work / "repository" / "pool").iterdir():
-            file.read_bytes()   # both find it in the page cache
+            file.read_bytes()  # both find it in the page cache
         forget_layers()
         say(f"building headnode:{CLUSTER}")
         ours = made.doit(f"headnode:{CLUSTER}")
@@ -30,12 +30,14 @@ def main() -> None:
         bare = baseline.mmdebstrap(source, work / "bare.tar.zst")
         bare_size = (work / "bare.tar.zst").stat().st_size / 2**20
         lean = baseline.mmdebstrap(source, work / "lean.tar.zst", ramdisk=False)
-    rows = [Row(f"doit headnode:{CLUSTER}", ours.seconds, detail=f"{size:.0f} MiB"),
-            *(Row(f"  {task}", seconds) for task, seconds in ours.built.items()),
-            Row("bare mmdebstrap", bare, detail=f"{len(source.packages)} packages, {bare_size:.0f} MiB"),
-            Row("mmdebstrap without a ramdisk (INITRD=No)", lean),
-            Row("ratio to bare mmdebstrap", ours.seconds / bare, "x", _GOAL),
-            Row("ratio to mmdebstrap without a ramdisk", ours.seconds / lean, "x")]
+    rows = [
+        Row(f"doit headnode:{CLUSTER}", ours.seconds, detail=f"{size:.0f} MiB"),
+        *(Row(f"  {task}", seconds) for task, seconds in ours.built.items()),
+        Row("bare mmdebstrap", bare, detail=f"{len(source.packages)} packages, {bare_size:.0f} MiB"),
+        Row("mmdebstrap without a ramdisk (INITRD=No)", lean),
+        Row("ratio to bare mmdebstrap", ours.seconds / bare, "x", _GOAL),
+        Row("ratio to mmdebstrap without a ramdisk", ours.seconds / lean, "x"),
+    ]
     report("clean", "Clean build of the head node's tarball from a warm pool", rows, before)
 
 

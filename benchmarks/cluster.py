@@ -46,12 +46,22 @@ def _warm(xen: bool) -> None:
     first = min(phase.start for phase in phases)
     goal = _XEN_GOAL if xen else _GOAL
     rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=goal, detail=done.detail())]
-    rows += [Row(f"  {phase.machine or 'host'}: {phase.name}", phase.end - phase.start,
-                 detail=f"from {phase.start - first:.1f} to {phase.end - first:.1f}")
-             for phase in sorted(phases, key=lambda item: item.start) if phase.end - phase.start >= _NOTICEABLE]
+    rows += [
+        Row(
+            f"  {phase.machine or 'host'}: {phase.name}",
+            phase.end - phase.start,
+            detail=f"from {phase.start - first:.1f} to {phase.end - first:.1f}",
+        )
+        for phase in sorted(phases, key=lambda item: item.start)
+        if phase.end - phase.start >= _NOTICEABLE
+    ]
     where = " on nested Xen" if xen else ""
-    report("cluster-xen" if xen else "cluster",
-           f"Warm artifacts to a verified cluster{where}: head node and two compute nodes", rows, before)
+    report(
+        "cluster-xen" if xen else "cluster",
+        f"Warm artifacts to a verified cluster{where}: head node and two compute nodes",
+        rows,
+        before,
+    )
 
 
 def _first_run() -> None:
@@ -69,10 +79,18 @@ def _first_run() -> None:
         finally:
             if (clone / "artifacts" / "run" / "debian12" / "init.pid").exists():
                 run(["./bootstrap", "doit", "stop:debian12"], env=env, cwd=clone, check=False, timeout=120)
-    rows = [Row("./bootstrap doit cluster:debian12, clean clone", whole, goal=_FIRST_GOAL,
-                detail=f"after {cloning:.1f} s of cloning")]
-    rows += [Row(f"  {match[1]}", 60 * float(match[2] or 0) + float(match[3])) for match in
-             re.finditer(r"^(\S+:\S+)\s+(?:built|done)\s+(?:(\d+) min )?([\d.]+) s", done.stdout, re.MULTILINE)]
+    rows = [
+        Row(
+            "./bootstrap doit cluster:debian12, clean clone",
+            whole,
+            goal=_FIRST_GOAL,
+            detail=f"after {cloning:.1f} s of cloning",
+        )
+    ]
+    rows += [
+        Row(f"  {match[1]}", 60 * float(match[2] or 0) + float(match[3]))
+        for match in re.finditer(r"^(\S+:\S+)\s+(?:built|done)\s+(?:(\d+) min )?([\d.]+) s", done.stdout, re.MULTILINE)
+    ]
     notes = [f"{len(changed)} files differ from what is committed, and were not measured"] if changed else []
     report("first-run", "The first run ever", rows, before, notes, output=done.stdout.splitlines())
 

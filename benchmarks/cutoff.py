@@ -26,8 +26,12 @@ def _comment(path: Path) -> None:
 #: changed remark is a changed file; compute nodes don't.
 _CHANGES: tuple[tuple[str, Callable[[Path], None], str, tuple[str, ...]], ...] = (
     ("every file of all OPKGs touched", _touch, "recipes/opkgs", OUTPUTS),
-    ("a comment in a client script of an OPKG", _comment, "recipes/opkgs/sis/scripts/client-post-install",
-     (f"image:{CLUSTER}",)),
+    (
+        "a comment in a client script of an OPKG",
+        _comment,
+        "recipes/opkgs/sis/scripts/client-post-install",
+        (f"image:{CLUSTER}",),
+    ),
     ("a comment in the builder of ramdisks", _comment, "pipeline/builders/initrd.py", OUTPUTS),
 )
 
@@ -47,9 +51,12 @@ def main() -> None:
             if path.is_file():
                 path.write_text(content)
             downstream = [task for task in run.built if "input " in run.reasons.get(task, "")]
-            rows += [Row(f"{what}: tasks downstream", len(downstream), "", 0, ", ".join(downstream)),
-                     Row("  until all was up to date again", run.seconds,
-                         detail=f"ran: {', '.join(run.built) or 'nothing'}")]
+            rows += [
+                Row(f"{what}: tasks downstream", len(downstream), "", 0, ", ".join(downstream)),
+                Row(
+                    "  until all was up to date again", run.seconds, detail=f"ran: {', '.join(run.built) or 'nothing'}"
+                ),
+            ]
     report("cutoff", "Changes that lead to identical output", rows, before)
 
 

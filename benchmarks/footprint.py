@@ -71,18 +71,19 @@ def main() -> None:
         with sampler.running():
             try:
                 made.doit("--fresh", f"cluster:{CLUSTER}", hear=sampler.hear)
-            except CommandError as error:   # what it took until then still counts, but must not pass for a verified one
+            except CommandError as error:  # what it took until then still counts, but must not pass for a verified one
                 notes = ["NOT VERIFIED, so the peak may be too low:", *error.render().splitlines()]
         time.sleep(5)
         home = namespace.alive(made.artifacts / "run" / CLUSTER)
         idle = _memory(home.pid) if home else {}
         disks = _disks(made)
     highest = max(sampler.peaks.values(), key=lambda found: sum(found.values()), default={})
-    rows = [Row("peak of head node + 2 compute nodes", sum(highest.values()) / _MIB, "MiB", _GOAL_MIB, _list(highest)),
-            *(Row(f"  peak during {task}", sum(found.values()) / _MIB, "MiB")
-              for task, found in sampler.peaks.items()),
-            Row("  5 s after the end", sum(idle.values()) / _MIB, "MiB", detail=_list(idle)),
-            *disks]
+    rows = [
+        Row("peak of head node + 2 compute nodes", sum(highest.values()) / _MIB, "MiB", _GOAL_MIB, _list(highest)),
+        *(Row(f"  peak during {task}", sum(found.values()) / _MIB, "MiB") for task, found in sampler.peaks.items()),
+        Row("  5 s after the end", sum(idle.values()) / _MIB, "MiB", detail=_list(idle)),
+        *disks,
+    ]
     report("footprint", "Memory and disk", rows, before, [f"{sampler.samples} samples of PSS", *notes])
 
 
@@ -91,7 +92,7 @@ def _memory(init: int) -> dict[str, int]:
     inside = os.readlink(f"/proc/{init}/ns/net")
     found: dict[str, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):     # it has ended, or is somebody else's
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
             if os.readlink(folder / "ns" / "net") != inside:
                 continue
             name = (folder / "comm").read_text().strip()
@@ -101,8 +102,9 @@ def _memory(init: int) -> dict[str, int]:
 
 
 def _list(found: dict[str, int]) -> str:
-    return ", ".join(f"{name} {size / _MIB:.0f}" for name, size in sorted(found.items(), key=lambda item: -item[1])
-                     if size >= _MIB)
+    return ", ".join(
+        f"{name} {size / _MIB:.0f}" for name, size in sorted(found.items(), key=lambda item: -item[1]) if size >= _MIB
+    )
 
 
 def _disks(made: Checkout) -> list[Row]:
@@ -110,11 +112,13 @@ def _disks(made: Checkout) -> list[Row]:
     run_dir = made.artifacts / "run" / CLUSTER
     overlays = {path.name: _taken(path) for path in sorted((run_dir / "disks").glob("*.qcow2"))}
     of_cluster = sum(_taken(link.resolve()) for link in (made.artifacts / CLUSTER).iterdir())
-    return [Row("overlays of the running cluster", sum(overlays.values()) / _MIB, "MiB", detail=_list(overlays)),
-            Row("artifacts of one cluster, packages and layers included", of_cluster / _MIB, "MiB"),
-            Row("whole store here, every cluster and version", _taken(ARTIFACTS / "store") / _MIB, "MiB"),
-            Row("pool of packages (the store links to it)", _taken(ARTIFACTS / "pool") / _MIB, "MiB"),
-            Row("layers extracted in memory", _taken(Path(f"/dev/shm/xen-oscar-{os.getuid()}")) / _MIB, "MiB")]
+    return [
+        Row("overlays of the running cluster", sum(overlays.values()) / _MIB, "MiB", detail=_list(overlays)),
+        Row("artifacts of one cluster, packages and layers included", of_cluster / _MIB, "MiB"),
+        Row("whole store here, every cluster and version", _taken(ARTIFACTS / "store") / _MIB, "MiB"),
+        Row("pool of packages (the store links to it)", _taken(ARTIFACTS / "pool") / _MIB, "MiB"),
+        Row("layers extracted in memory", _taken(Path(f"/dev/shm/xen-oscar-{os.getuid()}")) / _MIB, "MiB"),
+    ]
 
 
 def _taken(path: Path) -> int:

@@ -37,8 +37,13 @@ def main() -> None:
         packages = [_after_package(made, number) for number in range(1, _RUNS + 1)]
     rows = [*_rows("one file of one OPKG changed", files), *_rows("new version of a local package", packages)]
     others, notes = _others(rows[0].value, rows[1].value)
-    report("incremental", "Small edits, until head tarball, head disk and SIS image are ready", rows + others, before,
-           notes)
+    report(
+        "incremental",
+        "Small edits, until head tarball, head disk and SIS image are ready",
+        rows + others,
+        before,
+        notes,
+    )
 
 
 def _rows(what: str, runs: list[Run]) -> list[Row]:
@@ -71,10 +76,15 @@ def _others(file: float, package: float) -> tuple[list[Row], list[str]]:
         tar = baseline.mmdebstrap(source, work / "root.tar", files=extra)
         disk = baseline.disk(work / "root.tar", work / "disk.img")
         (work / "root.tar").unlink()
-        rows = [Row("mmdebstrap + mke2fs, one disk, either edit", tar + disk,
-                    detail=f"mmdebstrap {tar:.1f}, unpacking and mke2fs {disk:.1f}"),
-                Row("ratio to it, file", file / (tar + disk), "x"),
-                Row("ratio to it, package", package / (tar + disk), "x")]
+        rows = [
+            Row(
+                "mmdebstrap + mke2fs, one disk, either edit",
+                tar + disk,
+                detail=f"mmdebstrap {tar:.1f}, unpacking and mke2fs {disk:.1f}",
+            ),
+            Row("ratio to it, file", file / (tar + disk), "x"),
+            Row("ratio to it, package", package / (tar + disk), "x"),
+        ]
         other = baseline.mkosi(source, work / "mkosi")
         if isinstance(other, str):
             return rows, [other]
@@ -96,8 +106,12 @@ def _mkosi(other: baseline.Mkosi, file: float, package: float) -> list[Row]:
     changed = other.build(names, again=False)
     say("mkosi: package changed")
     renewed = other.build(names, again=True)
-    return [Row("mkosi, one disk, file", changed), Row("mkosi, one disk, package", renewed),
-            Row("ratio to it, file", file / changed, "x"), Row("ratio to it, package", package / renewed, "x")]
+    return [
+        Row("mkosi, one disk, file", changed),
+        Row("mkosi, one disk, package", renewed),
+        Row("ratio to it, file", file / changed, "x"),
+        Row("ratio to it, package", package / renewed, "x"),
+    ]
 
 
 if __name__ == "__main__":

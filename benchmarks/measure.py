@@ -59,20 +59,35 @@ class Machine:
 
 def machine() -> Machine:
     """This machine, now."""
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.machine())
-    memory = {line.partition(":")[0]: int(line.split()[1]) // 1024
-              for line in Path("/proc/meminfo").read_text().splitlines()}
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = {
+        line.partition(":")[0]: int(line.split()[1]) // 1024 for line in Path("/proc/meminfo").read_text().splitlines()
+    }
     try:
         accelerator = str(json.loads((ARTIFACTS / "cache" / "accelerator.json").read_bytes())["accelerator"])
     except (OSError, ValueError, KeyError):
         accelerator = "not probed yet"
-    return Machine(cpu, len(os.sched_getaffinity(0)), memory["MemTotal"], memory["MemAvailable"], os.getloadavg(),
-                   platform.release(), accelerator)
+    return Machine(
+        cpu,
+        len(os.sched_getaffinity(0)),
+        memory["MemTotal"],
+        memory["MemAvailable"],
+        os.getloadavg(),
+        platform.release(),
+        accelerator,
+    )
 
 
-def timed(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = TOP,
-          deadline: float = _DEADLINE) -> tuple[float, Completed]:
+def timed(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = TOP, deadline: float = _DEADLINE
+) -> tuple[float, Completed]:
     """Run a command that must succeed, with the caller's environment; its wall time and its output."""
     started = time.monotonic()
     done = run(argv, env={**os.environ, **(env or {})}, cwd=cwd, timeout=deadline)
@@ -93,13 +108,20 @@ def say(text: str) -> None:
     print(f"# {text}", file=sys.stderr, flush=True)
 
 
-def report(name: str, title: str, rows: Sequence[Row], before: Machine, notes: Sequence[str] = (),
-           **more: Any) -> None:
+def report(name: str, title: str, rows: Sequence[Row], before: Machine, notes: Sequence[str] = (), **more: Any) -> None:
     """Print the table, and keep it with everything else in artifacts/reports/benchmarks/NAME.json."""
     after = machine()
     table = [("", "measured", "goal", "", "")]
-    table += [(row.what, _amount(row.value, row.unit), "" if row.goal is None else f"<= {_amount(row.goal, row.unit)}",
-               row.verdict, row.detail) for row in rows]
+    table += [
+        (
+            row.what,
+            _amount(row.value, row.unit),
+            "" if row.goal is None else f"<= {_amount(row.goal, row.unit)}",
+            row.verdict,
+            row.detail,
+        )
+        for row in rows
+    ]
     widths = [max(len(line[column]) for line in table) for column in range(5)]
     print(title)
     for what, value, goal, verdict, detail in table:
@@ -107,19 +129,32 @@ def report(name: str, title: str, rows: Sequence[Row], before: Machine, notes: S
         print(line.rstrip())
     for note in notes:
         print(f"  {note}")
-    print(f"  {before.cpu}, {before.cores} cores, {before.memory_mib} MiB ({before.available_mib} available), "
-          f"Linux {before.kernel}, {before.accelerator}")
+    print(
+        f"  {before.cpu}, {before.cores} cores, {before.memory_mib} MiB ({before.available_mib} available), "
+        f"Linux {before.kernel}, {before.accelerator}"
+    )
     print(f"  load {_load(before)} before, {_load(after)} after")
     target = ARTIFACTS / "reports" / "benchmarks" / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps({
-        "benchmark": name, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "rows": [{**dataclasses.asdict(row), "verdict": row.verdict} for row in rows], "notes": list(notes),
-        "machine_before": dataclasses.asdict(before), "machine_after": dataclasses.asdict(after), **more}, indent=1))
+    target.write_text(
+        json.dumps(
+            {
+                "benchmark": name,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "rows": [{**dataclasses.asdict(row), "verdict": row.verdict} for row in rows],
+                "notes": list(notes),
+                "machine_before": dataclasses.asdict(before),
+                "machine_after": dataclasses.asdict(after),
+                **more,
+            },
+            indent=1,
+        )
+    )
 
 
 def start(main: Callable[[], None]) -> None:
     """Run a benchmark: failures in a few lines, and SIGTERM cleans up as Ctrl-C does."""
+
     def interrupt(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 

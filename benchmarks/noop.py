@@ -21,11 +21,13 @@ _NOTICEABLE = 3
 def main() -> None:
     life = Graph(TOP).lifecycle(_CLUSTER)
     if not life.has_reached("start") or life.verdict() is None:
-        raise UserError(f"{_CLUSTER} is not running, verified and up to date, so there would be something to do",
-                        hint=f"doit cluster:{_CLUSTER}")
+        raise UserError(
+            f"{_CLUSTER} is not running, verified and up to date, so there would be something to do",
+            hint=f"doit cluster:{_CLUSTER}",
+        )
     before = machine()
     command: list[str | Path] = [DOIT, f"cluster:{_CLUSTER}"]
-    timed(command)      # fills page cache and .pyc files
+    timed(command)  # fills page cache and .pyc files
     walls, cpus, bare = [], [], []
     for _ in range(_RUNS):
         used = _cpu()
@@ -36,10 +38,12 @@ def main() -> None:
             raise UserError("something was done after all", tail=done.stdout)
         bare.append(timed([sys.executable, "-c", "import doit.doit_cmd"])[0])
     wall = median(walls)
-    rows = [Row(f"doit cluster:{_CLUSTER}, nothing to do", wall, goal=_GOAL, detail=spread(walls)),
-            Row("  processor time of it", median(cpus), detail="what a machine without load would need"),
-            Row("python with doit imported and no more", median(bare), detail=spread(bare)),
-            Row("ratio", wall / median(bare), "x")]
+    rows = [
+        Row(f"doit cluster:{_CLUSTER}, nothing to do", wall, goal=_GOAL, detail=spread(walls)),
+        Row("  processor time of it", median(cpus), detail="what a machine without load would need"),
+        Row("python with doit imported and no more", median(bare), detail=spread(bare)),
+        Row("ratio", wall / median(bare), "x"),
+    ]
     notes = _imports() if wall > _GOAL else []
     report("noop", "No-op", rows, before, notes)
 
@@ -60,9 +64,14 @@ def _imports() -> list[str]:
         if own.strip().isdigit():
             found.append((int(own) / 1000, rest.partition("|")[2].strip()))
     total = sum(milliseconds for milliseconds, _ in found)
-    return [f"imports: {total:.0f} ms of own time in {len(found)} modules (traced); the slowest:",
-            *(f"  {milliseconds:6.1f} ms  {name}" for milliseconds, name in sorted(found, reverse=True)[:12]
-              if milliseconds >= _NOTICEABLE)]
+    return [
+        f"imports: {total:.0f} ms of own time in {len(found)} modules (traced); the slowest:",
+        *(
+            f"  {milliseconds:6.1f} ms  {name}"
+            for milliseconds, name in sorted(found, reverse=True)[:12]
+            if milliseconds >= _NOTICEABLE
+        ),
+    ]
 
 
 if __name__ == "__main__":

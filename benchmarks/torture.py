@@ -74,8 +74,9 @@ def _hear_signals() -> None:
             signal.signal(number, lambda *_: None)
 
 
-def _repeat(times: int, until: float, act: Callable[[], None], passes: Callable[[], None], tally: Tally,
-            what: str) -> None:
+def _repeat(
+    times: int, until: float, act: Callable[[], None], passes: Callable[[], None], tally: Tally, what: str
+) -> None:
     for number in range(1, times + 1):
         if time.monotonic() > until:
             break

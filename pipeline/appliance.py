@@ -59,8 +59,13 @@ _PACKAGES = (Path("/var/lib/dpkg"), Path("/var/lib/rpm"))
 
 #: Files of an installed system that tell most about why it does not boot.
 _CONFIGURATION = ("/etc/fstab", "/etc/hostname", "/boot/grub/grub.cfg", "/etc/oscar/nodes")
-_LOGS = ("/var/log/syslog", "/var/log/messages", "/var/log/dmesg", "/var/log/slurm/slurmd.log",
-         "/var/log/slurm/slurmctld.log")
+_LOGS = (
+    "/var/log/syslog",
+    "/var/log/messages",
+    "/var/log/dmesg",
+    "/var/log/slurm/slurmd.log",
+    "/var/log/slurm/slurmctld.log",
+)
 
 
 #: Bytes of each that are looked at: a machine may have filled its disk with one.
@@ -82,8 +87,10 @@ def opened(disk: Path, format: str) -> Iterator[Any]:
         try:
             handle.launch()
         except RuntimeError as error:
-            raise UserError(f"libguestfs can't start its appliance: {error}",
-                            hint="doit doctor; often /boot/vmlinuz-* is not readable to you") from None
+            raise UserError(
+                f"libguestfs can't start its appliance: {error}",
+                hint="doit doctor; often /boot/vmlinuz-* is not readable to you",
+            ) from None
         yield handle
     finally:
         handle.close()
@@ -98,11 +105,14 @@ def inspect(disk: Path, format: str, *, cache: Path, below: Path | None = None) 
     cache.mkdir(parents=True, exist_ok=True)
     sandbox.give(cache)
     named = [Path(value) for value in settings.values() if value.startswith("/")]
-    view = sandbox.View(reads=(Path("/boot"), *named, *([below] if below else [])), made=(disk, *_PACKAGES),
-                        writes=(cache,))
-    done = run([*sandbox.namespace(network=False, view=view), sys.executable, "-c", _PROGRAM, disk, format],
-               env={"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "LIBGUESTFS_CACHEDIR": str(cache),
-                    **settings}, timeout=_DEADLINE)
+    view = sandbox.View(
+        reads=(Path("/boot"), *named, *([below] if below else [])), made=(disk, *_PACKAGES), writes=(cache,)
+    )
+    done = run(
+        [*sandbox.namespace(network=False, view=view), sys.executable, "-c", _PROGRAM, disk, format],
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "LIBGUESTFS_CACHEDIR": str(cache), **settings},
+        timeout=_DEADLINE,
+    )
     found: Inspection | UserError = pickle.loads(b64decode(done.stdout))
     if isinstance(found, UserError):
         raise found
@@ -119,8 +129,9 @@ def _inspect(disk: Path, format: str) -> Inspection:
         volumes = []
         for name, kind in handle.list_filesystems().items():
             with contextlib.suppress(RuntimeError):
-                volumes.append(Volume(name, kind, handle.vfs_label(name), handle.vfs_uuid(name),
-                                      handle.blockdev_getsize64(name)))
+                volumes.append(
+                    Volume(name, kind, handle.vfs_label(name), handle.vfs_uuid(name), handle.blockdev_getsize64(name))
+                )
         roots = handle.inspect_os()
         if not roots:
             return Inspection(table, tuple(volumes), (), "", "", (), (), ())
@@ -131,12 +142,20 @@ def _inspect(disk: Path, format: str) -> Inspection:
                 handle.mount_ro(source, place)
         packages = []
         with contextlib.suppress(RuntimeError):  # an installation that broke off has no package database
-            packages = [(item["app2_name"], "-".join(filter(None, (item["app2_version"], item["app2_release"]))))
-                        for item in handle.inspect_list_applications2(root)]
+            packages = [
+                (item["app2_name"], "-".join(filter(None, (item["app2_version"], item["app2_release"]))))
+                for item in handle.inspect_list_applications2(root)
+            ]
         return Inspection(
-            table, tuple(volumes), tuple(mounts), handle.inspect_get_product_name(root),
-            handle.inspect_get_hostname(root), tuple(sorted(packages)),
-            (*_journal(handle), *_texts(handle, _LOGS)), _texts(handle, _CONFIGURATION))
+            table,
+            tuple(volumes),
+            tuple(mounts),
+            handle.inspect_get_product_name(root),
+            handle.inspect_get_hostname(root),
+            tuple(sorted(packages)),
+            (*_journal(handle), *_texts(handle, _LOGS)),
+            _texts(handle, _CONFIGURATION),
+        )
 
 
 def _texts(handle: Any, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -172,8 +191,10 @@ def _journal(handle: Any) -> list[tuple[str, str]]:
 
 def _message(handle: Any) -> str:
     fields = {item["attrname"]: item["attrval"] for item in handle.journal_get()}
-    name, text = (value if isinstance(value, str) else bytes(value).decode(errors="replace")
-                  for value in (fields.get("SYSLOG_IDENTIFIER", "?"), fields.get("MESSAGE", "")))
+    name, text = (
+        value if isinstance(value, str) else bytes(value).decode(errors="replace")
+        for value in (fields.get("SYSLOG_IDENTIFIER", "?"), fields.get("MESSAGE", ""))
+    )
     return f"{name}: {text}"
 
 

@@ -30,24 +30,31 @@ _LONGEST = 900
 
 
 def require_usable(top: Path, artifacts: Path) -> None:
-    """Raise UserError for a checkout or an artifacts folder where nothing can be made or run; both paths are resolved.
-    """
+    """Raise UserError for a checkout or artifacts folder where nothing can be made or run; both paths are resolved."""
     for what, place in (("this checkout", top), ("the artifacts folder", artifacts)):
         if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in str(place)):
-            raise UserError(f"{what} lies below a folder with a line break or the like in its name: {str(place)!r}",
-                            hint="rename that folder: lists and definitions of machines are texts, in UTF-8")
+            raise UserError(
+                f"{what} lies below a folder with a line break or the like in its name: {str(place)!r}",
+                hint="rename that folder: lists and definitions of machines are texts, in UTF-8",
+            )
     if ":" in str(top):
-        raise UserError(f"{top}: a checkout cannot lie below a folder with a colon in its name",
-                        hint="rename that folder: in PATH and PYTHONPATH a colon parts folders")
+        raise UserError(
+            f"{top}: a checkout cannot lie below a folder with a colon in its name",
+            hint="rename that folder: in PATH and PYTHONPATH a colon parts folders",
+        )
     for hidden in _HIDDEN:
         if artifacts.is_relative_to(hidden):
-            raise UserError(f"{artifacts}: artifacts cannot lie below {hidden}, of which machines see another one",
-                            hint="XEN_OSCAR_ARTIFACTS=FOLDER puts them elsewhere")
+            raise UserError(
+                f"{artifacts}: artifacts cannot lie below {hidden}, of which machines see another one",
+                hint="XEN_OSCAR_ARTIFACTS=FOLDER puts them elsewhere",
+            )
     length = len(bytes(artifacts))
     if length > _LONGEST:
-        raise UserError(f"{str(artifacts)[:80]}...: the path of the artifacts folder has {length} bytes, and machines "
-                        f"find their disks below one of at most {_LONGEST}",
-                        hint="XEN_OSCAR_ARTIFACTS=FOLDER puts artifacts elsewhere")
+        raise UserError(
+            f"{str(artifacts)[:80]}...: the path of the artifacts folder has {length} bytes, and machines "
+            f"find their disks below one of at most {_LONGEST}",
+            hint="XEN_OSCAR_ARTIFACTS=FOLDER puts artifacts elsewhere",
+        )
 
 
 def own_folder(top: Path, artifacts: Path) -> Path:

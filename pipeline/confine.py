@@ -41,16 +41,43 @@ _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 #: Of /proc: settings of the whole machine, which may be read, and what tells of it or reaches it and is hidden, as
 #: container engines have both (runc's and Docker's lists of read-only and masked paths, and what is like those).
 _READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger", "pressure", "mtrr")
-_HIDDEN = ("acpi", "asound", "interrupts", "kcore", "keys", "kmsg", "key-users", "kpagecgroup", "kpagecount",
-           "kpageflags", "latency_stats", "sched_debug", "schedstat", "scsi", "timer_list", "timer_stats")
+_HIDDEN = (
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "kmsg",
+    "key-users",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "sched_debug",
+    "schedstat",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+)
 #: Processes of foreign code at a time, and bytes of what it prints that are kept.  (Real root has no such number.)
 _PROCESSES, _PRINTED = 4096, 32 << 20
 
 #: What maintainer scripts need.  No mounting, no devices, no way out of the root, no kernel settings, no files that
 #: cannot be changed: foreign code that runs as the real root then can do what it can in a user namespace, and no more.
 _CAPABILITIES = {
-    "chown": 0, "dac_override": 1, "dac_read_search": 2, "fowner": 3, "fsetid": 4, "kill": 5, "setgid": 6, "setuid": 7,
-    "setpcap": 8, "net_bind_service": 10, "sys_chroot": 18, "audit_write": 29, "setfcap": 31,
+    "chown": 0,
+    "dac_override": 1,
+    "dac_read_search": 2,
+    "fowner": 3,
+    "fsetid": 4,
+    "kill": 5,
+    "setgid": 6,
+    "setuid": 7,
+    "setpcap": 8,
+    "net_bind_service": 10,
+    "sys_chroot": 18,
+    "audit_write": 29,
+    "setfcap": 31,
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -102,8 +129,13 @@ def _show_init(place: str) -> None:
         state = file.read()
     with open(f"{place}/status") as file:
         status = file.read()
-    shown = {"comm": "systemd\n", "cmdline": "/sbin/init\0", "environ": "",
-             "stat": "1 (systemd)" + state.rpartition(")")[2], "status": "Name:\tsystemd\n" + status.partition("\n")[2]}
+    shown = {
+        "comm": "systemd\n",
+        "cmdline": "/sbin/init\0",
+        "environ": "",
+        "stat": "1 (systemd)" + state.rpartition(")")[2],
+        "status": "Name:\tsystemd\n" + status.partition("\n")[2],
+    }
     mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
     for name, text in shown.items():
         with open(f"{place}/{name}", "w") as file:
@@ -134,8 +166,7 @@ def _furnish(root: str) -> None:
         os.symlink(target, f"{root}/dev/{name}")
     for name in ("pts", "shm"):
         os.mkdir(f"{root}/dev/{name}")
-    mount("devpts", f"{root}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-          "newinstance,ptmxmode=0666,mode=620")
+    mount("devpts", f"{root}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
     os.symlink("pts/ptmx", f"{root}/dev/ptmx")
     mount("tmpfs", f"{root}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=256m")
     os.makedirs(f"{root}/run/lock", exist_ok=True)
@@ -183,8 +214,11 @@ def _why_not(path: str, error: OSError) -> str:
             return f"its interpreter {' '.join(os.fsdecode(first[2:]).split()[:1])} is not there"
         return "the program that loads its shared libraries is not there"
     if error.errno == errno.ENOEXEC:
-        return ("it is a program for another kind of machine" if beginning.startswith(b"\x7fELF") else
-                "it is no program, and no script whose first line names an interpreter")
+        return (
+            "it is a program for another kind of machine"
+            if beginning.startswith(b"\x7fELF")
+            else "it is no program, and no script whose first line names an interpreter"
+        )
     if error.errno == errno.EACCES and not mode & 0o111:
         return "it is not executable"
     return str(error.strerror)
@@ -256,7 +290,7 @@ def _hand_on(read: int, left: int) -> tuple[int, bool]:
         kept = data[:left]
         left -= len(kept)
         while kept:
-            kept = kept[os.write(1, kept):]
+            kept = kept[os.write(1, kept) :]
         if left == 0:
             os.write(1, b"\n(more than %d MiB were printed, the rest is left out)\n" % (_PRINTED >> 20))
     return left, True

@@ -96,10 +96,14 @@ class Machine:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(**{**data,
-                      "filesystems": tuple(FileSystem(**item) for item in data["filesystems"]),
-                      "interfaces": tuple(Interface(**item) for item in data["interfaces"]),
-                      "pci": tuple(data["pci"])})
+        return cls(
+            **{
+                **data,
+                "filesystems": tuple(FileSystem(**item) for item in data["filesystems"]),
+                "interfaces": tuple(Interface(**item) for item in data["interfaces"]),
+                "pci": tuple(data["pci"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,13 @@ class Cluster:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(**{**data,
-                      "networks": tuple(Network(**item) for item in data["networks"]),
-                      "head": Machine.from_json(data["head"]),
-                      "nodes": tuple(Machine.from_json(item) for item in data["nodes"]),
-                      "opkgs": tuple(data["opkgs"]),
-                      "secrets": tuple(Secret(**item) for item in data["secrets"])})
+        return cls(
+            **{
+                **data,
+                "networks": tuple(Network(**item) for item in data["networks"]),
+                "head": Machine.from_json(data["head"]),
+                "nodes": tuple(Machine.from_json(item) for item in data["nodes"]),
+                "opkgs": tuple(data["opkgs"]),
+                "secrets": tuple(Secret(**item) for item in data["secrets"]),
+            }
+        )

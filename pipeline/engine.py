@@ -84,8 +84,10 @@ class Engine:
         step = self.steps[task]
         started = time.time()
         if started < sandbox.SOURCE_DATE_EPOCH:
-            raise UserError(f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(started))}",
-                            hint="set it: with times that lie in the past, artifacts would differ from all others")
+            raise UserError(
+                f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(started))}",
+                hint="set it: with times that lie in the past, artifacts would differ from all others",
+            )
         with self._asking:
             ingredients = self.keys.ingredients(step)
             key = self.keys.key(step)
@@ -98,10 +100,19 @@ class Engine:
                 return
             self._run(step, folder)
             self._require_unchanged(step, ingredients)
-            entry = self.store.publish(key, folder, {
-                "task": task, "kind": step.kind, "name": step.name, "ingredients": ingredients,
-                "started": datetime.fromtimestamp(started, UTC).isoformat(),
-                "seconds": round(time.time() - started, 2)}, replace=step.snapshot)
+            entry = self.store.publish(
+                key,
+                folder,
+                {
+                    "task": task,
+                    "kind": step.kind,
+                    "name": step.name,
+                    "ingredients": ingredients,
+                    "started": datetime.fromtimestamp(started, UTC).isoformat(),
+                    "seconds": round(time.time() - started, 2),
+                },
+                replace=step.snapshot,
+            )
             self._done(task, entry, "built", started)
 
     @contextlib.contextmanager
@@ -135,16 +146,25 @@ class Engine:
         from pipeline.layers import cache
 
         view = sandbox.View(writes=cache.folders(self.artifacts))
-        run([*sandbox.namespace(network=False, view=view), sys.executable, "-m", "pipeline.layers.cache",
-             self.artifacts],
-            env={"PYTHONPATH": str(_TOP)})
+        run(
+            [
+                *sandbox.namespace(network=False, view=view),
+                sys.executable,
+                "-m",
+                "pipeline.layers.cache",
+                self.artifacts,
+            ],
+            env={"PYTHONPATH": str(_TOP)},
+        )
 
     def forget(self, task: str) -> None:
         """Remove what a task made last, and its link; what is made from it is left alone."""
         entry = self.store.linked(task)
         if entry is not None and not self.store.remove(entry.key):
-            raise UserError(f"{task}: what it made is in use by another run or by a cluster that runs",
-                            hint="wait for that run, or end the cluster (doit stop:NAME)")
+            raise UserError(
+                f"{task}: what it made is in use by another run or by a cluster that runs",
+                hint="wait for that run, or end the cluster (doit stop:NAME)",
+            )
         self.store.link_path(task).unlink(missing_ok=True)
 
     def _done(self, task: str, entry: Entry, how: events.Result, started: float) -> None:
@@ -178,8 +198,17 @@ class Engine:
         for place in ("files", "work"):
             (folder / place).mkdir()
             sandbox.give(folder / place)
-        job = pickle.dumps({"step": step, "inputs": tuple(inputs), "out": folder / "files", "work": folder / "work",
-                            "recipes": self.recipes, "pool": pool, "log": log})
+        job = pickle.dumps(
+            {
+                "step": step,
+                "inputs": tuple(inputs),
+                "out": folder / "files",
+                "work": folder / "work",
+                "recipes": self.recipes,
+                "pool": pool,
+                "log": log,
+            }
+        )
         try:
             with contextlib.ExitStack() as stack:
                 if step.network:  # what it puts into the pool is not shown by an entry yet
@@ -197,8 +226,11 @@ class Engine:
         """What a builder sees: its inputs and recipes, and where it writes."""
         from pipeline.layers import cache  # only where something is built
 
-        reads = [_TOP / step.maker.partition(".")[0], self.recipes,
-                 *_ways_out(self.recipes, (name for name, _ in step.files))]
+        reads = [
+            _TOP / step.maker.partition(".")[0],
+            self.recipes,
+            *_ways_out(self.recipes, (name for name, _ in step.files)),
+        ]
         writes = [folder / "files", folder / "work", log, *cache.folders(self.artifacts)]
         if step.network:  # hard links from the pool need one mount of both
             reads.extend(_read_by_downloads(step))
@@ -212,8 +244,13 @@ class Engine:
         env = {"PYTHONPATH": str(_TOP)}
         if step.network:
             env |= sandbox.network_environment()
-        argv = [*sandbox.namespace(network=step.network, view=view), sys.executable, "-m", "pipeline.worker",
-                str(memory)]
+        argv = [
+            *sandbox.namespace(network=step.network, view=view),
+            sys.executable,
+            "-m",
+            "pipeline.worker",
+            str(memory),
+        ]
         finished = False
         failure: UserError | None = None
         with contextlib.ExitStack() as stack:

@@ -48,8 +48,9 @@ def of(path: Path) -> FileSystem:
     while top != top.parent and top.parent.stat().st_dev == device:
         top = top.parent
     found = os.statvfs(there)
-    return FileSystem(top, _type(top), found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize,
-                      found.f_favail, found.f_files)
+    return FileSystem(
+        top, _type(top), found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, found.f_favail, found.f_files
+    )
 
 
 def amount(size: int) -> str:

@@ -25,7 +25,8 @@ _CONTROL = r"[\x00-\x07\x0b-\x1f\x7f-\x9f]"
 #: readers, or has no place in UTF-8 or XML.  It is shown as U+FFFD, for two names that look alike may differ in it.
 _INVISIBLE = (
     "[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _PRIVATE_KEY = r"(?s)-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)"
 
 

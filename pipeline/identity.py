@@ -57,8 +57,12 @@ class Identity:
         """The head node's host key, for the person's ssh."""
         return self.folder / "person" / "known_hosts"
 
-    def write_archive(self, target: Path, names: Mapping[str, str] = MappingProxyType({}),
-                      settings: Mapping[str, Settings] = MappingProxyType({})) -> None:
+    def write_archive(
+        self,
+        target: Path,
+        names: Mapping[str, str] = MappingProxyType({}),
+        settings: Mapping[str, Settings] = MappingProxyType({}),
+    ) -> None:
         """Write the head node's identity disk: `archive` in whole sectors."""
         data = self.archive(names, settings)
         data += bytes(-len(data) % (1 << 20))  # a disk is made of whole sectors; a round MiB suits every hypervisor

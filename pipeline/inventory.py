@@ -24,16 +24,28 @@ from pathlib import Path
 #: Extended attributes that are part of a file; overlayfs keeps its own notes among those of users.
 KEPT = re.compile(r"security\.capability|system\.posix_acl_(?:access|default)|user\.(?!overlay\.).*", re.DOTALL)
 #: The same for tar.  Its --acls would ask this machine how the users of the other one are called.
-TAR = ("--xattrs", "--xattrs-include=security.capability", "--xattrs-include=system.posix_acl_*",
-       "--xattrs-include=user.*", "--xattrs-exclude=user.overlay.*")
+TAR = (
+    "--xattrs",
+    "--xattrs-include=security.capability",
+    "--xattrs-include=system.posix_acl_*",
+    "--xattrs-include=user.*",
+    "--xattrs-exclude=user.overlay.*",
+)
 #: Holes stay holes; of the formats for that, the one without the number of tar's process in it.
 TAR_CREATE = (*TAR, "--sparse", "--sparse-version=0.0")
 
 #: The inventory beside a disk or an image; what it lists is all there is.
 LIST = "files.list"
 
-_TYPES = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p", stat.S_IFSOCK: "s",
-          stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
+_TYPES = {
+    stat.S_IFREG: "f",
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "l",
+    stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "s",
+    stat.S_IFCHR: "c",
+    stat.S_IFBLK: "b",
+}
 
 
 @dataclass(frozen=True)
@@ -79,16 +91,26 @@ def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Ent
     if kind == "f":
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, "md5").hexdigest()
-    return Entry(kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, min(found.st_mtime_ns // 10**9, latest),
-                 found.st_size if kind == "f" else 0, os.readlink(path) if kind == "l" else "", md5, inode,
-                 holes(path, found) if kind == "f" else 0,
-                 {name: value.hex() for name, value in attributes(path).items()})
+    return Entry(
+        kind,
+        stat.S_IMODE(found.st_mode),
+        found.st_uid,
+        found.st_gid,
+        min(found.st_mtime_ns // 10**9, latest),
+        found.st_size if kind == "f" else 0,
+        os.readlink(path) if kind == "l" else "",
+        md5,
+        inode,
+        holes(path, found) if kind == "f" else 0,
+        {name: value.hex() for name, value in attributes(path).items()},
+    )
 
 
 def attributes(path: Path) -> dict[str, bytes]:
     """The extended attributes that are part of the file."""
-    return {name: os.getxattr(path, name, follow_symlinks=False) for name in attribute_names(path)
-            if KEPT.fullmatch(name)}
+    return {
+        name: os.getxattr(path, name, follow_symlinks=False) for name in attribute_names(path) if KEPT.fullmatch(name)
+    }
 
 
 def attribute_names(path: Path) -> list[str]:
@@ -167,13 +189,15 @@ def load(text: str) -> dict[str, Entry | None]:
 
 
 def stacked(layers: Iterable[Changes]) -> dict[str, Entry]:
-    """What a stack of layers holds, the lowest given first.  The top folder is as the topmost layer says or leaves it.
-    """
+    """What a stack of layers holds, the lowest given first.  The top folder is as the topmost layer has it."""
     tree = {"": _TOP}
     for number, changes in enumerate(layers):
         tree[""] = _TOP
-        hidden = {path for path, entry in changes.items()
-                  if path in tree and (entry is None or (tree[path].type == "d" and entry.type != "d"))}
+        hidden = {
+            path
+            for path, entry in changes.items()
+            if path in tree and (entry is None or (tree[path].type == "d" and entry.type != "d"))
+        }
         if hidden:
             tree = {path: entry for path, entry in tree.items() if hidden.isdisjoint(_upwards(path))}
         for path, entry in changes.items():

@@ -118,7 +118,9 @@ class Keys:
         if name not in self._sources:
             self._sources[name] = self._remembered(
                 f"source {_PACKAGE} {name}",  # checkouts that share a store have sources of their own
-                lambda: sorted(_closure(module) | _shipped(artifact)), _digest_of_sources)
+                lambda: sorted(_closure(module) | _shipped(artifact)),
+                _digest_of_sources,
+            )
         return self._sources[name]
 
     def _version(self, tool: str) -> str:
@@ -126,8 +128,9 @@ class Keys:
         if tool.startswith("python:"):
             name = tool.removeprefix("python:")
             folders = _package_folders()  # those of another checkout are others, whatever remembers both
-            return self._remembered(f"tool {tool} in {':'.join(map(str, folders))}", lambda: folders,
-                                    lambda _: _package_version(name))
+            return self._remembered(
+                f"tool {tool} in {':'.join(map(str, folders))}", lambda: folders, lambda _: _package_version(name)
+            )
         path = which(tool, sandbox.PATH)  # what the builder will run, not what the caller would
         if path is None:
             raise CommandError(f"{tool}: command not found", hint="run ./bootstrap: it installs what is missing")
@@ -156,8 +159,9 @@ class Keys:
 
 
 def _digest_of_sources(files: list[Path]) -> str:
-    digests = [[str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()]
-               for file in files]
+    digests = [
+        [str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()] for file in files
+    ]
     return hashlib.sha256(canonical(digests)).hexdigest()
 
 

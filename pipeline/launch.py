@@ -25,7 +25,13 @@ from typing import Any, NoReturn
 from pipeline import confine
 
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
-    0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+    0x00020000,
+    0x04000000,
+    0x08000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
 _PR_SET_PDEATHSIG = 1
 # the same numbers on all architectures
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
@@ -39,8 +45,14 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MACHINE_DEVICES = ("net/tun", "kvm", "vhost-net")
 #: Folders that are empty at first.
 _EMPTY = ("/run", "/run/lock", "/var", "/var/lib", "/var/cache", "/var/log", "/dev/shm", "/dev/pts", "/mnt")
-_LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "fd/0", "/dev/stdout": "fd/1", "/dev/stderr": "fd/2",
-          "/var/run": "/run", "/var/lock": "/run/lock"}
+_LINKS = {
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "fd/0",
+    "/dev/stdout": "fd/1",
+    "/dev/stderr": "fd/2",
+    "/var/run": "/run",
+    "/var/lock": "/run/lock",
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,8 +119,12 @@ def _unshare(flags: int) -> None:
 def _taken(what: str, *, writable: bool, owners: int | None) -> int:
     """A descriptor of a mount of `what` that is nowhere yet; `owners` is a user namespace whose root owns there what
     root owns outside, where the file system can do that."""
-    tree = _call(_SYS_OPEN_TREE, _AT_FDCWD, what.encode("utf-8", "surrogateescape"),
-                 _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC)
+    tree = _call(
+        _SYS_OPEN_TREE,
+        _AT_FDCWD,
+        what.encode("utf-8", "surrogateescape"),
+        _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC,
+    )
     attributes = 0 if writable else _ATTR_RDONLY
     try:
         if owners is not None:
@@ -148,8 +164,10 @@ def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
         wanted.show(path, writable=True)
     for what, where in plan["places"]:
         wanted.mounts[where] = (what, True, False)
-    ready = [(_taken(what, writable=writable, owners=owners if ours else None), what, where)
-             for what, where, writable, ours in wanted.plan()]
+    ready = [
+        (_taken(what, writable=writable, owners=owners if ours else None), what, where)
+        for what, where, writable, ours in wanted.plan()
+    ]
 
     top = "/tmp"  # all that is needed of what lies there has been taken
     confine.mount("tmpfs", top, "tmpfs", confine.MS_NOSUID, "mode=0755,size=256m")
@@ -169,8 +187,14 @@ def _furnish(plan: dict[str, Any], owner: int, owners: int | None) -> None:
             else:
                 os.close(os.open(top + where, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         if not (plan["machines"] and where == "/dev/kvm" and _own_device(top + where, what)):
-            _call(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, (top + where).encode("utf-8", "surrogateescape"),
-                  _MOVE_MOUNT_F_EMPTY_PATH)
+            _call(
+                _SYS_MOVE_MOUNT,
+                tree,
+                b"",
+                _AT_FDCWD,
+                (top + where).encode("utf-8", "surrogateescape"),
+                _MOVE_MOUNT_F_EMPTY_PATH,
+            )
         os.close(tree)
     for place, target in wanted.links.items():
         with contextlib.suppress(FileExistsError, OSError):  # it is seen with the folder it lies in

@@ -21,8 +21,9 @@ class Busy(Exception):
 
 
 @contextlib.contextmanager
-def locked(file: Path, *, shared: bool = False, within: float | None = None,
-           waiting: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(
+    file: Path, *, shared: bool = False, within: float | None = None, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold the lock in the block: alone, or together with others who share it.
 
     It is waited for, for `within` seconds at most where that is given (0: not at all); then it is Busy.  `waiting` is

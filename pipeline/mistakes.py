@@ -120,8 +120,10 @@ def no_such(what: str, name: str, known: Iterable[str]) -> NotThere:
     """The error for a name that is none, with the nearest ones that are."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, cutoff=0.5)
-    return NotThere(f"there is no {what} {name!r}",
-                    hint=f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}")
+    return NotThere(
+        f"there is no {what} {name!r}",
+        hint=f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}",
+    )
 
 
 def did_you_mean(word: object, options: Iterable[str]) -> str:

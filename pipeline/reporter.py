@@ -85,7 +85,7 @@ class Reporter:
                 case events.Outcome(task):
                     self._outcomes[task] = event
                 case events.Progress(task) | events.Phase(task) if task in self._ended:
-                    pass    # a straggler from another thread
+                    pass  # a straggler from another thread
                 case events.Progress(task, done, total, unit):
                     activity = self._activity(task)
                     activity.done, activity.total, activity.unit = done, total, unit
@@ -230,9 +230,16 @@ def _failure(task: str, seconds: float, fail: Fail) -> Failure:
         return Failure(task, seconds, "error", error)
     if isinstance(error, BaseException):
         text = "".join(traceback.format_exception(error)).rstrip()
-        return Failure(task, seconds, "bug", UserError(
-            f"{type(error).__name__}: {error}", tail=text,
-            hint="this is a bug in the pipeline, not a mistake of yours: please report it with these lines"))
+        return Failure(
+            task,
+            seconds,
+            "bug",
+            UserError(
+                f"{type(error).__name__}: {error}",
+                tail=text,
+                hint="this is a bug in the pipeline, not a mistake of yours: please report it with these lines",
+            ),
+        )
     if fail.get_name() == "UnmetDependency":
         return Failure(task, seconds, "skipped", UserError(f"not tried: {fail.get_msg().strip()} failed"))
     return Failure(task, seconds, "error", UserError(fail.get_msg().strip()))

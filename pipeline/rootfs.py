@@ -122,8 +122,11 @@ class RootFs:
 
     def copy(self, source: Path, path: str, mode: int = 0o644) -> None:
         """Write a file anew with the bytes of `source`, a file of this machine."""
-        with (source.open("rb") as given, _closing(self._create(path, mode)) as descriptor,
-              open(descriptor, "wb", closefd=False) as file):
+        with (
+            source.open("rb") as given,
+            _closing(self._create(path, mode)) as descriptor,
+            open(descriptor, "wb", closefd=False) as file,
+        ):
             shutil.copyfileobj(given, file)
 
     def link(self, path: str, target: str) -> None:
@@ -214,8 +217,9 @@ class RootFs:
         parent, name = self._parent(path, create=True)
         with _closing(parent):
             _remove_name(parent, name, path)
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode,
-                                 dir_fd=parent)
+            descriptor = os.open(
+                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent
+            )
         os.chmod(descriptor, mode)
         return descriptor
 

@@ -118,8 +118,14 @@ def run(
             sink.write(f"$ {shlex.join(words)}\n".encode())
             sink.flush()
         process = stack.enter_context(
-            spawn(words, env=env, cwd=cwd, stdin=subprocess.PIPE if input is not None else None, stdout=sink,
-                  stderr=subprocess.STDOUT if log is not None else subprocess.PIPE)
+            spawn(
+                words,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.PIPE if input is not None else None,
+                stdout=sink,
+                stderr=subprocess.STDOUT if log is not None else subprocess.PIPE,
+            )
         )
         with Talk(process, end) as talk:
             trouble = talk.hold(input or b"", timeout)
@@ -128,8 +134,9 @@ def run(
                 raise CommandError(f"{trouble}: {shlex.join(words)}", hint=hint, log=log, tail=_tail(log, talk.last))
     done = Completed(tuple(words), process.returncode, _text(talk.of(process.stdout)), _text(talk.of(process.stderr)))
     if check and done.status != 0:
-        raise CommandError(f"{_ending(done.status)}: {shlex.join(words)}", hint=hint, log=log,
-                           tail=_tail(log, talk.last))
+        raise CommandError(
+            f"{_ending(done.status)}: {shlex.join(words)}", hint=hint, log=log, tail=_tail(log, talk.last)
+        )
     return done
 
 
@@ -142,8 +149,10 @@ def stream(argv: Sequence[str | Path], *, input: bytes, timeout: float) -> Itera
     with tempfile.TemporaryFile() as given:
         given.write(input)
         given.seek(0)
-        with (spawn(words, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
-              _Attending(process, timeout) as attending):
+        with (
+            spawn(words, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+            _Attending(process, timeout) as attending,
+        ):
             assert process.stdout is not None
             while line := process.stdout.readline(_PIECE):
                 yield line
@@ -264,8 +273,7 @@ def end(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
 
 @contextlib.contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Within the block this thread puts in order what a failure or an interrupt leaves: `end_all` spares its commands.
-    """
+    """Within the block this thread tidies up after a failure or an interrupt: `end_all` spares its commands."""
     thread = threading.get_ident()
     with _lock:
         _cleaning.add(thread)
@@ -307,9 +315,15 @@ def _watch_over() -> None:
     with _lock:
         if _guard is not None or os.getpid() == 1:  # the kernel itself ends all of a namespace with its process 1
             return
-        _guard = subprocess.Popen([sys.executable, "-I", "-S", strays.__file__, _mark], stdin=subprocess.PIPE,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}, cwd="/",
-                                  start_new_session=True)
+        _guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", strays.__file__, _mark],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
         atexit.register(_dismiss, _guard)
 
 

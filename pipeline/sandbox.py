@@ -37,8 +37,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 _TOP = Path(__file__).resolve().parents[1]
-_LAUNCH = ("import json, sys; sys.path.insert(0, sys.argv[1]); from pipeline import launch; "
-           "launch.run(json.loads(sys.argv[2]), sys.argv[3:])")
+_LAUNCH = (
+    "import json, sys; sys.path.insert(0, sys.argv[1]); from pipeline import launch; "
+    "launch.run(json.loads(sys.argv[2]), sys.argv[3:])"
+)
 #: Ids that are nobody's (systemd's list of who uses which, UIDS-GIDS, leaves them free), and how many a system needs.
 _NOBODY, _IDS = 0x7FFF0000, 65536
 
@@ -65,8 +67,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def network_environment() -> dict[str, str]:
     """What steps that fetch get of the caller's environment as well: where the mirror is, and the proxies."""
-    return {name: value for name, value in os.environ.items()
-            if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")
+    }
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,9 @@ def give(path: Path) -> None:
         os.chown(path, owner, owner, follow_symlinks=False)
 
 
-def namespace(*, network: bool, view: View | None = None, who: Identity | None = None,
-              lasting: bool = False) -> list[str]:
+def namespace(
+    *, network: bool, view: View | None = None, who: Identity | None = None, lasting: bool = False
+) -> list[str]:
     """The start of a command line: what follows it runs as (mapped) root, process 1 in namespaces of its own.
 
     All of it is killed with the process that starts it, even by SIGKILL, unless it is `lasting`: then this command ends
@@ -141,7 +147,10 @@ def namespace(*, network: bool, view: View | None = None, who: Identity | None =
 
 def _launcher(view: View, base: int | None, *, network: bool, lasting: bool, user: bool = False) -> list[str]:
     plan = {
-        "base": base, "network": network, "lasting": lasting, "machines": view.machines,
+        "base": base,
+        "network": network,
+        "lasting": lasting,
+        "machines": view.machines,
         "reads": [str(path) for path in (_TOP / "pipeline", Path(sys.prefix), Path(sys.base_prefix), *view.reads)],
         "made": [str(path) for path in view.made],
         "writes": [str(path) for path in view.writes],
@@ -160,8 +169,9 @@ def settle() -> None:
         mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
         mount("proc", "/proc", "proc", flags=confine.MS_NOSUID | confine.MS_NODEV | confine.MS_NOEXEC)
     except OSError as error:
-        raise BuildError(f"cannot mount inside a namespace: {error}",
-                         hint="`doit doctor` says what this machine forbids") from None
+        raise BuildError(
+            f"cannot mount inside a namespace: {error}", hint="`doit doctor` says what this machine forbids"
+        ) from None
     socket.sethostname("sandbox")
     if in_user_namespace():  # who makes another one has all power in it, which many a fault of the kernel needed
         with contextlib.suppress(OSError):
@@ -284,8 +294,9 @@ def chroot_run(
     with log.open("ab") as file:
         file.write(f"# chroot {root} {shlex.join(argv)}\n".encode())
         begin = file.tell()
-    done = run([*prefix, *program], env={confine.PLAN: json.dumps(plan)}, log=log, timeout=timeout, input=input,
-               check=False)
+    done = run(
+        [*prefix, *program], env={confine.PLAN: json.dumps(plan)}, log=log, timeout=timeout, input=input, check=False
+    )
     if check and done.status != 0:
         raise CommandError(f"exit status {done.status}: {shlex.join(argv)}", log=log, tail=tail(log, begin=begin))
     return done

@@ -21,6 +21,7 @@ from pipeline.ssh import LOG_LEVEL, broken, option, socket_folder
 #: Seconds for a connection to be made; under emulation 1 to 5 were measured.
 _CONNECT = 60
 
+
 class ClusterShell:
     """Runs commands on the machines of one running cluster (what `checks` needs of a cluster)."""
 
@@ -28,10 +29,24 @@ class ClusterShell:
         self.cluster = cluster
         self._log = log
         self._options = [
-            "-F", "none", "-o", option("IdentityFile", identity.person_key), "-o", "IdentitiesOnly=yes",
-            "-o", option("UserKnownHostsFile", identity.known_hosts), "-o", "GlobalKnownHostsFile=none",
-            "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}", "-o", LOG_LEVEL,
-            "-o", f"ProxyCommand={proxy_command}",
+            "-F",
+            "none",
+            "-o",
+            option("IdentityFile", identity.person_key),
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            option("UserKnownHostsFile", identity.known_hosts),
+            "-o",
+            "GlobalKnownHostsFile=none",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            f"ConnectTimeout={_CONNECT}",
+            "-o",
+            LOG_LEVEL,
+            "-o",
+            f"ProxyCommand={proxy_command}",
         ]
         self._shared: list[str] = []
         self._target = f"root@{cluster.head.address_on('public')}"
@@ -43,12 +58,20 @@ class ClusterShell:
             shared = ["-o", option("ControlPath", folder / "head")]
             # what ssh runs here once the connection is there and can be shared
             told = ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo connected"]
-            with spawn(["ssh", *self._options, *shared, *told, "-o", "BatchMode=yes", "-M", "-N", self._target],
-                       stdout=subprocess.PIPE, stderr=log) as process:
+            with spawn(
+                ["ssh", *self._options, *shared, *told, "-o", "BatchMode=yes", "-M", "-N", self._target],
+                stdout=subprocess.PIPE,
+                stderr=log,
+            ) as process:
                 if first_line(process, 2 * _CONNECT) != b"connected\n":
                     head = self.cluster.head.name
-                    raise broken(head, "no ssh connection to the head node", self._log.read_text(errors="replace"),
-                                 hint=f"doit console {self.cluster.name} {head}", log=self._log)
+                    raise broken(
+                        head,
+                        "no ssh connection to the head node",
+                        self._log.read_text(errors="replace"),
+                        hint=f"doit console {self.cluster.name} {head}",
+                        log=self._log,
+                    )
                 self._shared = shared
                 try:
                     yield
@@ -74,11 +97,15 @@ class ClusterShell:
         try:
             done = run(self.argv(machine, command, tty=False), input=script.encode(), timeout=timeout, check=False)
         except CommandError as error:
-            raise ClusterError(f"{machine}: {error.message.partition(':')[0]} for a command", tail=error.tail,
-                               hint=f"doit ssh {self.cluster.name} {machine}") from None
+            raise ClusterError(
+                f"{machine}: {error.message.partition(':')[0]} for a command",
+                tail=error.tail,
+                hint=f"doit ssh {self.cluster.name} {machine}",
+            ) from None
         if done.status == 255:
-            raise broken(machine, "the ssh connection broke", done.stderr,
-                         hint=f"doit console {self.cluster.name} {machine}")
+            raise broken(
+                machine, "the ssh connection broke", done.stderr, hint=f"doit console {self.cluster.name} {machine}"
+            )
         return done.status, done.stdout, done.stderr
 
     def send(self, machine: str, command: str, data: bytes, *, timeout: float) -> None:
@@ -86,19 +113,23 @@ class ClusterShell:
         try:
             run(self.argv(machine, command, tty=False), input=data, timeout=timeout)
         except CommandError as error:
-            raise ClusterError(f"{machine}: {command}: {error.message.partition(':')[0]}", tail=error.tail,
-                               hint=f"doit ssh {self.cluster.name} {machine}") from None
+            raise ClusterError(
+                f"{machine}: {command}: {error.message.partition(':')[0]}",
+                tail=error.tail,
+                hint=f"doit ssh {self.cluster.name} {machine}",
+            ) from None
 
     def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
-        """Run POSIX sh text on a machine as root: what it prints, line by line as it comes; very long ones in pieces.
-        """
+        """Run POSIX sh text on a machine as root: what it prints, line by line as it comes, long ones in pieces."""
         try:
             for line in stream(self.argv(machine, "sh -s", tty=False), input=script.encode(), timeout=timeout):
                 yield line.decode("utf-8", "replace")
         except CommandError as error:
             how = error.message.partition(":")[0]
             if how == "exit status 255":
-                raise broken(machine, "the ssh connection broke", error.tail,
-                             hint=f"doit console {self.cluster.name} {machine}") from None
-            raise ClusterError(f"{machine}: {how} for a command", tail=error.tail,
-                               hint=f"doit ssh {self.cluster.name} {machine}") from None
+                raise broken(
+                    machine, "the ssh connection broke", error.tail, hint=f"doit console {self.cluster.name} {machine}"
+                ) from None
+            raise ClusterError(
+                f"{machine}: {how} for a command", tail=error.tail, hint=f"doit ssh {self.cluster.name} {machine}"
+            ) from None

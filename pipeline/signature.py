@@ -33,8 +33,9 @@ def of(path: str | Path) -> Signature:
         return (*_numbers(found), 0)
 
 
-def below(top: Path, enter: Callable[[Path], bool] = lambda link: True,
-          left_out: tuple[str, ...] = ()) -> Iterator[tuple[str, Signature]]:
+def below(
+    top: Path, enter: Callable[[Path], bool] = lambda link: True, left_out: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Signature]]:
     """Every path below a folder with its signature; of folders only the mode counts, as all that they hold is listed.
 
     Links to folders are entered where `enter` says so, none twice, so that a circle of links has an end.  Names that
@@ -43,8 +44,9 @@ def below(top: Path, enter: Callable[[Path], bool] = lambda link: True,
     yield from _below(str(top), enter, left_out, set())
 
 
-def _below(folder: str, enter: Callable[[Path], bool], left_out: tuple[str, ...],
-           seen: set[tuple[int, int]]) -> Iterator[tuple[str, Signature]]:
+def _below(
+    folder: str, enter: Callable[[Path], bool], left_out: tuple[str, ...], seen: set[tuple[int, int]]
+) -> Iterator[tuple[str, Signature]]:
     try:
         status = os.stat(folder)  # noqa: PTH116  (a Path costs more than the call, and this is done at each run)
         entries = sorted(os.scandir(folder), key=operator.attrgetter("name"))

@@ -109,8 +109,10 @@ class Made:
         A machine may be called like any artifact, as `image`: its disk's role is none of theirs.
         """
         own = {"definition": self.definitions, "disk": self.disks, "xenconfig": self.xenconfigs}
-        return {**self._shared(),
-                **{f"{role}/{machine}": task for role, tasks in own.items() for machine, task in tasks.items()}}
+        return {
+            **self._shared(),
+            **{f"{role}/{machine}": task for role, tasks in own.items() for machine, task in tasks.items()},
+        }
 
     def parts_of(self, machine: str) -> dict[str, str]:
         """Role -> task of all that one machine is made of, and is marked with."""
@@ -158,8 +160,14 @@ class Plan:
     def fault(self, task: str) -> str:
         """The mistakes for which there is no task of that name, or ""."""
         name = task.partition(":")[2].partition("/")[0]
-        return next((mistakes for recipe, mistakes in self.broken.items()
-                     if recipe in (f"clusters/{name}", f"distros/{name}", f"netboot/{name}", f"hosts/{name}")), "")
+        return next(
+            (
+                mistakes
+                for recipe, mistakes in self.broken.items()
+                if recipe in (f"clusters/{name}", f"distros/{name}", f"netboot/{name}", f"hosts/{name}")
+            ),
+            "",
+        )
 
     @property
     def artifacts(self) -> dict[str, Artifact]:

@@ -98,8 +98,11 @@ class Store:
         except FileNotFoundError:
             return None, []
         except PermissionError as error:
-            raise UserError(f"{error.filename} may not be read", hint="it is somebody else's: ask them to allow it, or "
-                            "name another artifacts folder in XEN_OSCAR_ARTIFACTS") from None
+            raise UserError(
+                f"{error.filename} may not be read",
+                hint="it is somebody else's: ask them to allow it, or "
+                "name another artifacts folder in XEN_OSCAR_ARTIFACTS",
+            ) from None
         except (ValueError, KeyError, TypeError):
             return None, ["manifest.json is not readable"]
 
@@ -158,8 +161,10 @@ class Store:
             try:
                 stack.enter_context(self._alone_with(key, within=timeout, waiting=waiting))
             except Busy:
-                raise UserError(f"another run has been building {key[:12]} for {timeout:.0f} s",
-                                hint="look for a second doit; end it, and run again") from None
+                raise UserError(
+                    f"another run has been building {key[:12]} for {timeout:.0f} s",
+                    hint="look for a second doit; end it, and run again",
+                ) from None
             folder = self.root / ".building" / key
             remove(folder)
             folder.mkdir(parents=True)
@@ -180,8 +185,15 @@ class Store:
         for path in sorted(item for item in (folder / "files").rglob("*") if item.is_symlink() or not item.is_dir()):
             _sync(path)
             stat = path.lstat()
-            files.append({"path": path.relative_to(folder / "files").as_posix(), "digest": content_digest(path),
-                          "size": stat.st_size, "stored": stat.st_blocks * 512, "mtime_ns": stat.st_mtime_ns})
+            files.append(
+                {
+                    "path": path.relative_to(folder / "files").as_posix(),
+                    "digest": content_digest(path),
+                    "size": stat.st_size,
+                    "stored": stat.st_blocks * 512,
+                    "mtime_ns": stat.st_mtime_ns,
+                }
+            )
         task = facts.get("task", key)
         if not files:
             raise BuildError(f"{task}: the builder made no file")
@@ -191,8 +203,10 @@ class Store:
             remove(folder)
             return before
         if before is not None and not replace:
-            raise BuildError(f"{task}: built again from the same inputs, it came out different",
-                             hint="something reaches the output that the key does not cover; this is a bug")
+            raise BuildError(
+                f"{task}: built again from the same inputs, it came out different",
+                hint="something reaches the output that the key does not cover; this is a bug",
+            )
         manifest = {**facts, "key": key, "digest": digest, "files": files}
         (folder / "manifest.json").write_bytes(_written(manifest))
         _sync(folder / "manifest.json")
@@ -239,8 +253,9 @@ class Store:
                 if not (self.root / lock.name).exists() and not (self.root / ".building" / lock.name).exists():
                     lock.unlink()
 
-    def _alone_with(self, key: str, *, within: float,
-                    waiting: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
+    def _alone_with(
+        self, key: str, *, within: float, waiting: Callable[[], None] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
         """Nobody else builds that key in the block."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)

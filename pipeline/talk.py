@@ -86,7 +86,7 @@ class Talk:
     def _write(self, left: memoryview) -> memoryview:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has read what it wanted
-            left = left[os.write(self._process.stdin.fileno(), left[:_PIPE]):]
+            left = left[os.write(self._process.stdin.fileno(), left[:_PIPE]) :]
             if left:
                 return left
         self._pipes.unregister(self._process.stdin)

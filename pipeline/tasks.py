@@ -73,8 +73,13 @@ class Graph:
     def config(self) -> dict[str, Any]:
         """doit's settings: two tasks at once, in threads (each works in a process of its own), nothing on disk."""
         there = "debian12" in self.plan.clusters or "clusters/debian12" in self.plan.broken
-        return {"default_tasks": ["cluster:debian12"] if there else [],
-                "num_process": 2, "par_type": "thread", "backend": "memory", "verbosity": 2}
+        return {
+            "default_tasks": ["cluster:debian12"] if there else [],
+            "num_process": 2,
+            "par_type": "thread",
+            "backend": "memory",
+            "verbosity": 2,
+        }
 
     def steps(self, kind: str, doc: str, broken: str = "") -> Group:
         """The tasks that make the artifacts of one kind; `broken` is the kind of recipe that they are made of first."""
@@ -101,8 +106,11 @@ class Graph:
             for name, host in self.plan.hosts.items():
                 if kinds.of(host.connection).has_task:
                     testbed = self.plan.testbeds.get(name, ())
-                    what = ("an emulated machine that runs Xen; leaves it running" if testbed
-                            else f"whether it answers at {host.connection}")
+                    what = (
+                        "an emulated machine that runs Xen; leaves it running"
+                        if testbed
+                        else f"whether it answers at {host.connection}"
+                    )
                     yield {
                         "name": name,
                         "doc": f"the VM container {name}: {what}",
@@ -124,8 +132,9 @@ class Graph:
                     "doc": doc.format(f" of {name}"),
                     "actions": [(_reach, [self, name, phase])],
                     "uptodate": [(_has_reached, [self, name, phase])],
-                    "task_dep": [naming.phase(after, name)] if after else [*self.plan.made[name].parts().values(),
-                                                                           *self._host(name)],
+                    "task_dep": [naming.phase(after, name)]
+                    if after
+                    else [*self.plan.made[name].parts().values(), *self._host(name)],
                 }
 
         return Group(phase, doc.format(""), tasks)
@@ -169,8 +178,11 @@ class Graph:
         def tasks() -> Iterator[Task]:
             testbeds = [f"{_TESTBED}{name}" for name in self.plan.testbeds]
             for name in dict.fromkeys([*self.known(), *testbeds, *self._marked()]):
-                what = (f"testbed {name.removeprefix(_TESTBED)}, and all clusters on it"
-                        if name.startswith(_TESTBED) else f"cluster {name}: machines, networks, daemons")
+                what = (
+                    f"testbed {name.removeprefix(_TESTBED)}, and all clusters on it"
+                    if name.startswith(_TESTBED)
+                    else f"cluster {name}: machines, networks, daemons"
+                )
                 yield {"name": name, "doc": f"end the {what}", "actions": [(_stop, [self, name])]}
 
         return Group("stop", doc, tasks)

@@ -101,13 +101,17 @@ def _read_only(error: OSError, place: Path | None) -> UserError:
 
 def _forbidden(error: OSError, place: Path | None) -> UserError:
     if place is None or place.is_relative_to("/proc") or place.is_relative_to("/sys"):
-        return UserError(f"{_at(place)}{error.strerror}: this machine forbids that to {_user()}",
-                         hint="`doit doctor` says what it forbids, and what to change")
+        return UserError(
+            f"{_at(place)}{error.strerror}: this machine forbids that to {_user()}",
+            hint="`doit doctor` says what it forbids, and what to change",
+        )
     barrier = _barrier(place)
     found = barrier.stat()
-    return UserError(f"{place}: {_user()} may not do that: {barrier} belongs to {_name(found.st_uid)} and has mode "
-                     f"{found.st_mode & 0o7777:04o}",
-                     hint=f"have its owner permit it, or use folders of your own: {_ELSEWHERE}")
+    return UserError(
+        f"{place}: {_user()} may not do that: {barrier} belongs to {_name(found.st_uid)} and has mode "
+        f"{found.st_mode & 0o7777:04o}",
+        hint=f"have its owner permit it, or use folders of your own: {_ELSEWHERE}",
+    )
 
 
 def _no_memory(error: OSError, place: Path | None) -> UserError:
@@ -117,13 +121,16 @@ def _no_memory(error: OSError, place: Path | None) -> UserError:
 def _no_process(error: OSError, place: Path | None) -> UserError:
     limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     may = f": {_user()} may have {limit}" if limit != resource.RLIM_INFINITY else ""
-    return UserError(f"no further process can be started{may}",
-                     hint="end some, or allow more: ulimit -u, and pids.max of the container or session")
+    return UserError(
+        f"no further process can be started{may}",
+        hint="end some, or allow more: ulimit -u, and pids.max of the container or session",
+    )
 
 
 def _no_descriptor(error: OSError, place: Path | None) -> UserError:
-    return UserError(f"too many open files: a process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}",
-                     hint=_descriptors())
+    return UserError(
+        f"too many open files: a process may have {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}", hint=_descriptors()
+    )
 
 
 def _too_large(error: OSError, place: Path | None) -> UserError:
@@ -132,8 +139,10 @@ def _too_large(error: OSError, place: Path | None) -> UserError:
 
 def _too_long(error: OSError, place: Path | None) -> UserError:
     shown = str(place)
-    return UserError(f"{f'{shown[:100]}...' if len(shown) > 100 else shown}: the name is too long for the system",
-                     hint="put the checkout, or the artifacts, nearer to the root")
+    return UserError(
+        f"{f'{shown[:100]}...' if len(shown) > 100 else shown}: the name is too long for the system",
+        hint="put the checkout, or the artifacts, nearer to the root",
+    )
 
 
 def _circle(error: OSError, place: Path | None) -> UserError:
@@ -150,9 +159,18 @@ def _at(place: Path | None) -> str:
 
 
 _TOLD: dict[int, Callable[[OSError, Path | None], UserError]] = {
-    errno.ENOSPC: _full, errno.EDQUOT: _quota, errno.EROFS: _read_only, errno.EACCES: _forbidden,
-    errno.EPERM: _forbidden, errno.ENOMEM: _no_memory, errno.EAGAIN: _no_process, errno.EMFILE: _no_descriptor,
-    errno.ENFILE: _no_descriptor, errno.EFBIG: _too_large, errno.ENAMETOOLONG: _too_long, errno.ELOOP: _circle,
+    errno.ENOSPC: _full,
+    errno.EDQUOT: _quota,
+    errno.EROFS: _read_only,
+    errno.EACCES: _forbidden,
+    errno.EPERM: _forbidden,
+    errno.ENOMEM: _no_memory,
+    errno.EAGAIN: _no_process,
+    errno.EMFILE: _no_descriptor,
+    errno.ENFILE: _no_descriptor,
+    errno.EFBIG: _too_large,
+    errno.ENAMETOOLONG: _too_long,
+    errno.ELOOP: _circle,
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EUCLEAN, errno.EREMOTEIO), _broken),
 }
 
@@ -202,8 +220,10 @@ def _memory(places: Iterable[Path] = ()) -> str:
 
 
 def _killed(places: Iterable[Path] = ()) -> str:
-    return (f"it was killed: by the kernel if memory was short (dmesg tells; {_available()} now), "
-            "else by itself or by somebody")
+    return (
+        f"it was killed: by the kernel if memory was short (dmesg tells; {_available()} now), "
+        "else by itself or by somebody"
+    )
 
 
 def _read_only_in(places: Iterable[Path]) -> str:

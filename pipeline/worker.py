@@ -29,8 +29,11 @@ def _say(**message: Any) -> None:
 
 def _job() -> Job:
     raw = pickle.load(sys.stdin.buffer)  # from our own parent
-    return Job(**raw, progress=lambda done, total, unit: _say(done=done, total=total, unit=unit),
-               note=lambda text: _say(note=text))
+    return Job(
+        **raw,
+        progress=lambda done, total, unit: _say(done=done, total=total, unit=unit),
+        note=lambda text: _say(note=text),
+    )
 
 
 def main(memory: int) -> int:

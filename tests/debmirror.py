@@ -37,13 +37,27 @@ _PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def deb(folder: Path, name: str, version: str = "1", *, files: Mapping[str, str] | None = None,
-        scripts: Mapping[str, str] | None = None, links: Mapping[str, str] | None = None, **fields: str) -> Path:
+def deb(
+    folder: Path,
+    name: str,
+    version: str = "1",
+    *,
+    files: Mapping[str, str] | None = None,
+    scripts: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+    **fields: str,
+) -> Path:
     """Make a .deb in `folder`; `fields` are control fields, `_` for `-`."""
     tree = folder / f"{name}.tree"
     (tree / "DEBIAN").mkdir(parents=True)
-    control = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "Nobody <nobody@example.org>",
-               "Description": "for a test", **{key.replace("_", "-"): value for key, value in fields.items()}}
+    control = {
+        "Package": name,
+        "Version": version,
+        "Architecture": "all",
+        "Maintainer": "Nobody <nobody@example.org>",
+        "Description": "for a test",
+        **{key.replace("_", "-"): value for key, value in fields.items()},
+    }
     (tree / "DEBIAN/control").write_text("".join(f"{key}: {value}\n" for key, value in control.items()))
     for script, text in (scripts or {}).items():
         (tree / "DEBIAN" / script).write_text(text)
@@ -76,16 +90,33 @@ class Archive:
         self._gpg("--quick-generate-key", "tiny archive", "ed25519", "sign", "never")
         self._gpg("--export", "--output", str(self.keyring))
 
-    def add(self, name: str, version: str = "1", *, at: str = "", files: Mapping[str, str] | None = None,
-            scripts: Mapping[str, str] | None = None, **fields: str) -> Path:
+    def add(
+        self,
+        name: str,
+        version: str = "1",
+        *,
+        at: str = "",
+        files: Mapping[str, str] | None = None,
+        scripts: Mapping[str, str] | None = None,
+        **fields: str,
+    ) -> Path:
         """Put a package into the pool, or the folder `at` of it; `publish` makes it known."""
         return deb(self.root / "pool" / at, name, version, files=files, scripts=scripts, links=None, **fields)
 
-    def publish(self, suite: str = SUITE, components: Mapping[str, str | None] = MappingProxyType({"main": ""}), *,
-                release: str = "", suffixes: Sequence[str] = ("", ".gz"), sums: Sequence[str] = ("SHA256",),
-                signed: str = "inline", by_hash: bool = False, plain: bool = True,
-                architectures: Sequence[str] = (ARCHITECTURE,),
-                edit: Callable[[str], str] = lambda text: text) -> None:
+    def publish(
+        self,
+        suite: str = SUITE,
+        components: Mapping[str, str | None] = MappingProxyType({"main": ""}),
+        *,
+        release: str = "",
+        suffixes: Sequence[str] = ("", ".gz"),
+        sums: Sequence[str] = ("SHA256",),
+        signed: str = "inline",
+        by_hash: bool = False,
+        plain: bool = True,
+        architectures: Sequence[str] = (ARCHITECTURE,),
+        edit: Callable[[str], str] = lambda text: text,
+    ) -> None:
         """Write and sign the index of a suite: `components` are folders of the pool, None is an empty one.
 
         `release` are more lines of the Release file, `sums` its kinds of checksums; without `plain` these are for
@@ -117,8 +148,10 @@ class Archive:
         lines += "Acquire-By-Hash: yes\n" if by_hash else ""
         lines += "" if "Date:" in release else f"Date: {email.utils.formatdate(usegmt=True)}\n"
         for kind in sums:
-            lines += f"{kind}:\n" + "".join(f" {hashlib.new(kind.removesuffix('Sum').lower(), data).hexdigest()} "
-                                            f"{len(data)} {name}\n" for name, data in sorted((listed | files).items()))
+            lines += f"{kind}:\n" + "".join(
+                f" {hashlib.new(kind.removesuffix('Sum').lower(), data).hexdigest()} {len(data)} {name}\n"
+                for name, data in sorted((listed | files).items())
+            )
         self.sign(top / "Release", lines, signed)
 
     def sign(self, file: Path, text: str, signed: str = "inline") -> None:
@@ -132,8 +165,14 @@ class Archive:
 
     def params(self, mirror: str = "", **more: Any) -> dict[str, Any]:
         """What a distribution's recipe would say of it."""
-        return {"suites": [SUITE], "components": ["main"], "architecture": ARCHITECTURE, "keyring": str(self.keyring),
-                "mirror": mirror or f"file://{self.root}", **more}
+        return {
+            "suites": [SUITE],
+            "components": ["main"],
+            "architecture": ARCHITECTURE,
+            "keyring": str(self.keyring),
+            "mirror": mirror or f"file://{self.root}",
+            **more,
+        }
 
     def close(self) -> None:
         """End the agent that gpg started."""
@@ -195,5 +234,6 @@ def _sha256(file: Path) -> str:
 
 
 def _run(*argv: str, cwd: Path | None = None) -> bytes:
-    return subprocess.run(argv, check=True, cwd=cwd, capture_output=True,
-                          env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout
+    return subprocess.run(
+        argv, check=True, cwd=cwd, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    ).stdout

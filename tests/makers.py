@@ -32,8 +32,9 @@ def join(job: Job) -> None:
 
 def surroundings(job: Job) -> None:
     """Write down what a builder sees of the machine."""
-    (job.out / "environment").write_text("\n".join(f"{name}={value}" for name, value in sorted(os.environ.items())
-                                                   if name not in ("HOME", "TMPDIR")))
+    (job.out / "environment").write_text(
+        "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name not in ("HOME", "TMPDIR"))
+    )
     (job.out / "interfaces").write_text("\n".join(name for _, name in socket.if_nameindex()))
     (job.out / "user").write_text(str(os.getuid()))
 

@@ -35,11 +35,26 @@ def inside(function: Any, *words: object, status: int = 0, prefix: Sequence[str]
     layers = Path(f"/dev/shm/xen-oscar-{os.geteuid()}")
     layers.mkdir(mode=0o700, exist_ok=True)
     view = sandbox.View((_ROOT, beside), writes=(*_places(words), layers), folders=("/boot",), machines=True)
-    argv = [*prefix, *sandbox.namespace(network=False, view=view, who=who), sys.executable, "-m",
-            "tests.namespaced", f"{function.__module__}:{function.__qualname__}", *map(str, words)]
-    done = subprocess.run(argv, cwd=_ROOT, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=120,
-                          env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{_ROOT}:{beside}", "LC_ALL": "C.UTF-8"})
+    argv = [
+        *prefix,
+        *sandbox.namespace(network=False, view=view, who=who),
+        sys.executable,
+        "-m",
+        "tests.namespaced",
+        f"{function.__module__}:{function.__qualname__}",
+        *map(str, words),
+    ]
+    done = subprocess.run(
+        argv,
+        cwd=_ROOT,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{_ROOT}:{beside}", "LC_ALL": "C.UTF-8"},
+    )
     if "unshare failed" in done.stdout:
         pytest.skip(f"no namespaces here: {done.stdout.strip()}")
     assert done.returncode == status, done.stdout
@@ -75,8 +90,13 @@ def smallest_root(root: Path) -> None:
     (root / "bin/sh").symlink_to("busybox")
 
 
-def job(folder: Path, params: dict[str, Any] | None = None, *inputs: Input, pool: Path | None = None,
-        progress: Callable[[int, int, str], None] = lambda done, total, unit: None) -> Job:
+def job(
+    folder: Path,
+    params: dict[str, Any] | None = None,
+    *inputs: Input,
+    pool: Path | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, unit: None,
+) -> Job:
     """A job whose places are all below `folder`, but for a pool that several jobs share."""
     places = {name: folder / name for name in ("out", "work", "recipes", "pool")}
     places["pool"] = pool or places["pool"]

@@ -26,8 +26,17 @@ def copy(folder: Path) -> Path:
 
 
 def bootstrap(checkout: Path, *args: str, user: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([checkout / "bootstrap", *args], env={**os.environ, **env}, text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=600, check=False, user=user, start_new_session=True)
+    return subprocess.run(
+        [checkout / "bootstrap", *args],
+        env={**os.environ, **env},
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+        check=False,
+        user=user,
+        start_new_session=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +83,9 @@ def test_names_that_nothing_can_be_made_in_are_refused_at_once(tmp_path: Path, n
 
 @pytest.mark.slow
 def test_first_run_makes_an_environment_that_has_everything(ready: Path) -> None:
-    done = bootstrap(ready, "python", "-c", "import doit, guestfs, libvirt, pipeline, sys; print(sys.prefix)",
-                     PYTHONPATH="")
+    done = bootstrap(
+        ready, "python", "-c", "import doit, guestfs, libvirt, pipeline, sys; print(sys.prefix)", PYTHONPATH=""
+    )
     assert done.stdout.strip() == str(ready / ".venv")
     assert bootstrap(ready, "sh", "-c", "cd / && doit --version").returncode == 0
 
@@ -103,8 +113,14 @@ def test_arguments_and_status_are_handed_on_as_they_are(ready: Path) -> None:
 
 @pytest.mark.slow
 def test_it_may_be_called_from_anywhere(ready: Path, tmp_path: Path) -> None:
-    done = subprocess.run([os.path.relpath(ready / "bootstrap", tmp_path), "sh", "-c", "pwd; command -v doit"],
-                          cwd=tmp_path, text=True, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [os.path.relpath(ready / "bootstrap", tmp_path), "sh", "-c", "pwd; command -v doit"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout.splitlines() == [str(ready), str(ready / ".venv/bin/doit")]
 
 
@@ -117,12 +133,14 @@ def test_ordinary_user_uses_what_is_ready(ready: Path) -> None:
 
 @pytest.mark.slow
 def test_interrupted_or_outdated_environment_is_made_anew_once_by_two_at_once(ready: Path) -> None:
-    (ready / ".venv/stamp").unlink()    # it is written last
+    (ready / ".venv/stamp").unlink()  # it is written last
     shutil.rmtree(ready / ".venv/lib")
     with (ready / "requirements.lock").open("a") as file:
         file.write("# another lock\n")
-    both = [subprocess.Popen([ready / "bootstrap", "python", "-c", "import doit"], text=True, stderr=subprocess.PIPE)
-            for _ in range(2)]
+    both = [
+        subprocess.Popen([ready / "bootstrap", "python", "-c", "import doit"], text=True, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=600)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sorted("making .venv" in text for text in said) == [False, True]

@@ -22,6 +22,7 @@ Make = Callable[[str, Path | None], Graph]
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes a checkout with the project's recipes, and its task graph over the artifacts folder that is named."""
+
     def graph(name: str, artifacts: Path | None) -> Graph:
         top = tmp_path / name
         if not top.exists():
@@ -35,15 +36,23 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 def places(graph: Graph) -> list[Path]:
     """All that is known by a name."""
     life = graph.lifecycle("debian12")
-    return [life.run_dir, life.report_dir, graph.engine.store.link_path("image:debian12"),
-            graph.lifecycle("debian12-xen").run_dir]
+    return [
+        life.run_dir,
+        life.report_dir,
+        graph.engine.store.link_path("image:debian12"),
+        graph.lifecycle("debian12-xen").run_dir,
+    ]
 
 
 def test_a_checkout_alone_has_everything_in_one_place(tmp_path: Path, make: Make) -> None:
     graph = make("one", None)
     artifacts = tmp_path / "one/artifacts"
-    assert places(graph) == [artifacts / "run/debian12", artifacts / "reports/debian12", artifacts / "debian12/image",
-                             artifacts / "run/debian12-xen"]
+    assert places(graph) == [
+        artifacts / "run/debian12",
+        artifacts / "reports/debian12",
+        artifacts / "debian12/image",
+        artifacts / "run/debian12-xen",
+    ]
     assert not (artifacts / "checkouts").exists()
 
 
@@ -112,10 +121,18 @@ def test_what_a_checkout_has_left_that_is_no_more_makes_room(tmp_path: Path, mak
     assert not first.engine.own.exists()
 
 
-@pytest.mark.parametrize("artifacts", [
-    "/run/x", "/run/user/1000/artifacts", "/etc/libvirt/x", "/var/lib/libvirt/images", "two\nlines", "no\udce9utf-8",
-    "d/" * 500,
-])
+@pytest.mark.parametrize(
+    "artifacts",
+    [
+        "/run/x",
+        "/run/user/1000/artifacts",
+        "/etc/libvirt/x",
+        "/var/lib/libvirt/images",
+        "two\nlines",
+        "no\udce9utf-8",
+        "d/" * 500,
+    ],
+)
 def test_an_artifacts_folder_in_which_nothing_could_be_run_is_refused_at_the_start(make: Make, artifacts: str) -> None:
     with pytest.raises(UserError, match="artifacts") as caught:
         make("one", Path(artifacts))

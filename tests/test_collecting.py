@@ -109,8 +109,7 @@ def test_what_failed_and_what_does_not_run_goes_as_well(tmp_path: Path) -> None:
         (folder / "data").write_bytes(b"x" * _BYTES)
         os.utime(folder, (1, 1))
     gone: list[str] = []
-    collect(filled(tmp_path, "a"), limit=2 * _BYTES,
-            idle=[(run, lambda: not gone.append("run"))])     # type: ignore[func-returns-value]
+    collect(filled(tmp_path, "a"), limit=2 * _BYTES, idle=[(run, lambda: not gone.append("run"))])  # type: ignore[func-returns-value]
     assert gone == ["run"]
     assert not failed.exists()
 
@@ -157,12 +156,15 @@ def test_a_kill_at_any_moment_of_removing_leaves_a_store_that_works(tmp_path: Pa
     for delay in range(12):
         filled(tmp_path, "abcdef")
         forget_holders(tmp_path)
-        with subprocess.Popen([sys.executable, "-c", _REMOVER, tmp_path], stdout=subprocess.PIPE,
-                              env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", _REMOVER, tmp_path],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        ) as process:
             assert process.stdout is not None
             process.stdout.readline()
             try:
-                process.wait(timeout=delay / 1000)     # a moment that differs from one time to the next
+                process.wait(timeout=delay / 1000)  # a moment that differs from one time to the next
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
         store = Store(tmp_path)

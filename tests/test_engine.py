@@ -24,8 +24,14 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 def step(function: str, *parents: str, name: str = "x", **params: object) -> Step:
-    return Step("test", name, "for a test", f"tests.makers:{function}", params=params,
-                parents=tuple(Parent(f"input{number}", parent) for number, parent in enumerate(parents)))
+    return Step(
+        "test",
+        name,
+        "for a test",
+        f"tests.makers:{function}",
+        params=params,
+        parents=tuple(Parent(f"input{number}", parent) for number, parent in enumerate(parents)),
+    )
 
 
 def engine(artifacts: Path, *steps: Step) -> Engine:
@@ -57,8 +63,9 @@ def test_what_a_builder_remarks_is_told(tmp_path: Path) -> None:
 
 
 def test_inputs_reach_the_builder_in_order(tmp_path: Path) -> None:
-    three = engine(tmp_path, step("write", name="a", text="1"), step("write", name="b", text="2"),
-                   step("join", "test:b", "test:a"))
+    three = engine(
+        tmp_path, step("write", name="a", text="1"), step("write", name="b", text="2"), step("join", "test:b", "test:a")
+    )
     for task in ("test:a", "test:b", "test:x"):
         three.build(task)
     assert made(three, "test:x") == "21"
@@ -92,9 +99,16 @@ def test_builders_see_their_inputs_and_change_only_their_output(tmp_path: Path) 
     (tmp_path / "recipes/opkgs/x").mkdir(parents=True)
     (tmp_path / "recipes/opkgs/x/away").symlink_to(tmp_path / "elsewhere/file")
     name = "opkgs/x/away"
-    tried = {str(tmp_path / "recipes/file"): "read", str(tmp_path / "recipes/opkgs/x/away"): "read",
-             str(tmp_path / "artifacts/file"): "nothing", str(tmp_path / "elsewhere/other"): "nothing",
-             str(Path.home()): "nothing", "/usr/bin": "read", str(TOP / "tests"): "read", str(TOP / ".git"): "nothing"}
+    tried = {
+        str(tmp_path / "recipes/file"): "read",
+        str(tmp_path / "recipes/opkgs/x/away"): "read",
+        str(tmp_path / "artifacts/file"): "nothing",
+        str(tmp_path / "elsewhere/other"): "nothing",
+        str(Path.home()): "nothing",
+        "/usr/bin": "read",
+        str(TOP / "tests"): "read",
+        str(TOP / ".git"): "nothing",
+    }
     tries = replace(step("tries", paths=list(tried)), files=((name, str(kept.of(tmp_path / "recipes", name))),))
     one = Engine(Plan({"test:x": tries}), tmp_path / "artifacts", tmp_path / "recipes")
     one.build("test:x")
@@ -112,8 +126,10 @@ def test_an_opkg_may_have_thousands_of_files_and_its_roots_links_show_nothing(tm
         (tmp_path / "recipes" / name).touch()
     names.append("opkgs/x/files/common/link")
     tried = {str(tmp_path / "recipes" / names[0]): "read", str(secret): "nothing"}
-    tries = replace(step("tries", paths=list(tried)),
-                    files=tuple((name, str(kept.of(tmp_path / "recipes", name))) for name in names))
+    tries = replace(
+        step("tries", paths=list(tried)),
+        files=tuple((name, str(kept.of(tmp_path / "recipes", name))) for name in names),
+    )
     one = Engine(Plan({"test:x": tries}), tmp_path / "artifacts", tmp_path / "recipes")
     one.build("test:x")
     assert json.loads(made(one, "test:x")) == tried
@@ -156,7 +172,8 @@ def test_what_the_system_refuses_a_builder_is_no_bug(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tool", [False, True])
 def test_scratch_space_for_which_memory_is_too_small_lies_on_disk(
-        tmp_path: Path, tool: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, tool: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sandbox, "_TMPFS_NEEDS", 0)
     for available, type in ((2 << 20, filesystems.of(tmp_path).type), (64 << 20, "tmpfs")):
         monkeypatch.setattr(sandbox, "memory_available", lambda available=available: available)
@@ -201,10 +218,12 @@ def test_kill_9_during_a_build_leaves_nothing_running_and_the_next_run_goes_on(t
     sign = tmp_path / "sign"
     os.mkfifo(sign)
     slow = replace(step("slow", sign=str(sign)), files=((str(sign), ""),))
-    code = (f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
-            "from tests.test_engine import *\n"
-            f"slow = replace(step('slow', sign={str(sign)!r}), files=(({str(sign)!r}, ''),))\n"
-            f"engine(Path({str(tmp_path)!r}), slow).build('test:x')\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
+        "from tests.test_engine import *\n"
+        f"slow = replace(step('slow', sign={str(sign)!r}), files=(({str(sign)!r}, ''),))\n"
+        f"engine(Path({str(tmp_path)!r}), slow).build('test:x')\n"
+    )
     with subprocess.Popen([sys.executable, "-c", code], cwd=TOP) as run:
         assert _read_fifo(sign, 60) == "1"  # the builder is process 1 of its namespace
         descendants = _descendants(run.pid)

@@ -15,8 +15,11 @@ def test_an_error_is_told_with_all_that_helps() -> None:
 
 
 def test_what_a_guest_said_in_it_is_cleaned_and_has_an_end() -> None:
-    error = ClusterError("node1: \x1b]0;a title\x07failed \u202e" + "x" * 100_000, hint="\x1b[31mlook\x1b[0m",
-                         tail="\n".join(["\x1b[2Jline"] * 10_000 + ["y" * 100_000]))
+    error = ClusterError(
+        "node1: \x1b]0;a title\x07failed \u202e" + "x" * 100_000,
+        hint="\x1b[31mlook\x1b[0m",
+        tail="\n".join(["\x1b[2Jline"] * 10_000 + ["y" * 100_000]),
+    )
     said = error.render()
     assert "\x1b" not in said and "\u202e" not in said
     assert said.startswith("node1: failed \ufffdxxx") and "  hint: look" in said

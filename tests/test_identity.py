@@ -22,9 +22,19 @@ def machine(name: str, index: int) -> Machine:
 @pytest.fixture
 def cluster() -> Cluster:
     networks = (Network("public", "10.0.0.0/24", "10.0.0.254"), Network("private", "10.0.1.0/24", ""))
-    return Cluster("c", "debian12", "amd64", "oscar.internal", "local", networks, machine("head", 0),
-                   (machine("node1", 1), machine("node2", 2)), ("munge",), "debian",
-                   (Secret("/etc/munge/munge.key", 128),))
+    return Cluster(
+        "c",
+        "debian12",
+        "amd64",
+        "oscar.internal",
+        "local",
+        networks,
+        machine("head", 0),
+        (machine("node1", 1), machine("node2", 2)),
+        ("munge",),
+        "debian",
+        (Secret("/etc/munge/munge.key", 128),),
+    )
 
 
 def test_secrets_are_made_once_and_kept(tmp_path: Path, cluster: Cluster) -> None:
@@ -61,17 +71,22 @@ def test_a_new_node_gets_an_identity_and_the_others_keep_theirs(tmp_path: Path, 
     assert all(name in known for name in ("head,", "node1,", "node2,"))
 
 
-def test_secrets_that_nobody_declares_reach_no_machine_and_come_back_as_they_were(tmp_path: Path,
-                                                                                  cluster: Cluster) -> None:
+def test_secrets_that_nobody_declares_reach_no_machine_and_come_back_as_they_were(
+    tmp_path: Path, cluster: Cluster
+) -> None:
     def told(described: Cluster) -> dict[str, bytes]:
         Identity(tmp_path / "identity", described).write_archive(tmp_path / "identity.img")
         with tarfile.open(tmp_path / "identity.img") as archive:
-            return {member.name: file.read() for member in archive
-                    if "munge" in member.name and (file := archive.extractfile(member))}
+            return {
+                member.name: file.read()
+                for member in archive
+                if "munge" in member.name and (file := archive.extractfile(member))
+            }
 
     before = told(cluster)
-    assert sorted(before) == [f"{ARCHIVE_PREFIX}/{place}/etc/munge/munge.key"
-                              for place in ("nodes/node1", "nodes/node2", "root")]
+    assert sorted(before) == [
+        f"{ARCHIVE_PREFIX}/{place}/etc/munge/munge.key" for place in ("nodes/node1", "nodes/node2", "root")
+    ]
     assert len(set(before.values())) == 1 and len(before[min(before)]) == 128
     assert told(dataclasses.replace(cluster, secrets=())) == {}
     assert told(cluster) == before

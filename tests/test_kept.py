@@ -28,9 +28,14 @@ def umask(value: int) -> Iterator[None]:
 def make(recipes: Path) -> Path:
     """An OPKG as a checkout makes it: with the modes that the umask of now leaves."""
     home = recipes / "opkgs" / "app"
-    for name, text in {"config.xml": opkg_text("app"), "files/common/etc/conf": "x", "files/common/usr/bin/run": "x",
-                       "files/common/srv/empty/.keep": "", "data/conf": "x", "scripts/server-post-install": "#!/bin/sh"
-                       }.items():
+    for name, text in {
+        "config.xml": opkg_text("app"),
+        "files/common/etc/conf": "x",
+        "files/common/usr/bin/run": "x",
+        "files/common/srv/empty/.keep": "",
+        "data/conf": "x",
+        "scripts/server-post-install": "#!/bin/sh",
+    }.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         mode = 0o777 if "/bin" in text + name else 0o666
         with open(os.open(home / name, os.O_CREAT | os.O_WRONLY, mode), "w") as file:
@@ -40,8 +45,7 @@ def make(recipes: Path) -> Path:
 
 
 def content(home: Path) -> dict[str, str]:
-    return {name.removeprefix("opkgs/app/"): line for name, line in
-            folders.content(folders.load(home), "server")}
+    return {name.removeprefix("opkgs/app/"): line for name, line in folders.content(folders.load(home), "server")}
 
 
 def test_what_umasks_leave_of_a_checkout_makes_no_difference(tmp_path: Path) -> None:
@@ -56,8 +60,10 @@ def test_what_umasks_leave_of_a_checkout_makes_no_difference(tmp_path: Path) -> 
     assert all(one == contents[0] for one in contents)
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400, 0o440, 0o700, 0o750, 0o711, 0o4755, 0o2755, 0o6711, 0o4775,
-                                  0o666, 0o777, 0o444, 0o660])
+@pytest.mark.parametrize(
+    "mode",
+    [0o600, 0o640, 0o400, 0o440, 0o700, 0o750, 0o711, 0o4755, 0o2755, 0o6711, 0o4775, 0o666, 0o777, 0o444, 0o660],
+)
 def test_a_mode_that_was_meant_is_kept(tmp_path: Path, mode: int) -> None:
     home = make(tmp_path)
     for name in ("files/common/etc/conf", "files/common/usr/bin/run", "data/conf"):
@@ -74,8 +80,18 @@ def test_a_mode_that_says_nothing_is_git_s(tmp_path: Path, mode: int, made: int)
     assert content(home)["files/common/etc/conf"].startswith(f"file {made:04o} ")
 
 
-@pytest.mark.parametrize(("mode", "made"), [(0o700, 0o700), (0o1777, 0o1777), (0o2770, 0o2770), (0o750, 0o750),
-                                            (0o775, None), (0o2755, 0o2755), (0o555, 0o555)])
+@pytest.mark.parametrize(
+    ("mode", "made"),
+    [
+        (0o700, 0o700),
+        (0o1777, 0o1777),
+        (0o2770, 0o2770),
+        (0o750, 0o750),
+        (0o775, None),
+        (0o2755, 0o2755),
+        (0o555, 0o555),
+    ],
+)
 def test_a_folder_is_kept_where_it_is_empty_or_its_mode_was_meant(tmp_path: Path, mode: int, made: int | None) -> None:
     home = make(tmp_path)
     for name in ("files/common/srv/empty", "files/common/etc", "data"):

@@ -12,8 +12,11 @@ from pipeline.keys import Keys
 from pipeline.step import Parent, Step
 from pipeline.store import Entry, Store
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
 
 BASE = Step("root", "d", "a root", "pipeline.step:Job", params={"suite": "bookworm"})
 TOP = Step("disk", "d", "a disk", "pipeline.step:Job", parents=(Parent("layer", "root:d"),))
@@ -105,8 +108,9 @@ def test_tool_versions_are_remembered_between_runs(tmp_path: Path) -> None:
 
 
 @given(st.dictionaries(st.text(), JSON), st.dictionaries(st.text(), JSON))
-def test_keys_are_equal_just_when_parameters_are(tmp_path_factory: object, one: dict[str, object],
-                                                 two: dict[str, object]) -> None:
+def test_keys_are_equal_just_when_parameters_are(
+    tmp_path_factory: object, one: dict[str, object], two: dict[str, object]
+) -> None:
     first, second = replace(BASE, params=one), replace(BASE, params=two)
     found = keys(Path("/nonexistent"), BASE)
     assert (found.key(first) == found.key(second)) == (repr_json(one) == repr_json(two))

@@ -18,8 +18,15 @@ from tests.namespaced import subordinate_user
 def inside(view: View, script: str, *, prefix: Sequence[str] = (), who: sandbox.Identity | None = None) -> str:
     """What a shell script prints there, errors too."""
     argv = [*prefix, *sandbox.namespace(network=False, view=view, who=who), "sh", "-c", script]
-    done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=60)
+    done = subprocess.run(
+        argv,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
     return done.stdout
 
 
@@ -33,8 +40,10 @@ def place(tmp_path: Path) -> Path:
 
 def test_nothing_is_seen_but_what_was_named(place: Path) -> None:
     sandbox.give(place / "written")
-    seen = inside(View(reads=(place / "seen",), writes=(place / "written",)), f"cd {place}; ls; cat seen/file; "
-                  "echo new > written/new; echo new > seen/new; ls /home /root /var/lib /boot")
+    seen = inside(
+        View(reads=(place / "seen",), writes=(place / "written",)),
+        f"cd {place}; ls; cat seen/file; echo new > written/new; echo new > seen/new; ls /home /root /var/lib /boot",
+    )
     assert seen.startswith("seen\nwritten\nseen\n")
     assert (place / "written/new").read_text() == "new\n"
     assert not (place / "seen/new").exists()
@@ -52,7 +61,8 @@ def test_links_on_the_way_lead_to_where_they_do_outside(place: Path) -> None:
     (place / "short").symlink_to("seen")
     view = View(reads=(place / "short/away/file",))
     assert inside(view, f"cat {place}/short/away/file {place}/other/file; ls {place}") == (
-        "other\nother\nother\nseen\nshort\n")
+        "other\nother\nother\nseen\nshort\n"
+    )
 
 
 def test_a_circle_of_links_and_what_is_not_there_are_passed_over(place: Path) -> None:
@@ -62,10 +72,16 @@ def test_a_circle_of_links_and_what_is_not_there_are_passed_over(place: Path) ->
 
 
 def test_no_more_namespaces_can_be_made(place: Path) -> None:
-    argv = [*sandbox.namespace(network=False), "python3", "-c",
-            ("import sys; sys.path.insert(0, sys.argv[1]); from pipeline import sandbox; import os; "
-             "sandbox.settle(); os.execvp('unshare', ['unshare', '--user', 'true'])"),
-            str(Path(sandbox.__file__).parents[1])]
+    argv = [
+        *sandbox.namespace(network=False),
+        "python3",
+        "-c",
+        (
+            "import sys; sys.path.insert(0, sys.argv[1]); from pipeline import sandbox; import os; "
+            "sandbox.settle(); os.execvp('unshare', ['unshare', '--user', 'true'])"
+        ),
+        str(Path(sandbox.__file__).parents[1]),
+    ]
     if not sandbox.identity().base and os.geteuid() == 0:
         pytest.skip("there is no user namespace here to forbid others in")
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
@@ -82,8 +98,10 @@ def test_root_is_nobody_outside(place: Path) -> None:
         pytest.skip(who.obstacle)
     sandbox.give(place / "written")
     (place / "written/seteuid").write_text("")
-    inside(View(writes=(place / "written",)), f"cd {place}/written; echo x > new; chmod 4755 new; chown 5:6 new; "
-           "rm seteuid; cat /etc/shadow > shadow")
+    inside(
+        View(writes=(place / "written",)),
+        f"cd {place}/written; echo x > new; chmod 4755 new; chown 5:6 new; rm seteuid; cat /etc/shadow > shadow",
+    )
     assert (place / "written/new").stat().st_uid == who.base + 5
     assert (place / "written/shadow").read_bytes() == b""
     assert not (place / "written/seteuid").exists()
@@ -104,8 +122,11 @@ def test_what_root_alone_may_read_is_read_as_ours_and_as_nothing_else(place: Pat
 
 @root
 def test_where_root_has_to_be_root_it_sees_no_more(place: Path) -> None:
-    seen = inside(View(reads=(place / "seen",)), f"id -u; cat /proc/self/uid_map; ls {place}; echo x > /usr/new",
-                  who=sandbox.Identity(0, obstacle="forbidden"))
+    seen = inside(
+        View(reads=(place / "seen",)),
+        f"id -u; cat /proc/self/uid_map; ls {place}; echo x > /usr/new",
+        who=sandbox.Identity(0, obstacle="forbidden"),
+    )
     assert seen.split()[0] == "0"
     assert "Read-only file system" in seen
     assert seen.split()[4:5] == ["seen"]
@@ -117,9 +138,12 @@ def test_an_ordinary_user_cannot_change_what_is_only_read(place: Path) -> None:
         path.chmod(0o755)
     for path in place.rglob("*"):
         os.chown(path, int(subprocess.check_output(["id", "-u", user])), -1)
-    seen = inside(View(reads=(place / "seen",), writes=(place / "written",)), f"cd {place}; ls; rm seen/file; "
-                  "echo new > written/new", prefix=["setpriv", "--reuid", user, "--regid", user, "--init-groups"],
-                  who=sandbox.Identity(1))
+    seen = inside(
+        View(reads=(place / "seen",), writes=(place / "written",)),
+        f"cd {place}; ls; rm seen/file; echo new > written/new",
+        prefix=["setpriv", "--reuid", user, "--regid", user, "--init-groups"],
+        who=sandbox.Identity(1),
+    )
     assert seen.startswith("seen\nwritten\n")
     assert "Read-only file system" in seen
     assert (place / "written/new").exists()

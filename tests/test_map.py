@@ -12,8 +12,12 @@ PIPELINE = TOP / "pipeline"
 ROOMS, _, ADDING = (PIPELINE / "README.md").read_text().partition("## To add ...")
 
 #: The rooms and modules in each row, the highest first.
-ROWS = [row for line in ROOMS.splitlines() if line.startswith("|")
-        if (row := re.findall(r"`([a-z0-9_]+(?:/|\.py))`", line.split("|")[1]))]
+ROWS = [
+    row
+    for line in ROOMS.splitlines()
+    if line.startswith("|")
+    if (row := re.findall(r"`([a-z0-9_]+(?:/|\.py))`", line.split("|")[1]))
+]
 HEIGHT = {name: number for number, row in enumerate(ROWS) for name in row}
 
 
@@ -42,8 +46,11 @@ def test_no_import_leads_up() -> None:
     for file in sorted(PIPELINE.rglob("*.py")):
         first = file.relative_to(PIPELINE).parts[0]
         here = f"{first}/" if (PIPELINE / first).is_dir() else first
-        up += [f"{file.relative_to(PIPELINE)} -> {there}" for there in imports(file)
-               if here in HEIGHT and there in HEIGHT and HEIGHT[there] < HEIGHT[here]]
+        up += [
+            f"{file.relative_to(PIPELINE)} -> {there}"
+            for there in imports(file)
+            if here in HEIGHT and there in HEIGHT and HEIGHT[there] < HEIGHT[here]
+        ]
     assert up == []
 
 

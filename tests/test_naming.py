@@ -36,8 +36,12 @@ def names_in(text: str, kinds: set[str]) -> Iterator[str]:
 
 
 def test_nobody_else_composes_the_name_of_a_task(kinds: set[str]) -> None:
-    found = {f"{path.relative_to(TOP)}: {name}" for path in sorted(PIPELINE.rglob("*.py")) if path not in KNOWING
-             for name in names_in(path.read_text(), kinds)}
+    found = {
+        f"{path.relative_to(TOP)}: {name}"
+        for path in sorted(PIPELINE.rglob("*.py"))
+        if path not in KNOWING
+        for name in names_in(path.read_text(), kinds)
+    }
     assert found == {"pipeline/tasks.py: cluster:debian12"}, "what `doit` alone makes"
 
 

@@ -44,11 +44,26 @@ def test_every_input_is_a_step_and_there_is_no_circle(plan: Plan) -> None:
     assert len(plan.below(plan.steps)) == len(plan.steps)
 
 
-@pytest.mark.parametrize("task", [
-    "lock:debian12", "fetch:debian12", "root:debian12", "headnode:debian12", "image:debian12", "netboot:amd64",
-    "disk:debian12/head", "disk:debian12/node1", "definition:debian12/head", "verify:debian12", "headnode:debian13",
-    "xltools:debian12", "xenconfig:debian12/node1", "kernel:debian12", "definition:debian12-xen/node2",
-])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "lock:debian12",
+        "fetch:debian12",
+        "root:debian12",
+        "headnode:debian12",
+        "image:debian12",
+        "netboot:amd64",
+        "disk:debian12/head",
+        "disk:debian12/node1",
+        "definition:debian12/head",
+        "verify:debian12",
+        "headnode:debian13",
+        "xltools:debian12",
+        "xenconfig:debian12/node1",
+        "kernel:debian12",
+        "definition:debian12-xen/node2",
+    ],
+)
 def test_artifacts_have_the_names_that_people_use(plan: Plan, task: str) -> None:
     assert task in plan.artifacts
 
@@ -104,7 +119,8 @@ def test_a_script_for_the_image_makes_it_wait_for_the_head_node(plan: Plan, reci
     nodes = after.steps["opkgs:debian12/compute"]
     assert nodes.params["imaged"] == ["ganglia"]
     assert [parent.task for parent in nodes.parents if parent.role == "head"] == [
-        parent.task for parent in after.steps["headnode:debian12"].parents]
+        parent.task for parent in after.steps["headnode:debian12"].parents
+    ]
     assert not any(parent.role == "head" for parent in plan.steps["opkgs:debian12/compute"].parents)
 
 
@@ -120,29 +136,39 @@ def test_secrets_are_told_to_what_must_not_hold_them(plan: Plan, recipes: Path) 
     assert "etc/ganglia/key" in str(after.verdict("debian12").params["known"])
     (recipes / "opkgs/ganglia/secrets").write_text("/etc/munge/munge.key 32\n")
     assert 'OPKGs "munge" and "ganglia" both declare the secret /etc/munge/munge.key' in str(
-        planning.make(load(recipes)).broken["clusters/debian12"])
+        planning.make(load(recipes)).broken["clusters/debian12"]
+    )
 
 
 def test_one_more_node_makes_what_is_its_own_and_changes_nothing_else(plan: Plan, recipes: Path) -> None:
     cluster = recipes / "clusters/debian12.toml"
     cluster.write_text(cluster.read_text().replace("count = 2", "count = 3"))
     assert changed(plan, planning.make(load(recipes))) == {
-        f"{kind}:{name}/node3" for kind in ("disk", "definition", "xenconfig")
-        for name in ("debian12", "debian12-xen", "debian13")} | {
-        f"verify:{name}" for name in ("debian12", "debian12-xen", "debian13")}
+        f"{kind}:{name}/node3"
+        for kind in ("disk", "definition", "xenconfig")
+        for name in ("debian12", "debian12-xen", "debian13")
+    } | {f"verify:{name}" for name in ("debian12", "debian12-xen", "debian13")}
 
 
-@pytest.mark.parametrize(("words", "machine"), [
-    ("[machines.node2]\nmemory = '600M'", "node2"), ("[machines.node2]\ncpus = 2", "node2"),
-    ("[machines.head]\nmemory = '1G'", "head"), ("[xen.machines.node2]\npci = ['03:00.0']", "node2"),
-    ("[xen.machines.node2]\ndevice = '/dev/vg0/node2'", "node2")])
+@pytest.mark.parametrize(
+    ("words", "machine"),
+    [
+        ("[machines.node2]\nmemory = '600M'", "node2"),
+        ("[machines.node2]\ncpus = 2", "node2"),
+        ("[machines.head]\nmemory = '1G'", "head"),
+        ("[xen.machines.node2]\npci = ['03:00.0']", "node2"),
+        ("[xen.machines.node2]\ndevice = '/dev/vg0/node2'", "node2"),
+    ],
+)
 def test_hardware_of_a_machine_changes_its_definition_alone(recipes: Path, words: str, machine: str) -> None:
     mine = recipes / "clusters/mine.toml"
     mine.write_text('extends = "debian12-xen"\n')
     before = planning.make(load(recipes))
     mine.write_text(f'extends = "debian12-xen"\n{words}\n')
     assert changed(before, planning.make(load(recipes))) == {
-        "verify:mine", *(f"{kind}:mine/{machine}" for kind in ("definition", "xenconfig"))}
+        "verify:mine",
+        *(f"{kind}:mine/{machine}" for kind in ("definition", "xenconfig")),
+    }
 
 
 def test_other_addresses_want_another_verdict_though_no_artifact_is_another(recipes: Path) -> None:
@@ -159,7 +185,9 @@ def test_the_host_of_a_cluster_changes_its_definitions_alone(recipes: Path) -> N
     before = planning.make(load(recipes))
     mine.write_text('extends = "debian12"\nhost = "debian12"\n')
     assert changed(before, planning.make(load(recipes))) == {
-        "verify:mine", *(f"definition:mine/{name}" for name in ("head", "node1", "node2"))}
+        "verify:mine",
+        *(f"definition:mine/{name}" for name in ("head", "node1", "node2")),
+    }
 
 
 def test_clusters_of_the_same_software_share_their_image(recipes: Path) -> None:
@@ -186,32 +214,46 @@ def spoil(recipes: Path, path: str, text: str) -> None:
     (recipes / path).write_text(text)
 
 
-@pytest.mark.parametrize(("path", "text", "broken"), [
-    ("clusters/mine.toml", "x = 1", ["clusters/mine"]),
-    ("distros/mine.toml", "x = 1", ["distros/mine"]),
-    ("hosts/mine.toml", 'kind = "xen"', ["hosts/mine"]),
-    ("netboot/mips.toml", "", ["netboot/mips"]),
-    ("opkgs/mine/config.xml", "<oscar>", ["opkgs/mine"]),
-    ("opkgs/mine/scripts/server-post-install", "echo", ["opkgs/mine"]),
-])
-def test_what_is_broken_and_not_needed_changes_nothing_else(plan: Plan, recipes: Path, path: str, text: str,
-                                                            broken: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("path", "text", "broken"),
+    [
+        ("clusters/mine.toml", "x = 1", ["clusters/mine"]),
+        ("distros/mine.toml", "x = 1", ["distros/mine"]),
+        ("hosts/mine.toml", 'kind = "xen"', ["hosts/mine"]),
+        ("netboot/mips.toml", "", ["netboot/mips"]),
+        ("opkgs/mine/config.xml", "<oscar>", ["opkgs/mine"]),
+        ("opkgs/mine/scripts/server-post-install", "echo", ["opkgs/mine"]),
+    ],
+)
+def test_what_is_broken_and_not_needed_changes_nothing_else(
+    plan: Plan, recipes: Path, path: str, text: str, broken: list[str]
+) -> None:
     spoil(recipes, path, text)
     found = planning.make(load(recipes))
     assert list(found.broken) == broken
     assert (found.steps, found.clusters, found.hosts) == (plan.steps, plan.clusters, plan.hosts)
 
 
-@pytest.mark.parametrize(("path", "text", "broken"), [
-    ("distros/debian13.toml", "x = 1", ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13",
-                                        "distros/debian13", "netboot/amd64"]),  # the installer is made of it
-    ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
-    ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
-    ("opkgs/core/config.xml", "<oscar><class>core</class>", ["clusters/debian12", "clusters/debian12-xen",
-                                                             "clusters/debian13", "opkgs/core"]),
-])
-def test_what_is_broken_takes_what_needs_it_along_by_the_same_mistakes(recipes: Path, path: str, text: str,
-                                                                       broken: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("path", "text", "broken"),
+    [
+        (
+            "distros/debian13.toml",
+            "x = 1",
+            ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13", "distros/debian13", "netboot/amd64"],
+        ),  # the installer is made of it
+        ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
+        ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
+        (
+            "opkgs/core/config.xml",
+            "<oscar><class>core</class>",
+            ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13", "opkgs/core"],
+        ),
+    ],
+)
+def test_what_is_broken_takes_what_needs_it_along_by_the_same_mistakes(
+    recipes: Path, path: str, text: str, broken: list[str]
+) -> None:
     spoil(recipes, path, text)
     found = planning.make(load(recipes))
     assert sorted(found.broken) == broken
@@ -237,8 +279,10 @@ def test_no_two_tasks_have_the_same_link(recipes: Path) -> None:
 def test_a_machine_may_be_called_like_an_artifact(plan: Plan, recipes: Path, name: str) -> None:
     (recipes / "clusters/mine.toml").write_text(f'extends = "debian12-xen"\nhead.name = "{name}"\n')
     found = planning.make(load(recipes))
-    usual = {task.replace("debian12-xen", "mine").replace("/head", f"/{name}")
-             for task in plan.made["debian12-xen"].parts().values()}
+    usual = {
+        task.replace("debian12-xen", "mine").replace("/head", f"/{name}")
+        for task in plan.made["debian12-xen"].parts().values()
+    }
     parts = found.made["mine"].parts()
     assert set(parts.values()) == usual
     assert len(parts) == len(plan.made["debian12-xen"].parts())
@@ -256,8 +300,11 @@ def test_a_package_under_test_gets_a_layer_of_its_own(plan: Plan, recipes: Path)
 
 def test_warnings_are_told_by_the_remembered_plan_too(recipes: Path, tmp_path: Path) -> None:
     config = recipes / "opkgs/ganglia/config.xml"
-    config.write_text(config.read_text().replace(
-        "<clientDeps>", "<clientDeps>\n<requires><filters><arch>amd46</arch></filters><pkg>tree</pkg></requires>"))
+    config.write_text(
+        config.read_text().replace(
+            "<clientDeps>", "<clientDeps>\n<requires><filters><arch>amd46</arch></filters><pkg>tree</pkg></requires>"
+        )
+    )
     line = config.read_text().splitlines().index("  <clientDeps>") + 2
     first, again = (load_plan(recipes, tmp_path / "plan.pickle") for _ in range(2))
     assert again.warnings == first.warnings
@@ -359,8 +406,11 @@ def test_a_folder_of_packages_that_becomes_another_one_is_seen(remembered: Remem
 
 @pytest.mark.parametrize("place", ["package", "script", "manifest"])
 def test_other_content_of_the_same_size_and_time_is_seen(remembered: Remembered, place: str) -> None:
-    file = {"package": remembered.package, "script": remembered.recipes / "opkgs/ntpconfig/scripts/server-post-install",
-            "manifest": remembered.manifest}[place]
+    file = {
+        "package": remembered.package,
+        "script": remembered.recipes / "opkgs/ntpconfig/scripts/server-post-install",
+        "manifest": remembered.manifest,
+    }[place]
     data = file.read_bytes()
     file.write_bytes(data + b"# one\n")
     remembered.plan()

@@ -130,8 +130,16 @@ def environment() -> dict[str, str]:
 
 
 def doit(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "doit", *args], cwd=project, env=environment(), text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "doit", *args],
+        cwd=project,
+        env=environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def doit_json(project: Path, *args: str) -> list[dict[str, Any]]:
@@ -141,9 +149,15 @@ def doit_json(project: Path, *args: str) -> list[dict[str, Any]]:
 def on_terminal(project: Path, *args: str, typed: bytes = b"") -> str:
     """What doit writes when its standard output is a terminal, on which `typed` answers the first question."""
     ours, theirs = pty.openpty()
-    own = ["setsid", "--ctty"] if typed else []     # so that a Ctrl-C that is typed reaches it
-    process = subprocess.Popen([*own, sys.executable, "-m", "doit", *args], cwd=project, env=environment(),
-                               stdin=theirs if typed else subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+    own = ["setsid", "--ctty"] if typed else []  # so that a Ctrl-C that is typed reaches it
+    process = subprocess.Popen(
+        [*own, sys.executable, "-m", "doit", *args],
+        cwd=project,
+        env=environment(),
+        stdin=theirs if typed else subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
     os.close(theirs)
     output = b""
     try:
@@ -152,7 +166,7 @@ def on_terminal(project: Path, *args: str, typed: bytes = b"") -> str:
             if typed and b"[y/N]" in output:
                 os.write(ours, typed)
                 typed = b""
-    except OSError:     # the other end was closed
+    except OSError:  # the other end was closed
         pass
     finally:
         os.close(ours)
@@ -189,7 +203,7 @@ def test_lines_say_why_a_task_runs_and_how_long_it_took(project: Path) -> None:
 
 def test_final_table_lists_what_was_made_and_counts_what_was_reused(project: Path) -> None:
     lines = doit(project, "boot").stdout.splitlines()
-    table = [line.split() for line in lines[lines.index("") + 1:]]
+    table = [line.split() for line in lines[lines.index("") + 1 :]]
     assert table[0] == ["task", "result", "time", "size"]
     assert ["root:a", "built", "12", "s", "113", "MiB"] in table
     assert lines[-1].startswith("2 built, 1 done, 1 reused in ")
@@ -323,18 +337,30 @@ def test_nothing_to_do_on_a_terminal_does_not_import_rich(project: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "threads"), [
-    (signal.SIGINT, "2"), (signal.SIGTERM, "2"), (signal.SIGHUP, "2"), (signal.SIGINT, "0"),
-])
+@pytest.mark.parametrize(
+    ("number", "threads"),
+    [
+        (signal.SIGINT, "2"),
+        (signal.SIGTERM, "2"),
+        (signal.SIGHUP, "2"),
+        (signal.SIGINT, "0"),
+    ],
+)
 def test_signal_ends_processes_and_lets_tasks_clean_up(project: Path, number: signal.Signals, threads: str) -> None:
     tasks = ["hang:wait"] if threads == "0" else ["hang:sleep", "hang:wait"]
-    process = subprocess.Popen([sys.executable, "-m", "doit", "-n", threads, *tasks], cwd=project, text=True,
-                               env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "doit", "-n", threads, *tasks],
+        cwd=project,
+        text=True,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     expected = 1 if threads == "2" else 0
     deadline = time.monotonic() + 30
     while len(sleepers := _sleepers(process.pid)) < expected and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1)   # for `wait`, which shows nothing
+    time.sleep(1)  # for `wait`, which shows nothing
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -347,8 +373,9 @@ def test_signal_ends_processes_and_lets_tasks_clean_up(project: Path, number: si
 
 def _sleepers(parent: int) -> list[str]:
     """Children of that process that are `sleep`."""
-    found = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(parent)], text=True, capture_output=True,
-                           check=False).stdout
+    found = subprocess.run(
+        ["ps", "-o", "pid=,comm=", "--ppid", str(parent)], text=True, capture_output=True, check=False
+    ).stdout
     return [line.split()[0] for line in found.splitlines() if line.endswith("sleep")]
 
 
@@ -424,10 +451,15 @@ def test_threads_may_publish_at_once(output: io.StringIO) -> None:
     assert sum(event["event"] == "started" for event in found) == 8
 
 
-@pytest.mark.parametrize(("done", "total", "unit", "text"), [
-    (0, 0, "", ""), (0, 98_000_000, "bytes", "0 B of 93 MiB"), (40, 137, "packages", "40 of 137 packages"),
-    (3, 0, "files", "3 files"),
-])
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "text"),
+    [
+        (0, 0, "", ""),
+        (0, 98_000_000, "bytes", "0 B of 93 MiB"),
+        (40, 137, "packages", "40 of 137 packages"),
+        (3, 0, "files", "3 files"),
+    ],
+)
 def test_amounts(done: int, total: int, unit: str, text: str) -> None:
     assert amount(Activity("task", done=done, total=total, unit=unit)) == text
 
@@ -435,8 +467,9 @@ def test_amounts(done: int, total: int, unit: str, text: str) -> None:
 # --- questions
 
 
-@pytest.mark.parametrize(("typed", "lost"), [(b"y\n", True), (b"yes\n", True), (b"\n", False), (b"n\n", False),
-                                             (b"\x04", False)])
+@pytest.mark.parametrize(
+    ("typed", "lost"), [(b"y\n", True), (b"yes\n", True), (b"\n", False), (b"n\n", False), (b"\x04", False)]
+)
 def test_a_person_is_asked_before_something_is_lost(project: Path, typed: bytes, lost: bool) -> None:
     said = on_terminal(project, "lose", typed=typed)
     assert said.count("node1 is lost: go on? [y/N]") == 1

@@ -155,8 +155,9 @@ def test_removing_a_tree_leaves_what_its_links_point_at(root: RootFs, leading_ou
 
 
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "/a", "/", "../..", "a/../b"]), min_size=1, max_size=6))
-def test_a_path_means_what_it_means_to_a_process_inside(tmp_path_factory: pytest.TempPathFactory,
-                                                        parts: list[str]) -> None:
+def test_a_path_means_what_it_means_to_a_process_inside(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
+) -> None:
     top = tmp_path_factory.mktemp("root")
     target = "/".join(parts)
     (top / "a").symlink_to(target)

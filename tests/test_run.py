@@ -91,7 +91,8 @@ def test_a_deadline_holds_for_what_is_read_line_by_line_as_well(seconds: str) ->
 
 
 def test_a_command_that_leaves_somebody_with_the_pipe_has_ended_all_the_same(
-        seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(talk, "_GRACE", 0.2)
     assert run(["sh", "-c", f"(setsid sleep {seconds} &); echo done"], timeout=PATIENCE).stdout == "done\n"
     assert not sleepers(seconds)
@@ -206,8 +207,10 @@ appliance.inspect(disk, "raw", cache=disk.with_name("cache"))
 
 
 def test_kill_9_ends_an_upload_on_both_sides_of_its_connection(tmp_path: Path, seconds: str) -> None:
-    (tmp_path / "ssh").write_text("#!/bin/sh\nwhile [ $# -gt 0 ] && [ \"$1\" != there ]; do shift; done\n"
-                                  f"shift\nsleep {seconds} &\nexec sh -c \"sleep {seconds}; $*\"\n")
+    (tmp_path / "ssh").write_text(
+        '#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != there ]; do shift; done\n'
+        f'shift\nsleep {seconds} &\nexec sh -c "sleep {seconds}; $*"\n'
+    )
     (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "disk").write_text("x")
     code = """

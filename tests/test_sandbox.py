@@ -25,9 +25,14 @@ def script(root: str, text: str, timeout: str = "30") -> None:
     """Inner side: run a shell script in the root and print its output and status."""
     log = Path(root).with_name("log")
     applets = 'PATH=/bin; for t in $(busybox --list); do alias "$t=busybox $t"; done'
-    done = sandbox.chroot_run(Path(root), ["sh", "-c", f"{applets}; {text}"],
-                              log=log, timeout=float(timeout), check=False,
-                              binds=[sandbox.Bind(log.parent / "shown", "/run/shown")])
+    done = sandbox.chroot_run(
+        Path(root),
+        ["sh", "-c", f"{applets}; {text}"],
+        log=log,
+        timeout=float(timeout),
+        check=False,
+        binds=[sandbox.Bind(log.parent / "shown", "/run/shown")],
+    )
     print(log.read_text().split("confine.py\n", 1)[1], f"status={done.status}", sep="")
 
 
@@ -38,8 +43,11 @@ def run(root: Path, text: str) -> str:
 
 
 def test_it_sees_a_machine_of_its_own(root: Path) -> None:
-    seen = run(root, "hostname; id -u; ls /dev; ls /sys; ps | grep -c .; cat /proc/net/route /proc/net/dev; "
-                     "cat /run/shown/file; exit 7")
+    seen = run(
+        root,
+        "hostname; id -u; ls /dev; ls /sys; ps | grep -c .; cat /proc/net/route /proc/net/dev; "
+        "cat /run/shown/file; exit 7",
+    )
     assert seen.startswith("sandbox\n0\n")
     assert "urandom" in seen
     assert "vda" not in seen
@@ -49,9 +57,12 @@ def test_it_sees_a_machine_of_its_own(root: Path) -> None:
 
 def test_it_looks_like_a_chroot_of_a_booted_system(root: Path) -> None:
     """systemctl, udevadm, invoke-rc.d and ischroot compare the roots; other scripts look who is process 1."""
-    seen = run(root, "test $(stat -L -c %d:%i /proc/1/root) != $(stat -c %d:%i /) && echo elsewhere; "
-                     "cat /proc/1/comm; readlink /proc/1/exe; ps -o pid,comm | grep -w 1; "
-                     "test -d /run/systemd/system || echo not booted")
+    seen = run(
+        root,
+        "test $(stat -L -c %d:%i /proc/1/root) != $(stat -c %d:%i /) && echo elsewhere; "
+        "cat /proc/1/comm; readlink /proc/1/exe; ps -o pid,comm | grep -w 1; "
+        "test -d /run/systemd/system || echo not booted",
+    )
     assert seen.split("\n")[:5] == ["elsewhere", "systemd", "/usr/lib/systemd/systemd", "    1 systemd", "not booted"]
 
 
@@ -63,17 +74,20 @@ def test_its_environment_is_the_same_everywhere(root: Path, monkeypatch: pytest.
     assert "XEN_OSCAR" not in seen
 
 
-@pytest.mark.parametrize("attempt", [
-    "mount -t tmpfs none /tmp",
-    "mknod /etc/disk b 254 0",
-    "echo x > /run/shown/file",
-    "mount -o remount,rw,bind /run/shown && echo x > /run/shown/file",
-    "hostname elsewhere",
-    "echo 0 > /proc/sys/kernel/panic",
-    "echo h > /proc/sysrq-trigger",
-    "nc -w 2 127.0.0.1 22",
-    "chroot /proc/1/root/../../.. ls /work /home/.",
-])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "mount -t tmpfs none /tmp",
+        "mknod /etc/disk b 254 0",
+        "echo x > /run/shown/file",
+        "mount -o remount,rw,bind /run/shown && echo x > /run/shown/file",
+        "hostname elsewhere",
+        "echo 0 > /proc/sys/kernel/panic",
+        "echo h > /proc/sysrq-trigger",
+        "nc -w 2 127.0.0.1 22",
+        "chroot /proc/1/root/../../.. ls /work /home/.",
+    ],
+)
 def test_what_it_cannot_do(root: Path, attempt: str) -> None:
     assert "status=77" in run(root, f"{attempt} || exit 77")
 
@@ -102,9 +116,12 @@ def test_programs_with_capabilities_run_without_them(root: Path) -> None:
 
 
 def test_of_this_machine_it_sees_no_keys_memory_or_devices(root: Path) -> None:
-    seen = run(root, "cat /proc/keys /proc/interrupts /proc/timer_list /proc/sched_debug 2>/dev/null; "
-                     "dd if=/proc/kcore bs=64 count=1 2>/dev/null | wc -c; "
-                     "ls /proc/scsi /proc/acpi 2>/dev/null; exit 5")
+    seen = run(
+        root,
+        "cat /proc/keys /proc/interrupts /proc/timer_list /proc/sched_debug 2>/dev/null; "
+        "dd if=/proc/kcore bs=64 count=1 2>/dev/null | wc -c; "
+        "ls /proc/scsi /proc/acpi 2>/dev/null; exit 5",
+    )
     assert [line for line in seen.splitlines() if not line.startswith("/proc/")] == ["0", "status=5"]
 
 
@@ -164,8 +181,9 @@ def test_a_deadline_ends_it(root: Path) -> None:
 def failing(root: str) -> None:
     """Inner side: a script that fails."""
     try:
-        sandbox.chroot_run(Path(root), ["sh", "-c", "echo the reason; exit 3"], log=Path(root).with_name("log"),
-                           timeout=30, input=b"")
+        sandbox.chroot_run(
+            Path(root), ["sh", "-c", "echo the reason; exit 3"], log=Path(root).with_name("log"), timeout=30, input=b""
+        )
     except CommandError as error:
         print(error.render())
 
@@ -189,8 +207,13 @@ def starting(root: str) -> None:
 def test_what_cannot_be_started_is_told_with_what_is_missing(root: Path) -> None:
     elf = bytearray((root / "bin/busybox").read_bytes()[:4096])
     elf[18:20] = b"\xf3\0"  # RISC-V
-    files = {"a-python": b"#!/usr/bin/python3 -u\nprint()\n", "b-cr": b"#!/bin/sh\r\n", "c-text": b"echo\n",
-             "d-riscv": bytes(elf), "e-plain": b"#!/bin/sh\n"}
+    files = {
+        "a-python": b"#!/usr/bin/python3 -u\nprint()\n",
+        "b-cr": b"#!/bin/sh\r\n",
+        "c-text": b"echo\n",
+        "d-riscv": bytes(elf),
+        "e-plain": b"#!/bin/sh\n",
+    }
     for name, data in files.items():
         (root / "etc" / name).write_bytes(data)
         (root / "etc" / name).chmod(0o644 if name == "e-plain" else 0o755)
@@ -236,7 +259,8 @@ def test_those_who_work_at_the_same_time_do_not_count_on_the_same_memory(monkeyp
 
 
 def test_what_a_command_says_between_the_last_look_and_its_end_is_not_lost(
-        monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

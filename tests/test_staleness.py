@@ -43,9 +43,14 @@ CONFIG = """<oscar><name>changing</name><class>third-party</class><summary>is ch
 
 
 CONTENT = {
-    "config.xml": CONFIG, "files/common/etc/app.conf": "one\n", "files/server/usr/bin/app": "#!\n", "data/table": "1\n",
-    "scripts/server-post-install": "#!/bin/sh\n. ./lib/common\n", "scripts/lib/common": "true\n",
-    "scripts/client-post-install": "#!/bin/sh\n", "testing/test_user": "#!/bin/sh\n",
+    "config.xml": CONFIG,
+    "files/common/etc/app.conf": "one\n",
+    "files/server/usr/bin/app": "#!\n",
+    "data/table": "1\n",
+    "scripts/server-post-install": "#!/bin/sh\n. ./lib/common\n",
+    "scripts/lib/common": "true\n",
+    "scripts/client-post-install": "#!/bin/sh\n",
+    "testing/test_user": "#!/bin/sh\n",
 }
 
 
@@ -169,15 +174,23 @@ CHANGES: Mapping[str, Callable[[Path], object]] = {
     "an empty folder beside it": lambda path: path.with_name("newfolder").mkdir(),
     "a link to elsewhere": _elsewhere,
 }
-FILES = ("files/common/etc/app.conf", "files/server/usr/bin/app", "scripts/server-post-install", "scripts/lib/common",
-         "scripts/client-post-install", "testing/test_user", "data/table")
+FILES = (
+    "files/common/etc/app.conf",
+    "files/server/usr/bin/app",
+    "scripts/server-post-install",
+    "scripts/lib/common",
+    "scripts/client-post-install",
+    "testing/test_user",
+    "data/table",
+)
 
 
 @pytest.mark.slow
 @settings(max_examples=200 if os.environ.get("XEN_OSCAR_LONG_TESTS") else 25)
 @given(change=st.sampled_from(sorted(CHANGES)), path=st.sampled_from(FILES))
-def test_a_change_of_an_opkg_changes_keys_or_no_output(tmp_path_factory: pytest.TempPathFactory, change: str,
-                                                       path: str) -> None:
+def test_a_change_of_an_opkg_changes_keys_or_no_output(
+    tmp_path_factory: pytest.TempPathFactory, change: str, path: str
+) -> None:
     world = World(tmp_path_factory.mktemp("world"))
     before, made = world.keys(), world.outputs()
     CHANGES[change](world.opkg / path)
@@ -201,16 +214,25 @@ def _other_package(world: World) -> None:
     link.symlink_to(debpackages.make(link.parent, "tool", "1.1").name)
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (_other_link, {"opkgs:mine/head", "opkgs:mine/compute"}),
-    (_other_package, {"localpackages:mine/head"}),
-    (lambda world: debpackages.make(world.folder / "build", "tool", files={"/etc/x": "y"}),
-     {"localpackages:mine/head"}),
-    (lambda world: (world.recipes / "clusters/mine.toml").write_text(CLUSTER + '[head]\nmemory = "600M"\n'),
-     {"definition:mine/head"}),
-], ids=["a link of a root to be", "another package behind a link", "a package built again", "a machine's memory"])
-def test_what_changes_is_seen_where_it_comes_in(world: World, change: Callable[[World], object],
-                                                expected: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_other_link, {"opkgs:mine/head", "opkgs:mine/compute"}),
+        (_other_package, {"localpackages:mine/head"}),
+        (
+            lambda world: debpackages.make(world.folder / "build", "tool", files={"/etc/x": "y"}),
+            {"localpackages:mine/head"},
+        ),
+        (
+            lambda world: (world.recipes / "clusters/mine.toml").write_text(CLUSTER + '[head]\nmemory = "600M"\n'),
+            {"definition:mine/head"},
+        ),
+    ],
+    ids=["a link of a root to be", "another package behind a link", "a package built again", "a machine's memory"],
+)
+def test_what_changes_is_seen_where_it_comes_in(
+    world: World, change: Callable[[World], object], expected: set[str]
+) -> None:
     before = world.keys()
     change(world)
     after = world.keys()
@@ -229,8 +251,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied
 
 
-NETBOOT = Step("netboot", "amd64", "", "pipeline.builders.netboot:build", ships=("installer",),
-               tools=("python:zstandard",))
+NETBOOT = Step(
+    "netboot", "amd64", "", "pipeline.builders.netboot:build", ships=("installer",), tools=("python:zstandard",)
+)
 
 
 def key(folder: Path, step: Step) -> str:
@@ -244,17 +267,22 @@ def key(folder: Path, step: Step) -> str:
     return found
 
 
-@pytest.mark.parametrize("change", [
-    lambda package: (package / "installer/init").write_text("changed"),
-    lambda package: _same_size_and_time(package / "installer/init"),
-    lambda package: (package / "installer/more").write_text("a file that was not there"),
-    lambda package: (package / "installer/steps.d").mkdir() or (package / "installer/steps.d/10").write_text("one"),
-    lambda package: (package / "installer/dhcp").unlink(),
-    lambda package: (package / "guests/cpio.py").write_text("changed = 1\n"),
-    lambda package: _same_size_and_time(package / "guests/kernel.py"),
-], ids=["content", "same size and time", "added", "added in a new folder", "removed", "module", "module, same time"])
-def test_a_change_of_what_a_builder_is_made_of_changes_its_key(package: Path, tmp_path: Path,
-                                                               change: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda package: (package / "installer/init").write_text("changed"),
+        lambda package: _same_size_and_time(package / "installer/init"),
+        lambda package: (package / "installer/more").write_text("a file that was not there"),
+        lambda package: (package / "installer/steps.d").mkdir() or (package / "installer/steps.d/10").write_text("one"),
+        lambda package: (package / "installer/dhcp").unlink(),
+        lambda package: (package / "guests/cpio.py").write_text("changed = 1\n"),
+        lambda package: _same_size_and_time(package / "guests/kernel.py"),
+    ],
+    ids=["content", "same size and time", "added", "added in a new folder", "removed", "module", "module, same time"],
+)
+def test_a_change_of_what_a_builder_is_made_of_changes_its_key(
+    package: Path, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
     before = key(tmp_path, NETBOOT)
     assert key(tmp_path, NETBOOT) == before
     change(package)

@@ -39,8 +39,12 @@ sys.stdin.read()
 def other_process(artifacts: Path, code: str) -> Iterator[None]:
     """Another run that has done something and lives on; it is killed at the end."""
     program = _PROCESS.format(key=KEY, artifacts=str(artifacts), code=code)
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         try:
@@ -186,7 +190,7 @@ def test_what_a_killed_removal_left_disturbs_nobody(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for _ in range(3):
         put(store, KEY, one="1")
-        gone = store.root / ".building" / f"{KEY}.gone"      # as it was called when names were not unique
+        gone = store.root / ".building" / f"{KEY}.gone"  # as it was called when names were not unique
         gone.mkdir(exist_ok=True)
         (gone / "file").touch()
         assert store.remove(KEY)
@@ -215,7 +219,6 @@ def test_lock_files_go_with_their_entries(tmp_path: Path) -> None:
 
 
 # --- digests
-
 
 
 def test_damage_that_keeps_size_and_time_is_found_by_hashing(tmp_path: Path) -> None:

@@ -17,18 +17,26 @@ def _is_shell(file: Path) -> bool:
         return re.match(rb"#!.*\b(ba|da)?sh\b", stream.readline(100)) is not None
 
 
-def test_shellcheck_warns_of_nothing() -> None:
+def _shell_files() -> list[Path]:
     places = [TOP / name for name in ("pipeline", "recipes", "bootstrap", ".ci")]
     files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()]
     scripts = [path for path in files if _is_shell(path)]
     assert len(scripts) > 30
-    done = subprocess.run(["shellcheck", "--severity", "warning", *scripts], capture_output=True, text=True,
-                          check=False)
+    return scripts
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [("shellcheck", "--severity", "warning"), (Path(sys.executable).with_name("shfmt"), "--diff")],
+    ids=["shellcheck", "shfmt"],
+)
+def test_shell_is_as_the_tool_wants_it(tool: tuple[str | Path, ...]) -> None:
+    done = subprocess.run([*tool, *_shell_files()], cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", [("ruff", "check", "."), ("mypy",)], ids=lambda tool: str(tool[0]))
+@pytest.mark.parametrize("tool", [("ruff", "check", "."), ("ruff", "format", "--diff", "."), ("mypy",)], ids=" ".join)
 def test_the_tool_finds_nothing(tool: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, "-m", *tool], cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -34,8 +34,9 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def doit(top: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "doit", *words], cwd=top, capture_output=True, text=True, check=False,
-                          timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "doit", *words], cwd=top, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def booted(top: Path, name: str) -> Path:
@@ -52,9 +53,12 @@ def test_a_broken_recipe_is_seen_in_the_list_and_told_by_its_task(top: Path) -> 
     listed = doit(top, "list", "--all")
     mistake = "recipes/clusters/mine.toml:3: head.cpus: 0 is out of range; expected at least 1"
     assert (listed.returncode, listed.stderr) == (
-        0, f"warning: {mistake} (2 mistakes; so nothing is made of clusters/mine)\n")
+        0,
+        f"warning: {mistake} (2 mistakes; so nothing is made of clusters/mine)\n",
+    )
     assert [line.split(None, 1)[1] for line in listed.stdout.splitlines() if line.startswith("cluster:mine ")] == [
-        f"cannot be made: {mistake}"]
+        f"cannot be made: {mistake}"
+    ]
     assert "verify:other" in listed.stdout and "verify:mine" not in listed.stdout
     done = doit(top, "cluster:mine")
     assert (done.returncode, done.stdout.count(mistake)) == (1, 2)  # as the reason for the failure, and to everybody
@@ -87,7 +91,8 @@ def test_names_that_doit_takes_for_something_else_are_told_all_the_same(top: Pat
 
 def test_a_broken_recipe_is_told_at_each_run_and_until_it_is_mended(top: Path) -> None:
     (top / "recipes/clusters/mine.toml").write_text(
-        'extends = "debian12"\n[packages]\nhead = ["../../mine_1.0_all.deb"]\n')
+        'extends = "debian12"\n[packages]\nhead = ["../../mine_1.0_all.deb"]\n'
+    )
     for _ in range(2):
         assert "mine_1.0_all.deb" in Graph(top).plan.broken["clusters/mine"]
     debpackages.make(top, "mine")  # of which no plan without the cluster knows
@@ -139,9 +144,11 @@ def test_mistakes_of_one_recipe_in_all_that_need_it_are_one_line(top: Path) -> N
     distro = top / "recipes/distros/debian12.toml"
     distro.write_text(distro.read_text().replace('family = "deb"', 'family = "dep"'))
     graph = Graph(top)
-    told, = graph.plan.told()
-    assert told.endswith(" (so nothing is made of distros/debian12, hosts/debian12, clusters/debian12, "
-                         "clusters/debian12-xen, clusters/other)")
+    (told,) = graph.plan.told()
+    assert told.endswith(
+        " (so nothing is made of distros/debian12, hosts/debian12, clusters/debian12, "
+        "clusters/debian12-xen, clusters/other)"
+    )
     assert set(graph.plan.clusters) == {"debian13"}
     with pytest.raises(ManifestError, match=r"^recipes/distros/debian12\.toml:\d+: family"):
         graph.lifecycle("debian12")

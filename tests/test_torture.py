@@ -22,9 +22,21 @@ def test_killed_runs_leave_nothing_broken() -> None:
 
 
 def torture(*words: str) -> None:
-    done = subprocess.run([sys.executable, "benchmarks/torture.py", *words], cwd=TOP, check=False, timeout=900,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={"PATH": f"{TOP}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp",
-                               "PYTHONPATH": str(TOP), "LC_ALL": "C.UTF-8"})
+    done = subprocess.run(
+        [sys.executable, "benchmarks/torture.py", *words],
+        cwd=TOP,
+        check=False,
+        timeout=900,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            "PATH": f"{TOP}/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/tmp",
+            "PYTHONPATH": str(TOP),
+            "LC_ALL": "C.UTF-8",
+        },
+    )
     assert done.returncode == 0, done.stdout[-4000:]
     assert "breaches: 0" in done.stdout

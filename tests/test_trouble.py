@@ -109,10 +109,17 @@ def test_what_a_machine_says_is_not_about_this_one(tmp_path: Path) -> None:
     assert told(error, tmp_path) is error and error.hint == "look there"
 
 
-@pytest.mark.parametrize(("number", "words"), [
-    (errno.EDQUOT, "quota allows"), (errno.ENOMEM, "memory"), (errno.EIO, "fails: Input/output error"),
-    (errno.ENFILE, "too many open files"), (errno.EUCLEAN, "fails: "), (errno.ESTALE, "fails: "),
-])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EDQUOT, "quota allows"),
+        (errno.ENOMEM, "memory"),
+        (errno.EIO, "fails: Input/output error"),
+        (errno.ENFILE, "too many open files"),
+        (errno.EUCLEAN, "fails: "),
+        (errno.ESTALE, "fails: "),
+    ],
+)
 def test_what_cannot_be_brought_about_here(tmp_path: Path, number: int, words: str) -> None:
     error = told(OSError(number, os.strerror(number), str(tmp_path / "file")))
     assert words in error.message and error.hint
@@ -194,9 +201,16 @@ def test_no_memory_and_no_process() -> None:
     assert "pids.max" in told(BlockingIOError(errno.EAGAIN, "fork")).hint
 
 
-@pytest.mark.parametrize("error", [
-    FileNotFoundError(errno.ENOENT, "no", "/x"), ZeroDivisionError(), OSError("of our own"), RuntimeError("other"),
-    BlockingIOError(errno.EAGAIN, "locked", "/lock"), OSError(errno.EINVAL, "invalid"),
-])
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "no", "/x"),
+        ZeroDivisionError(),
+        OSError("of our own"),
+        RuntimeError("other"),
+        BlockingIOError(errno.EAGAIN, "locked", "/lock"),
+        OSError(errno.EINVAL, "invalid"),
+    ],
+)
 def test_what_nobody_can_put_right_stays_what_it_is(error: Exception) -> None:
     assert trouble.explain(error) is None

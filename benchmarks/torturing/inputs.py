@@ -32,10 +32,39 @@ from pipeline.virt.growing import Growing
 #: Seconds that one input may take; what is quadratic takes minutes for the longest of them.
 _LONGEST = 5.0
 #: Pieces that have a meaning somewhere.
-_TOKENS = (b"\n", b"\0", b"\x1b[2J", b"\x1b]52;c;", b"\x9b31m", b"\x08" * 40, b"\r", b"../../", b"\xff\xfe", b"&a;",
-           b"<!ENTITY a 'b'>", b"[[", b"]]", b'"""', b"=", b"= 1e999", b"{", b" - ", b"==", b"STATUS ", b"FAIL ",
-           b"READY\n", b"%s%n", "\u202egnp".encode(), b"99999999999999999999", b"-1", b"\t", b" ", b"", b"A" * 5000,
-           b"(" * 300)
+_TOKENS = (
+    b"\n",
+    b"\0",
+    b"\x1b[2J",
+    b"\x1b]52;c;",
+    b"\x9b31m",
+    b"\x08" * 40,
+    b"\r",
+    b"../../",
+    b"\xff\xfe",
+    b"&a;",
+    b"<!ENTITY a 'b'>",
+    b"[[",
+    b"]]",
+    b'"""',
+    b"=",
+    b"= 1e999",
+    b"{",
+    b" - ",
+    b"==",
+    b"STATUS ",
+    b"FAIL ",
+    b"READY\n",
+    b"%s%n",
+    "\u202egnp".encode(),
+    b"99999999999999999999",
+    b"-1",
+    b"\t",
+    b" ",
+    b"",
+    b"A" * 5000,
+    b"(" * 300,
+)
 _CONSOLE = b"[    1.234567] \x1b[0;32m  OK  \x1b[0m Started \x1b]0;title\x07 ssh.service - OpenBSD.\rover\x08\x08\x08\n"
 _OUTER, _INNER = "==outer==", "==inner=="
 _FACTS = f"""
@@ -133,8 +162,15 @@ class _Kinds:
         self._scratch = work / "scratch"
 
     def all(self) -> Mapping[str, Callable[[random.Random], object]]:
-        return {"manifest": self._manifest, "config.xml": self._config, "OPKG folder": self._folder,
-                "index": self._index, "console": self._console, "report channel": self._report, "fact": self._facts}
+        return {
+            "manifest": self._manifest,
+            "config.xml": self._config,
+            "OPKG folder": self._folder,
+            "index": self._index,
+            "console": self._console,
+            "report channel": self._report,
+            "fact": self._facts,
+        }
 
     def _manifest(self, chance: random.Random) -> None:
         path = chance.choice(self._manifests)
@@ -160,10 +196,28 @@ class _Kinds:
         shutil.rmtree(self._scratch, ignore_errors=True)
         folder = self._scratch / "opkgs" / source.name
         shutil.copytree(source, folder, symlinks=True)
-        place = chance.choice([path for path in (folder, *folder.rglob("*"))
-                               if path.is_dir() and not path.is_symlink()])
-        name = chance.choice(("scripts", "script", "server-post-install", "a b", "x~", ".swp", "\u00fc", "new\nline",
-                              "back\\slash", "data", "files", "run", "tmp", "client", "\x1b[2J"))
+        place = chance.choice(
+            [path for path in (folder, *folder.rglob("*")) if path.is_dir() and not path.is_symlink()]
+        )
+        name = chance.choice(
+            (
+                "scripts",
+                "script",
+                "server-post-install",
+                "a b",
+                "x~",
+                ".swp",
+                "\u00fc",
+                "new\nline",
+                "back\\slash",
+                "data",
+                "files",
+                "run",
+                "tmp",
+                "client",
+                "\x1b[2J",
+            )
+        )
         path = place / name
         if not path.exists() and not path.is_symlink():
             act = chance.randrange(4)
@@ -179,8 +233,10 @@ class _Kinds:
             folders.content(opkg, side)
 
     def _index(self, chance: random.Random) -> None:
-        stanza = (b"Package: tool\nVersion: 1:1.0-1~x+b1\nArchitecture: amd64\nDepends: a (>= 1) | b:any, c\n"
-                  b"Filename: pool/t/tool_1.0_amd64.deb\nSize: 12\nSHA256: 00\nDescription: a tool\n more\n\n")
+        stanza = (
+            b"Package: tool\nVersion: 1:1.0-1~x+b1\nArchitecture: amd64\nDepends: a (>= 1) | b:any, c\n"
+            b"Filename: pool/t/tool_1.0_amd64.deb\nSize: 12\nSHA256: 00\nDescription: a tool\n more\n\n"
+        )
         for text in trimmed(spoiled(chance, stanza * 3)).split(b"\n\n"):
             found = Stanza(text.decode(errors="replace"))
             _ = found.name, found.version, found.get("Depends")
@@ -211,9 +267,26 @@ class _Kinds:
 
     @staticmethod
     def _ask(facts: Facts) -> None:
-        for name in ("hostname", "kernel", "cpus", "memory_mib", "clock", "addresses", "macs", "blocks",
-                     "partition_types", "mounts", "sizes", "swaps", "packages", "failed_services", "tree", "sums",
-                     "elapsed", "summed"):
+        for name in (
+            "hostname",
+            "kernel",
+            "cpus",
+            "memory_mib",
+            "clock",
+            "addresses",
+            "macs",
+            "blocks",
+            "partition_types",
+            "mounts",
+            "sizes",
+            "swaps",
+            "packages",
+            "failed_services",
+            "tree",
+            "sums",
+            "elapsed",
+            "summed",
+        ):
             try:
                 getattr(facts, name)
             except FactsError:

@@ -45,13 +45,19 @@ class Surroundings:
     @classmethod
     def now(cls) -> Surroundings:
         mounts = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-        return cls(mounts, frozenset(path.name for path in Path("/sys/class/net").iterdir()),
-                   frozenset(map(str, Path(tempfile.gettempdir()).glob("xen-oscar-*"))))
+        return cls(
+            mounts,
+            frozenset(path.name for path in Path("/sys/class/net").iterdir()),
+            frozenset(map(str, Path(tempfile.gettempdir()).glob("xen-oscar-*"))),
+        )
 
     def left_since(self, before: Surroundings) -> list[str]:
         """What is there now and was not before."""
-        pairs = (("mount", self.mounts, before.mounts), ("network device", self.devices, before.devices),
-                 ("file", self.temporary, before.temporary))
+        pairs = (
+            ("mount", self.mounts, before.mounts),
+            ("network device", self.devices, before.devices),
+            ("file", self.temporary, before.temporary),
+        )
         return [f"{kind} left: {name}" for kind, now, then in pairs for name in sorted(now - then)]
 
 
@@ -142,8 +148,11 @@ class Entries:
             yield f"no manifest: {error}"
             return
         told = {item["path"]: item for item in manifest["files"]}
-        there = {str(path.relative_to(folder / "files")) for path in (folder / "files").rglob("*")
-                 if path.is_symlink() or not path.is_dir()}
+        there = {
+            str(path.relative_to(folder / "files"))
+            for path in (folder / "files").rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        }
         if told.keys() != there:
             yield f"has {sorted(there ^ told.keys())[:3]} that its manifest has not, or the other way round"
         for name in sorted(told.keys() & there):

@@ -20,8 +20,12 @@ from benchmarks.torturing.invariants import Entries, Surroundings
 
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 #: What is built after one file of an OPKG has changed, and about how many seconds that takes here.
-_BUILDS = ((f"opkgs:{CLUSTER}/head", 2.5), (f"headnode:{CLUSTER}", 5.0), (f"disk:{CLUSTER}/head", 6.0),
-           (f"image:{CLUSTER}", 7.0))
+_BUILDS = (
+    (f"opkgs:{CLUSTER}/head", 2.5),
+    (f"headnode:{CLUSTER}", 5.0),
+    (f"disk:{CLUSTER}/head", 6.0),
+    (f"image:{CLUSTER}", 7.0),
+)
 #: Seconds that a run may take to end after it was asked to.
 _ORDERLY = 60
 _LONGEST = 1800
@@ -65,11 +69,18 @@ class Victim:
 
     def kill_a_build(self) -> None:
         """One act that is killed or that runs into a full disk; then all that must hold is looked at."""
-        act = self.chance.choice((self._build, self._build, self._build, self._collect, self._clean, self._two,
-                                  self._full))
+        act = self.chance.choice(
+            (self._build, self._build, self._build, self._collect, self._clean, self._two, self._full)
+        )
         where = act()
-        self.tally.add(where, [*invariants.processes_left(self.ours), *Surroundings.now().left_since(self.before),
-                               *self.entries.breaches()])
+        self.tally.add(
+            where,
+            [
+                *invariants.processes_left(self.ours),
+                *Surroundings.now().left_since(self.before),
+                *self.entries.breaches(),
+            ],
+        )
 
     def _build(self) -> str:
         self.edit()
@@ -127,8 +138,14 @@ class Victim:
         self.tally.count("boots")
         if self._is_up():
             self._end(self._start([f"stop:{CLUSTER}"]), "doit stop", 0)
-        self.tally.add(where, [*invariants.processes_left(self.ours), *Surroundings.now().left_since(self.before),
-                               *self.entries.breaches()])
+        self.tally.add(
+            where,
+            [
+                *invariants.processes_left(self.ours),
+                *Surroundings.now().left_since(self.before),
+                *self.entries.breaches(),
+            ],
+        )
 
     def _is_up(self) -> bool:
         """Whether the run was through with a phase when it was killed, and with none half: what that brought up stays.
@@ -143,8 +160,14 @@ class Victim:
     # --- one run
 
     def _start(self, words: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([DOIT, *words], env=self.made.env, cwd=self.made.top, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            [DOIT, *words],
+            env=self.made.env,
+            cwd=self.made.top,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def _killed(self, words: list[str], after: float) -> str:
         number = self.chance.choice(_SIGNALS)

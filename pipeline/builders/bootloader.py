@@ -24,10 +24,14 @@ _ROOM = 2047 * 512
 def build(job: Job) -> None:
     """Builder: boot.img and core.img."""
     with tools(job) as tool:
-        tool.run(["grub-mkimage", "-O", "i386-pc", "-d", _PLATFORM, "-p", _PREFIX,
-                  "-o", "/tmp/out/core.img", *_MODULES], Bind(job.out, "/tmp/out", writable=True))
+        tool.run(
+            ["grub-mkimage", "-O", "i386-pc", "-d", _PLATFORM, "-p", _PREFIX, "-o", "/tmp/out/core.img", *_MODULES],
+            Bind(job.out, "/tmp/out", writable=True),
+        )
         with RootFs(tool.root) as root:
             (job.out / "boot.img").write_bytes(root.read(f"{_PLATFORM}/boot.img")[:440])
     if (job.out / "core.img").stat().st_size > _ROOM:
-        raise BuildError("core.img does not fit in front of the first partition",
-                         hint="take modules out of pipeline/builders/bootloader.py")
+        raise BuildError(
+            "core.img does not fit in front of the first partition",
+            hint="take modules out of pipeline/builders/bootloader.py",
+        )

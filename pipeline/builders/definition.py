@@ -13,6 +13,7 @@ def build(job: Job) -> None:
     given = job.params
     machine = Machine.from_json(given["machine"])
     place = site.of(given["cluster"], is_shared=given["shared"])
-    for name, domain in domains.of(given["cluster"], given["architecture"], machine, given["hypervisor"],
-                                   place).items():
+    for name, domain in domains.of(
+        given["cluster"], given["architecture"], machine, given["hypervisor"], place
+    ).items():
         (job.out / f"{name}.xml").write_text(libvirt_xml.render(domain), encoding="utf-8")

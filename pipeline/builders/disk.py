@@ -41,8 +41,11 @@ def head(job: Job) -> None:
             settings.of(machine, plan, job.params["networks"]).write(inside)
             for place in (*_mount_points(plan), settings.SIS):
                 _make_mount_point(inside, place)
-        tool.run(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
-                 Bind(image, "/tmp/image", writable=True), input=plan.sfdisk_script().encode())
+        tool.run(
+            ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
+            Bind(image, "/tmp/image", writable=True),
+            input=plan.sfdisk_script().encode(),
+        )
         content = {**stacking.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
         (job.out / inventory.LIST).write_text(inventory.dump(content))
         layout.require_together(machine.name, plan, content)
@@ -65,25 +68,55 @@ def _make_mount_point(tree: RootFs, place: str) -> None:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
         what = "a link stands on the way to it" if error.errno == errno.ELOOP else "a file stands there"
-        raise BuildError(f"nothing can be mounted on {place}: in the root file system {what}",
-                         hint="packages or OPKGs have made that: leave them out, or the file system") from None
+        raise BuildError(
+            f"nothing can be mounted on {place}: in the root file system {what}",
+            hint="packages or OPKGs have made that: leave them out, or the file system",
+        ) from None
 
 
-def _fill(job: Job, tool: Tools, image: Path, tree: Path, content: inventory.Tree, machine: Machine,
-          plan: layout.Layout, partition: layout.Partition) -> None:
+def _fill(
+    job: Job,
+    tool: Tools,
+    image: Path,
+    tree: Path,
+    content: inventory.Tree,
+    machine: Machine,
+    plan: layout.Layout,
+    partition: layout.Partition,
+) -> None:
     assert partition.filesystem is not None
     place = partition.filesystem.mount
     if partition.filesystem.type == "swap":
-        tool.run(["mkswap", "--quiet", "--pagesize", "4096", "--uuid", partition.uuid,
-                  "--offset", str(partition.offset), "/tmp/image", str(partition.size // 1024)],
-                 Bind(image, "/tmp/image", writable=True))
+        tool.run(
+            [
+                "mkswap",
+                "--quiet",
+                "--pagesize",
+                "4096",
+                "--uuid",
+                partition.uuid,
+                "--offset",
+                str(partition.offset),
+                "/tmp/image",
+                str(partition.size // 1024),
+            ],
+            Bind(image, "/tmp/image", writable=True),
+        )
         return
     source = tree / place.lstrip("/")
     inner = plan.below(place)
     held = ext4.measure(content, place, inner)
     try:
-        ext4.make(tool, image, source, uuid=partition.uuid, size=partition.size, offset=partition.offset, without=inner,
-                  inodes=ext4.inodes_for(held, partition.size, f"{machine.name}, {place}"))
+        ext4.make(
+            tool,
+            image,
+            source,
+            uuid=partition.uuid,
+            size=partition.size,
+            offset=partition.offset,
+            without=inner,
+            inodes=ext4.inodes_for(held, partition.size, f"{machine.name}, {place}"),
+        )
     except CommandError as error:
         if not ext4.is_full(error):
             raise
@@ -91,7 +124,8 @@ def _fill(job: Job, tool: Tools, image: Path, tree: Path, content: inventory.Tre
             f"{machine.name}: what belongs on {place} takes {held.size >> 20} MiB and file system tables, "
             f"its partition has {partition.size >> 20} MiB",
             hint="make that file system (and the disk) larger in the cluster's manifest, or leave out packages",
-            log=job.log) from None
+            log=job.log,
+        ) from None
 
 
 def _install_bootloader(bootloader: Input, image: Path) -> None:

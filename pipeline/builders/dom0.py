@@ -32,17 +32,51 @@ _SIZE_MIB = 8192
 _ENABLED = ("libvirtd.service", "ssh.service", "systemd-networkd.service", "xenhost-ready.service")
 #: What would take seconds of an emulated processor and is of no use in a machine that nobody logs in to.
 _MASKED = (
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
-    "logrotate.timer", "man-db.timer", "e2scrub_reap.service", "getty@tty1.service", "getty-static.service",
-    "console-getty.service", "serial-getty@hvc0.service", "systemd-logind.service", "systemd-user-sessions.service",
-    "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-hostnamed.socket",
-    "systemd-firstboot.service", "systemd-sysusers.service", "systemd-random-seed.service", "systemd-binfmt.service",
-    "systemd-journal-catalog-update.service", "systemd-update-done.service", "ldconfig.service",
-    "systemd-pstore.service", "modprobe@drm.service", "modprobe@fuse.service", "modprobe@configfs.service",
-    "modprobe@dm_mod.service", "modprobe@efi_pstore.service", "dev-hugepages.mount", "dev-mqueue.mount",
-    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
-    "proc-sys-fs-binfmt_misc.automount", "libvirt-guests.service", "virtlockd.socket", "virtlogd.socket",
-    "xendomains.service", "dm-event.socket", "lvm2-monitor.service", "iscsid.socket", "networking.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "logrotate.timer",
+    "man-db.timer",
+    "e2scrub_reap.service",
+    "getty@tty1.service",
+    "getty-static.service",
+    "console-getty.service",
+    "serial-getty@hvc0.service",
+    "systemd-logind.service",
+    "systemd-user-sessions.service",
+    "systemd-update-utmp.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-hostnamed.socket",
+    "systemd-firstboot.service",
+    "systemd-sysusers.service",
+    "systemd-random-seed.service",
+    "systemd-binfmt.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-update-done.service",
+    "ldconfig.service",
+    "systemd-pstore.service",
+    "modprobe@drm.service",
+    "modprobe@fuse.service",
+    "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
+    "modprobe@efi_pstore.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-kernel-config.mount",
+    "sys-fs-fuse-connections.mount",
+    "proc-sys-fs-binfmt_misc.automount",
+    "libvirt-guests.service",
+    "virtlockd.socket",
+    "virtlogd.socket",
+    "xendomains.service",
+    "dm-event.socket",
+    "lvm2-monitor.service",
+    "iscsid.socket",
+    "networking.service",
 )
 #: What QEMU's emulation of these models lacks and libvirt then finds no model at all.
 _CPU_MODELS = ("x86_kvm64.xml", "x86_qemu64.xml")
@@ -68,22 +102,24 @@ def unpacked(image: bytes) -> bytes:
         raise BuildError("the kernel is no bzImage")
     start, length = struct.unpack_from("<II", image, 0x248)
     start += (image[0x1F1] + 1) * 512
-    payload = image[start:start + length]
+    payload = image[start : start + length]
     if payload.startswith(b"\xfd7zXZ"):
         return lzma.LZMADecompressor().decompress(payload)
     if payload.startswith(b"\x1f\x8b"):
         return gzip.decompress(payload[:-4])
-    raise BuildError(f"the kernel is packed in a way that is not known here ({payload[:4].hex()})",
-                     hint="gzip and xz are")
+    raise BuildError(
+        f"the kernel is packed in a way that is not known here ({payload[:4].hex()})", hint="gzip and xz are"
+    )
 
 
 def _dom0_kernel(root: RootFs) -> kernel.Kernel:
     """The newest kernel that can be dom0's: a distribution's kernel for virtual machines cannot."""
-    found = [one for one in kernel.all_below(root)
-             if b"CONFIG_XEN_DOM0=y" in root.read(f"boot/config-{one.version}")]
+    found = [one for one in kernel.all_below(root) if b"CONFIG_XEN_DOM0=y" in root.read(f"boot/config-{one.version}")]
     if not found:
-        raise BuildError("no kernel of this distribution can run as Xen's dom0",
-                         hint="add the general kernel, like linux-image-amd64, to packages.dom0")
+        raise BuildError(
+            "no kernel of this distribution can run as Xen's dom0",
+            hint="add the general kernel, like linux-image-amd64, to packages.dom0",
+        )
     return kernel.newest(found)
 
 
@@ -105,8 +141,10 @@ def _furnish(root: RootFs) -> None:
     for target, names in (("multi-user.target", _ENABLED), ("sysinit.target", ("xenhost-identity.service",))):
         for name in names:
             own = f"{units}/{name}" in shipped
-            root.link(f"{units}/{target}.wants/{name}", f"/etc/systemd/system/{name}" if own
-                      else f"/lib/systemd/system/{name}")
+            root.link(
+                f"{units}/{target}.wants/{name}",
+                f"/etc/systemd/system/{name}" if own else f"/lib/systemd/system/{name}",
+            )
     root.link(f"{units}/default.target", "/lib/systemd/system/multi-user.target")
     for model in _CPU_MODELS:
         path = f"usr/share/libvirt/cpu_map/{model}"

@@ -21,10 +21,19 @@ def build(job: Job) -> None:
     """Builder: the layers as one `head.tar.zst`; entries sorted, times clamped, owners as numbers."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS, write_checksum=True)
     with stacking.stacked(job) as root, job.log.open("ab") as errors:
-        argv = ["tar", "--create", "--format=posix", "--sort=name", "--numeric-owner",
-                "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
-                f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", *inventory.TAR_CREATE,
-                f"--directory={root}", "."]
+        argv = [
+            "tar",
+            "--create",
+            "--format=posix",
+            "--sort=name",
+            "--numeric-owner",
+            "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+            f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}",
+            "--clamp-mtime",
+            *inventory.TAR_CREATE,
+            f"--directory={root}",
+            ".",
+        ]
         with spawn(argv, stdout=subprocess.PIPE, stderr=errors) as tar, (job.out / "head.tar.zst").open("wb") as target:
             assert tar.stdout is not None
             compressor.copy_stream(tar.stdout, target)

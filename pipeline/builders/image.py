@@ -69,8 +69,17 @@ def build(job: Job) -> None:
         # block groups and the index of large files and folders take a little more
         size = -(-(size + size // 32 + (8 << 20)) >> 20) << 20
         with ext4.blank(job.out / "sis.img", size) as image:
-            ext4.make(tool, image, tree, uuid=str(layout.identifier("sis")), size=size, label="sis",
-                      features=_FEATURES, inodes=inodes, binds=[Bind(root, f"/tmp/tree/images/{IMAGE}")])
+            ext4.make(
+                tool,
+                image,
+                tree,
+                uuid=str(layout.identifier("sis")),
+                size=size,
+                label="sis",
+                features=_FEATURES,
+                inodes=inodes,
+                binds=[Bind(root, f"/tmp/tree/images/{IMAGE}")],
+            )
 
 
 def _write_images(tree: Path, content: inventory.Tree) -> None:
@@ -95,8 +104,9 @@ def _write(file: Path, text: str) -> None:
     file.write_bytes(os.fsencode(text))
 
 
-def _write_scripts(scripts: Path, disk_mib: int, filesystems: Iterable[Mapping[str, Any]],
-                   content: inventory.Tree) -> None:
+def _write_scripts(
+    scripts: Path, disk_mib: int, filesystems: Iterable[Mapping[str, Any]], content: inventory.Tree
+) -> None:
     """What the installer asks for: what the disk shall look like."""
     plan = layout.planned("compute", disk_mib, [FileSystem(**item) for item in filesystems], _WHO)
     (scripts / f"{IMAGE}.sfdisk").write_text(plan.sfdisk_script())
@@ -122,8 +132,10 @@ def _require_folder(place: str, content: inventory.Tree) -> None:
     """The installer mounts before it copies, and nothing can be copied to where something is mounted but a folder."""
     for path in (place.strip("/"), *(str(above) for above in PurePosixPath(place.strip("/")).parents)):
         if path in content and content[path].type != "d":
-            raise BuildError(f"{_WHO}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
-                             hint="packages or OPKGs have made that: leave them out, or the file system")
+            raise BuildError(
+                f"{_WHO}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
+                hint="packages or OPKGs have made that: leave them out, or the file system",
+            )
 
 
 def _write_boot(boot: Path, job: Job) -> None:

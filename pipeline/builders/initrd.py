@@ -34,8 +34,9 @@ def ramdisk(found: kernel.Kernel) -> Ramdisk:
     """The ramdisk with which a machine with this kernel, and the root file system that has it, finds its root."""
     busybox = next((path for path in ("usr/bin/busybox", "bin/busybox") if found.root.is_file(path)), None)
     if busybox is None:
-        raise BuildError("the root file system has no busybox",
-                         hint="add busybox-static to the distribution's manifest")
+        raise BuildError(
+            "the root file system has no busybox", hint="add busybox-static to the distribution's manifest"
+        )
     made = Ramdisk()
     for folder in ("dev", "proc", "sys", "root"):
         made.folder(folder)

@@ -72,8 +72,10 @@ class Layout:
         lines = ["label: dos", f"label-id: {self.label_id}", "unit: sectors", ""]
         for partition in self.partitions:
             bootable = ", bootable" if partition.number == 1 else ""
-            lines.append(f"disk{partition.number} : start={partition.start}, size={partition.sectors}, "
-                         f"type={partition.type}{bootable}")
+            lines.append(
+                f"disk{partition.number} : start={partition.start}, size={partition.sectors}, "
+                f"type={partition.type}{bootable}"
+            )
         return "\n".join(lines) + "\n"
 
     def below(self, place: str) -> list[str]:
@@ -88,10 +90,12 @@ class Layout:
         return max(inside, key=len, default="/")
 
     def table(self, inodes: Mapping[str, int]) -> str:
-        """What the installer makes and mounts, in order: `number type mount uuid inodes` lines; 0 = as many as usual.
-        """
-        rows = [(item.number, item.filesystem.type, item.filesystem.mount, item.uuid,
-                 inodes.get(item.filesystem.mount, 0)) for item in self.mounts if item.filesystem]
+        """What the installer makes and mounts, in order: lines `number type mount uuid inodes`; 0: as many as usual."""
+        rows = [
+            (item.number, item.filesystem.type, item.filesystem.mount, item.uuid, inodes.get(item.filesystem.mount, 0))
+            for item in self.mounts
+            if item.filesystem
+        ]
         return "".join(" ".join(map(str, row)) + "\n" for row in rows)
 
 
@@ -109,7 +113,7 @@ def planned(role: Role, disk_mib: int, filesystems: Iterable[FileSystem], who: s
     """The layout of the disks of a role.  Raises UserError, which tells `who`, when the file systems do not fit."""
     ordered = sorted(filesystems, key=_disk_order)
     if not any(item.mount == "/" for item in ordered):
-        raise UserError(f"{who}: no file system is mounted at /", hint="add one with mount = \"/\"")
+        raise UserError(f"{who}: no file system is mounted at /", hint='add one with mount = "/"')
     sizes = _sizes(disk_mib, ordered, who)
     partitions: list[Partition] = []
     start, end = MIB, disk_mib * MIB
@@ -135,9 +139,11 @@ def require_together(who: str, layout: Layout, content: inventory.Tree) -> None:
         homes = {layout.home_of(name): name for name in names}
         if len(homes) > 1:
             one, other = (f"/{inventory.shown(name)}" for name in list(homes.values())[:2])
-            raise BuildError(f"{who}: {one} and {other} are one file (hard links), "
-                             f"and would lie on different file systems ({' and '.join(homes)})",
-                             hint="let them lie on one, in the cluster's manifest")
+            raise BuildError(
+                f"{who}: {one} and {other} are one file (hard links), "
+                f"and would lie on different file systems ({' and '.join(homes)})",
+                hint="let them lie on one, in the cluster's manifest",
+            )
 
 
 def _sizes(disk_mib: int, ordered: Sequence[FileSystem], who: str) -> list[int]:
@@ -147,13 +153,16 @@ def _sizes(disk_mib: int, ordered: Sequence[FileSystem], who: str) -> list[int]:
     left = disk_mib - tables - wanted
     open_ended = [item.mount for item in ordered if item.size_mib == 0]
     if len(open_ended) > 1:
-        raise UserError(f"{who}: {' and '.join(open_ended)} both take the rest of the disk",
-                        hint="give all file systems but one a size")
+        raise UserError(
+            f"{who}: {' and '.join(open_ended)} both take the rest of the disk",
+            hint="give all file systems but one a size",
+        )
     if left < (16 if open_ended else 0):
         raise UserError(
             f"{who}: the file systems need {wanted + tables + (16 if open_ended else 0)} MiB, "
             f"the disk has {disk_mib} MiB",
-            hint="make the disk larger, or a file system smaller")
+            hint="make the disk larger, or a file system smaller",
+        )
     return [item.size_mib or left for item in ordered]
 
 

@@ -19,8 +19,17 @@ from pipeline.step import Job
 _SHIPPED = Path(__file__).resolve().parent.parent / "installer"
 
 #: Drivers of what virtual machines have; what the kernel has built in or does not know is left out.
-MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "xen_blkfront", "xen_netfront",
-           "ext4", "crc32c_generic")
+MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "xen_blkfront",
+    "xen_netfront",
+    "ext4",
+    "crc32c_generic",
+)
 
 _PROGRAMS = ("/usr/bin/rsync", "/usr/sbin/sfdisk", "/usr/sbin/mke2fs", "/usr/sbin/mkswap")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64")
@@ -48,8 +57,11 @@ def _ramdisk(root: RootFs, found: kernel.Kernel) -> Ramdisk:
     for program in _PROGRAMS:
         _add_program(ramdisk, root, program)
     # a checkout may have lost the modes that its files should have
-    for name, path, mode in (("functions.sh", "usr/lib/installer/functions.sh", 0o644),
-                             ("dhcp", "usr/lib/installer/dhcp", 0o755), ("init", "init", 0o755)):
+    for name, path, mode in (
+        ("functions.sh", "usr/lib/installer/functions.sh", 0o644),
+        ("dhcp", "usr/lib/installer/dhcp", 0o755),
+        ("init", "init", 0o755),
+    ):
         ramdisk.file(path, (_SHIPPED / name).read_bytes(), mode)
     for number, module in enumerate(found.modules(MODULES)):
         ramdisk.file(f"usr/lib/modules/{number:02}-{module.name}.ko", module.data)
@@ -71,8 +83,11 @@ def _add_program(ramdisk: Ramdisk, root: RootFs, program: str) -> None:
         ramdisk.file(path, data, 0o755)
         loader, names = _dynamic(data)
         if loader:
-            pending.append(loader.strip("/").replace("lib64/", "usr/lib64/", 1) if loader.startswith("/lib64/")
-                           else loader.strip("/"))
+            pending.append(
+                loader.strip("/").replace("lib64/", "usr/lib64/", 1)
+                if loader.startswith("/lib64/")
+                else loader.strip("/")
+            )
         pending += [_library(root, name) for name in names]
 
 
@@ -80,16 +95,19 @@ def _library(root: RootFs, name: str) -> str:
     for folder in _LIBRARIES:
         if root.is_file(f"{folder}/{name}"):
             return f"{folder}/{name}"
-    raise BuildError(f"the installer needs {name}, which no package of the tool root has",
-                     hint="add the package that has it to recipes/netboot/")
+    raise BuildError(
+        f"the installer needs {name}, which no package of the tool root has",
+        hint="add the package that has it to recipes/netboot/",
+    )
 
 
 def _dynamic(data: bytes) -> tuple[str, list[str]]:
     """The loader (PT_INTERP) and needed libraries (DT_NEEDED) of a 64-bit little-endian ELF file."""
     (offset,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
-    headers: list[tuple[int, ...]] = [struct.unpack_from("<IIQQQQQQ", data, offset + number * size)
-                                      for number in range(count)]
+    headers: list[tuple[int, ...]] = [
+        struct.unpack_from("<IIQQQQQQ", data, offset + number * size) for number in range(count)
+    ]
     loads = [(address, start, length) for kind, _, start, address, _, length, _, _ in headers if kind == 1]
 
     def at(address: int) -> int:
@@ -100,7 +118,7 @@ def _dynamic(data: bytes) -> tuple[str, list[str]]:
     strings = 0
     for kind, _, start, _, _, length, _, _ in headers:
         if kind == 3:
-            loader = data[start:start + length].rstrip(b"\0").decode()
+            loader = data[start : start + length].rstrip(b"\0").decode()
         if kind == 2:
             for position in range(start, start + length, 16):
                 tag, value = struct.unpack_from("<qQ", data, position)
@@ -110,4 +128,4 @@ def _dynamic(data: bytes) -> tuple[str, list[str]]:
                     needed.append(value)
                 elif tag == 5:
                     strings = at(value)
-    return loader, [data[strings + value:data.index(b"\0", strings + value)].decode() for value in needed]
+    return loader, [data[strings + value : data.index(b"\0", strings + value)].decode() for value in needed]

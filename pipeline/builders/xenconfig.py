@@ -38,8 +38,13 @@ done
 def build(job: Job) -> None:
     """Builder: domain.cfg of one machine, netboot.cfg as well if it is a compute node, and libxl's JSON of each."""
     given = job.params
-    models = domains.of(given["cluster"], given["architecture"], Machine.from_json(given["machine"]), "xen",
-                        site.shared(given["cluster"]))
+    models = domains.of(
+        given["cluster"],
+        given["architecture"],
+        Machine.from_json(given["machine"]),
+        "xen",
+        site.shared(given["cluster"]),
+    )
     for name, model in models.items():
         (job.out / f"{name}.cfg").write_text(xl_config.render(model), encoding="utf-8")
     check(job, models)
@@ -48,13 +53,19 @@ def build(job: Job) -> None:
 def check(job: Job, models: Mapping[str, Domain]) -> None:
     """Have libxl read `job.out`/NAME.cfg, and add NAME.json; raises BuildError for what it refuses or takes amiss."""
     if not job.inputs:
-        raise BuildError("no distribution names the packages of Xen's tools, which check configurations",
-                         hint='xl = ["tcc", "xen-utils-4.17"] under [packages] in a file of recipes/distros')
+        raise BuildError(
+            "no distribution names the packages of Xen's tools, which check configurations",
+            hint='xl = ["tcc", "xen-utils-4.17"] under [packages] in a file of recipes/distros',
+        )
     results = job.work / "results"
     results.mkdir()
     with tools(job) as tool:
-        tool.run(["sh", "-c", _SCRIPT], Bind(_SHIM, "/tmp/libxl_shim.c"), Bind(job.out, "/tmp/in"),
-                 Bind(results, "/tmp/out", writable=True))
+        tool.run(
+            ["sh", "-c", _SCRIPT],
+            Bind(_SHIM, "/tmp/libxl_shim.c"),
+            Bind(job.out, "/tmp/in"),
+            Bind(results, "/tmp/out", writable=True),
+        )
     mistakes = []
     for name, model in models.items():
         text = (job.out / f"{name}.cfg").read_text(encoding="utf-8")
@@ -64,11 +75,16 @@ def check(job: Job, models: Mapping[str, Domain]) -> None:
             continue
         understood = answer.read_bytes()
         (job.out / answer.name).write_bytes(understood)
-        mistakes += [f"{name}.cfg:{_line_of(text, key)}: {key}: {what}"
-                     for key, what in xl_config.differences(model, json.loads(understood))]
+        mistakes += [
+            f"{name}.cfg:{_line_of(text, key)}: {key}: {what}"
+            for key, what in xl_config.differences(model, json.loads(understood))
+        ]
     if mistakes:
-        raise BuildError("\n".join(mistakes), log=job.log,
-                         hint="Xen would make another machine or none of it; pipeline/drivers/xl_config.py wrote it")
+        raise BuildError(
+            "\n".join(mistakes),
+            log=job.log,
+            hint="Xen would make another machine or none of it; pipeline/drivers/xl_config.py wrote it",
+        )
 
 
 def _refusal(file: str, text: str, words: str) -> str:
@@ -77,7 +93,7 @@ def _refusal(file: str, text: str, words: str) -> str:
     complaint = " ".join(line for line in lines if not line.startswith("Failed to parse")) or "libxl gives no reason"
     told = re.match(rf"{re.escape(file)}(?::(\d+))?: ", complaint)
     line = int(told[1]) if told and told[1] else _line_about(text, complaint)
-    return f"{file}:{line}: {complaint[told.end():] if told else complaint}"
+    return f"{file}:{line}: {complaint[told.end() :] if told else complaint}"
 
 
 def _line_about(text: str, complaint: str) -> int:

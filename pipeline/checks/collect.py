@@ -25,8 +25,9 @@ _IMAGES = "/var/lib/systemimager/images"
 _LANE_MIB = 16
 
 
-def collect(cluster: Cluster, shell: Tells, image: str, guest: Guest, family: Family, *,
-            lanes: int, timeout: float) -> Iterator[Facts]:
+def collect(
+    cluster: Cluster, shell: Tells, image: str, guest: Guest, family: Family, *, lanes: int, timeout: float
+) -> Iterator[Facts]:
     """The facts of the head node, then those of each node when it has answered, `lanes` at a time.
 
     A node that did not answer has only those that the head node knows about it.  Raises FactsError where the head node

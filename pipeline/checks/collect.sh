@@ -27,17 +27,17 @@ section addresses
 ip -o -4 address show 2>&1
 section macs
 for card in /sys/class/net/*; do
-    read -r mac < "$card/address" && echo "${card##*/} $mac"
-done 2> /dev/null
+    read -r mac <"$card/address" && echo "${card##*/} $mac"
+done 2>/dev/null
 section blocks
 for disk in /sys/block/*; do
     name=${disk##*/}
     case $name in loop* | ram* | zram* | nbd*) continue ;; esac
-    read -r device < "$disk/dev" && read -r size < "$disk/size" && echo "$name $name $device $size 0"
+    read -r device <"$disk/dev" && read -r size <"$disk/size" && echo "$name $name $device $size 0"
     for part in "$disk/$name"*; do
         [ -e "$part/partition" ] || continue
-        read -r device < "$part/dev" && read -r size < "$part/size" && read -r number < "$part/partition" &&
-            echo "${part##*/} $name $device $size $number"
+        read -r device <"$part/dev" && read -r size <"$part/size" && read -r number <"$part/partition" \
+            && echo "${part##*/} $name $device $size $number"
     done
 done
 section labels
@@ -45,22 +45,22 @@ for disk in /sys/block/*; do
     name=${disk##*/}
     [ -e "$disk/${name}1" ] || [ -e "$disk/${name}p1" ] || continue
     printf '%s ' "$name"
-    od -A n -v -t x1 -N 512 "/dev/$name" 2> /dev/null | tr -d ' \n'
+    od -A n -v -t x1 -N 512 "/dev/$name" 2>/dev/null | tr -d ' \n'
     echo
 done
 section mounts
 cat /proc/self/mountinfo
 section sizes
-df -P -k 2> /dev/null
+df -P -k 2>/dev/null
 section swaps
 cat /proc/swaps
 section packages
-list_packages < /dev/null 2>&1
+list_packages </dev/null 2>&1
 section services
-failed=$(failed_services < /dev/null 2>&1)
+failed=$(failed_services </dev/null 2>&1)
 echo "$failed"
 section servicelog
-[ -z "$failed" ] || tell_services $(echo "$failed" | cut -d ' ' -f 2) < /dev/null 2>&1
+[ -z "$failed" ] || tell_services $(echo "$failed" | cut -d ' ' -f 2) </dev/null 2>&1
 section dmesg
 dmesg 2>&1
 perl -e "$tree" "$mark" "$sums" $mounts 2>&1

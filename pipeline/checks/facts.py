@@ -294,17 +294,37 @@ def parse_tree(text: str) -> Tree:
     return found
 
 
-def _entry(kind: str, mode: str, uid: str, gid: str, size: str, mtime: str, blocks: str, names: str, inode: str,
-           path: str, *more: str) -> tuple[str, Entry]:
+def _entry(
+    kind: str,
+    mode: str,
+    uid: str,
+    gid: str,
+    size: str,
+    mtime: str,
+    blocks: str,
+    names: str,
+    inode: str,
+    path: str,
+    *more: str,
+) -> tuple[str, Entry]:
     words = dict(word.split("=") for word in more)
     target = _unescaped(words.pop("target", ""))
     is_file = kind == "f"
     holes = max(0, int(size) - 512 * int(blocks)) if is_file else 0
     seconds = int(mtime.partition(".")[0])  # find tells fractions as well
     return _path(path), Entry(
-        kind, int(mode, 8), int(uid), int(gid), seconds, int(size) if is_file else 0, target, "",
-        inode if int(names) > 1 and kind in ("f", "p") else "", holes,
-        {_unescaped(name): value for name, value in words.items()})
+        kind,
+        int(mode, 8),
+        int(uid),
+        int(gid),
+        seconds,
+        int(size) if is_file else 0,
+        target,
+        "",
+        inode if int(names) > 1 and kind in ("f", "p") else "",
+        holes,
+        {_unescaped(name): value for name, value in words.items()},
+    )
 
 
 def _path(text: str) -> str:

@@ -8,11 +8,11 @@
 [ -r "$image.sums" ] && image_sums=$image.sums || image_sums=/dev/null
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-: > "$work/queue"
+: >"$work/queue"
 # opened for both, so that neither end waits for the other nor sees the end of the file
-mkfifo "$work/gathered" && exec 8<> "$work/gathered" || exit 1
+mkfifo "$work/gathered" && exec 8<>"$work/gathered" || exit 1
 
-node() { printf '%s %s\n' "$1" "$2" >> "$work/queue"; }
+node() { printf '%s %s\n' "$1" "$2" >>"$work/queue"; }
 
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 
@@ -21,20 +21,23 @@ gather() {
         getent hosts "$1"
         LC_ALL=C ping -c 1 -W 10 "$1" 2>&1
         echo "status $?"
-    } > "$work/$1.ping" &
+    } >"$work/$1.ping" &
     mkfifo "$work/$1.in"
     {
         ssh -o BatchMode=yes -o ConnectTimeout=60 -o LogLevel=ERROR "$1" "$2
-$collector" < "$work/$1.in" 2> "$work/$1.err"
-        echo "$?" > "$work/$1.status"
+$collector" <"$work/$1.in" 2>"$work/$1.err"
+        echo "$?" >"$work/$1.status"
     } | {
-        exec 9> "$work/$1.in"
+        exec 9>"$work/$1.in"
         # The first line is the node's clock; it is answered with ours at once.
         read -r clock
-        { date +%s.%N; cat "$image_sums"; } >&9 2> /dev/null &
+        {
+            date +%s.%N
+            cat "$image_sums"
+        } >&9 2>/dev/null &
         exec 9>&-
         cat
-    } > "$work/$1.out"
+    } >"$work/$1.out"
     wait
     echo "$1" >&8
 }
@@ -58,11 +61,14 @@ pass_on() {
 }
 
 finish() {
-    exec 7< "$work/queue"
+    exec 7<"$work/queue"
     asked=0
     while [ "$asked" -lt "$lanes" ] && ask; do :; done
     section "machine $1"
-    (eval "$2"; eval "$collector") < /dev/null
+    (
+        eval "$2"
+        eval "$collector"
+    ) </dev/null
     section over
     while [ "$asked" -gt 0 ]; do
         read -r gathered <&8

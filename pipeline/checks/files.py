@@ -60,8 +60,15 @@ KNOWN: tuple[Known, ...] = (
 )
 
 
-def compare(made: Tree, found: Tree, sums: Mapping[str, str], role: Role, own: Sequence[Known],
-            family: Family, configured: Mapping[str, str] = MappingProxyType({})) -> tuple[Difference, ...]:
+def compare(
+    made: Tree,
+    found: Tree,
+    sums: Mapping[str, str],
+    role: Role,
+    own: Sequence[Known],
+    family: Family,
+    configured: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Difference, ...]:
     """All differences of a machine from what it was made from, sorted by path.  `sums` are the checksums found, where
     they are not the right ones; `own` are known differences of such a cluster's machines, `configured` is path -> who
     changed it when the machine was made already."""
@@ -119,13 +126,26 @@ def _names(ours: frozenset[str], theirs: frozenset[str]) -> str:
     return f"other names {there}, not {here}"
 
 
-def _difference(known: Sequence[Known], configured: Mapping[str, str], family: Family, role: Role, path: str,
-                kind: Kind, detail: str) -> Difference:
+def _difference(
+    known: Sequence[Known],
+    configured: Mapping[str, str],
+    family: Family,
+    role: Role,
+    path: str,
+    kind: Kind,
+    detail: str,
+) -> Difference:
     reason = None
     # that folder is no state of a service: what it holds is the image's word and must stay so
     if not f"{path}/".startswith(f"{family.database}/"):
-        reason = next((row.reason for row in known if kind in row.kinds and role in row.roles
-                       and _regex(row.pattern).fullmatch(path)), configured.get(path))
+        reason = next(
+            (
+                row.reason
+                for row in known
+                if kind in row.kinds and role in row.roles and _regex(row.pattern).fullmatch(path)
+            ),
+            configured.get(path),
+        )
     return Difference(path, kind, detail, reason)
 
 

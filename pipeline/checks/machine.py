@@ -92,8 +92,9 @@ def ssh(subject: Subject) -> Finding:
     """The head node's own ssh gets in without a question, and a script runs there to its end."""
     status, said = subject.facts.text("status").strip(), subject.facts.text("err").strip()
     if status != "0":
-        return Finding((f"exit status {status or 'unknown'}: {said.splitlines()[-1] if said else 'it said nothing'}",),
-                       output=said)
+        return Finding(
+            (f"exit status {status or 'unknown'}: {said.splitlines()[-1] if said else 'it said nothing'}",), output=said
+        )
     return Finding(() if subject.facts.complete else ("the connection broke off",), "a script ran to its end", said)
 
 
@@ -139,8 +140,11 @@ def network(subject: Subject) -> Finding:
     others = [(name, address) for name in facts.addresses.keys() - expected.keys() for address in facts.addresses[name]]
     for name, address in sorted(others):
         reached = ipaddress.ip_interface(address).network
-        problems += [f"{name} has {address}, which overlaps the cluster's network {own.cidr}"
-                     for own in subject.networks if reached.overlaps(ipaddress.ip_network(own.cidr))]
+        problems += [
+            f"{name} has {address}, which overlaps the cluster's network {own.cidr}"
+            for own in subject.networks
+            if reached.overlaps(ipaddress.ip_network(own.cidr))
+        ]
     if others:
         seen.append("besides " + ", ".join(f"{name} {address}" for name, address in sorted(others)))
     return Finding(tuple(problems), ", ".join(seen))
@@ -231,8 +235,9 @@ def packages(subject: Subject) -> Finding:
     other = [f"! {name} {found[name][0]}, not {expected[name]}" for name in both if found[name][0] != expected[name]]
     broken = [f"? {name} is {state}, not whole" for name, (_, state) in sorted(found.items()) if state != "whole"]
     counts = {"not in the lock": extra, "missing": missing, "of another version": other, "half installed": broken}
-    problems = tuple(f"{len(items)} {how}: {_few([item.split()[1] for item in items])}"
-                     for how, items in counts.items() if items)
+    problems = tuple(
+        f"{len(items)} {how}: {_few([item.split()[1] for item in items])}" for how, items in counts.items() if items
+    )
     return Finding(problems, f"{len(found)} packages", "\n".join(extra + missing + other + broken))
 
 
@@ -240,15 +245,20 @@ def files(subject: Subject) -> Finding:
     """The files are those of the image, or of the head node's disk, in all that Linux keeps of them, but for the known
     few."""
     made, facts = subject.files, subject.facts
-    differences = compare(made, facts.tree, facts.sums, subject.machine.role, subject.known, subject.family,
-                          subject.configured)
-    wanted = sum(entry.type == "f" and path in facts.tree and facts.tree[path].type == "f"
-                 for path, entry in made.items())
+    differences = compare(
+        made, facts.tree, facts.sums, subject.machine.role, subject.known, subject.family, subject.configured
+    )
+    wanted = sum(
+        entry.type == "f" and path in facts.tree and facts.tree[path].type == "f" for path, entry in made.items()
+    )
     if facts.summed < wanted:
         raise FactsError(f"the contents of {facts.summed} files were compared, not of {wanted}")
     bad = [item for item in differences if item.known is None]
-    problems = tuple(f"{len(paths)} {kind}: {_few(paths)}" for kind in sorted({item.kind for item in bad})
-                     if (paths := [item.shown for item in bad if item.kind == kind]))
+    problems = tuple(
+        f"{len(paths)} {kind}: {_few(paths)}"
+        for kind in sorted({item.kind for item in bad})
+        if (paths := [item.shown for item in bad if item.kind == kind])
+    )
     lines = [f"{item.kind:9} {item.shown}  {item.detail}" for item in bad]
     known = [f"{item.kind:9} {item.shown}  ({item.known})" for item in differences if item.known is not None]
     output = "\n".join([*lines, *([f"{len(known)} known differences:"] if known else []), *known])
@@ -259,8 +269,11 @@ def files(subject: Subject) -> Finding:
 def services(subject: Subject) -> Finding:
     """No service failed."""
     failed = subject.facts.failed_services
-    return Finding((f"failed: {_few(list(failed))}",) if failed else (), "none failed",
-                   subject.facts.text("servicelog") if failed else "")
+    return Finding(
+        (f"failed: {_few(list(failed))}",) if failed else (),
+        "none failed",
+        subject.facts.text("servicelog") if failed else "",
+    )
 
 
 def clock(subject: Subject) -> Finding:

@@ -53,8 +53,14 @@ def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tu
     limit = LIMIT * patience
     mark, started = new_mark(), time.time()
 
-    def result(test: str, outcome: Literal["passed", "failed", "error"], message: str = "", output: str = "",
-               since: float = started, seconds: float = 0.0) -> Result:
+    def result(
+        test: str,
+        outcome: Literal["passed", "failed", "error"],
+        message: str = "",
+        output: str = "",
+        since: float = started,
+        seconds: float = 0.0,
+    ) -> Result:
         return Result(f"opkg {opkg}{test}", head, outcome, message, output, since, seconds)
 
     words = {"mark": mark, "folder": f"{PACKAGES}/{opkg}", "user": _USER, "limit": f"{limit:g}", "kept": str(_KEPT)}
@@ -64,8 +70,14 @@ def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tu
     except UserError as error:
         return (result("", "error", error.message, error.tail),)
     if f"\n{mark} end" not in stdout:
-        return (result("", "failed" if status == 1 else "error",
-                       (stderr.strip() or f"exit status {status}, no output").splitlines()[-1], stderr),)
+        return (
+            result(
+                "",
+                "failed" if status == 1 else "error",
+                (stderr.strip() or f"exit status {status}, no output").splitlines()[-1],
+                stderr,
+            ),
+        )
     results, since = [], started
     for section in stdout.split(f"\n{mark} ")[1:-1]:
         heading, _, output = section.partition("\n")
@@ -74,8 +86,11 @@ def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tu
             status, seconds = int(code), float(end) - float(start)
         except ValueError:
             return (result("", "error", f"what came back cannot be read: {heading}", stdout),)
-        results.append(result(f" {test}", "failed" if status else "passed", _message(status, output, limit), output,
-                              since, seconds))
+        results.append(
+            result(
+                f" {test}", "failed" if status else "passed", _message(status, output, limit), output, since, seconds
+            )
+        )
         since += seconds
     return tuple(results)
 

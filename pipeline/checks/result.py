@@ -42,9 +42,12 @@ class Result:
     def bounded(self) -> Self:
         """As it is kept: clean and no longer than anybody reads, for what is in it machines have said."""
         sane = 0 <= self.seconds < _LONGEST_CHECK  # false for what is no number
-        return dataclasses.replace(self, message=foreign.line(self.message),
-                                   output=foreign.clip(foreign.clean(self.output), _LONGEST_OUTPUT),
-                                   seconds=self.seconds if sane else 0.0)
+        return dataclasses.replace(
+            self,
+            message=foreign.line(self.message),
+            output=foreign.clip(foreign.clean(self.output), _LONGEST_OUTPUT),
+            seconds=self.seconds if sane else 0.0,
+        )
 
 
 @dataclass(frozen=True)

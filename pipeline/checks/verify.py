@@ -45,9 +45,15 @@ class Expected:
     image: str = "compute"
 
 
-def verify(cluster: Cluster, shell: Shell, expected: Expected,
-           progress: Callable[[Result], None] = lambda result: None, *, lanes: int = 32,
-           patience: float = 1.0) -> Verdict:
+def verify(
+    cluster: Cluster,
+    shell: Shell,
+    expected: Expected,
+    progress: Callable[[Result], None] = lambda result: None,
+    *,
+    lanes: int = 32,
+    patience: float = 1.0,
+) -> Verdict:
     """Check every machine of a running cluster; `progress` gets each result when it is known, in this thread.
 
     The head node asks so many nodes at once as `lanes` says, and as it has memory for; all deadlines are multiplied by
@@ -83,15 +89,23 @@ def verify(cluster: Cluster, shell: Shell, expected: Expected,
     return Verdict(cluster.name, started, time.time() - started, results)
 
 
-def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int,
-               patience: float) -> tuple[Result, ...]:
+def _judge_all(
+    cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int, patience: float
+) -> tuple[Result, ...]:
     """All that follows from facts, in the order of the machines; of each the facts are forgotten when it was judged."""
     started = time.time()
     found: dict[str, tuple[Result, ...]] = {}
     trouble: tuple[Result, ...] = ()
     try:
-        for facts in collect(cluster, shell, expected.image, expected.guest, expected.family, lanes=lanes,
-                             timeout=_COLLECT_TIMEOUT * patience):
+        for facts in collect(
+            cluster,
+            shell,
+            expected.image,
+            expected.guest,
+            expected.family,
+            lanes=lanes,
+            timeout=_COLLECT_TIMEOUT * patience,
+        ):
             found[facts.machine] = judge(cluster, facts, expected, started)
     except (FactsError, UserError) as error:
         message, tail = (error.message, error.tail) if isinstance(error, UserError) else (str(error), "")
@@ -106,13 +120,24 @@ def _judge_all(cluster: Cluster, shell: Shell, expected: Expected, *, lanes: int
 def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
     """All results that follow from the facts of one machine."""
     machine = cluster.machine(facts.machine)
-    subject = Subject(machine, facts, cluster.networks, expected.packages[machine.role], expected.files[machine.role],
-                      expected.guest.known_on(cluster), expected.family, expected.configured[machine.role])
+    subject = Subject(
+        machine,
+        facts,
+        cluster.networks,
+        expected.packages[machine.role],
+        expected.files[machine.role],
+        expected.guest.known_on(cluster),
+        expected.family,
+        expected.configured[machine.role],
+    )
     silent = "hostname" not in facts.sections
     return tuple(
         Result(check.name, machine.name, "skipped", "no answer to ssh", started=started)
-        if silent and not check.from_head else dataclasses.replace(_apply(check, subject), started=started)
-        for check in CHECKS if machine.role in check.roles)
+        if silent and not check.from_head
+        else dataclasses.replace(_apply(check, subject), started=started)
+        for check in CHECKS
+        if machine.role in check.roles
+    )
 
 
 def _apply(check: Check, subject: Subject) -> Result:
@@ -120,5 +145,11 @@ def _apply(check: Check, subject: Subject) -> Result:
         finding = check.evaluate(subject)
     except (ValueError, ArithmeticError, LookupError) as error:  # a machine may say anything
         return Result(check.name, subject.machine.name, "error", str(error))
-    return Result(check.name, subject.machine.name, "failed" if finding.problems else "passed",
-                  "; ".join(finding.problems) or finding.seen, finding.output, seconds=finding.seconds)
+    return Result(
+        check.name,
+        subject.machine.name,
+        "failed" if finding.problems else "passed",
+        "; ".join(finding.problems) or finding.seen,
+        finding.output,
+        seconds=finding.seconds,
+    )

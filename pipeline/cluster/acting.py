@@ -69,8 +69,9 @@ class Action:
 class Acting:
     """The machines of one cluster."""
 
-    def __init__(self, cluster: Cluster, place: Place, run_dir: Path, watcher: Watcher, home: Home,
-                 connection: Connection) -> None:
+    def __init__(
+        self, cluster: Cluster, place: Place, run_dir: Path, watcher: Watcher, home: Home, connection: Connection
+    ) -> None:
         self.cluster = cluster
         self._place = place
         self._run_dir = run_dir
@@ -80,9 +81,13 @@ class Acting:
 
     def known(self) -> dict[str, Line]:
         """Every machine that is defined, by name, in the manifest's order."""
-        found = {item.metadata.node: Line(item.metadata.node, item.state, item.memory_mib, item.cpus,
-                                          item.metadata.accelerator, item.why)
-                 for item in power.machines(self._connection) if item.metadata.cluster == self.cluster.name}
+        found = {
+            item.metadata.node: Line(
+                item.metadata.node, item.state, item.memory_mib, item.cpus, item.metadata.accelerator, item.why
+            )
+            for item in power.machines(self._connection)
+            if item.metadata.cluster == self.cluster.name
+        }
         return {machine.name: found[machine.name] for machine in self.cluster.machines if machine.name in found}
 
     def pause(self, name: str) -> None:
@@ -110,8 +115,12 @@ class Acting:
 
                 def begin(name: str, watching: Watch = watching) -> None:
                     watching.expect(name, "start again", {"READY"}, within=within)
-                    power.start_again(self._connection, self._domain(name),
-                                      report=self._run_dir / "report" / name, more=self._home.more)
+                    power.start_again(
+                        self._connection,
+                        self._domain(name),
+                        report=self._run_dir / "report" / name,
+                        more=self._home.more,
+                    )
 
                 if wait:
                     for reached in in_waves(watching, group, most, begin):
@@ -122,8 +131,7 @@ class Acting:
                         yield name, "started"
 
     def shut_down(self, names: Sequence[str], *, within: float = OFF) -> Iterator[Told]:
-        """Have machines power themselves off; compute nodes first, for the head node serves what they use until then.
-        """
+        """Have machines power themselves off, compute nodes first: the head node serves what they use until then."""
         head, known = self.cluster.head.name, self.known()
         for name in names:
             if known[name].state == "saved":

@@ -26,8 +26,9 @@ class Hands:
     restore: Callable[[str], None]
 
 
-def bring(watching: Watch, phase: Phase, acts: Mapping[str, Act], ready: Set[str], hands: Hands,
-          capacity: Capacity) -> Iterator[Reached]:
+def bring(
+    watching: Watch, phase: Phase, acts: Mapping[str, Act], ready: Set[str], hands: Hands, capacity: Capacity
+) -> Iterator[Reached]:
     """Act on all of these machines and wait until each is where the phase ends; those as they get there.
 
     Machines in `ready` have said already that they are, so nothing is expected of them once they go on.

@@ -67,8 +67,7 @@ class Composition:
         return [self._disk(machine, folder) for machine in machines]
 
     def given(self, folder: Path) -> list[Given]:
-        """The SIS image, for the head node, and what it gets for itself and for the nodes: names, settings, identities.
-        """
+        """The SIS image, for the head node, and what it gets for itself and the nodes: names, settings, identities."""
         file = folder / "identity.img"
         self.identity().write_archive(file, self.names(), self.settings())
         return [self._image(folder), Given("identity", file, file, "", readonly=True)]

@@ -19,9 +19,14 @@ from pipeline.virt.power import State
 Phase = Literal["boot", "install", "start"]
 Act = Literal["install", "start", "restart", "resume", "restore", "wait"]
 
-_WORDS: Mapping[Act, str] = {"install": "to be installed", "start": "to be started",
-                             "restart": "to be restarted with another definition", "resume": "to be resumed",
-                             "restore": "to be restored", "wait": "to be waited for"}
+_WORDS: Mapping[Act, str] = {
+    "install": "to be installed",
+    "start": "to be started",
+    "restart": "to be restarted with another definition",
+    "resume": "to be resumed",
+    "restore": "to be restored",
+    "wait": "to be waited for",
+}
 _NAMED = 5
 
 
@@ -98,8 +103,12 @@ def find(phase: Phase, machines: Sequence[Seen], *, deployed: bool = True, chang
     acts = {machine.name: act for machine in concerned if (act := _back(machine))}
     lost = tuple(machine.name for machine in concerned if machine.state == "saved" and acts[machine.name] == "restart")
     booted = any(acts.get(machine.name) in ("start", "restart") or not machine.ready for machine in concerned)
-    return Course(acts, deploy=phase == "start" and (booted or not deployed),
-                  change=change if phase == "boot" else None, lost=lost)
+    return Course(
+        acts,
+        deploy=phase == "start" and (booted or not deployed),
+        change=change if phase == "boot" else None,
+        lost=lost,
+    )
 
 
 def anew(reason: str, machines: Sequence[Seen]) -> Course:
@@ -139,5 +148,7 @@ def _older(machines: Iterable[Seen]) -> str:
     for machine in machines:
         if machine.changed and not machine.is_redefined:
             names.setdefault(machine.changed, []).append(machine.name)
-    return "; ".join(f"{few(items)} {'is' if len(items) == 1 else 'are'} made of older artifacts: {', '.join(roles)}"
-                     for roles, items in names.items())
+    return "; ".join(
+        f"{few(items)} {'is' if len(items) == 1 else 'are'} made of older artifacts: {', '.join(roles)}"
+        for roles, items in names.items()
+    )

@@ -45,5 +45,7 @@ def read(run_dir: Path) -> Described | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise ClusterError(f"{run_dir.name} was booted by another version of this project: {run_dir / _FILE} cannot be "
-                           f"read ({error})", hint=f"doit stop:{run_dir.name} ends it") from None
+        raise ClusterError(
+            f"{run_dir.name} was booted by another version of this project: {run_dir / _FILE} cannot be read ({error})",
+            hint=f"doit stop:{run_dir.name} ends it",
+        ) from None

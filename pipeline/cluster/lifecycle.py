@@ -55,8 +55,15 @@ class Lifecycle:
         self.run_dir = engine.own / "run" / name
         self.report_dir = engine.own / "reports" / name
         self.host = booted.host if booted else plan.hosts[self.cluster.host]
-        self.runner = Runner(self.cluster, self.host, self.run_dir, engine, lambda: self.composition,
-                             lambda phase: naming.phase(phase, name), wanted=f"doit cluster:{name}")
+        self.runner = Runner(
+            self.cluster,
+            self.host,
+            self.run_dir,
+            engine,
+            lambda: self.composition,
+            lambda phase: naming.phase(phase, name),
+            wanted=f"doit cluster:{name}",
+        )
         self._notes = self.runner.notes
 
     @functools.cached_property
@@ -225,12 +232,18 @@ class Lifecycle:
         if not found.lost:
             return
         name, lost = self.cluster.name, course.few(found.lost)
-        is_done, would_be = (("is made anew", "would be made anew") if found.anew else
-                             ("goes on with other definitions", "would go on with other definitions"))
-        consent.require(f"{name} {is_done}: {found.reason}.  The saved memory of {lost} is lost then: go on?",
-                        ClusterError(f"{name} {would_be}, and the saved memory of {lost} would be lost: "
-                                     f"{found.reason}",
-                                     hint=f"doit vm restore {name} goes on with it as it was; --yes gives it up"))
+        is_done, would_be = (
+            ("is made anew", "would be made anew")
+            if found.anew
+            else ("goes on with other definitions", "would go on with other definitions")
+        )
+        consent.require(
+            f"{name} {is_done}: {found.reason}.  The saved memory of {lost} is lost then: go on?",
+            ClusterError(
+                f"{name} {would_be}, and the saved memory of {lost} would be lost: {found.reason}",
+                hint=f"doit vm restore {name} goes on with it as it was; --yes gives it up",
+            ),
+        )
 
     def _opkg_phases(self, when: When) -> None:
         """Run the OPKGs' scripts for what has its place now on the head node."""

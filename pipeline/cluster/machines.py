@@ -26,8 +26,14 @@ class Machines:
     `alone` keeps others from changing the cluster meanwhile; `watcher` makes a watch of its machines.
     """
 
-    def __init__(self, cluster: Cluster, place: Place, run_dir: Path,
-                 alone: Callable[[], AbstractContextManager[None]], watcher: Watcher) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        place: Place,
+        run_dir: Path,
+        alone: Callable[[], AbstractContextManager[None]],
+        watcher: Watcher,
+    ) -> None:
         self.cluster = cluster
         self._place = place
         self._run_dir = run_dir
@@ -39,8 +45,7 @@ class Machines:
         return self._place.find() is not None
 
     def lines(self) -> list[Line]:
-        """Every machine that is defined, in the manifest's order; raises ClusterError where the cluster does not run.
-        """
+        """Every machine that is defined, in the manifest's order; ClusterError where the cluster does not run."""
         with self._connected() as acting:
             return list(acting.known().values())
 
@@ -48,8 +53,13 @@ class Machines:
         """What can be done to them, for whoever is connected and alone already."""
         return Acting(self.cluster, self._place, self._run_dir, self._watcher, home, connection)
 
-    def act(self, action: Action, names: Sequence[str], args: argparse.Namespace,
-            advice: Advice = lambda _state, _machine: "") -> Iterator[Told]:
+    def act(
+        self,
+        action: Action,
+        names: Sequence[str],
+        args: argparse.Namespace,
+        advice: Advice = lambda _state, _machine: "",
+    ) -> Iterator[Told]:
         """Do it to these machines, or to all for which it makes sense; what became of each, as it happens.
 
         Raises NotNow where it makes no sense for one that is named, and nothing is done then.
@@ -72,8 +82,11 @@ class Machines:
             state = known[name].state
             if state not in action.states:
                 raise NotNow(f"{name} is {state}: {action.otherwise}", hint=advice(state, f" {name}"))
-        chosen = [line.machine for line in known.values()
-                  if line.state in action.states and (not names or line.machine in names)]
+        chosen = [
+            line.machine
+            for line in known.values()
+            if line.state in action.states and (not names or line.machine in names)
+        ]
         if not chosen:
             told = ", ".join(f"{line.machine} is {line.state}" for line in known.values())
             states = {line.state for line in known.values()}

@@ -51,8 +51,7 @@ _MOST = 1 << 20
 class OpkgPhases:
     """Of one cluster.  `files` are the paths (below the folder of all recipes) of what the head node has of OPKGs."""
 
-    def __init__(self, cluster: Cluster, files: Container[str], run_dir: Path,
-                 record: Callable[[Phase], None]) -> None:
+    def __init__(self, cluster: Cluster, files: Container[str], run_dir: Path, record: Callable[[Phase], None]) -> None:
         self._cluster = cluster
         self._files = files
         self._run_dir = run_dir
@@ -61,8 +60,12 @@ class OpkgPhases:
     def run(self, when: When, shell: ClusterShell, *, patience: float) -> None:
         """Run the scripts that have their place now, phase by phase, one after the other; raises ClusterError at the
         first that fails."""
-        scripts = [(phase.name, opkg) for phase in that_run(when, "server") for opkg in self._cluster.opkgs
-                   if has_script(phase.name, opkg, self._files)]
+        scripts = [
+            (phase.name, opkg)
+            for phase in that_run(when, "server")
+            for opkg in self._cluster.opkgs
+            if has_script(phase.name, opkg, self._files)
+        ]
         if scripts:
             with shell.connected():
                 for phase, opkg in scripts:
@@ -70,16 +73,24 @@ class OpkgPhases:
 
     def _run(self, phase: str, opkg: str, shell: ClusterShell, patience: float) -> None:
         started, head, mark = time.time(), self._cluster.head.name, new_mark()
-        script = _SCRIPT.format(home=shlex.quote(f"{PACKAGES}/{opkg}"), opkg=shlex.quote(opkg), phase=phase, mark=mark,
-                                overrides=OVERRIDES, most=_MOST)
+        script = _SCRIPT.format(
+            home=shlex.quote(f"{PACKAGES}/{opkg}"),
+            opkg=shlex.quote(opkg),
+            phase=phase,
+            mark=mark,
+            overrides=OVERRIDES,
+            most=_MOST,
+        )
         status, out, errors = shell.run(head, script, timeout=_DEADLINE * patience)
         said, _, changed = out.partition(f"\n{mark}\n")
         self._record(Phase(head, f"{opkg} {phase}", started, time.time()))
         _note(self._run_dir, f"{phase} of OPKG {opkg}", changed)
         if status != 0:
-            raise ClusterError(f"{head}: {phase} of OPKG {opkg} ended with status {status}",
-                               tail="\n".join((said + errors).splitlines()[-12:]),
-                               hint=f"recipes/opkgs/{opkg}/scripts/{phase}")
+            raise ClusterError(
+                f"{head}: {phase} of OPKG {opkg} ended with status {status}",
+                tail="\n".join((said + errors).splitlines()[-12:]),
+                hint=f"recipes/opkgs/{opkg}/scripts/{phase}",
+            )
 
 
 def configured(run_dir: Path) -> dict[Role, dict[str, str]]:

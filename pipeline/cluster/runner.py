@@ -70,8 +70,16 @@ class Runner:
     `wanted` is what a person says to have it.
     """
 
-    def __init__(self, cluster: Cluster, host: Host, run_dir: Path, engine: Engine, parts: Callable[[], Parts],
-                 task: Callable[[str], str], wanted: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        host: Host,
+        run_dir: Path,
+        engine: Engine,
+        parts: Callable[[], Parts],
+        task: Callable[[str], str],
+        wanted: str,
+    ) -> None:
         self.cluster = cluster
         self.host = host
         self.run_dir = run_dir
@@ -151,9 +159,7 @@ class Runner:
                 self._show(phase, "stop", name, words)
             seen = {machine.name: machine for machine in self.survey.seen(connection)}
             ready = {name for name, machine in seen.items() if machine.ready}
-            hands = Hands(lambda name: self._start(connection, seen[name], phase),
-                          acting.resume,
-                          acting.restore)
+            hands = Hands(lambda name: self._start(connection, seen[name], phase), acting.resume, acting.restore)
             with self.watch(home, connection, phase) as watching:
                 for name in ready - found.acts.keys():
                     if seen[name].state == "running":
@@ -194,8 +200,12 @@ class Runner:
             self.notes.add(f"begun/{name}")
         definition = self.parts.definition(name, installing=phase == "install")
         marks = sorted(self.parts.marks(name).items())
-        power.start(connection, libvirt_xml.for_start(definition, self._accelerator.accelerator, marks),
-                    report=self.run_dir / "report" / name, more=self.home().more)
+        power.start(
+            connection,
+            libvirt_xml.for_start(definition, self._accelerator.accelerator, marks),
+            report=self.run_dir / "report" / name,
+            more=self.home().more,
+        )
 
     # --- what it takes
 
@@ -221,13 +231,21 @@ class Runner:
             self._show(phase, progress.step, progress.machine, progress.detail)
 
         names = [machine.name for machine in self.cluster.machines]
-        with (watch(home, connection, show, fatal=flavours.of(self.cluster.guest).fatal) as watching,
-              self.place.consoles(home, names, watching.fail)):
+        with (
+            watch(home, connection, show, fatal=flavours.of(self.cluster.guest).fatal) as watching,
+            self.place.consoles(home, names, watching.fail),
+        ):
             try:
                 yield watching
             finally:
-                self.record(*(Phase(span.machine, f"{span.phase}/{span.step}" if span.step else span.phase,
-                                     span.start, span.end) for span in watching.timeline))
+                self.record(
+                    *(
+                        Phase(
+                            span.machine, f"{span.phase}/{span.step}" if span.step else span.phase, span.start, span.end
+                        )
+                        for span in watching.timeline
+                    )
+                )
 
     def _show(self, phase: str, step: str, machine: str, detail: str) -> None:
         events.phase(self._task(phase), machine, step, detail)
@@ -235,8 +253,11 @@ class Runner:
     def alone(self) -> AbstractContextManager[None]:
         """No other run brings this cluster up meanwhile."""
         name = self.cluster.name
-        return exclusive(self.run_dir.parent / f".{name}.lock", f"another run is bringing {name} up",
-                         hint=f"wait for it, or end it all: doit stop:{name}")
+        return exclusive(
+            self.run_dir.parent / f".{name}.lock",
+            f"another run is bringing {name} up",
+            hint=f"wait for it, or end it all: doit stop:{name}",
+        )
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

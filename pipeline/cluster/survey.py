@@ -19,8 +19,9 @@ from pipeline.virt.power import Running
 class Survey:
     """What is seen of one cluster.  `marks` tells of a machine what it would be made of today: digests by role."""
 
-    def __init__(self, cluster: Cluster, place: Place, run_dir: Path,
-                 marks: Callable[[str], Mapping[str, str]]) -> None:
+    def __init__(
+        self, cluster: Cluster, place: Place, run_dir: Path, marks: Callable[[str], Mapping[str, str]]
+    ) -> None:
         self._cluster = cluster
         self._place = place
         self._run_dir = run_dir
@@ -57,15 +58,24 @@ class Survey:
 
     def running(self, connection: Connection) -> dict[str, Running]:
         """The machines of the cluster that libvirt knows, by name."""
-        return {item.metadata.node: item for item in power.machines(connection)
-                if item.metadata.cluster == self._cluster.name}
+        return {
+            item.metadata.node: item
+            for item in power.machines(connection)
+            if item.metadata.cluster == self._cluster.name
+        }
 
     def _look(self, name: str, running: Running | None) -> Seen:
         expected = self._marks(name)
         made_of = dict(running.metadata.artifacts) if running else expected
         changed = [role for role in sorted(expected.keys() | made_of.keys()) if expected.get(role) != made_of.get(role)]
-        return Seen(name, name == self._cluster.head.name, running.state if running else None, self._says_ready(name),
-                    self._notes.has(f"installed/{name}"), tuple(changed))
+        return Seen(
+            name,
+            name == self._cluster.head.name,
+            running.state if running else None,
+            self._says_ready(name),
+            self._notes.has(f"installed/{name}"),
+            tuple(changed),
+        )
 
     def _change(self) -> Change | None:
         """What machines that run do not know of the cluster as it is described today."""
@@ -73,8 +83,9 @@ class Survey:
         if booted is None or booted.cluster == self._cluster:
             return None
         before, now = ([machine.name for machine in cluster.machines] for cluster in (booted.cluster, self._cluster))
-        return Change(tuple(name for name in now if name not in before),
-                      tuple(name for name in before if name not in now))
+        return Change(
+            tuple(name for name in now if name not in before), tuple(name for name in before if name not in now)
+        )
 
     def _saved(self, connection: Connection, names: Sequence[str]) -> tuple[str, ...]:
         """Those whose memory somebody has saved."""

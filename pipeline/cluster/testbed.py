@@ -55,18 +55,32 @@ class TestbedParts:
         kernel = Kernel(
             image=f"{RUN}/disks/xen",
             ramdisk=f"{RUN}/disks/kernel console=hvc0 root=/dev/vda rw mitigations=off net.ifnames=0 nokaslr quiet,"
-                    f"{RUN}/disks/initrd.img",
+            f"{RUN}/disks/initrd.img",
             arguments=f"dom0_mem={_DOM0_MIB}M,max:{_DOM0_MIB}M dom0_max_vcpus={self._host.cpus} console=com1 "
-                      "com1=115200,8n1 spec-ctrl=no xpti=0 no-bootscrub")
+            "com1=115200,8n1 spec-ctrl=no xpti=0 no-bootscrub",
+        )
         name = self._described.name
-        return libvirt_xml.render(domain.Domain(
-            name=domain.name_of(name, MACHINE), uuid=domain.uuid_of(name, MACHINE), cluster=name,
-            node=MACHINE, role="head", architecture=self._described.architecture, memory_mib=self._host.memory_mib,
-            vcpus=self._host.cpus,
-            disks=(domain.Disk(f"{RUN}/disks/{MACHINE}.qcow2", "qcow2", "vda", serial="root"),
-                   domain.Disk(f"{RUN}/disks/identity.img", "raw", "vdb", serial="identity", readonly=True)),
-            interfaces=(domain.Interface(NETWORK, _MAC),), console=f"{RUN}/console/{MACHINE}.log",
-            report=f"{RUN}/report/{MACHINE}", kernel=kernel, nested=True))
+        return libvirt_xml.render(
+            domain.Domain(
+                name=domain.name_of(name, MACHINE),
+                uuid=domain.uuid_of(name, MACHINE),
+                cluster=name,
+                node=MACHINE,
+                role="head",
+                architecture=self._described.architecture,
+                memory_mib=self._host.memory_mib,
+                vcpus=self._host.cpus,
+                disks=(
+                    domain.Disk(f"{RUN}/disks/{MACHINE}.qcow2", "qcow2", "vda", serial="root"),
+                    domain.Disk(f"{RUN}/disks/identity.img", "raw", "vdb", serial="identity", readonly=True),
+                ),
+                interfaces=(domain.Interface(NETWORK, _MAC),),
+                console=f"{RUN}/console/{MACHINE}.log",
+                report=f"{RUN}/report/{MACHINE}",
+                kernel=kernel,
+                nested=True,
+            )
+        )
 
     def disks(self, machines: Sequence[Machine], folder: Path) -> list[Given]:
         """An overlay over the artifact."""
@@ -97,13 +111,31 @@ class TestbedHost:
     def __init__(self, host: Host, engine: Engine, architecture: str = "amd64") -> None:
         self.testbed = Testbed(host, engine.own / "run", engine.store.root)
         self._task = naming.host(host.name)
-        machine = Machine(MACHINE, "head", 0, host.memory_mib, host.cpus, 0, (),
-                          (Interface("eth0", NETWORK, _MAC, ADDRESS, 24),))
-        self._described = Cluster(self.testbed.name, host.distro, architecture, "xen-oscar.internal", _HERE.name,
-                                  (Network(NETWORK, CIDR, HOST_ADDRESS),), machine, (), (), host.guest)
+        machine = Machine(
+            MACHINE, "head", 0, host.memory_mib, host.cpus, 0, (), (Interface("eth0", NETWORK, _MAC, ADDRESS, 24),)
+        )
+        self._described = Cluster(
+            self.testbed.name,
+            host.distro,
+            architecture,
+            "xen-oscar.internal",
+            _HERE.name,
+            (Network(NETWORK, CIDR, HOST_ADDRESS),),
+            machine,
+            (),
+            (),
+            host.guest,
+        )
         self.parts = TestbedParts(host, self._described, engine)
-        self.runner = Runner(self._described, _HERE, self.testbed.run_dir, engine, lambda: self.parts,
-                             lambda phase: self._task, wanted=f"doit {self._task}")
+        self.runner = Runner(
+            self._described,
+            _HERE,
+            self.testbed.run_dir,
+            engine,
+            lambda: self.parts,
+            lambda phase: self._task,
+            wanted=f"doit {self._task}",
+        )
 
     def is_ready(self) -> bool:
         """Whether it runs, is made of today's artifact, and has been ready."""
@@ -126,10 +158,13 @@ class TestbedHost:
         lost = self._saved()
         if lost:
             name, named = self.testbed.name, ", ".join(lost)
-            consent.require(f"{name} is started anew.  The saved memory of {named} is lost then: go on?",
-                            ClusterError(f"{name} would be started anew, and the saved memory of {named} would be "
-                                         "lost", hint="doit vm restore CLUSTER goes on with its machines as they were; "
-                                                      "--yes gives that up"))
+            consent.require(
+                f"{name} is started anew.  The saved memory of {named} is lost then: go on?",
+                ClusterError(
+                    f"{name} would be started anew, and the saved memory of {named} would be lost",
+                    hint="doit vm restore CLUSTER goes on with its machines as they were; --yes gives that up",
+                ),
+            )
 
     def _saved(self) -> list[str]:
         """Machines of clusters that lie there as memory; none where it does not answer, for then there are none."""

@@ -37,13 +37,30 @@ def verify(life: Lifecycle) -> None:
     shell = life.shell()
     with shell.connected():
         capacity = life.capacity()
-        expected = Expected({role: _packages(life, role) for role in ROLES}, _files(life),
-                            flavours.of(cluster.guest), FAMILIES[life.made.family], configured(life.run_dir))
-        verdict = checks.verify(cluster, shell, expected, show,
-                                lanes=pace.at_once("verify", capacity),
-                                patience=pace.patience(len(cluster.nodes), "verify", capacity))
-    life.runner.record(Phase(cluster.head.name, "verify", started, time.time(),
-                             f"{verdict.count('passed')} of {len(verdict.results)} checks passed"))
+        expected = Expected(
+            {role: _packages(life, role) for role in ROLES},
+            _files(life),
+            flavours.of(cluster.guest),
+            FAMILIES[life.made.family],
+            configured(life.run_dir),
+        )
+        verdict = checks.verify(
+            cluster,
+            shell,
+            expected,
+            show,
+            lanes=pace.at_once("verify", capacity),
+            patience=pace.patience(len(cluster.nodes), "verify", capacity),
+        )
+    life.runner.record(
+        Phase(
+            cluster.head.name,
+            "verify",
+            started,
+            time.time(),
+            f"{verdict.count('passed')} of {len(verdict.results)} checks passed",
+        )
+    )
     consoles = {machine.name: life.run_dir / "console" / f"{machine.name}.log" for machine in cluster.machines}
     page = report.write(life.report_dir, verdict, cluster, _timeline(life), consoles, _artifacts(life))
     told = io.StringIO()
@@ -57,18 +74,28 @@ def verify(life: Lifecycle) -> None:
         raise ClusterError(
             f"{cluster.name}: {len(verdict.bad)} of {len(verdict.results)} checks did not pass",
             tail="\n".join(f"{item.machine}: {item.name}: {item.message}" for item in verdict.bad[:12]),
-            hint=f"the cluster is left running: doit ssh {cluster.name}", log=page)
+            hint=f"the cluster is left running: doit ssh {cluster.name}",
+            log=page,
+        )
     _keep(engine.store, key, record, verdict, engine.keys.ingredients(record))
 
 
-def _keep(store: Store, key: str, record: Record, verdict: Verdict,
-          ingredients: Mapping[str, Any] | None) -> None:
+def _keep(store: Store, key: str, record: Record, verdict: Verdict, ingredients: Mapping[str, Any] | None) -> None:
     """Publish the verdict under the key of what it was given for."""
     with store.building(key) as folder:
         (folder / "files").mkdir()
         (folder / "files" / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=1))
-        entry = store.publish(key, folder, {"task": record.task, "kind": record.kind, "name": record.name,
-                                            "ingredients": ingredients, "seconds": verdict.seconds})
+        entry = store.publish(
+            key,
+            folder,
+            {
+                "task": record.task,
+                "kind": record.kind,
+                "name": record.name,
+                "ingredients": ingredients,
+                "seconds": verdict.seconds,
+            },
+        )
     store.link(record.task, entry)
 
 
@@ -86,8 +113,10 @@ def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
 def _files(life: Lifecycle) -> Mapping[Role, inventory.Tree]:
     """What the head node's disk and the SIS image were noted to hold when they were built."""
     tasks: dict[Role, str] = {"head": life.made.disks[life.cluster.head.name], "compute": life.made.image}
-    return {role: inventory.stacked([inventory.load((life.engine.entry(task).path / inventory.LIST).read_text())])
-            for role, task in tasks.items()}
+    return {
+        role: inventory.stacked([inventory.load((life.engine.entry(task).path / inventory.LIST).read_text())])
+        for role, task in tasks.items()
+    }
 
 
 def _timeline(life: Lifecycle) -> Timeline:

@@ -86,8 +86,10 @@ class GraphCommand(OwnCommand):
     def work(self, args: argparse.Namespace) -> int:
         from pipeline.tasks import Graph
 
-        with (contextlib.redirect_stdout(foreign.cleaned(sys.stdout)),
-              contextlib.redirect_stderr(foreign.cleaned(sys.stderr))):
+        with (
+            contextlib.redirect_stdout(foreign.cleaned(sys.stdout)),
+            contextlib.redirect_stderr(foreign.cleaned(sys.stderr)),
+        ):
             return self.main(Graph(Path.cwd()), args)
 
 

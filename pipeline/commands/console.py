@@ -32,8 +32,11 @@ class Console(GraphCommand):
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         cluster_argument(parser)
         machine_argument(parser)
-        parser.add_argument("--raw", action="store_true",
-                            help="of a machine that does not run: all that is kept, byte by byte as it was written")
+        parser.add_argument(
+            "--raw",
+            action="store_true",
+            help="of a machine that does not run: all that is kept, byte by byte as it was written",
+        )
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         lifecycle = graph.running(args.cluster)

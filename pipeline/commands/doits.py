@@ -53,8 +53,7 @@ class Clean(OrderlyDoit, DoitClean):
 
     name = "clean"
 
-    def _execute(self, dryrun: bool, cleandep: bool, cleanall: bool, cleanforget: bool,
-                 pos_args: list[str]) -> int:
+    def _execute(self, dryrun: bool, cleandep: bool, cleanall: bool, cleanforget: bool, pos_args: list[str]) -> int:
         """Go on after a failure, and tell it at the end.  doit reads the names of these parameters."""
         failed: list[UserError] = []
         for task in self.task_list:
@@ -75,7 +74,8 @@ class Clean(OrderlyDoit, DoitClean):
 
 def _noting(failed: list[UserError], action: Callable[..., Any]) -> Callable[..., Any]:
     """`action` with what a person can put right noted in `failed`."""
-    @functools.wraps(action)    # doit looks at the signature
+
+    @functools.wraps(action)  # doit looks at the signature
     def noting(*args: Any, **kwargs: Any) -> Any:
         try:
             return action(*args, **kwargs)
@@ -85,7 +85,8 @@ def _noting(failed: list[UserError], action: Callable[..., Any]) -> Callable[...
             explained = trouble.explain(error, trouble.usual_places())
             failed.append(explained or UserError(f"not cleaned: {error}"))
             if explained is None:
-                raise   # a bug, which doit shows
+                raise  # a bug, which doit shows
+
     return noting
 
 
@@ -97,8 +98,10 @@ class _Refused(Orderly):
     instead = ""
 
     def obey(self, words: list[str]) -> int:
-        raise UserError(f"doit {self.name} is not used here: nothing is remembered between runs, the store is asked",
-                        hint=self.instead)
+        raise UserError(
+            f"doit {self.name} is not used here: nothing is remembered between runs, the store is asked",
+            hint=self.instead,
+        )
 
 
 class Forget(_Refused):

@@ -75,7 +75,7 @@ class Orderly(Command):
             return told.status
         except Exception as error:
             if isinstance(error, BrokenPipeError) and is_gone(sys.stdout):
-                return 0    # whoever read it has seen enough
+                return 0  # whoever read it has seen enough
             lost = self._output_lost() if isinstance(error, OSError) and error.filename is None else None
             if lost is not None:
                 return lost
@@ -152,8 +152,10 @@ class OrderlyDoit(Orderly):
                 return ManifestError(task.meta["broken"])
         names = [task.name for task in tasks]
         near = difflib.get_close_matches(word, names, cutoff=0.5)
-        return NotThere(f"there is no task {word!r}",
-                        hint=f"did you mean {' or '.join(near)}?" if near else "`doit list --all` names every task")
+        return NotThere(
+            f"there is no task {word!r}",
+            hint=f"did you mean {' or '.join(near)}?" if near else "`doit list --all` names every task",
+        )
 
 
 def is_gone(stream: TextIO) -> bool:
@@ -176,17 +178,18 @@ def _signals_interrupt() -> Iterator[None]:
 
     They are heard and not heeded, rather than ignored: what is started while cleaning up would ignore them too.
     """
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         for item in heeded:
             signal.signal(item, _not_again)
         raise Interrupted(number)
 
-    heeded = [item for item in _SIGNALS if signal.getsignal(item) is not signal.SIG_IGN]     # nohup ignores SIGHUP
+    heeded = [item for item in _SIGNALS if signal.getsignal(item) is not signal.SIG_IGN]  # nohup ignores SIGHUP
     before = {item: signal.signal(item, interrupt) for item in heeded}
     try:
         yield
     except Interrupted:
-        raise   # the cleaning up comes after this block
+        raise  # the cleaning up comes after this block
     except BaseException:
         _restore(before)
         raise

@@ -41,7 +41,7 @@ class Collected:
     limit: int
 
     def text(self) -> str:
-        said = (f"removed {self.artifacts} artifacts ({size(self.freed)}); {size(self.left)} are left")
+        said = f"removed {self.artifacts} artifacts ({size(self.freed)}); {size(self.left)} are left"
         if self.left > self.limit:
             said += "\nmore is not removed: the rest is what today's recipes ask for, or in use"
         return said
@@ -54,8 +54,13 @@ class Gc(Question):
     doc_description = None
 
     def asks(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--limit", type=float, default=STORE_LIMIT / _GIB, metavar="GIB",
-                            help="size to come down to (default: %(default)g)")
+        parser.add_argument(
+            "--limit",
+            type=float,
+            default=STORE_LIMIT / _GIB,
+            metavar="GIB",
+            help="size to come down to (default: %(default)g)",
+        )
         parser.add_argument("--check", action="store_true", help="hash every entry; damaged ones are set aside")
 
     def rows(self, graph: Graph, args: argparse.Namespace) -> Iterator[Damaged | Collected]:

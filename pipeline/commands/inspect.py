@@ -44,8 +44,10 @@ class Inspect(GraphCommand):
         if name not in [machine.name for machine in cluster.machines]:
             raise no_such("machine", name, [machine.name for machine in cluster.machines])
         if not kinds.of(host.connection).disks_are_here:
-            raise UserError(f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
-                            hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}")
+            raise UserError(
+                f"{name} has its disk on {host.name}, and only disks on this machine are looked into",
+                hint=f"doit ssh {cluster.name} {name}, or doit console {cluster.name} {name}",
+            )
         disk, format = lifecycle.run_dir / "disks" / f"{name}.qcow2", "qcow2"
         if not disk.exists():
             task = naming.disk(cluster.name, name)
@@ -54,13 +56,21 @@ class Inspect(GraphCommand):
                 raise UserError(f"{name} has no disk yet", hint=f"doit {task}")
             disk, format = entry.path / "disk.img", "raw"
         told = sys.stderr if args.json else sys.stdout
-        print(f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)", file=told,
-              flush=True)
+        print(
+            f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)",
+            file=told,
+            flush=True,
+        )
         if lifecycle.states().get(name, "off") != "off":
-            print(f"({name} is running or paused: its disk changes meanwhile, or lacks what is still in its memory, so "
-                  "what is read may not fit together)", file=told, flush=True)
-        found = appliance.inspect(disk, format, cache=graph.engine.artifacts / "cache" / "guestfs",
-                                  below=graph.engine.store.root)
+            print(
+                f"({name} is running or paused: its disk changes meanwhile, or lacks what is still in its memory, so "
+                "what is read may not fit together)",
+                file=told,
+                flush=True,
+            )
+        found = appliance.inspect(
+            disk, format, cache=graph.engine.artifacts / "cache" / "guestfs", below=graph.engine.store.root
+        )
         if args.json:
             print(json.dumps(dataclasses.asdict(found), indent=1))
             return 0
@@ -78,8 +88,10 @@ def describe(found: Inspection, *, packages: bool) -> Iterator[str]:
     if not found.system:
         yield "no operating system was found on it"
         return
-    yield (f"system: {foreign.line(found.system)}, host name {foreign.line(found.host_name or '(none)')}, "
-           f"{len(found.packages)} packages")
+    yield (
+        f"system: {foreign.line(found.system)}, host name {foreign.line(found.host_name or '(none)')}, "
+        f"{len(found.packages)} packages"
+    )
     for place, source in found.mounts:
         yield f"  {foreign.line(place):<12} {foreign.line(source)}"
     for package, version in found.packages if packages else ():

@@ -26,7 +26,7 @@ class Loader(DodoTaskLoader):
         super().__init__()
         _open_standard_streams()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)    # nothing has begun that could be ended in an orderly way
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing has begun that could be ended in an orderly way
 
     def setup(self, opt_values: Any) -> None:
         super().setup({"dodoFile": "dodo.py", "cwdPath": None, "seek_file": False})
@@ -54,5 +54,5 @@ def _open_standard_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):   # it is somebody's own
+        with contextlib.suppress(AttributeError):  # it is somebody's own
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -69,7 +69,7 @@ class Watch:
     def wrap(self, task: str, action: Callable[..., Any]) -> Callable[..., Any]:
         """`action` with its exceptions turned into doit's failures, which carry them."""
 
-        @functools.wraps(action)    # doit looks at the signature
+        @functools.wraps(action)  # doit looks at the signature
         def watched(*args: Any, **kwargs: Any) -> Any:
             thread = threading.get_ident()
             with self._changed:
@@ -105,11 +105,12 @@ class Watch:
                 if not self._running or waited > _PATIENCE:
                     return sorted(self._running.values())
                 if waited > _PUSH_AFTER and not pushed:
-                    pushed = True   # one that waits for a machine, say, has no process to lose
+                    pushed = True  # one that waits for a machine, say, has no process to lose
                     for thread in self._running:
                         if not cleans_up(thread):
                             ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+                                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
+                            )
                 self._changed.wait(0.2)
 
 
@@ -120,12 +121,30 @@ class Run(OrderlyDoit, DoitRun):
     doc_purpose = "run tasks: doit cluster:debian12"
     cmd_options = (
         *DoitRun.cmd_options,
-        {"name": "json", "short": "", "long": "json", "type": bool, "default": False,
-         "help": "show one JSON object a line"},
-        {"name": "fresh", "short": "", "long": "fresh", "type": bool, "default": False,
-         "help": "verify anew, although a verdict on the same digests is known"},
-        {"name": "yes", "short": "", "long": "yes", "type": bool, "default": False,
-         "help": "give up the memory of saved machines where a cluster is made anew, without being asked"},
+        {
+            "name": "json",
+            "short": "",
+            "long": "json",
+            "type": bool,
+            "default": False,
+            "help": "show one JSON object a line",
+        },
+        {
+            "name": "fresh",
+            "short": "",
+            "long": "fresh",
+            "type": bool,
+            "default": False,
+            "help": "verify anew, although a verdict on the same digests is known",
+        },
+        {
+            "name": "yes",
+            "short": "",
+            "long": "yes",
+            "type": bool,
+            "default": False,
+            "help": "give up the memory of saved machines where a cluster is made anew, without being asked",
+        },
     )
 
     def __init__(self, **kwargs: Any) -> None:
@@ -141,17 +160,28 @@ class Run(OrderlyDoit, DoitRun):
             params["reporter"] = "events"
         for name in ("fresh", "yes"):
             if params[name]:
-                doit.doit_cmd.set_var(name, "1")     # tasks ask doit.get_var("fresh")
+                doit.doit_cmd.set_var(name, "1")  # tasks ask doit.get_var("fresh")
         try:
             failed = bool(super().execute(params, args))  # doit has statuses of its own
             return max(self._watch.status, 1) if failed else 0
         finally:
             self._left = self._watch.end()
 
-    def _execute(self, outfile: Any, verbosity: Any = None, always: bool = False, continue_: bool = False,
-                 reporter: Any = "live", num_process: int = 0, par_type: str = "thread", single: bool = False,
-                 auto_delayed_regex: bool = False, force_verbosity: bool = False, failure_verbosity: int = 0,
-                 pdb: bool = False) -> int:
+    def _execute(
+        self,
+        outfile: Any,
+        verbosity: Any = None,
+        always: bool = False,
+        continue_: bool = False,
+        reporter: Any = "live",
+        num_process: int = 0,
+        par_type: str = "thread",
+        single: bool = False,
+        auto_delayed_regex: bool = False,
+        force_verbosity: bool = False,
+        failure_verbosity: int = 0,
+        pdb: bool = False,
+    ) -> int:
         """Put every action under watch, and the output.  doit reads the names of these parameters."""
         self._require_tasks()
         for task in self.task_list:
@@ -163,9 +193,22 @@ class Run(OrderlyDoit, DoitRun):
         with contextlib.ExitStack() as stack:
             if isinstance(outfile, str):
                 self._outlet = Outlet(stack.enter_context(open(outfile, "w", encoding="utf-8")))
-            return int(super()._execute(
-                self._outlet, 0 if verbosity is None else verbosity, always, continue_, reporter, num_process, par_type,
-                single, auto_delayed_regex, force_verbosity, failure_verbosity, pdb))
+            return int(
+                super()._execute(
+                    self._outlet,
+                    0 if verbosity is None else verbosity,
+                    always,
+                    continue_,
+                    reporter,
+                    num_process,
+                    par_type,
+                    single,
+                    auto_delayed_regex,
+                    force_verbosity,
+                    failure_verbosity,
+                    pdb,
+                )
+            )
 
     def _require_tasks(self) -> None:
         """Raise for a word that fits no task, before anything is run; doit finds out all but these."""
@@ -179,10 +222,16 @@ class Run(OrderlyDoit, DoitRun):
         what, status = f"ended by {number.name}", 128 + number
         if isinstance(self._outlet.loss, BrokenPipeError):
             what, status = "ended: nobody reads what it tells", 128 + signal.SIGPIPE
-        elif self._outlet.loss is not None and self._outlet.loss.errno != errno.EIO:    # which a closed terminal gives
+        elif self._outlet.loss is not None and self._outlet.loss.errno != errno.EIO:  # which a closed terminal gives
             what, status = f"ended: what it tells could not be written: {self._outlet.loss.strerror}", 1
-        self.tell(UserError(what, hint=f"still running: {', '.join(self._left)}" if self._left else
-                            "nothing half-made was kept; the same command goes on from here"))
+        self.tell(
+            UserError(
+                what,
+                hint=f"still running: {', '.join(self._left)}"
+                if self._left
+                else "nothing half-made was kept; the same command goes on from here",
+            )
+        )
         return status
 
     def tell(self, error: UserError) -> None:

@@ -64,9 +64,17 @@ def _status(graph: Graph, name: str) -> ClusterStatus:
         return ClusterStatus(name, running=False, made=made)
     lifecycle = graph.running(name)
     states = lifecycle.states()
-    machines = [MachineStatus(machine.name, states.get(machine.name, "not defined"), machine.memory_mib, machine.cpus,
-                              {card.name: card.address for card in machine.interfaces})
-                for machine in lifecycle.cluster.machines if states]
+    machines = [
+        MachineStatus(
+            machine.name,
+            states.get(machine.name, "not defined"),
+            machine.memory_mib,
+            machine.cpus,
+            {card.name: card.address for card in machine.interfaces},
+        )
+        for machine in lifecycle.cluster.machines
+        if states
+    ]
     return ClusterStatus(name, bool(states), made, tuple(machines))
 
 
@@ -78,8 +86,11 @@ def _made(graph: Graph, name: str) -> str:
         return f"its recipe cannot be read: {graph.plan.broken[f'clusters/{name}'].splitlines()[0]}"
     if name not in graph.plan.clusters:
         return "its recipe is gone"
-    stale = [task for task in graph.plan.below(graph.plan.made[name].parts().values())
-             if graph.engine.keys.entry(task) is None]
+    stale = [
+        task
+        for task in graph.plan.below(graph.plan.made[name].parts().values())
+        if graph.engine.keys.entry(task) is None
+    ]
     verdict = graph.lifecycle(name).verdict()
     built = "artifacts ready" if not stale else f"{len(stale)} artifacts to build"
     return f"{built}; {verdict_line(verdict) if verdict else 'no verdict'}"

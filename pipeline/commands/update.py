@@ -25,8 +25,9 @@ class Update(GraphCommand):
     doc_description = None
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("distro", nargs="*",
-                            help="name of a distribution (recipes/distros/NAME.toml); without it, all")
+        parser.add_argument(
+            "distro", nargs="*", help="name of a distribution (recipes/distros/NAME.toml); without it, all"
+        )
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         known = {step.name for step in graph.plan.steps.values() if step.kind == "index"}

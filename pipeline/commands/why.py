@@ -55,7 +55,10 @@ class Why(Question):
                 stale += 1
                 yield Reason(task, keys.why(steps[task]))
             elif task in wanted:
-                yield Reason(task, f"up to date, built {entry.manifest.get('started', '')[:19]} "
-                                   f"in {entry.manifest.get('seconds', 0)} s")
+                yield Reason(
+                    task,
+                    f"up to date, built {entry.manifest.get('started', '')[:19]} "
+                    f"in {entry.manifest.get('seconds', 0)} s",
+                )
         if not stale:
             yield Reason("", "nothing to build")

@@ -40,9 +40,11 @@ class XenhostSetup(GraphCommand):
             raise no_such("VM container", args.host, hosts)
         connection = hosts[args.host].connection
         if kinds.of(connection) is not kinds.GIVEN or hosts[args.host].hypervisor != "xen":
-            raise UserError(f"{args.host} is no Xen host of yours: connection = \"{connection}\"",
-                            hint="describe the machine in recipes/hosts/NAME.toml: kind = \"xen\", connection = "
-                                 "\"xen+ssh://root@MACHINE/system\", or \"xen:///system\" for this one")
+            raise UserError(
+                f'{args.host} is no Xen host of yours: connection = "{connection}"',
+                hint='describe the machine in recipes/hosts/NAME.toml: kind = "xen", connection = '
+                '"xen+ssh://root@MACHINE/system", or "xen:///system" for this one',
+            )
         way = access.of(connection)
         print(f"{args.host}: {way}" + (", which takes some minutes" if args.yes else ""), flush=True)
         print(way.run(script(go=args.yes), within=_INSTALL if args.yes else _LOOK).stdout, end="")

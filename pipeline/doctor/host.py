@@ -68,12 +68,20 @@ def check_shared_memory(surroundings: Surroundings) -> Finding:
     """Whether unpacked layers can be kept in memory between builds."""
     shared = Path("/dev/shm")
     if not shared.is_dir() or not os.access(shared, os.W_OK):
-        return Finding("/dev/shm", "warn", "not usable: builds keep unpacked layers on the disk and are slower",
-                       "as root: mount -t tmpfs -o mode=1777 tmpfs /dev/shm")
+        return Finding(
+            "/dev/shm",
+            "warn",
+            "not usable: builds keep unpacked layers on the disk and are slower",
+            "as root: mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
+        )
     size = shutil.disk_usage(shared).total
     if size < _SHARED_GOOD:
-        return Finding("/dev/shm", "warn", f"{size / _GIB:.2f} GiB: builds keep unpacked layers on the disk",
-                       "as root: mount -o remount,size=50% /dev/shm; in a container, start it with --shm-size=2g")
+        return Finding(
+            "/dev/shm",
+            "warn",
+            f"{size / _GIB:.2f} GiB: builds keep unpacked layers on the disk",
+            "as root: mount -o remount,size=50% /dev/shm; in a container, start it with --shm-size=2g",
+        )
     return Finding("/dev/shm", "ok", f"{size / _GIB:.1f} GiB")
 
 
@@ -82,8 +90,12 @@ def check_artifacts(surroundings: Surroundings) -> Finding:
     folder = surroundings.artifacts
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        return Finding("artifacts", "fail", f"{existing} may not be written",
-                       "use a checkout of your own, or XEN_OSCAR_ARTIFACTS=FOLDER")
+        return Finding(
+            "artifacts",
+            "fail",
+            f"{existing} may not be written",
+            "use a checkout of your own, or XEN_OSCAR_ARTIFACTS=FOLDER",
+        )
     free = shutil.disk_usage(existing).free
     text = f"{free / _GIB:.1f} GiB free in {existing}"
     hint = "make room (`doit gc` removes what no cluster uses), or XEN_OSCAR_ARTIFACTS=FOLDER on another disk"
@@ -103,8 +115,12 @@ def check_guestfs(surroundings: Surroundings) -> Finding:
         return Finding("libguestfs", "warn", "there is no kernel in /boot: `doit inspect` cannot work", _BOOTSTRAP)
     readable = [path for path in kernels if os.access(path, os.R_OK)]
     if not readable:
-        return Finding("libguestfs", "warn", f"{kernels[-1]} may not be read: `doit inspect` cannot work",
-                       f"as root: chmod 0644 {kernels[-1]}")
+        return Finding(
+            "libguestfs",
+            "warn",
+            f"{kernels[-1]} may not be read: `doit inspect` cannot work",
+            f"as root: chmod 0644 {kernels[-1]}",
+        )
     if not any(Path("/lib/modules", path.name.removeprefix("vmlinuz-")).is_dir() for path in readable):
         return Finding("libguestfs", "warn", f"no modules in /lib/modules for {readable[-1].name}", _BOOTSTRAP)
     return Finding("libguestfs", "ok", f"can use {readable[-1]}")

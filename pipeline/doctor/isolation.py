@@ -57,8 +57,12 @@ def check_identity(surroundings: Surroundings) -> Finding:
     """Who foreign code is if it gets out: in namespaces it is root."""
     who = sandbox.identity()
     if who.obstacle:
-        return Finding("root", "warn", f"builders and machines run as root, with fewer rights: {who.obstacle}",
-                       "start as an ordinary user, where foreign code that breaks out is that user and no more")
+        return Finding(
+            "root",
+            "warn",
+            f"builders and machines run as root, with fewer rights: {who.obstacle}",
+            "start as an ordinary user, where foreign code that breaks out is that user and no more",
+        )
     if who.base is not None:
         return Finding("root", "ok", f"builders and machines run as user id {who.base}, which is nobody's")
     return Finding("root", "ok", "not used: builders and machines run as the user who starts them")
@@ -78,14 +82,25 @@ def check_overlay(surroundings: Surroundings) -> Finding:
     if places == ["disk", "memory"]:
         return Finding("overlay mounts", "ok", "work on the disk and in memory")
     if "memory" in places:
-        return Finding("overlay mounts", "warn", f"work in memory but not in {base}",
-                       "keep 4 GiB of memory free, or put the artifacts on ext4, xfs or btrfs: "
-                       "XEN_OSCAR_ARTIFACTS=FOLDER")
+        return Finding(
+            "overlay mounts",
+            "warn",
+            f"work in memory but not in {base}",
+            "keep 4 GiB of memory free, or put the artifacts on ext4, xfs or btrfs: XEN_OSCAR_ARTIFACTS=FOLDER",
+        )
     if "disk" in places:
-        return Finding("overlay mounts", "warn", "work on the disk but not in memory: builds are slower",
-                       "Linux 6.6 or newer, or root, has them in memory")
-    return Finding("overlay mounts", "fail", _last_line(done),
-                   "as root: modprobe overlay; in a container, keep the artifacts on a volume, not in the image")
+        return Finding(
+            "overlay mounts",
+            "warn",
+            "work on the disk but not in memory: builds are slower",
+            "Linux 6.6 or newer, or root, has them in memory",
+        )
+    return Finding(
+        "overlay mounts",
+        "fail",
+        _last_line(done),
+        "as root: modprobe overlay; in a container, keep the artifacts on a volume, not in the image",
+    )
 
 
 def check_bridge(surroundings: Surroundings) -> Finding:
@@ -108,7 +123,7 @@ def check_accelerator(surroundings: Surroundings) -> Finding:
     cache = surroundings.artifacts / "cache"
     own = checkout.own_folder(surroundings.recipes.parent, surroundings.artifacts)
     kernel: Path | None = own / "amd64" / "netboot" / "kernel"
-    if kernel is None or not kernel.exists():   # then ask with the host's, and leave what clusters remember alone
+    if kernel is None or not kernel.exists():  # then ask with the host's, and leave what clusters remember alone
         kernel, cache = accelerator.host_kernel(), cache / "doctor"
     if kernel is None:
         return Finding("KVM", "warn", "not tried: there is no kernel to boot yet", "ask again after the first build")
@@ -116,7 +131,7 @@ def check_accelerator(surroundings: Surroundings) -> Finding:
         found = accelerator.find(kernel, cache=cache, anew=True)
     except UserError as error:
         return Finding("KVM", "fail", error.message)
-    except OSError as error:    # the answer cannot be remembered there
+    except OSError as error:  # the answer cannot be remembered there
         return Finding("KVM", "warn", f"not tried: {error}")
     if found.accelerator == "kvm":
         return Finding("KVM", "ok", found.why)
@@ -128,7 +143,7 @@ def _inside(argv: list[str], *writes: Path) -> Completed:
     view = sandbox.View(writes=writes, machines=True)
     try:
         return run([*sandbox.namespace(network=False, view=view), *argv], timeout=30, check=False)
-    except UserError as error:      # a missing tool, or no end
+    except UserError as error:  # a missing tool, or no end
         return Completed(tuple(argv), 1, "", error.message)
 
 
@@ -140,8 +155,10 @@ def _last_line(done: Completed) -> str:
 def _permission_hint() -> str:
     """What usually forbids namespaces where this runs."""
     if in_container():
-        return ("start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-                "--cap-add SYS_ADMIN --cap-add NET_ADMIN --device /dev/net/tun")
+        return (
+            "start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+            "--cap-add SYS_ADMIN --cap-add NET_ADMIN --device /dev/net/tun"
+        )
     switch = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
     if os.geteuid() != 0 and switch.exists() and switch.read_text().strip() == "1":
         return "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"

@@ -37,9 +37,13 @@ def check_mirrors(surroundings: Surroundings) -> Finding:
         return Finding("mirrors", "fail", error.message, error.hint)
     refused = [f"{answer.url}: {answer.error}" for answer in answers if answer.error]
     if refused:
-        return Finding("mirrors", "fail", "; ".join(refused),
-                       "check the network and http_proxy; another mirror: XEN_OSCAR_MIRROR=URL, or `mirror` in the "
-                       "recipe of the distribution (what has been fetched already needs no mirror)")
+        return Finding(
+            "mirrors",
+            "fail",
+            "; ".join(refused),
+            "check the network and http_proxy; another mirror: XEN_OSCAR_MIRROR=URL, or `mirror` in the "
+            "recipe of the distribution (what has been fetched already needs no mirror)",
+        )
     return Finding("mirrors", "ok", f"{len(answers)} releases can be read")
 
 
@@ -47,8 +51,12 @@ def check_clock(surroundings: Surroundings) -> Finding:
     """Whether the clock agrees with a mirror's."""
     here = time.time()
     if time.gmtime(here).tm_year < 2024:
-        return Finding("clock", "fail", f"it is {time.strftime('%Y-%m-%d', time.gmtime(here))} here",
-                       "set the clock: package signatures are not valid yet")
+        return Finding(
+            "clock",
+            "fail",
+            f"it is {time.strftime('%Y-%m-%d', time.gmtime(here))} here",
+            "set the clock: package signatures are not valid yet",
+        )
     try:
         urls = _releases(surroundings.recipes)
     except UserError:
@@ -58,8 +66,12 @@ def check_clock(surroundings: Surroundings) -> Finding:
         return Finding("clock", "ok", "plausible; no mirror tells the time")
     off = time.time() - there
     if abs(off) > _TOLERANCE:
-        return Finding("clock", "warn", f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the mirror's",
-                       "set the clock: package signatures have a time")
+        return Finding(
+            "clock",
+            "warn",
+            f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the mirror's",
+            "set the clock: package signatures have a time",
+        )
     return Finding("clock", "ok", "agrees with the mirror's")
 
 

@@ -43,5 +43,10 @@ class Driver:
 def disks(domain: Domain, root: Disk, site: Site) -> tuple[Disk, ...]:
     """The machine's own disk; for a head node the SIS image and its identity as well."""
     given = ("sis", "identity") if domain.role == "head" else ()
-    return (root, *(Disk(site.given(name), "raw", f"{root.target[:-1]}{letter}", serial=name, readonly=True)
-                    for name, letter in zip(given, "bc", strict=False)))
+    return (
+        root,
+        *(
+            Disk(site.given(name), "raw", f"{root.target[:-1]}{letter}", serial=name, readonly=True)
+            for name, letter in zip(given, "bc", strict=False)
+        ),
+    )

@@ -20,8 +20,9 @@ def of_type(word: str) -> Driver | None:
     return next((driver for driver in DRIVERS.values() if word in driver.types), None)
 
 
-def domain_of(cluster: str, architecture: str, machine: Machine, site: Site, hypervisor: Hypervisor = "qemu",
-              arguments: str = "") -> Domain:
+def domain_of(
+    cluster: str, architecture: str, machine: Machine, site: Site, hypervisor: Hypervisor = "qemu", arguments: str = ""
+) -> Domain:
     """The domain that a machine of the cluster of that name runs as.
 
     `arguments` is the command line of its kernel where that comes from outside, which a driver may want.

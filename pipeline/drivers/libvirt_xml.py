@@ -40,8 +40,9 @@ def render(domain: Domain) -> str:
     text(root, "name", domain.name)
     text(root, "uuid", domain.uuid)
     metadata = ET.SubElement(root, "metadata")
-    machine = ET.SubElement(metadata, f"{{{NAMESPACE}}}machine", cluster=domain.cluster, node=domain.node,
-                            role=domain.role)
+    machine = ET.SubElement(
+        metadata, f"{{{NAMESPACE}}}machine", cluster=domain.cluster, node=domain.node, role=domain.role
+    )
     if domain.nested:
         machine.set("nested", "yes")
     text(root, "memory", str(domain.memory_mib), unit="MiB")
@@ -53,8 +54,7 @@ def render(domain: Domain) -> str:
 
 
 def for_start(definition: str, accelerator: Accelerator, artifacts: Iterable[tuple[str, str]]) -> str:
-    """`definition` as it is started on this host: with its accelerator (QEMU's), and with the digests it is made from.
-    """
+    """`definition` as it is started on this host: with its accelerator (QEMU's) and the digests it is made from."""
     root = ET.fromstring(definition)
     _set_start(root, accelerator, artifacts)
     return _write(root)

@@ -36,9 +36,10 @@ def _complete(domain: Domain, machine: Machine, site: Site, _arguments: str) -> 
     return dataclasses.replace(
         domain,
         disks=driver.disks(domain, root, site),
-        interfaces=tuple(Interface(site.bridge(card.network), card.mac,
-                                   boot=2 if machine.role == "compute" and number == 0 else 0)
-                         for number, card in enumerate(machine.interfaces)),
+        interfaces=tuple(
+            Interface(site.bridge(card.network), card.mac, boot=2 if machine.role == "compute" and number == 0 else 0)
+            for number, card in enumerate(machine.interfaces)
+        ),
         console=f"{site.folder}/console/{machine.name}.log",
         report=f"{site.folder}/report/{machine.name}",
     )
@@ -154,5 +155,16 @@ def _restored(definition: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-DRIVER = Driver("qemu", {"qemu", "kvm"}, _complete, None, _fill, _adjust, _restored, _BESIDES_MIB,
-                takes_devices=False, reports=True, has_kernel=False)
+DRIVER = Driver(
+    "qemu",
+    {"qemu", "kvm"},
+    _complete,
+    None,
+    _fill,
+    _adjust,
+    _restored,
+    _BESIDES_MIB,
+    takes_devices=False,
+    reports=True,
+    has_kernel=False,
+)

@@ -20,7 +20,10 @@ from pipeline.drivers.site import Site
 _BESIDES_MIB = 16
 #: libvirt's words: type and machine of `<os>`.
 _SYSTEMS: dict[Virtualization, tuple[str, str]] = {
-    "pv": ("linux", "xenpv"), "pvh": ("xenpvh", "xenpvh"), "hvm": ("hvm", "xenfv")}
+    "pv": ("linux", "xenpv"),
+    "pvh": ("xenpvh", "xenpvh"),
+    "hvm": ("hvm", "xenfv"),
+}
 
 
 def _complete(domain: Domain, machine: Machine, site: Site, arguments: str) -> Domain:
@@ -123,5 +126,16 @@ def _adjust(_root: ET.Element, _ours: ET.Element, _accelerator: Accelerator) -> 
     """Nothing: Xen is Xen wherever it runs."""
 
 
-DRIVER = Driver("xen", {"xen"}, _complete, _installer, _fill, _adjust, None, _BESIDES_MIB,
-                takes_devices=True, reports=False, has_kernel=True)
+DRIVER = Driver(
+    "xen",
+    {"xen"},
+    _complete,
+    _installer,
+    _fill,
+    _adjust,
+    None,
+    _BESIDES_MIB,
+    takes_devices=True,
+    reports=False,
+    has_kernel=True,
+)

@@ -25,12 +25,17 @@ def render(domain: Domain) -> str:
         ("type", domain.virtualization),
     ]
     if domain.kernel is not None:
-        settings += [("kernel", domain.kernel.image), ("ramdisk", domain.kernel.ramdisk),
-                     ("cmdline", domain.kernel.arguments)]
+        settings += [
+            ("kernel", domain.kernel.image),
+            ("ramdisk", domain.kernel.ramdisk),
+            ("cmdline", domain.kernel.arguments),
+        ]
     if domain.bootloader:
         settings.append(("bootloader", domain.bootloader))
-    settings += [("disk", [_disk(disk) for disk in domain.disks]),
-                 ("vif", [f"mac={card.mac},bridge={card.bridge}" for card in domain.interfaces])]
+    settings += [
+        ("disk", [_disk(disk) for disk in domain.disks]),
+        ("vif", [f"mac={card.mac},bridge={card.bridge}" for card in domain.interfaces]),
+    ]
     if domain.pci:
         settings.append(("pci", list(domain.pci)))
     if domain.virtualization == "hvm":
@@ -76,8 +81,16 @@ def understood(data: dict[str, Any]) -> Values:
         "ramdisk": build.get("ramdisk", ""),
         "cmdline": build.get("cmdline", ""),
         "bootloader": build.get("bootloader", ""),
-        "disk": [(disk.get("pdev_path", ""), disk.get("vdev", ""), disk.get("format", ""), disk.get("backend", ""),
-                  bool(disk.get("readwrite", 0))) for disk in data.get("disks", ())],
+        "disk": [
+            (
+                disk.get("pdev_path", ""),
+                disk.get("vdev", ""),
+                disk.get("format", ""),
+                disk.get("backend", ""),
+                bool(disk.get("readwrite", 0)),
+            )
+            for disk in data.get("disks", ())
+        ],
         "vif": [(card.get("mac", ""), card.get("bridge", "")) for card in data.get("nics", ())],
         "pci": [_address(device) for device in data.get("pcidevs", ())],
         "serial": build.get(f"type.{kind}", {}).get("serial", ""),

@@ -24,8 +24,15 @@ def _networks(cluster: Cluster, machine: Machine) -> Mapping[str, str]:
     for card in machine.interfaces:
         network = cluster.network(card.network)
         address = ipaddress.ip_interface(f"{card.address}/{card.prefix}")
-        lines = ["[Match]", f"Name={card.name}", "", "[Network]", f"Address={address}", "LinkLocalAddressing=no",
-                 "IPv6AcceptRA=no"]
+        lines = [
+            "[Match]",
+            f"Name={card.name}",
+            "",
+            "[Network]",
+            f"Address={address}",
+            "LinkLocalAddressing=no",
+            "IPv6AcceptRA=no",
+        ]
         if network.host_address and machine.role == "head":
             lines.append(f"Gateway={network.host_address}")
         files[f"/etc/systemd/network/10-{card.name}.network"] = "\n".join(lines) + "\n"

@@ -46,5 +46,7 @@ class Guest:
 
     def known_on(self, cluster: Cluster) -> tuple[Known, ...]:
         """The paths that may differ on machines of a cluster: the flavour's, and its OPKGs' secrets."""
-        return (*self.known, *(Known(one.path.removeprefix("/"), OWN, "a secret of the cluster")
-                               for one in cluster.secrets))
+        return (
+            *self.known,
+            *(Known(one.path.removeprefix("/"), OWN, "a secret of the cluster") for one in cluster.secrets),
+        )

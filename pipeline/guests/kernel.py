@@ -49,8 +49,11 @@ class Kernel:
 
         What is built into the kernel, or unknown to it, is left out: one list serves every kernel.
         """
-        files = {_name(path.name): path for path in map(PurePosixPath, self.root.files(self.folder))
-                 if ".ko" in path.suffixes}
+        files = {
+            _name(path.name): path
+            for path in map(PurePosixPath, self.root.files(self.folder))
+            if ".ko" in path.suffixes
+        }
         ordered: dict[str, Module] = {}
 
         def add(name: str) -> None:
@@ -75,8 +78,10 @@ def find(root: RootFs) -> Kernel:
     """The newest kernel below `root`/boot that has modules.  Raises BuildError when there is none."""
     kernels = all_below(root)
     if not kernels:
-        raise BuildError("the root file system has no kernel with modules in /boot and /lib/modules",
-                         hint="add the distribution's kernel package to its list of packages")
+        raise BuildError(
+            "the root file system has no kernel with modules in /boot and /lib/modules",
+            hint="add the distribution's kernel package to its list of packages",
+        )
     return newest(kernels)
 
 
@@ -85,8 +90,9 @@ def all_below(root: RootFs) -> list[Kernel]:
     found = []
     for name in root.names("boot"):
         version = name.removeprefix(_IMAGE)
-        folders = [folder for folder in (f"usr/lib/modules/{version}", f"lib/modules/{version}")
-                   if root.is_folder(folder)]
+        folders = [
+            folder for folder in (f"usr/lib/modules/{version}", f"lib/modules/{version}") if root.is_folder(folder)
+        ]
         if version != name and folders:
             found.append(Kernel(version, f"boot/{name}", folders[0], root))
     return found

@@ -56,8 +56,9 @@ class Access:
             if self.ssh:
                 shared = ("-o", ssh.option("ControlPath", stack.enter_context(ssh.socket_folder()) / "way"))
                 argv[-2:-2] = ["-M", *shared]
-            holder = stack.enter_context(spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                               stderr=subprocess.DEVNULL, lasting=True))
+            holder = stack.enter_context(
+                spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, lasting=True)
+            )
             assert holder.stdin is not None
             self._shared = shared
             try:
@@ -81,22 +82,44 @@ class Access:
             raise ClusterError(f"{self}: {words[-1] if words else 'failed'}", tail="\n".join(words[-12:]))
         return done
 
-    def upload(self, source: Path, target: str, on_progress: Callable[[str], None] = lambda _percent: None, *,
-               uploader: str = "") -> None:
+    def upload(
+        self,
+        source: Path,
+        target: str,
+        on_progress: Callable[[str], None] = lambda _percent: None,
+        *,
+        uploader: str = "",
+    ) -> None:
         """Bring a large file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
 
         rsync compares a checksum of the whole file when it has come, and it gets its name only then.  Where several
         may bring the same file, each `uploader` does it under a name of its own; the last one's is as good as any.
         """
         partial = f"{target}.{uploader}.part" if uploader else f"{target}.part"
-        self._rsync(["--sparse", "--partial", "--inplace", "--no-whole-file", "--compress", "--info=progress2",
-                     "--copy-links", "--chmod=F600", str(source)], partial, on_progress)
+        self._rsync(
+            [
+                "--sparse",
+                "--partial",
+                "--inplace",
+                "--no-whole-file",
+                "--compress",
+                "--info=progress2",
+                "--copy-links",
+                "--chmod=F600",
+                str(source),
+            ],
+            partial,
+            on_progress,
+        )
         self.run(f"mv {shlex.quote(partial)} {shlex.quote(target)}")
 
     def upload_folder(self, source: Path, target: str) -> None:
         """Bring the few files of a folder into the folder `target` there."""
-        self._rsync(["--recursive", "--copy-links", "--whole-file", "--chmod=F600", f"{source}/"], f"{target}/",
-                    lambda _percent: None)
+        self._rsync(
+            ["--recursive", "--copy-links", "--whole-file", "--chmod=F600", f"{source}/"],
+            f"{target}/",
+            lambda _percent: None,
+        )
 
     def _rsync(self, words: list[str], target: str, on_progress: Callable[[str], None]) -> None:
         where = target
@@ -114,10 +137,11 @@ class Access:
             status = process.wait()
         if status:
             full = "No space left on device" in said
-            raise ClusterError(f"{self}: {words[-1]} could not be brought there",
-                               tail="\n".join(said.replace("\r", "\n").strip().splitlines()[-12:]),
-                               hint="make room in /var/lib/xen-oscar there" if full else
-                                    "run again: it goes on where it ended")
+            raise ClusterError(
+                f"{self}: {words[-1]} could not be brought there",
+                tail="\n".join(said.replace("\r", "\n").strip().splitlines()[-12:]),
+                hint="make room in /var/lib/xen-oscar there" if full else "run again: it goes on where it ended",
+            )
 
     def __str__(self) -> str:
         return self.ssh[-1] if self.ssh else "this machine"
@@ -132,12 +156,23 @@ def of(uri: str) -> Access:
     if not parts.hostname:
         return Access(uri, ())
     given = dict(urllib.parse.parse_qsl(parts.query))
-    words = [given.get("command", "ssh"), "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT}",
-             "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=6", "-o", ssh.LOG_LEVEL]
+    words = [
+        given.get("command", "ssh"),
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        f"ConnectTimeout={_CONNECT}",
+        "-o",
+        "ServerAliveInterval=10",
+        "-o",
+        "ServerAliveCountMax=6",
+        "-o",
+        ssh.LOG_LEVEL,
+    ]
     if parts.port:
         words += ["-p", str(parts.port)]
     if "keyfile" in given:
         words += ["-i", given["keyfile"]]
-    if given.get("no_verify") == "1":   # and a key that nobody has verified is not kept for others to trust
+    if given.get("no_verify") == "1":  # and a key that nobody has verified is not kept for others to trust
         words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     return Access(uri, (*words, f"{parts.username or 'root'}@{parts.hostname}"))

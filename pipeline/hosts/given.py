@@ -78,8 +78,11 @@ class GivenPlace:
     def add(self, home: Home, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
         """Make room for more machines of a cluster that runs, and bring their disks."""
         self._script = self._of(home).script
-        self._access.run(self._script.of([*self._requirements(machines), self._memory(machines),
-                                          ("enlist", *self._listed(machines))]))
+        self._access.run(
+            self._script.of(
+                [*self._requirements(machines), self._memory(machines), ("enlist", *self._listed(machines))]
+            )
+        )
         self._take(disks)
 
     def remove(self, home: Home, machines: Sequence[str]) -> None:
@@ -94,8 +97,12 @@ class GivenPlace:
 
     def accelerator(self, here: Callable[[], Found]) -> Found:
         found = self._carries[1]
-        return Found(found, f"on {self._host.name} machines run on its processors" if found == "kvm" else
-                     f"on {self._host.name} machines are emulated (TCG), some ten times slower")
+        return Found(
+            found,
+            f"on {self._host.name} machines run on its processors"
+            if found == "kvm"
+            else f"on {self._host.name} machines are emulated (TCG), some ten times slower",
+        )
 
     def capacity(self, found: Found) -> Capacity:
         return Capacity(*self._carries, self._cluster.head.cpus)
@@ -125,8 +132,9 @@ class GivenPlace:
             self._fetch_logs(error)
             raise
 
-    def consoles(self, home: Home, names: Sequence[str],
-                 failed: Callable[[ClusterError], None]) -> contextlib.AbstractContextManager[None]:
+    def consoles(
+        self, home: Home, names: Sequence[str], failed: Callable[[ClusterError], None]
+    ) -> contextlib.AbstractContextManager[None]:
         """Bring what machines write here; see GivenHome."""
         return self._of(home).consoles(names, failed)
 
@@ -191,8 +199,13 @@ class GivenPlace:
         for network in self._cluster.networks:
             bridge = site.shared(self._cluster.name).bridge(network.name)
             if network.host_address:
-                yield ("make_bridge", bridge, network.host_address, network.cidr,
-                       f"end that cluster, or give this one another networks.{network.name}.cidr")
+                yield (
+                    "make_bridge",
+                    bridge,
+                    network.host_address,
+                    network.cidr,
+                    f"end that cluster, or give this one another networks.{network.name}.cidr",
+                )
             else:
                 yield "make_bridge", bridge
 
@@ -213,8 +226,12 @@ class GivenPlace:
         copies = (not there) + (not disk.readonly and not disk.device)
         self._access.run(self._script("require_room", str(mib * copies)))
         if not there:
-            self._access.upload(disk.artifact, kept, lambda percent: events.phase(
-                naming.phase("boot", self._cluster.name), disk.name, "upload", percent), uploader=self._cluster.name)
+            self._access.upload(
+                disk.artifact,
+                kept,
+                lambda percent: events.phase(naming.phase("boot", self._cluster.name), disk.name, "upload", percent),
+                uploader=self._cluster.name,
+            )
         if disk.device:
             copy: tuple[str, ...] = ("fill", disk.device, kept)
         elif disk.readonly:
@@ -230,8 +247,7 @@ class GivenPlace:
         return home.script if home else self._script
 
     def _fetch_logs(self, error: ClusterError) -> None:
-        """Keep what engine and libvirt said there, in the run folder; the error tells its end if it has nothing better.
-        """
+        """Keep what engine and libvirt said there in the run folder; the error tells its end where it has no better."""
         with contextlib.suppress(ClusterError):  # what went wrong first is what is worth telling
             said = self._access.run(self._current("tell_logs")).stdout
             log = self._run_dir / "host.log"

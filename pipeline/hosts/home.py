@@ -59,8 +59,10 @@ class GivenHome:
 
     def lost(self) -> ClusterError:
         """The error for a host that has ended under the cluster."""
-        return ClusterError(f"{self.access}, on which {self.cluster} runs, no longer answers",
-                            hint="is it on?  The next run starts the cluster anew")
+        return ClusterError(
+            f"{self.access}, on which {self.cluster} runs, no longer answers",
+            hint="is it on?  The next run starts the cluster anew",
+        )
 
     @contextlib.contextmanager
     def consoles(self, names: Sequence[str], failed: Callable[[ClusterError], None]) -> Iterator[None]:
@@ -71,8 +73,10 @@ class GivenHome:
         keeper = Keeper(self.run_dir, names, reports=engines.of(self.script.hypervisor).reports)
         argv = self.access.argv(self.script("follow", *keeper.begin()))
         left = threading.Event()
-        with (tempfile.TemporaryFile() as errors,
-              spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process):
+        with (
+            tempfile.TemporaryFile() as errors,
+            spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
+        ):
             assert process.stdin is not None and process.stdout is not None
             pieces = process.stdout
 
@@ -87,9 +91,13 @@ class GivenHome:
                 keeper.caught_up.set()  # or never
                 if not left.is_set():
                     errors.seek(0)
-                    failed(ClusterError(f"{self.access}: what machines write {reason}",
-                                        tail=errors.read(4096).decode("utf-8", "replace"),
-                                        hint=f"doit cluster:{self.cluster} tries again"))
+                    failed(
+                        ClusterError(
+                            f"{self.access}: what machines write {reason}",
+                            tail=errors.read(4096).decode("utf-8", "replace"),
+                            hint=f"doit cluster:{self.cluster} tries again",
+                        )
+                    )
 
             thread = threading.Thread(target=follow, name="consoles", daemon=True)
             thread.start()

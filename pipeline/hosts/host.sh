@@ -24,14 +24,14 @@ make_top() {
 # require_programs: what is done there besides the engine's own business
 require_programs() {
     for program in python3 rsync ip flock lsblk virsh; do
-        command -v "$program" > /dev/null || refuse "$program is missing there"
+        command -v "$program" >/dev/null || refuse "$program is missing there"
     done
 }
 
 # One at a time: what is left of a killed run may still be clearing up.
 alone() {
     make_top
-    exec 9> "$top/.$cluster.lock"
+    exec 9>"$top/.$cluster.lock"
     flock -w 60 9 || refuse "somebody else has been working on $cluster there for a minute"
 }
 
@@ -55,7 +55,7 @@ require_device() {
 # One at a time looks for files of the store, or removes some.
 alone_in_store() {
     make_top
-    exec 8> "$store/.lock"
+    exec 8>"$store/.lock"
     flock -w 60 8 || refuse "somebody else has been working on $store there for a minute"
 }
 
@@ -74,8 +74,8 @@ taken() {
 # is_used FILE: whether a cluster has that file of the store or wants it, or it comes from somewhere; one that broke
 # off goes on for a day
 is_used() {
-    [ -n "$(find "$top" -maxdepth 3 -lname "$store/${1%%.*}" -print -quit)" ] ||
-        case $1 in
+    [ -n "$(find "$top" -maxdepth 3 -lname "$store/${1%%.*}" -print -quit)" ] \
+        || case $1 in
             *.part) [ -n "$(find "$store/$1" -mtime -1)" ] ;;
             *) false ;;
         esac
@@ -100,19 +100,19 @@ prepare() {
     [ ! -e "$folder/run" ] || refuse "$cluster is there already, started by $(cat "$folder/owner"): give yours another \
 name.  If nobody has it any more: end its machines there, and remove $folder"
     rm -rf "$folder"
-    mkdir -p "$folder/disks" "$folder/boot" "$folder/console" "$folder/report" &&
-        chmod 0711 "$folder" "$folder/disks" "$folder/boot" && echo "$1" > "$folder/owner" && : > "$folder/bridges" &&
-        echo "$run" > "$folder/run" || exit
+    mkdir -p "$folder/disks" "$folder/boot" "$folder/console" "$folder/report" \
+        && chmod 0711 "$folder" "$folder/disks" "$folder/boot" && echo "$1" >"$folder/owner" && : >"$folder/bridges" \
+        && echo "$run" >"$folder/run" || exit
     shift
-    : > "$folder/machines" && enlist "$@"
+    : >"$folder/machines" && enlist "$@"
 }
 
 # enlist MACHINE=UUID...: what ends with the cluster, by what only a domain of ours has
 enlist() {
     for machine; do
-        remove_logs "${machine%%=*}"  # of a host that was switched off under it
+        remove_logs "${machine%%=*}" # of a host that was switched off under it
         echo "${machine%%=*} ${machine#*=}"
-    done >> "$folder/machines"
+    done >>"$folder/machines"
 }
 
 # remove MACHINE...: the files of machines that have ended
@@ -136,10 +136,10 @@ remove_saved() {
 
 # make_bridge NAME [ADDRESS CIDR HINT]
 make_bridge() {
-    ip link show "$1" > /dev/null 2>&1 ||
-        ip link add "$1" type bridge stp_state 0 forward_delay 0 mcast_snooping 0 ||
-        refuse "a bridge cannot be made there: has its kernel the module bridge?"
-    echo "$1" >> "$folder/bridges"
+    ip link show "$1" >/dev/null 2>&1 \
+        || ip link add "$1" type bridge stp_state 0 forward_delay 0 mcast_snooping 0 \
+        || refuse "a bridge cannot be made there: has its kernel the module bridge?"
+    echo "$1" >>"$folder/bridges"
     if [ -n "${2-}" ]; then
         taken=$(ip -4 -o address show to "$3" | grep -v " $1 " | awk '{print $2}')
         [ -z "$taken" ] || refuse "$3 is taken there by $taken: $4"
@@ -150,36 +150,36 @@ make_bridge() {
 
 # require_bridges: they were made when the cluster was started, and may be gone since
 require_bridges() {
-    [ "$(cat "$folder/run" 2> /dev/null)" = "$run" ] ||
-        refuse "$cluster is no longer there: doit stop:$cluster, then doit cluster:$cluster"
+    [ "$(cat "$folder/run" 2>/dev/null)" = "$run" ] \
+        || refuse "$cluster is no longer there: doit stop:$cluster, then doit cluster:$cluster"
     while read -r bridge; do
         [ -d "/sys/class/net/$bridge/bridge" ] || refuse "the bridge $bridge is missing there: \
 doit stop:$cluster, then doit cluster:$cluster"
-    done < "$folder/bridges"
+    done <"$folder/bridges"
 }
 
 # fill DEVICE FILE: the device becomes what the file is, and is nobody else's meanwhile
 fill() {
-    said=$(python3 -c "$device_program" "$1" dd if="$2" of="$1" bs=4M conv=fsync status=none 2>&1) ||
-        refuse "$1 cannot be filled: $said"
+    said=$(python3 -c "$device_program" "$1" dd if="$2" of="$1" bs=4M conv=fsync status=none 2>&1) \
+        || refuse "$1 cannot be filled: $said"
 }
 
 # clear: machines, bridges and files of this start of the cluster, if they are still there
 clear() {
     alone
-    [ "$(cat "$folder/run" 2> /dev/null)" = "$run" ] || return 0
+    [ "$(cat "$folder/run" 2>/dev/null)" = "$run" ] || return 0
     if [ -e "$folder/machines" ]; then
         # one virsh for all, which goes on where one of them is off or gone
-        sed 's/.* //; s/.*/destroy &; undefine &/' "$folder/machines" |
-            virsh --quiet --connect "$uri" > /dev/null 2>&1
+        sed 's/.* //; s/.*/destroy &; undefine &/' "$folder/machines" \
+            | virsh --quiet --connect "$uri" >/dev/null 2>&1
         while read -r machine _; do
             remove_logs "$machine"
-        done < "$folder/machines"
+        done <"$folder/machines"
     fi
     if [ -e "$folder/bridges" ]; then
         while read -r bridge; do
-            ip link delete "$bridge" 2> /dev/null
-        done < "$folder/bridges"
+            ip link delete "$bridge" 2>/dev/null
+        done <"$folder/bridges"
     fi
     rm -rf "$folder"
 }

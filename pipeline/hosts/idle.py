@@ -27,8 +27,7 @@ def run_folders(artifacts: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
 
 
 def _runs(run_dir: Path) -> bool:
-    """Whether machines of the cluster may run: in namespaces of its own, in a testbed, or on a host that is not asked.
-    """
+    """Whether machines of the cluster may run: in namespaces of its own, a testbed, or on a host that is not asked."""
     if namespace.alive(run_dir):
         return True
     mark = run_dir / "container"

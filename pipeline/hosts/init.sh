@@ -19,16 +19,16 @@ identify() {
     shift 21
     start=$1
 }
-read -r stat < /proc/self/stat
+read -r stat </proc/self/stat
 # shellcheck disable=SC2086
 identify $stat
-read -r boot < /proc/sys/kernel/random/boot_id
+read -r boot </proc/sys/kernel/random/boot_id
 
 mount -t proc proc /proc
 # who makes another user namespace has all power in it, which many a fault of the kernel needed
-echo 0 > /proc/sys/user/max_user_namespaces || :
+echo 0 >/proc/sys/user/max_user_namespaces || :
 # shows this namespace's network cards; where that is forbidden, libvirtd complains about the host's, and works
-mount -t sysfs sysfs /sys 2> /dev/null || :
+mount -t sysfs sysfs /sys 2>/dev/null || :
 
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts /dev/pts
 ln -s pts/ptmx /dev/ptmx
@@ -44,7 +44,7 @@ fi
 # own, which a user's namespace does not give.  Consoles and report channels go through virtlogd and not straight to
 # their files: a machine may print as long and as fast as it likes, and each has 8 MiB of the disk at most.  It never
 # waits for a reader, also when the disk is full.
-cat > /etc/libvirt/qemu.conf <<'END'
+cat >/etc/libvirt/qemu.conf <<'END'
 user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -54,13 +54,13 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "logd"
 END
-cat > /etc/libvirt/virtlogd.conf <<'END'
+cat >/etc/libvirt/virtlogd.conf <<'END'
 max_size = 4194304
 max_backups = 1
 log_outputs = "3:file:/run/xen-oscar/libvirtd.log"
 END
 # A run that somebody has stopped (Ctrl-Z) for a while answers nothing, and shall not lose its connection by that.
-cat > /etc/libvirt/libvirtd.conf <<'END'
+cat >/etc/libvirt/libvirtd.conf <<'END'
 unix_sock_rw_perms = "0700"
 unix_sock_ro_perms = "0700"
 auth_unix_ro = "none"
@@ -81,7 +81,7 @@ done
 
 # it takes six descriptors for each machine
 (
-    ulimit -S -n 16384 2> /dev/null || :
+    ulimit -S -n 16384 2>/dev/null || :
     exec virtlogd --daemon >&2
 )
 libvirtd --daemon >&2
@@ -90,16 +90,16 @@ libvirtd --daemon >&2
 if [ ! -d "$capabilities" ]; then
     {
         new=$capabilities.$pid
-        virsh --quiet --connect qemu:///system capabilities &&
-            cp -r /var/cache/libvirt/qemu/capabilities "$new" &&
-            mv -T "$new" "$capabilities" || rm -rf "$new"
-    } > /dev/null 2>&1 &
+        virsh --quiet --connect qemu:///system capabilities \
+            && cp -r /var/cache/libvirt/qemu/capabilities "$new" \
+            && mv -T "$new" "$capabilities" || rm -rf "$new"
+    } >/dev/null 2>&1 &
 fi
 
 # Whoever brings the cluster up holds the lease meanwhile (namespace.py made it and says `held`).  A holder that ends
 # without having said `kept` leaves half a cluster behind, which ends with it.  Opened for both first, because opening
 # it to read waits for a holder, and the one who started this may be dead by now: that then shows as the file's end.
-exec 6<> /run/xen-oscar/lease 5< /run/xen-oscar/lease 6>&-
+exec 6<>/run/xen-oscar/lease 5</run/xen-oscar/lease 6>&-
 trap 'exit 1' TERM
 (
     exec 0<&5 5<&-
@@ -112,14 +112,14 @@ trap 'exit 1' TERM
             esac
         done
         [ "$held" = 0 ] || break
-        exec 0< /run/xen-oscar/lease
+        exec 0</run/xen-oscar/lease
     done
     kill -TERM 1
-) > /dev/null &
+) >/dev/null &
 exec 5<&-
 
 echo "ready $pid $start $boot"
-exec > /dev/null
+exec >/dev/null
 
 # `wait` collects whatever ends meanwhile, orphans included; the sleep only gives it something to wait for
 while :; do

@@ -34,8 +34,15 @@ class Kind:
 #: Those whose recipe says which by a word, and the one that is given by the URI of its libvirt.
 KINDS = (
     Kind("private", ("qemu",), "pipeline.hosts.private:place", disks_are_here=True),
-    Kind("testbed", ("xen",), "pipeline.hosts.testbed:place", is_shared=True, is_made=True, has_task=True,
-         disks_are_here=True),
+    Kind(
+        "testbed",
+        ("xen",),
+        "pipeline.hosts.testbed:place",
+        is_shared=True,
+        is_made=True,
+        has_task=True,
+        disks_are_here=True,
+    ),
 )
 GIVEN = Kind("", ("qemu", "xen"), "pipeline.hosts.given:place", is_shared=True, has_task=True)
 

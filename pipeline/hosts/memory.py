@@ -34,12 +34,15 @@ def require(machines: Sequence[Machine], accelerator: Accelerator) -> str:
     largest = max(machines, key=lambda machine: machine.memory_mib)
     hint = "end other clusters or programs, or give the manifest fewer machines or less memory"
     if largest.memory_mib > total:
-        raise ClusterError(f"{largest.name} has {largest.memory_mib} MiB of memory, this machine has {total}",
-                           hint="give it less in the manifest")
+        raise ClusterError(
+            f"{largest.name} has {largest.memory_mib} MiB of memory, this machine has {total}",
+            hint="give it less in the manifest",
+        )
     numbers = f"{len(machines)} machines with {whole - besides} MiB of memory and {besides} MiB for their QEMU"
     if least > free:
-        raise ClusterError(f"not enough memory: {numbers} need {least} MiB at the least, {free} MiB are available",
-                           hint=hint)
+        raise ClusterError(
+            f"not enough memory: {numbers} need {least} MiB at the least, {free} MiB are available", hint=hint
+        )
     return f"memory is short: {numbers}, {free} MiB are available; {hint}" if whole > free else ""
 
 

@@ -43,7 +43,7 @@ _RANGES = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165
 #: What tools say when something cannot be done here -> what to change.
 _HINTS = {
     "unshare failed": "namespaces are forbidden here: in a container, allow unshare and mount "
-                      "(--security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add NET_ADMIN)",
+    "(--security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add NET_ADMIN)",
     "uidmap": _RANGES,
     "/etc/sub": _RANGES,
     "Unknown device type": "the kernel has no bridges: as root, modprobe bridge",
@@ -90,10 +90,13 @@ class Namespace:
     def lost(self) -> ClusterError:
         """The error for a cluster that has ended, or whose libvirt has."""
         if _start_time(self.pid) == self.start:
-            return ClusterError(f"cluster {self.cluster}: its libvirt no longer answers",
-                                hint=f"doit stop:{self.cluster}, then doit cluster:{self.cluster}")
-        return ClusterError(f"cluster {self.cluster} was ended from outside",
-                            hint=f"doit cluster:{self.cluster} starts it again")
+            return ClusterError(
+                f"cluster {self.cluster}: its libvirt no longer answers",
+                hint=f"doit stop:{self.cluster}, then doit cluster:{self.cluster}",
+            )
+        return ClusterError(
+            f"cluster {self.cluster} was ended from outside", hint=f"doit cluster:{self.cluster} starts it again"
+        )
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """`argv` as it runs on the cluster's network, on the host's file systems."""
@@ -151,8 +154,15 @@ def lease(run_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def start(run_dir: Path, networks: Iterable[Network], *, cache: Path, store: Path | None = None, within: float = 60,
-          keep: Sequence[int] = ()) -> Namespace:
+def start(
+    run_dir: Path,
+    networks: Iterable[Network],
+    *,
+    cache: Path,
+    store: Path | None = None,
+    within: float = 60,
+    keep: Sequence[int] = (),
+) -> Namespace:
     """Make the namespaces of a cluster, with a bridge for each network, and start its libvirtd.
 
     `cache` is where what libvirt found out about QEMU is kept between starts, `store` where the artifacts lie that
@@ -203,14 +213,21 @@ def _view(run_dir: Path, known: Path, store: Path | None) -> sandbox.View:
     seen = (*_FOLDERS, _LOG, "lease")
     for path in (known, *(run_dir / name for name in seen)):
         sandbox.give(path)
-    return sandbox.View(reads=(store,) if store else (), writes=(known,), folders=_STATE, machines=True,
-                        places=tuple((run_dir / name, f"{RUN}/{name}") for name in seen))
+    return sandbox.View(
+        reads=(store,) if store else (),
+        writes=(known,),
+        folders=_STATE,
+        machines=True,
+        places=tuple((run_dir / name, f"{RUN}/{name}") for name in seen),
+    )
 
 
 def _launch(argv: list[str], log: Path, within: float, keep: Sequence[int]) -> bytes:
     """Start `init.sh` and wait until it says `ready`; returns what else it says, which process it is."""
-    with (log.open("wb") as sink,
-          spawn(argv, stdout=subprocess.PIPE, stderr=sink, pass_fds=keep, lasting=True) as process):
+    with (
+        log.open("wb") as sink,
+        spawn(argv, stdout=subprocess.PIPE, stderr=sink, pass_fds=keep, lasting=True) as process,
+    ):
         assert process.stdout is not None
         with process.stdout:
             said = first_line(process, within)
@@ -235,9 +252,10 @@ def _end(run_dir: Path, within: float) -> bool:
             stack.callback(os.close, init)
             signal.pidfd_send_signal(init, signal.SIGKILL)
             if not select.select([init], [], [], within)[0]:
-                raise ClusterError(f"cluster {run_dir.name}: its processes do not end",
-                                   hint=f"see what holds up process {namespace.pid} and its children: "
-                                        "ps -o pid,stat,wchan,args")
+                raise ClusterError(
+                    f"cluster {run_dir.name}: its processes do not end",
+                    hint=f"see what holds up process {namespace.pid} and its children: ps -o pid,stat,wchan,args",
+                )
             _clear(os.fstat(network).st_ino)  # which is no other's for as long as we hold it open
     except (FileNotFoundError, ProcessLookupError):
         pass  # it ended by itself meanwhile
@@ -260,15 +278,20 @@ def _network_of(pid: int) -> int:
 
 def _exclusive(run_dir: Path) -> contextlib.AbstractContextManager[None]:
     """Nobody else starts or stops this cluster meanwhile.  The folder is its owner's only: it holds secrets."""
-    return exclusive(run_dir / "lock", f"cluster {run_dir.name} is being started or stopped by another run",
-                     hint="wait for that to end, then try again")
+    return exclusive(
+        run_dir / "lock",
+        f"cluster {run_dir.name} is being started or stopped by another run",
+        hint="wait for that to end, then try again",
+    )
 
 
 def _bridge(network: Network) -> str:
     """A network as `init.sh` takes it: the bridge, and the host's address on it."""
     if len(network.name) > _BRIDGE_NAME_LIMIT:
-        raise UserError(f"network {network.name}: a bridge's name has at most {_BRIDGE_NAME_LIMIT} characters",
-                        hint="give the network a shorter name")
+        raise UserError(
+            f"network {network.name}: a bridge's name has at most {_BRIDGE_NAME_LIMIT} characters",
+            hint="give the network a shorter name",
+        )
     if not network.host_address:
         return network.name
     return f"{network.name}={network.host_address}/{network.cidr.partition('/')[2]}"

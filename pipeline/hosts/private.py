@@ -35,8 +35,9 @@ class PrivatePlace:
         remark = require_fit(self._run_dir / "disks", disks)
         if remark:
             events.note(f"{self._cluster.name}: {remark}")
-        return namespace.start(self._run_dir, self._cluster.networks, cache=self._cache, store=holder.root,
-                               keep=[holder.fileno()])
+        return namespace.start(
+            self._run_dir, self._cluster.networks, cache=self._cache, store=holder.root, keep=[holder.fileno()]
+        )
 
     def add(self, home: Home, machines: Sequence[Machine], disks: Sequence[Given]) -> None:
         """It sees the run folder, and the store."""
@@ -57,8 +58,12 @@ class PrivatePlace:
 
     def capacity(self, found: Found) -> Capacity:
         largest = max(self._cluster.machines, key=lambda machine: machine.memory_mib)
-        return Capacity(len(os.sched_getaffinity(0)), found.accelerator, self._cluster.head.cpus,
-                        memory.room(largest, found.accelerator))
+        return Capacity(
+            len(os.sched_getaffinity(0)),
+            found.accelerator,
+            self._cluster.head.cpus,
+            memory.room(largest, found.accelerator),
+        )
 
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         told = memory.require(machines, found.accelerator)

@@ -5,8 +5,8 @@ uri=qemu:///system
 # require_engine: libvirt says whether it has QEMU
 require_engine() {
     [ "$(id -u)" = 0 ] || refuse 'bridges and disks are made there as root: use a URI that leads to root'
-    virsh --connect "$uri" version > /dev/null 2>&1 ||
-        refuse "libvirt does not answer there at $uri: is it installed, and does it run?  virsh --connect $uri version"
+    virsh --connect "$uri" version >/dev/null 2>&1 \
+        || refuse "libvirt does not answer there at $uri: is it installed, and does it run?  virsh --connect $uri version"
 }
 
 # say_engine: in a few words
@@ -27,24 +27,24 @@ carries() {
 # boot is believed for an hour, as the host may have been busy
 find_accelerator() {
     found=tcg
-    virsh --connect "$uri" domcapabilities --virttype kvm > /dev/null 2>&1 || return 0
+    virsh --connect "$uri" domcapabilities --virttype kvm >/dev/null 2>&1 || return 0
     found=kvm
-    emulator=$(virsh --connect "$uri" domcapabilities --virttype kvm | sed -n 's|^ *<path>\(.*\)</path>.*|\1|p' |
-        head -n 1)
-    kernel=$(ls -t /boot/vmlinuz-* 2> /dev/null | head -n 1)
+    emulator=$(virsh --connect "$uri" domcapabilities --virttype kvm | sed -n 's|^ *<path>\(.*\)</path>.*|\1|p' \
+        | head -n 1)
+    kernel=$(ls -t /boot/vmlinuz-* 2>/dev/null | head -n 1)
     [ -r "$kernel" ] || return 0
     key="$(cat /proc/sys/kernel/random/boot_id) $(stat -c %Y "$emulator")"
     make_top
-    case $(cat "$top/.accelerator" 2> /dev/null) in
+    case $(cat "$top/.accelerator" 2>/dev/null) in
         "$key kvm") return 0 ;;
         "$key tcg") [ -z "$(find "$top/.accelerator" -mmin +60)" ] && found=tcg && return 0 ;;
     esac
     case $(timeout 20 "$emulator" -accel kvm -cpu host -m 256 -nodefaults -no-user-config -display none \
-        -serial stdio -no-reboot -kernel "$kernel" -append 'console=ttyS0 panic=-1' < /dev/null 2> /dev/null) in
+        -serial stdio -no-reboot -kernel "$kernel" -append 'console=ttyS0 panic=-1' </dev/null 2>/dev/null) in
         *'Kernel panic - not syncing: VFS: Unable to mount root fs'*) ;;
         *) found=tcg ;;
     esac
-    echo "$key $found" > "$top/.accelerator.$$" && mv "$top/.accelerator.$$" "$top/.accelerator" || exit
+    echo "$key $found" >"$top/.accelerator.$$" && mv "$top/.accelerator.$$" "$top/.accelerator" || exit
 }
 
 # require_kind pv|pvh|hvm MACHINE: the words are Xen's, and QEMU's machines are all alike
@@ -72,7 +72,7 @@ remove_logs() {
 
 # engine_logs: files in which one may find why a machine did not start
 engine_logs() {
-    ls /var/log/libvirt/qemu/"$cluster"-*.log 2> /dev/null
+    ls /var/log/libvirt/qemu/"$cluster"-*.log 2>/dev/null
 }
 
 engine_says() {

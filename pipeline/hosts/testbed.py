@@ -111,14 +111,15 @@ class Testbed:
 
     @contextlib.contextmanager
     def _handing(self) -> Iterator[None]:
-        """Within the block nobody else hands disks to it or takes them away: whoever does looks for a free name first.
-        """
+        """Within the block nobody else hands disks to it or takes any away: who does looks for a free name first."""
         try:
             with locked(self.run_dir / "disks.lock", within=_HANDED):
                 yield
         except Busy:
-            raise ClusterError(f"{self.name}: another run has been handing disks to it for {_HANDED} s",
-                               hint=f"see what holds it up, or doit stop:{self.name}") from None
+            raise ClusterError(
+                f"{self.name}: another run has been handing disks to it for {_HANDED} s",
+                hint=f"see what holds it up, or doit stop:{self.name}",
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,12 @@ class TestbedHome(GivenHome):
         said = logs.last(console, 4096)[0].decode("utf-8", "replace") if console.exists() else ""
         how = "no longer answers" if namespace.alive(self.testbed.run_dir) == self.testbed else "has ended"
         paused = self._why_paused() if how == "no longer answers" else ""
-        return ClusterError(f"{self.testbed.cluster}, on which {self.cluster} runs, "
-                            f"{f'is paused: {paused}' if paused else how}",
-                            log=console, tail=foreign.last_lines(said, 12),
-                            hint=f"doit cluster:{self.cluster} starts both anew")
+        return ClusterError(
+            f"{self.testbed.cluster}, on which {self.cluster} runs, {f'is paused: {paused}' if paused else how}",
+            log=console,
+            tail=foreign.last_lines(said, 12),
+            hint=f"doit cluster:{self.cluster} starts both anew",
+        )
 
     def _why_paused(self) -> str:
         """A testbed that finds no space is paused, and with it all that runs on it."""
@@ -205,8 +208,9 @@ class TestbedPlace(GivenPlace):
         for disk in disks:
             if disk.device and disk.is_blank:
                 continue
-            path = self._testbed.attach(self._cluster.name, disk.name, disk.file, "raw" if disk.readonly else "qcow2",
-                                        readonly=disk.readonly)
+            path = self._testbed.attach(
+                self._cluster.name, disk.name, disk.file, "raw" if disk.readonly else "qcow2", readonly=disk.readonly
+            )
             place = f"{self._script.folder}/disks/{disk.name}"
             lines += [f"udevadm wait --timeout=60 {path}", f"ln -sfn {path} {place}"]
             if disk.device:
@@ -226,9 +230,11 @@ def _serial(name: str) -> str:
 
 def _serials(definition: str) -> Mapping[str, str]:
     """Serial -> target of the disks that a running machine has."""
-    return {element.findtext("serial", ""): target.attrib["dev"]
-            for element in ET.fromstring(definition).iterfind("devices/disk")
-            if (target := element.find("target")) is not None}
+    return {
+        element.findtext("serial", ""): target.attrib["dev"]
+        for element in ET.fromstring(definition).iterfind("devices/disk")
+        if (target := element.find("target")) is not None
+    }
 
 
 def _targets() -> Iterator[str]:

@@ -3,8 +3,8 @@
 uri=xen:///system
 
 require_engine() {
-    [ "$(cat /sys/hypervisor/type 2> /dev/null)" = xen ] && grep -q control_d /proc/xen/capabilities 2> /dev/null ||
-        refuse 'this machine does not run Xen, or is no dom0: doit xenhost-setup makes a Xen host of a Debian machine'
+    [ "$(cat /sys/hypervisor/type 2>/dev/null)" = xen ] && grep -q control_d /proc/xen/capabilities 2>/dev/null \
+        || refuse 'this machine does not run Xen, or is no dom0: doit xenhost-setup makes a Xen host of a Debian machine'
 }
 
 # say_engine: in a few words
@@ -54,7 +54,7 @@ remove_logs() {
 # engine_logs: files in which one may find why a machine did not start
 engine_logs() {
     ls /var/log/xen/xen-hotplug.log /var/log/libvirt/libxl/libxl-driver.log \
-        /var/log/libvirt/libxl/"$cluster"-*.log /var/log/xen/bootloader.*.log 2> /dev/null
+        /var/log/libvirt/libxl/"$cluster"-*.log /var/log/xen/bootloader.*.log 2>/dev/null
 }
 
 engine_says() {

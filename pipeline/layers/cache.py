@@ -42,8 +42,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def folders(artifacts: Path) -> tuple[Path, ...]:
-    """Where layers are extracted, made for root in our namespaces alone: in memory if there is such, and on the disk.
-    """
+    """Where layers are extracted, made for root in our namespaces alone: in memory if there is any, and on disk."""
     who = sandbox.identity()
     places = [_memory(who.base or who.uid or sandbox.outer_uid())] if _MEMORY.is_dir() else []
     for place in (*places, _disk(artifacts)):
@@ -80,9 +79,13 @@ def folder_for(layer: Path, digest: str, artifacts: Path) -> Path:
     """Where a layer is extracted: in memory where it is already or fits, else below the artifacts folder."""
     needed = layer.stat().st_size * _EXPANSION
     memory = _memory(sandbox.outer_uid())
-    if memory.is_dir() and ((memory / digest).exists() or (
+    if memory.is_dir() and (
+        (memory / digest).exists()
+        or (
             min(sandbox.memory_available() - _RESERVE, _free(memory)) > needed
-            and (_holds_attributes(memory) or '"user.' not in layer.with_name(LIST).read_text()))):
+            and (_holds_attributes(memory) or '"user.' not in layer.with_name(LIST).read_text())
+        )
+    ):
         return _private(memory)
     return _private(_disk(artifacts))
 
@@ -157,8 +160,7 @@ def _add_to(digest: hashlib._Hash, folder: str) -> None:
 
 @contextlib.contextmanager
 def extracted(layer: Path, digest: str, artifacts: Path) -> Iterator[Path]:
-    """The layer as a tree for overlayfs, which stays while the block lasts, and was whole all the time if it ends well.
-    """
+    """The layer as a tree for overlayfs, which stays while the block lasts, and was whole all along if it ends well."""
     folder = folder_for(layer, digest, artifacts)
     tree = folder / digest
     lock = tree.with_suffix(".lock")
@@ -169,8 +171,10 @@ def extracted(layer: Path, digest: str, artifacts: Path) -> Iterator[Path]:
                 os.utime(lock)  # the least recently used goes first
                 yield tree
                 if not seal.fits(tree):
-                    raise BuildError("an extracted layer was changed while it was used: somebody has removed files in "
-                                     f"{folder}", hint="run again")
+                    raise BuildError(
+                        f"an extracted layer was changed while it was used: somebody has removed files in {folder}",
+                        hint="run again",
+                    )
                 return
         _make(layer, tree, lock)
 
@@ -241,13 +245,29 @@ def _extract(layer: Path, tree: Path) -> int:
     part = tree.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    done = run(["tar", "--extract", "--file", layer, "--use-compress-program", "zstd -d", "--directory", part,
-                "--numeric-owner", "--same-owner", "--preserve-permissions", "--delay-directory-restore",
-                *inventory.TAR], timeout=600)
+    done = run(
+        [
+            "tar",
+            "--extract",
+            "--file",
+            layer,
+            "--use-compress-program",
+            "zstd -d",
+            "--directory",
+            part,
+            "--numeric-owner",
+            "--same-owner",
+            "--preserve-permissions",
+            "--delay-directory-restore",
+            *inventory.TAR,
+        ],
+        timeout=600,
+    )
     if done.stderr:  # what tar could not do and calls a warning
         raise BuildError(f"a layer cannot be extracted to {part.parent}", tail=done.stderr)
-    size = sum(os.lstat(os.path.join(folder, name)).st_blocks * 512
-               for folder, _, names in os.walk(part) for name in names)
+    size = sum(
+        os.lstat(os.path.join(folder, name)).st_blocks * 512 for folder, _, names in os.walk(part) for name in names
+    )
     os.utime(part, (sandbox.SOURCE_DATE_EPOCH, sandbox.SOURCE_DATE_EPOCH))
     part.rename(tree)
     return size

@@ -61,8 +61,11 @@ def measure(content: inventory.Tree, place: str = "/", without: Sequence[str] = 
 
 def _blocks(entry: inventory.Entry) -> int:
     """What a file takes besides its inode; a folder that is empty takes a block."""
-    own = {"f": entry.size - entry.holes, "l": len(entry.target) if len(entry.target) >= _SHORT_TARGET else 0,
-           "d": 1}.get(entry.type, 0)
+    own = {
+        "f": entry.size - entry.holes,
+        "l": len(entry.target) if len(entry.target) >= _SHORT_TARGET else 0,
+        "d": 1,
+    }.get(entry.type, 0)
     return _whole(own) + (_BLOCK if entry.attributes else 0)
 
 
@@ -77,9 +80,11 @@ def inodes_for(held: Held, size: int, what: str) -> int:
     wanted = held.inodes + _RESERVED + max(0, size - held.size) // each
     most = size // _BLOCK
     if held.inodes + _RESERVED > most:
-        raise UserError(f"{what}: {held.inodes} files, folders and links belong there, and a file system of "
-                        f"{size >> 20} MiB has inodes for {most}",
-                        hint="make that file system (and the disk) larger in the cluster's manifest")
+        raise UserError(
+            f"{what}: {held.inodes} files, folders and links belong there, and a file system of "
+            f"{size >> 20} MiB has inodes for {most}",
+            hint="make that file system (and the disk) larger in the cluster's manifest",
+        )
     return min(wanted, most) if wanted > size // each else 0
 
 
@@ -103,18 +108,41 @@ def make(
     paths below /tmp/tree.  `inodes` 0 = as many as mke2fs gives.  Raises CommandError when it does not fit.
     """
     top = tree.stat()
-    extended = (f"offset={offset},hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,"
-                f"root_owner={top.st_uid}:{top.st_gid},root_perms={stat.S_IMODE(top.st_mode):o}")
-    mke2fs = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-U", uuid, "-m", "1",
-              "-O", ",".join(part for part in (_FEATURES, features) if part),
-              "-E", extended, "-d", "/tmp/tree"]
+    extended = (
+        f"offset={offset},hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,"
+        f"root_owner={top.st_uid}:{top.st_gid},root_perms={stat.S_IMODE(top.st_mode):o}"
+    )
+    mke2fs = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        str(_BLOCK),
+        "-U",
+        uuid,
+        "-m",
+        "1",
+        "-O",
+        ",".join(part for part in (_FEATURES, features) if part),
+        "-E",
+        extended,
+        "-d",
+        "/tmp/tree",
+    ]
     if label:
         mke2fs += ["-L", label]
     if inodes:
         mke2fs += ["-N", str(inodes)]
     with _emptied(tree, without) as empty:
-        tools.run([*mke2fs, "/tmp/image", str(size // _BLOCK)], Bind(tree, "/tmp/tree"), *empty, *binds,
-                  Bind(image, "/tmp/image", writable=True))
+        tools.run(
+            [*mke2fs, "/tmp/image", str(size // _BLOCK)],
+            Bind(tree, "/tmp/tree"),
+            *empty,
+            *binds,
+            Bind(image, "/tmp/image", writable=True),
+        )
 
 
 @contextlib.contextmanager

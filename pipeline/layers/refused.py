@@ -45,8 +45,9 @@ def require_kept(upper: Path, who: str = "") -> None:
         _look(upper, "", _flags(upper, upper.lstat()))
     except _Refused as error:
         who = who or _package(upper, error.path)
-        raise BuildError(f"{who and f'{who}: '}/{inventory.shown(error.path)}{error.message}",
-                         hint=error.hint) from None
+        raise BuildError(
+            f"{who and f'{who}: '}/{inventory.shown(error.path)}{error.message}", hint=error.hint
+        ) from None
 
 
 def _package(upper: Path, path: str) -> str:
@@ -74,18 +75,23 @@ def _look(folder: Path, below: str, usual: int) -> None:
 
 def _require(path: str, place: Path, found: os.stat_result, usual: int) -> None:
     if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):  # which an ordinary user could not even make
-        raise _refused(path, " is a device: no image can hold one",
-                       "let the machine make it when it starts: tmpfiles.d or udev")
+        raise _refused(
+            path, " is a device: no image can hold one", "let the machine make it when it starts: tmpfiles.d or udev"
+        )
     if stat.S_ISDIR(found.st_mode) and len(os.fsencode(path)) > _LONGEST:
-        raise _refused(path[:60], f"... is a folder so deep that its path has more than {_LONGEST} bytes",
-                       "tools that copy files stop at 4096")
+        raise _refused(
+            path[:60],
+            f"... is a folder so deep that its path has more than {_LONGEST} bytes",
+            "tools that copy files stop at 4096",
+        )
     names = inventory.attribute_names(place)
     flags = "".join(sign for flag, sign in _FLAGS.items() if _flags(place, found) & ~usual & flag)
     if f"{notes()}protattr" in names:  # where overlayfs notes i and a
         flags += os.getxattr(place, f"{notes()}protattr").decode()
     if flags:
-        raise _refused(path, f" has the flag {flags} of chattr: no image can hold that",
-                       "let the machine set it when it starts")
+        raise _refused(
+            path, f" has the flag {flags} of chattr: no image can hold that", "let the machine set it when it starts"
+        )
     _require_attributes(path, place, names)
 
 
@@ -97,8 +103,11 @@ def _require_attributes(path: str, place: Path, names: list[str]) -> None:
             value = os.getxattr(place, name, follow_symlinks=False)
             size += 16 + sum(-(-length // 4) * 4 for length in (len(os.fsencode(rest)), len(value)))
         elif kind in ("user", "trusted") and (not name.startswith(own) or name.startswith(f"{own}overlay.")):
-            raise _refused(path, f" has the attribute {inventory.shown(name)}: no image holds it",
-                           "names of users' attributes begin with user., and not with user.overlay.")
+            raise _refused(
+                path,
+                f" has the attribute {inventory.shown(name)}: no image holds it",
+                "names of users' attributes begin with user., and not with user.overlay.",
+            )
     if size > _ATTRIBUTES:
         raise _refused(path, f" has {size} bytes of extended attributes", f"a file of ext4 can have {_ATTRIBUTES}")
 

@@ -117,8 +117,9 @@ def _trees(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> li
     Overlayfs takes no tree twice.  Of equal layers the topmost says it all: what it says counts before the others.
     """
     different = {layer.digest: layer for layer in reversed(layers)}
-    return [stack.enter_context(extracted(layer.file(LAYER), layer.digest, job.pool.parent))
-            for layer in different.values()]
+    return [
+        stack.enter_context(extracted(layer.file(LAYER), layer.digest, job.pool.parent)) for layer in different.values()
+    ]
 
 
 def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> Path:
@@ -150,16 +151,20 @@ class _Change:
     removed: list[str] = field(default_factory=list)
 
 
-def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence[str]] = (), *,
-          whole: bool = False) -> None:
+def write(
+    job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence[str]] = (), *, whole: bool = False
+) -> None:
     """Write `job.out/layer.tar.zst` and `layer.list`: how `upper` changes `lower`.
 
     `upper` is a plain tree on nothing, an upper directory over `lower`, or (`whole`) a tree in place of `lower`.
     `together` are the names of each file that has several in `lower`.
     """
     refused.require_kept(upper)
-    change = _Change(_linked_alike(upper, together), frozenset(name for names in together for name in names),
-                     frozenset(path.removeprefix("/") for path in job.params.get("secrets", ())))
+    change = _Change(
+        _linked_alike(upper, together),
+        frozenset(name for names in together for name in names),
+        frozenset(path.removeprefix("/") for path in job.params.get("secrets", ())),
+    )
     _compare(change, upper, lower, "", hidden=whole)
     marks = _folder(job, "whiteouts")
     for name in change.removed:
@@ -171,12 +176,30 @@ def write(job: Job, upper: Path, lower: Path | None, together: Sequence[Sequence
         file = job.work / f"{label}.list"
         file.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in sorted(names, key=os.fsencode)))
         lists.append(file)
-    run(["tar", "--create", "--file", job.out / LAYER, "--use-compress-program", "zstd -3 -T2", "--format=posix",
-         "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", "--numeric-owner",
-         f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}", "--clamp-mtime", *inventory.TAR_CREATE,
-         "--no-recursion", "--null", "--verbatim-files-from",
-         f"--directory={marks}", f"--files-from={lists[0]}", f"--directory={upper}", f"--files-from={lists[1]}"],
-        timeout=600)
+    run(
+        [
+            "tar",
+            "--create",
+            "--file",
+            job.out / LAYER,
+            "--use-compress-program",
+            "zstd -3 -T2",
+            "--format=posix",
+            "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+            "--numeric-owner",
+            f"--mtime=@{sandbox.SOURCE_DATE_EPOCH}",
+            "--clamp-mtime",
+            *inventory.TAR_CREATE,
+            "--no-recursion",
+            "--null",
+            "--verbatim-files-from",
+            f"--directory={marks}",
+            f"--files-from={lists[0]}",
+            f"--directory={upper}",
+            f"--files-from={lists[1]}",
+        ],
+        timeout=600,
+    )
     (job.out / LIST).write_text(inventory.dump(changes))
 
 
@@ -197,8 +220,12 @@ def _entries(change: _Change, upper: Path) -> dict[str, inventory.Entry | None]:
     for name in change.written:
         place = upper / name
         found = place.lstat()
-        entries[name] = inventory.read(place, found, sandbox.SOURCE_DATE_EPOCH,
-                                       first.setdefault(found.st_ino, name) if inventory.has_names(found) else "")
+        entries[name] = inventory.read(
+            place,
+            found,
+            sandbox.SOURCE_DATE_EPOCH,
+            first.setdefault(found.st_ino, name) if inventory.has_names(found) else "",
+        )
     return entries
 
 
@@ -223,8 +250,9 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
         if stat.S_ISDIR(found.st_mode):
             over = lower / name if lower and under and stat.S_ISDIR(under.st_mode) else None
             place = len(change.written)
-            inside = _compare(change, upper / name, over, f"{path}/",
-                              hidden=over is not None and (hidden or _is_opaque(upper / name)))
+            inside = _compare(
+                change, upper / name, over, f"{path}/", hidden=over is not None and (hidden or _is_opaque(upper / name))
+            )
             if inside or over is None or not under or not _same_folder(upper / name, found, over, under):
                 change.written.insert(place, path)
         elif not stat.S_ISSOCK(found.st_mode):  # which belongs to a running machine
@@ -233,8 +261,11 @@ def _compare(change: _Change, upper: Path, lower: Path | None, below: str, *, hi
                 change.written.append(path)
     if hidden and lower:
         with os.scandir(lower) as entries:
-            change.removed += [f"{below}{entry.name}" for entry in entries
-                               if entry.name not in names and not volatile.left_out(f"{below}{entry.name}", entry)]
+            change.removed += [
+                f"{below}{entry.name}"
+                for entry in entries
+                if entry.name not in names and not volatile.left_out(f"{below}{entry.name}", entry)
+            ]
     if not below and (_access(upper.lstat()), inventory.attributes(upper)) != (_TOP, {}):
         change.written.insert(0, "")  # in every layer: the topmost one counts
     return (len(change.written), len(change.removed)) != before
@@ -263,10 +294,12 @@ def _time(found: os.stat_result) -> int:
 
 
 def _same_folder(upper: Path, found: os.stat_result, lower: Path, under: os.stat_result) -> bool:
-    """Whether a folder is what it was.  Whatever is made or removed in it changes its time to now, which says nothing.
-    """
-    return (_access(found) == _access(under) and _time(found) in (_time(under), sandbox.SOURCE_DATE_EPOCH)
-            and inventory.attributes(upper) == inventory.attributes(lower))
+    """Whether a folder is what it was.  What is made or removed in it changes its time to now, which says nothing."""
+    return (
+        _access(found) == _access(under)
+        and _time(found) in (_time(under), sandbox.SOURCE_DATE_EPOCH)
+        and inventory.attributes(upper) == inventory.attributes(lower)
+    )
 
 
 def _equal(upper: Path, found: os.stat_result, lower: Path, under: os.stat_result) -> bool:
@@ -279,7 +312,8 @@ def _equal(upper: Path, found: os.stat_result, lower: Path, under: os.stat_resul
         return False
     return not stat.S_ISREG(found.st_mode) or (
         bool(inventory.holes(upper, found)) == bool(inventory.holes(lower, under))
-        and filecmp.cmp(upper, lower, shallow=False))
+        and filecmp.cmp(upper, lower, shallow=False)
+    )
 
 
 # --- files with several names
@@ -308,8 +342,13 @@ def _linked_alike(upper: Path, together: Sequence[Sequence[str]]) -> frozenset[s
     for name, found in _files(upper, "") if below else ():
         if inventory.has_names(found):
             groups.setdefault(found.st_ino, []).append(name)
-    return frozenset(name for names in groups.values() if len({below.get(name, -1) for name in names}) == 1
-                     for name in names if name in below)
+    return frozenset(
+        name
+        for names in groups.values()
+        if len({below.get(name, -1) for name in names}) == 1
+        for name in names
+        if name in below
+    )
 
 
 def _files(folder: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -23,13 +23,21 @@ def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret
     public, private = cluster.networks.public, cluster.networks.private
     first = ipaddress.IPv4Address(private.first_node_address)
     head = _machine(
-        cluster, cluster.head.name, 0, cluster.head,
+        cluster,
+        cluster.head.name,
+        0,
+        cluster.head,
         _interface("eth0", "public", public, 0, public.head_address),
         _interface("eth1", "private", private, 0, private.head_address),
     )
     nodes = tuple(
-        _machine(cluster, f"{cluster.compute.prefix}{index}", index, cluster.compute,
-                 _interface("eth0", "private", private, index, str(first + index - 1)))
+        _machine(
+            cluster,
+            f"{cluster.compute.prefix}{index}",
+            index,
+            cluster.compute,
+            _interface("eth0", "private", private, index, str(first + index - 1)),
+        )
         for index in range(1, cluster.compute.count + 1)
     )
     return description.Cluster(
@@ -38,8 +46,10 @@ def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret
         architecture=distro.architecture,
         domain=cluster.domain,
         host=cluster.host,
-        networks=(description.Network("public", public.cidr, public.host_address),
-                  description.Network("private", private.cidr, private.host_address)),
+        networks=(
+            description.Network("public", public.cidr, public.host_address),
+            description.Network("private", private.cidr, private.host_address),
+        ),
         head=head,
         nodes=nodes,
         opkgs=cluster.opkgs,
@@ -48,8 +58,9 @@ def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret
     )
 
 
-def _machine(cluster: Cluster, name: str, index: int, table: MachineTable,
-             *interfaces: description.Interface) -> description.Machine:
+def _machine(
+    cluster: Cluster, name: str, index: int, table: MachineTable, *interfaces: description.Interface
+) -> description.Machine:
     virtualization, boot, device, pci = cluster.xen.of(name)
     own = cluster.machines.get(name, OneMachine())
     return description.Machine(

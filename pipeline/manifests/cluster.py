@@ -41,10 +41,15 @@ class LocalPackages(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [((side, index), text) for side in ("head", "compute")
-                  for index, file in enumerate(getattr(self, side)) if (text := _wrong_package_file(file))]
-        faults += [((side, index), text) for side in ("head", "compute")
-                   for index, text in _same_names(getattr(self, side))]
+        faults = [
+            ((side, index), text)
+            for side in ("head", "compute")
+            for index, file in enumerate(getattr(self, side))
+            if (text := _wrong_package_file(file))
+        ]
+        faults += [
+            ((side, index), text) for side in ("head", "compute") for index, text in _same_names(getattr(self, side))
+        ]
         if faults:
             raise Faults(faults)
         return self
@@ -78,8 +83,13 @@ class Cluster(Manifest):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [*self._name_faults(), *self._room_faults(), *self._opkg_faults(), *self._machine_faults(),
-                  *self._xen_faults()]
+        faults = [
+            *self._name_faults(),
+            *self._room_faults(),
+            *self._opkg_faults(),
+            *self._machine_faults(),
+            *self._xen_faults(),
+        ]
         if faults:
             raise Faults(faults)
         return self
@@ -99,9 +109,14 @@ class Cluster(Manifest):
     def _room_faults(self) -> Iterator[tuple[Key, str]]:
         private = self.networks.private
         if self.compute.count > private.room:
-            yield ("compute", "count"), (f"{self.compute.count} nodes don't fit: {private.cidr} has room for "
-                                         f"{private.room} from {private.first_node_address} on; expected fewer nodes "
-                                         "or a larger subnet in networks.private.cidr")
+            yield (
+                ("compute", "count"),
+                (
+                    f"{self.compute.count} nodes don't fit: {private.cidr} has room for "
+                    f"{private.room} from {private.first_node_address} on; expected fewer nodes "
+                    "or a larger subnet in networks.private.cidr"
+                ),
+            )
 
     def _opkg_faults(self) -> Iterator[tuple[Key, str]]:
         for index, name in enumerate(self.opkgs):

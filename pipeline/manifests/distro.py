@@ -16,8 +16,10 @@ from pipeline.mistakes import quoted
 def _mirror(value: str) -> str:
     if value == "" or re.fullmatch(r"(?:https?://[A-Za-z0-9.:\[\]-]+|file://)(?:/[\w.~%+-]*)*", value, re.ASCII):
         return value
-    raise ValueError(f'{quoted(value)} is not a mirror; expected an address like "http://HOST/debian" or '
-                     '"file:///srv/debian", with %20 for a space')
+    raise ValueError(
+        f'{quoted(value)} is not a mirror; expected an address like "http://HOST/debian" or '
+        '"file:///srv/debian", with %20 for a space'
+    )
 
 
 def _word(value: str) -> str:

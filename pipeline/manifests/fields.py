@@ -72,15 +72,17 @@ def host_name(value: str) -> str:
         return value
     better = re.sub(r"[^a-z0-9-]+", "-", value.lower())[:63].strip("-")
     hint = f"; did you mean {quoted(better)}?" if _LABEL.fullmatch(better) else ""
-    raise ValueError(f"{quoted(value)} is not a host name; expected letters a-z, digits and inner hyphens, "
-                     f"63 at most{hint}")
+    raise ValueError(
+        f"{quoted(value)} is not a host name; expected letters a-z, digits and inner hyphens, 63 at most{hint}"
+    )
 
 
 def _domain(value: str) -> str:
     if len(value) <= 190 and all(_LABEL.fullmatch(label) for label in value.split(".")):
         return value
-    raise ValueError(f'{quoted(value)} is not a domain name; expected labels of letters a-z, digits and hyphens, '
-                     'as "oscar.internal"')
+    raise ValueError(
+        f'{quoted(value)} is not a domain name; expected labels of letters a-z, digits and hyphens, as "oscar.internal"'
+    )
 
 
 def _package(value: str) -> str:
@@ -111,8 +113,13 @@ def _subnet(value: str) -> str:
         raise ValueError(f"{quoted(value)} is not how a subnet is written; did you mean {quoted(str(network))}?")
     if not 8 <= network.prefixlen <= 30:
         raise ValueError(f"{quoted(value)} has an unfit size; expected a length from /8 to /30")
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_reserved \
-            or network.network_address in ipaddress.IPv4Network("0.0.0.0/8"):
+    if (
+        network.is_loopback
+        or network.is_multicast
+        or network.is_link_local
+        or network.is_reserved
+        or network.network_address in ipaddress.IPv4Network("0.0.0.0/8")
+    ):
         raise ValueError(f'{quoted(value)} is no subnet that machines can use; expected one like "10.77.1.0/24"')
     return value
 

@@ -79,5 +79,6 @@ class Host(Manifest):
 
     def describe(self, guest: str) -> description.Host:
         """As plain data; `guest` is the flavour of its distribution."""
-        return description.Host(self.name, self.kind, self.connection, self.distro or "", self.memory or 0,
-                                self.cpus or 0, guest)
+        return description.Host(
+            self.name, self.kind, self.connection, self.distro or "", self.memory or 0, self.cpus or 0, guest
+        )

@@ -113,7 +113,7 @@ def extended(
             text = f"{quoted(base)} is not known; expected one of {listing(names)}{did_you_mean(base, names)}"
             fail([document.mistake(("extends",), text)])
         if below in seen:
-            circle = " -> ".join(path.stem for path in [*seen[seen.index(below):], below])
+            circle = " -> ".join(path.stem for path in [*seen[seen.index(below) :], below])
             fail([document.mistake(("extends",), f"goes in a circle: {circle}")])
         seen.append(below)
         lower = read(below)
@@ -208,8 +208,14 @@ _BOUNDS = {
 
 
 def _kind(value: object) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list",
-             dict: "a table"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a table",
+    }
     return names.get(type(value), "a date or time")
 
 

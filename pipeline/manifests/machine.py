@@ -38,8 +38,10 @@ class FileSystemTable(Table):
 
 
 def _default_disk(root: int, swap: int) -> tuple[FileSystemTable, ...]:
-    return (FileSystemTable.model_construct(mount="/", size=root),
-            FileSystemTable.model_construct(mount="swap", size=swap))
+    return (
+        FileSystemTable.model_construct(mount="/", size=root),
+        FileSystemTable.model_construct(mount="swap", size=swap),
+    )
 
 
 class MachineTable(Table):
@@ -106,8 +108,13 @@ class MachineTable(Table):
 
 def _memory_faults(mib: int) -> Iterator[tuple[Key, str]]:
     if mib < LEAST_MEMORY_MIB:
-        yield ("memory",), (f"{mib} MiB is too little: services are killed while the machine boots; "
-                            f'expected at least "{LEAST_MEMORY_MIB}M"')
+        yield (
+            ("memory",),
+            (
+                f"{mib} MiB is too little: services are killed while the machine boots; "
+                f'expected at least "{LEAST_MEMORY_MIB}M"'
+            ),
+        )
 
 
 def _wrong_mount(mount: str) -> str:
@@ -116,7 +123,8 @@ def _wrong_mount(mount: str) -> str:
         return ""
     if not mount.startswith("/"):
         return f'{quoted(mount)} is not a mount point; expected a path that begins with "/", or "swap"' + (
-            f"; did you mean {quoted('/' + mount)}?" if re.fullmatch(r"[a-z0-9/]+", mount) else "")
+            f"; did you mean {quoted('/' + mount)}?" if re.fullmatch(r"[a-z0-9/]+", mount) else ""
+        )
     if not re.fullmatch(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+", mount):
         return f"{quoted(mount)} is not a plain absolute path; expected names of letters, digits and . _ -"
     if mount.split("/")[1] in ("proc", "sys", "dev", "run", "etc", "usr"):

@@ -31,8 +31,13 @@ class NetworkTable(Table):
         for field, address in addresses.items():
             ends = (self.subnet.network_address, self.subnet.broadcast_address)
             if ipaddress.IPv4Address(address) not in self.subnet or ipaddress.IPv4Address(address) in ends:
-                yield (field,), (f"{quoted(address)} is not in the subnet {self.cidr}; expected one from "
-                                 f"{self.subnet[1]} to {self.subnet[-2]}")
+                yield (
+                    (field,),
+                    (
+                        f"{quoted(address)} is not in the subnet {self.cidr}; expected one from "
+                        f"{self.subnet[1]} to {self.subnet[-2]}"
+                    ),
+                )
             elif address in users:
                 yield (field,), f"{quoted(address)} is the address of {users[address]} too; expected a free one"
             users.setdefault(address, field)

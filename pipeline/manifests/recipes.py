@@ -1,7 +1,7 @@
 """The recipes folder: everything in it by kind and name, read when asked for, and checked against each other.
 
-    recipes = load(Path("recipes"))
-    recipes.cluster("debian12")     # one, with what it refers to: what else is in the folder may be broken
+recipes = load(Path("recipes"))
+recipes.cluster("debian12")     # one, with what it refers to: what else is in the folder may be broken
 """
 
 from __future__ import annotations
@@ -27,21 +27,26 @@ from pipeline.opkgs.model import Opkg
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 #: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
-_FOLDERS = frozenset(("cache", "checkout", "checkouts", "failed", "identity", "logs", "pool", "reports", "run",
-                      "store"))
+_FOLDERS = frozenset(
+    ("cache", "checkout", "checkouts", "failed", "identity", "logs", "pool", "reports", "run", "store")
+)
 #: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
 _BEGINNINGS = {
     "clusters": {naming.testbed(""): "the testbeds of VM containers"},
-    "distros": {"dom0-": "what makes a Xen host of a distribution", "netboot-": "what the installer is made of",
-                "xltools-": "what Xen configurations are checked with"},
+    "distros": {
+        "dom0-": "what makes a Xen host of a distribution",
+        "netboot-": "what the installer is made of",
+        "xltools-": "what Xen configurations are checked with",
+    },
 }
 
 
 def load(folder: Path) -> Recipes:
     """The recipes in that folder; nothing in it is read yet."""
     if not folder.is_dir():
-        raise ManifestError(f"{shown(folder)}: no such folder; expected the recipes",
-                            hint="run this in the project's folder")
+        raise ManifestError(
+            f"{shown(folder)}: no such folder; expected the recipes", hint="run this in the project's folder"
+        )
     return Recipes(folder)
 
 
@@ -63,10 +68,14 @@ class Recipes:
         if not folder.is_dir():
             return []
         if kind == "opkgs":
-            return sorted(entry.name for entry in folder.iterdir()
-                          if (entry.is_dir() or entry.is_symlink()) and not entry.name.startswith("."))
-        return sorted(entry.stem for entry in folder.iterdir()
-                      if entry.suffix == ".toml" and not entry.name.startswith("."))
+            return sorted(
+                entry.name
+                for entry in folder.iterdir()
+                if (entry.is_dir() or entry.is_symlink()) and not entry.name.startswith(".")
+            )
+        return sorted(
+            entry.stem for entry in folder.iterdir() if entry.suffix == ".toml" and not entry.name.startswith(".")
+        )
 
     def describe(self, cluster: str) -> description.Cluster:
         """A cluster with every name and address given out."""
@@ -97,8 +106,15 @@ class Recipes:
         manifest = loader.validate(document, Host)
         self._refer(document, [(("distro",), "distros", manifest.distro)])
         if manifest.distro and not self.distro(manifest.distro).packages.dom0:
-            fail([document.mistake(("distro",), f"{quoted(manifest.distro)} has no packages.dom0, which make a Xen "
-                                                "host of it; expected another one, or these packages")])
+            fail(
+                [
+                    document.mistake(
+                        ("distro",),
+                        f"{quoted(manifest.distro)} has no packages.dom0, which make a Xen "
+                        "host of it; expected another one, or these packages",
+                    )
+                ]
+            )
         return manifest
 
     def _netboot(self, name: str) -> Netboot:
@@ -107,8 +123,15 @@ class Recipes:
         self._refer(document, [(("distro",), "distros", manifest.distro)])
         architecture = self.distro(manifest.distro).architecture
         if name != architecture:
-            fail([document.mistake(("distro",), f"{quoted(manifest.distro)} is for {architecture}; expected one for "
-                                                f"{name}, as this file is called")])
+            fail(
+                [
+                    document.mistake(
+                        ("distro",),
+                        f"{quoted(manifest.distro)} is for {architecture}; expected one for "
+                        f"{name}, as this file is called",
+                    )
+                ]
+            )
         return manifest
 
     def _opkg(self, name: str) -> Opkg:
@@ -124,8 +147,11 @@ class Recipes:
         self._known("clusters", name)
         names = self.names("clusters")
         document = loader.extended(
-            self._file("clusters", name), lambda base: self._file("clusters", base) if base in names else None,
-            names, _absolute_paths)
+            self._file("clusters", name),
+            lambda base: self._file("clusters", base) if base in names else None,
+            names,
+            _absolute_paths,
+        )
         collector = Collector()
         manifest = collector.attempt(lambda: loader.validate(document, Cluster))
         collector.attempt(lambda: self._refer(document, _references(document)))
@@ -152,8 +178,11 @@ class Recipes:
     def _opkgs(self) -> dict[str, Opkg]:
         """All OPKGs that can be read."""
         collector = Collector()
-        return {name: found for name in self.names("opkgs")
-                if (found := collector.attempt(functools.partial(self.opkg, name))) is not None}
+        return {
+            name: found
+            for name in self.names("opkgs")
+            if (found := collector.attempt(functools.partial(self.opkg, name))) is not None
+        }
 
     def _may_be_core(self, name: str) -> bool:
         """Whether an OPKG that cannot be read may belong to every cluster: nobody shall get one without it."""
@@ -170,8 +199,10 @@ class Recipes:
         """Names that come from the command line, and names of files."""
         names = self.names(kind)
         if name not in names:
-            raise ManifestError(f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
-                                f"{did_you_mean(name, names)}")
+            raise ManifestError(
+                f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
+                f"{did_you_mean(name, names)}"
+            )
         wrong = _wrong_name(kind, name)
         if wrong:
             fail([Mistake(shown(self._file(kind, name)), 1, "", wrong)])
@@ -182,8 +213,13 @@ class Recipes:
         for key, kind, name in references:
             names = self.names(kind)
             if isinstance(name, str) and name not in names:
-                mistakes.append(document.mistake(key, f"{quoted(name)} is not in {shown(self.folder / kind)}; expected "
-                                                      f"one of {listing(names)}{did_you_mean(name, names)}"))
+                mistakes.append(
+                    document.mistake(
+                        key,
+                        f"{quoted(name)} is not in {shown(self.folder / kind)}; expected "
+                        f"one of {listing(names)}{did_you_mean(name, names)}",
+                    )
+                )
         if mistakes:
             fail(mistakes)
 
@@ -195,8 +231,9 @@ def _wrong_name(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         return "the file's name is no name; expected letters a-z, digits and inner hyphens, 40 at most"
     if kind in ("clusters", "distros") and name in _FOLDERS:
-        return (f"{quoted(name)} is a folder of artifacts/ already; expected another file name, "
-                f"none of {listing(_FOLDERS)}")
+        return (
+            f"{quoted(name)} is a folder of artifacts/ already; expected another file name, none of {listing(_FOLDERS)}"
+        )
     for beginning, what in _BEGINNINGS.get(kind, {}).items():
         if name.startswith(beginning):
             return f"names that begin with {quoted(beginning)} are for {what}; expected another file name"

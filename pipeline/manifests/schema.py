@@ -1,6 +1,6 @@
 """JSON Schemas of the manifests, for editors: `#:schema ../schema/cluster.json` in a recipe names its own.
 
-    python -m pipeline.manifests.schema     writes recipes/schema/ anew
+python -m pipeline.manifests.schema     writes recipes/schema/ anew
 """
 
 from __future__ import annotations

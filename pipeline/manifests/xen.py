@@ -23,16 +23,20 @@ _COMPARED = 200
 def _pci(value: str) -> str:
     match = _PCI.fullmatch(value.lower())
     if match is None:
-        raise ValueError(f'{quoted(value)} is no PCI device; expected its address as lspci shows it, like "03:00.0" or '
-                         '"0000:03:00.0"')
+        raise ValueError(
+            f'{quoted(value)} is no PCI device; expected its address as lspci shows it, like "03:00.0" or '
+            '"0000:03:00.0"'
+        )
     return f"{match[1] or '0000'}:{match[2]}"
 
 
 def _device(value: str) -> str:
     if _DEVICE.fullmatch(value):
         return value
-    raise ValueError(f'{quoted(value)} is no block device; expected a path like "/dev/vg0/node1" or "/dev/sdb2"'
-                     + (f"; did you mean {quoted('/dev/' + value)}?" if _DEVICE.fullmatch(f"/dev/{value}") else ""))
+    raise ValueError(
+        f'{quoted(value)} is no block device; expected a path like "/dev/vg0/node1" or "/dev/sdb2"'
+        + (f"; did you mean {quoted('/dev/' + value)}?" if _DEVICE.fullmatch(f"/dev/{value}") else "")
+    )
 
 
 class XenMachine(Table):

@@ -16,8 +16,12 @@ from pipeline.opkgs.model import Opkg, Script
 from pipeline.opkgs.older import Older
 
 
-def read(file: Path, scripts: tuple[Script, ...] = (), tests: tuple[str, ...] = (),
-         codenames: Codenames = MappingProxyType({})) -> Opkg:
+def read(
+    file: Path,
+    scripts: tuple[Script, ...] = (),
+    tests: tuple[str, ...] = (),
+    codenames: Codenames = MappingProxyType({}),
+) -> Opkg:
     """The OPKG whose `config.xml` this is; its name is its folder's.  Filters may name suites by `codenames`."""
     root = document.parse(file)
     if root.tag != "oscar":

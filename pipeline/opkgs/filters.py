@@ -18,14 +18,43 @@ from pipeline.mistakes import did_you_mean, listing, quoted
 Codenames = Mapping[tuple[str, str], str]
 
 #: Architectures of machines: those of the OPKG schema, and others that distributions have been made for.
-ARCHITECTURES = frozenset((
-    "alpha", "amd64", "arm64", "armel", "armhf", "hppa", "i386", "ia64", "loong64", "mips", "mips64el", "mipsel", "ppc",
-    "ppc64", "ppc64el", "riscv64", "s390", "s390x", "sparc", "sparc64",
-))
+ARCHITECTURES = frozenset(
+    (
+        "alpha",
+        "amd64",
+        "arm64",
+        "armel",
+        "armhf",
+        "hppa",
+        "i386",
+        "ia64",
+        "loong64",
+        "mips",
+        "mips64el",
+        "mipsel",
+        "ppc",
+        "ppc64",
+        "ppc64el",
+        "riscv64",
+        "s390",
+        "s390x",
+        "sparc",
+        "sparc64",
+    )
+)
 #: Other names that OPKGs and distributions have for them, and the words with which they mean all.
 _SAME = {
-    "x86_64": "amd64", "x86-64": "amd64", "ia32": "i386", "i486": "i386", "i586": "i386", "i686": "i386",
-    "aarch64": "arm64", "powerpc": "ppc", "ppc64le": "ppc64el", "all": "any", "noarch": "any",
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "ia32": "i386",
+    "i486": "i386",
+    "i586": "i386",
+    "i686": "i386",
+    "aarch64": "arm64",
+    "powerpc": "ppc",
+    "ppc64le": "ppc64el",
+    "all": "any",
+    "noarch": "any",
 }
 
 
@@ -74,7 +103,8 @@ class Filter:
     def fits(self, target: Target) -> bool:
         name, version = target.compat.name.lower(), target.compat.version
         distribution = not self.distributions or any(
-            item.name.lower() == name and item.admits(version) for item in self.distributions)
+            item.name.lower() == name and item.admits(version) for item in self.distributions
+        )
         machines = {architecture(name) for name in self.architectures}
         return distribution and (not machines or not machines.isdisjoint(("any", architecture(target.architecture))))
 
@@ -92,8 +122,10 @@ def unfit_architecture(name: str) -> str:
     """Why no machine has that architecture, or ""."""
     if architecture(name) in (*ARCHITECTURES, "any"):
         return ""
-    return (f"{quoted(name)} is no architecture, so this never fits; expected one of {listing(ARCHITECTURES)}"
-            f"{did_you_mean(name, ARCHITECTURES)}")
+    return (
+        f"{quoted(name)} is no architecture, so this never fits; expected one of {listing(ARCHITECTURES)}"
+        f"{did_you_mean(name, ARCHITECTURES)}"
+    )
 
 
 def understood(item: Versioned, codenames: Codenames) -> Versioned:
@@ -105,25 +137,31 @@ def understood(item: Versioned, codenames: Codenames) -> Versioned:
 def unfit_distribution(item: Versioned, codenames: Codenames) -> str:
     """Why no distribution of a known name ever is `item` (as `understood`), or why nobody can tell; else ""."""
     names = {name for name, _ in codenames}
-    versions = {f"{version} ({suite})": version for (name, suite), version in codenames.items()
-                if name == item.name.lower()}
+    versions = {
+        f"{version} ({suite})": version for (name, suite), version in codenames.items() if name == item.name.lower()
+    }
     if not versions:
         return _misspelt(item.name, names, codenames)
     shorter = next((version for version in versions.values() if _is_part(version, item.version)), "")
     if shorter and item.rel == "=":
-        return (f"{quoted(item.version)} is never the version of {item.name}, so this never fits; "
-                f"did you mean {quoted(shorter)}?")
+        return (
+            f"{quoted(item.version)} is never the version of {item.name}, so this never fits; "
+            f"did you mean {quoted(shorter)}?"
+        )
     if item.rel and not item.version[:1].isdigit():
         so = "so this never fits" if item.rel == "=" else "and there is no order between them"
-        return (f"{quoted(item.version)} is no version of {item.name} that is known here, {so}; "
-                f"expected one like {listing(versions)}")
+        return (
+            f"{quoted(item.version)} is no version of {item.name} that is known here, {so}; "
+            f"expected one like {listing(versions)}"
+        )
     return ""
 
 
 def _misspelt(name: str, names: set[str], codenames: Codenames) -> str:
     """What to say of a distribution that nobody knows: nothing, unless it is nearly one that is known."""
-    release = next((f"version {version} of {known}" for (known, suite), version in codenames.items()
-                    if suite == name.lower()), "")
+    release = next(
+        (f"version {version} of {known}" for (known, suite), version in codenames.items() if suite == name.lower()), ""
+    )
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
     if not release and not near:
         return ""

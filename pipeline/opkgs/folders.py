@@ -117,9 +117,16 @@ def _secrets(tree: Tree) -> tuple[Secret, ...]:
         return ()
     found = secrets.read(tree.top)
     brought = [tree.top / "files" / side / secret.path[1:] for secret in found for side in _TREES]
-    mistakes = [Mistake(shown(path), 1, "", f"a secret is declared there, in {shown(tree.top / secrets.FILE)}; "
-                                            "expected no file of that name") for path in brought
-                if os.path.lexists(path)]
+    mistakes = [
+        Mistake(
+            shown(path),
+            1,
+            "",
+            f"a secret is declared there, in {shown(tree.top / secrets.FILE)}; expected no file of that name",
+        )
+        for path in brought
+        if os.path.lexists(path)
+    ]
     if mistakes:
         fail(mistakes)
     return found
@@ -134,8 +141,10 @@ def _look_at_top(tree: Tree) -> None:
                 tree.wrong(entry, f"nothing in it is run or copied to a root; did you mean {quoted(near)}?")
     for entry in tree.entries(tree.top / "files"):
         if entry.name not in _TREES or not entry.is_dir():
-            tree.wrong(entry, f"not for any machine; expected a folder, one of {listing(_TREES)}"
-                              f"{did_you_mean(entry.name, _TREES)}")
+            tree.wrong(
+                entry,
+                f"not for any machine; expected a folder, one of {listing(_TREES)}{did_you_mean(entry.name, _TREES)}",
+            )
 
 
 def _called(tree: Tree, first: list[str]) -> list[Path]:
@@ -156,8 +165,14 @@ def _called(tree: Tree, first: list[str]) -> list[Path]:
     add([entry for entry in scripts if entry.name in first])
     for path in called:  # grows while it is read
         text = _text(path)
-        add([entry for entry in others if os.fsencode(entry.name) in text
-             or (b"scripts" in text and entry in scripts and phases.of(entry.name) is None)])
+        add(
+            [
+                entry
+                for entry in others
+                if os.fsencode(entry.name) in text
+                or (b"scripts" in text and entry in scripts and phases.of(entry.name) is None)
+            ]
+        )
     return called
 
 

@@ -23,8 +23,25 @@ _SIDES: dict[str, tuple[Side, ...]] = {
 }
 #: Which elements may stand in which.
 _GRAMMAR: dict[str, tuple[str, ...]] = {
-    "oscar": ("name", "class", "summary", "description", "license", "group", "uri", "authors", "filters", "provides",
-              "conflicts", "requires", "serverDeps", "clientDeps", "commonDeps", "apiDeps", "changelog"),
+    "oscar": (
+        "name",
+        "class",
+        "summary",
+        "description",
+        "license",
+        "group",
+        "uri",
+        "authors",
+        "filters",
+        "provides",
+        "conflicts",
+        "requires",
+        "serverDeps",
+        "clientDeps",
+        "commonDeps",
+        "apiDeps",
+        "changelog",
+    ),
     "authors": ("author",),
     "author": ("name", "nickname", "email", "institution", "beginYear", "endYear"),
     **dict.fromkeys(_SIDES, _RELATIONS),
@@ -35,7 +52,10 @@ _GRAMMAR: dict[str, tuple[str, ...]] = {
     "changelogEntry": ("item",),
 }
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "author": ("cat",), "dist": ("rel", "version"), "pkg": ("rel", "version"), "versionEntry": ("version",),
+    "author": ("cat",),
+    "dist": ("rel", "version"),
+    "pkg": ("rel", "version"),
+    "versionEntry": ("version",),
     "changelogEntry": ("authorName", "date", "closes"),
 }
 
@@ -49,11 +69,15 @@ class Generation3(Reader):
     def judge(self, name: str, title: str, summary: str) -> None:
         self._grammar(self.root, self.root.tag)
         if title and title != name:
-            self.wrong(self.root.first("name") or self.root, "name",
-                       f"{quoted(title)} differs from its folder {quoted(name)}")
+            self.wrong(
+                self.root.first("name") or self.root, "name", f"{quoted(title)} differs from its folder {quoted(name)}"
+            )
         if len(summary) > _SUMMARY:
-            self.wrong(self.root.first("summary") or self.root, "summary",
-                       f"{len(summary)} letters; expected at most {_SUMMARY}")
+            self.wrong(
+                self.root.first("summary") or self.root,
+                "summary",
+                f"{len(summary)} letters; expected at most {_SUMMARY}",
+            )
 
     def version(self) -> str:
         """That of the first entry in the change log."""
@@ -61,8 +85,11 @@ class Generation3(Reader):
             for entry in log.all("versionEntry"):
                 version = entry.attributes.get("version", "")
                 if not VERSION.fullmatch(version):
-                    self.wrong(entry, "changelog.versionEntry",
-                               f"version={quoted(version)} is not a version; expected one like 1.0-1")
+                    self.wrong(
+                        entry,
+                        "changelog.versionEntry",
+                        f"version={quoted(version)} is not a version; expected one like 1.0-1",
+                    )
                 return version
         self.wrong(self.root, "changelog", "missing; expected a versionEntry, whose version is the OPKG's")
         return ""
@@ -80,13 +107,17 @@ class Generation3(Reader):
                 if not names:
                     self.wrong(element, where, "no packages; expected at least one <pkg>")
                 relation = next(relation for relation in _RELATIONS if relation == element.tag)
-                yield Dependency(relation, _SIDES[part.tag], tuple(name for name in names if name),
-                                 tuple(self.filters(element)))
+                yield Dependency(
+                    relation, _SIDES[part.tag], tuple(name for name in names if name), tuple(self.filters(element))
+                )
 
     def filters(self, element: Element) -> Iterator[Filter]:
         for filters in element.all("filters"):
-            distributions = tuple(self.distribution(item, "filters.dist", one) for item in filters.all("dist")
-                                  if (one := self.versioned(item, "filters.dist", NAME)) is not None)
+            distributions = tuple(
+                self.distribution(item, "filters.dist", one)
+                for item in filters.all("dist")
+                if (one := self.versioned(item, "filters.dist", NAME)) is not None
+            )
             architectures = tuple(self.architecture(item, "filters.arch", item.text) for item in filters.all("arch"))
             yield Filter(distributions, architectures)
 
@@ -102,7 +133,10 @@ class Generation3(Reader):
         for name in element.attributes:
             options = _ATTRIBUTES.get(element.tag, ())
             if name not in options and element.tag != "oscar":
-                self.wrong(element, where, f"unknown attribute {quoted(name)}; expected {listing(options)}"
-                           f"{did_you_mean(name, options)}")
+                self.wrong(
+                    element,
+                    where,
+                    f"unknown attribute {quoted(name)}; expected {listing(options)}{did_you_mean(name, options)}",
+                )
         if allowed and element.text:
             self.wrong(element, where, f"{quoted(element.text)} stands between elements; expected elements only")

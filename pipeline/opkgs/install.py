@@ -33,12 +33,18 @@ Side = Literal["head", "compute"]
 
 #: The phases that run when an OPKG's files have come, and the folders of files that go there.
 _PHASES: dict[Side, tuple[Phase, ...]] = {
-    "head": tuple(that_run("furnished", "server")), "compute": tuple(that_run("furnished", "client"))}
+    "head": tuple(that_run("furnished", "server")),
+    "compute": tuple(that_run("furnished", "client")),
+}
 _FILES: dict[Side, tuple[str, ...]] = {"head": ("common", "server"), "compute": ("common", "client")}
 
 #: What stands in the way of a file, by the error that it makes.
-_WRONG_KIND = {errno.EISDIR: "there is a folder", errno.ENOTDIR: "a file stands where it needs a folder",
-               errno.EEXIST: "a file stands where it needs a folder", errno.ELOOP: "links on the way lead in a circle"}
+_WRONG_KIND = {
+    errno.EISDIR: "there is a folder",
+    errno.ENOTDIR: "a file stands where it needs a folder",
+    errno.EEXIST: "a file stands where it needs a folder",
+    errno.ELOOP: "links on the way lead in a circle",
+}
 
 #: When scripts run on a head node that is whole.
 _LATER: tuple[When, ...] = ("imaged", "head up", "all up")
@@ -55,7 +61,7 @@ def build(job: Job) -> None:
     side: Side = job.params["side"]
     opkgs: list[str] = job.params["opkgs"]
     files = {path: Kept.parse(kept) for path, kept in job.step.files}
-    with (stacking.changed(job) as root, RootFs(root) as inside, _told(inside, job.params.get("names", {}))):
+    with stacking.changed(job) as root, RootFs(root) as inside, _told(inside, job.params.get("names", {})):
         if side == "head":
             for name in opkgs:
                 bring(inside, name, job.recipes, files)
@@ -134,16 +140,24 @@ def _run_if_there(root: RootFs, name: str, phase: Phase, files: Mapping[str, Kep
 def _run(root: Path, name: str, phase: str, log: Path, *arguments: str, binds: Sequence[Bind] = ()) -> None:
     home = f"{PACKAGES}/{name}"
     try:
-        chroot_run(root, [f"{home}/scripts/{phase}", *arguments], env={"OSCAR_PACKAGE_HOME": home}, cwd=home, log=log,
-                   timeout=_DEADLINE, binds=binds)
+        chroot_run(
+            root,
+            [f"{home}/scripts/{phase}", *arguments],
+            env={"OSCAR_PACKAGE_HOME": home},
+            cwd=home,
+            log=log,
+            timeout=_DEADLINE,
+            binds=binds,
+        )
     except CommandError as error:
         hint = f"correct recipes/opkgs/{name}/scripts/{phase}"
         if NOT_STARTED not in error.tail:
             hint += "; `set -x` in it shows its steps"
         if binds and "Read-only file system" in error.tail:
             hint += f"; it may change the image ({IMAGE}, its first argument), and nothing of the head node"
-        raise BuildError(f"OPKG {name}: script {phase} failed: {error.message}", hint=hint, log=log,
-                         tail=error.tail) from None
+        raise BuildError(
+            f"OPKG {name}: script {phase} failed: {error.message}", hint=hint, log=log, tail=error.tail
+        ) from None
 
 
 def _name_phases(root: RootFs, folder: str) -> None:
@@ -167,9 +181,10 @@ def _bring(source: Path, kept: Kept, root: RootFs, path: str) -> None:
     except OSError as error:
         if error.errno not in _WRONG_KIND:
             raise
-        raise BuildError(f"{source}: it cannot be put at {path}: {_WRONG_KIND[error.errno]}",
-                         hint="give it another name, or leave it out: packages or other OPKGs have made what is there"
-                         ) from None
+        raise BuildError(
+            f"{source}: it cannot be put at {path}: {_WRONG_KIND[error.errno]}",
+            hint="give it another name, or leave it out: packages or other OPKGs have made what is there",
+        ) from None
 
 
 def _make_folder(root: RootFs, path: str, mode: int) -> None:
@@ -194,13 +209,17 @@ def _require_startable(root: RootFs, name: str, script: str, side: Side) -> None
     where = "the head node" if side == "head" else "compute nodes"
     path = f"{PACKAGES}/{name}/{script}"
     if not root.is_file(path):
-        raise BuildError(f"OPKG {name}: {script} should run on {where} and is not there",
-                         hint="a script or package that ran before has taken it away or put a link in its place")
+        raise BuildError(
+            f"OPKG {name}: {script} should run on {where} and is not there",
+            hint="a script or package that ran before has taken it away or put a link in its place",
+        )
     wanted, places = _interpreter(root.read(path))
     if wanted and not any(root.is_file(place) for place in places):
-        raise BuildError(f"OPKG {name}: {script} cannot be started on {where}: its interpreter {wanted} is not there",
-                         hint=f"name the package that has it in recipes/opkgs/{name}/config.xml, in "
-                              + ("serverDeps" if side == "head" else "clientDeps"))
+        raise BuildError(
+            f"OPKG {name}: {script} cannot be started on {where}: its interpreter {wanted} is not there",
+            hint=f"name the package that has it in recipes/opkgs/{name}/config.xml, in "
+            + ("serverDeps" if side == "head" else "clientDeps"),
+        )
 
 
 def _interpreter(script: bytes) -> tuple[str, list[str]]:

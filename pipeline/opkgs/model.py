@@ -93,8 +93,9 @@ def needed(opkgs: Mapping[str, Opkg], wanted: Iterable[str]) -> list[str]:
     return found
 
 
-def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target,
-            unread: Sequence[str] = ()) -> tuple[tuple[str, ...], list[str]]:
+def resolve(
+    opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target, unread: Sequence[str] = ()
+) -> tuple[tuple[str, ...], list[str]]:
     """The OPKGs to install, in order, and what is wrong with that choice.
 
     Those of class "core" come first if they are not named, each one comes after what it requires, and otherwise the
@@ -109,11 +110,17 @@ def resolve(opkgs: Mapping[str, Opkg], wanted: Iterable[str], target: Target,
         item = opkgs[name]
         if not item.is_for(target):
             meant = listing({str(one) for each in item.filters for one in each.distributions})
-            wrong.append(f'OPKG "{name}" is not for {target.compat.name} {target.compat.version} on '
-                         f"{target.architecture}; it is for {meant}")
+            wrong.append(
+                f'OPKG "{name}" is not for {target.compat.name} {target.compat.version} on '
+                f"{target.architecture}; it is for {meant}"
+            )
         for other in chosen.order[:index]:
-            wrong += [f'OPKGs "{other}" and "{name}" both declare the secret {one.path}; expected one of them to'
-                      for one in item.secrets for its in opkgs[other].secrets if in_the_way(one.path, its.path)]
+            wrong += [
+                f'OPKGs "{other}" and "{name}" both declare the secret {one.path}; expected one of them to'
+                for one in item.secrets
+                for its in opkgs[other].secrets
+                if in_the_way(one.path, its.path)
+            ]
             if _conflict(item, opkgs[other]) or _conflict(opkgs[other], item):
                 wrong.append(f'OPKG "{name}" conflicts with "{other}"; expected one of them')
     return tuple(chosen.order), wrong
@@ -133,7 +140,7 @@ class _Choice:
 
     def _add(self, name: str, above: tuple[str, ...]) -> None:
         if name in above:
-            circle = " -> ".join([*above[above.index(name):], name])
+            circle = " -> ".join([*above[above.index(name) :], name])
             self.wrong.append(f"OPKGs require each other in a circle: {circle}")
         elif name not in self.order:
             for need in self._opkgs[name].requires:
@@ -151,12 +158,15 @@ class _Choice:
         if len(able) == 1:
             return able[0]
         if able:
-            self.wrong.append(f'OPKG "{name}" requires "{need}", which several OPKGs provide; '
-                              f"expected one of them to be named: {listing(able)}")
+            self.wrong.append(
+                f'OPKG "{name}" requires "{need}", which several OPKGs provide; '
+                f"expected one of them to be named: {listing(able)}"
+            )
         else:
             but = f", unless one does that cannot be read: {listing(self._unread)}" if self._unread else ""
-            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides{but}'
-                              f"{did_you_mean(need.name, self._opkgs)}")
+            self.wrong.append(
+                f'OPKG "{name}" requires "{need}", which no OPKG provides{but}{did_you_mean(need.name, self._opkgs)}'
+            )
         return None
 
 
@@ -168,5 +178,7 @@ def _satisfies(opkg: Opkg, need: Versioned) -> bool:
     """Whether an OPKG is, or provides, what is needed."""
     if opkg.name == need.name:
         return need.admits(opkg.version)
-    return any(item.name == need.name and (not need.rel or (bool(item.version) and need.admits(item.version)))
-               for item in opkg.provides)
+    return any(
+        item.name == need.name and (not need.rel or (bool(item.version) and need.admits(item.version)))
+        for item in opkg.provides
+    )

@@ -42,15 +42,20 @@ def most(asked: Iterable[Asks]) -> Asks:
 
 def files(cluster: Cluster) -> dict[str, str]:
     """All files by absolute path, the same on each machine."""
-    nodes = [(node.name, node.address_on("private"), node.interfaces[0].mac, node.cpus, node.memory_mib)
-             for node in cluster.nodes]
+    nodes = [
+        (node.name, node.address_on("private"), node.interfaces[0].mac, node.cpus, node.memory_mib)
+        for node in cluster.nodes
+    ]
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    hosts += [f"{machine.address_on('private')} {machine.name}.{cluster.domain} {machine.name}"
-              for machine in cluster.machines]
+    hosts += [
+        f"{machine.address_on('private')} {machine.name}.{cluster.domain} {machine.name}"
+        for machine in cluster.machines
+    ]
     return {
         f"{FOLDER}/cluster.json": json.dumps(cluster.to_json(), indent=1, sort_keys=True) + "\n",
-        f"{FOLDER}/cluster.sh": _variables({**_lasting(cluster),
-                                            "OSCAR_NODES": " ".join(node.name for node in cluster.nodes)}),
+        f"{FOLDER}/cluster.sh": _variables(
+            {**_lasting(cluster), "OSCAR_NODES": " ".join(node.name for node in cluster.nodes)}
+        ),
         f"{FOLDER}/nodes": "".join(" ".join(map(str, node)) + "\n" for node in nodes),
         _HOSTS: "\n".join(hosts) + "\n",
     }

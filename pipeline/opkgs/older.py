@@ -14,14 +14,36 @@ from pipeline.opkgs.model import Dependency
 from pipeline.opkgs.phases import Side
 from pipeline.opkgs.reader import PACKAGE, VERSION, Reader
 
-_GROUPS: dict[str, tuple[Side, ...]] = {"oscar_server": ("server",), "oscar_clients": ("client",),
-                                        "all": ("server", "client"), "": ("server", "client")}
+_GROUPS: dict[str, tuple[Side, ...]] = {
+    "oscar_server": ("server",),
+    "oscar_clients": ("client",),
+    "all": ("server", "client"),
+    "": ("server", "client"),
+}
 
 #: Nobody checked these when they were written: what is acted upon, and what needs no acting.
 _GRAMMAR: dict[str, tuple[str, ...]] = {
-    "oscar": ("name", "version", "class", "summary", "description", "license", "copyright", "group", "url", "uri",
-              "vendor", "maintainer", "packager", "provides", "conflicts", "requires", "filter", "rpmlist",
-              "binary-package-list"),
+    "oscar": (
+        "name",
+        "version",
+        "class",
+        "summary",
+        "description",
+        "license",
+        "copyright",
+        "group",
+        "url",
+        "uri",
+        "vendor",
+        "maintainer",
+        "packager",
+        "provides",
+        "conflicts",
+        "requires",
+        "filter",
+        "rpmlist",
+        "binary-package-list",
+    ),
     "version": ("major", "minor", "subversion", "release", "epoch"),
     **dict.fromkeys(("provides", "conflicts", "requires"), ("type", "name")),
     "rpmlist": ("filter", "rpm"),
@@ -92,16 +114,22 @@ class Older(Reader):
         group = item.value("group") or item.attributes.get("group", "")
         machine = item.value("architecture") or item.attributes.get("architecture", "")
         if group not in _GROUPS:
-            self.wrong(item, "filter.group", f"{quoted(group)} is not known; expected oscar_server or oscar_clients"
-                       f"{did_you_mean(group, _GROUPS)}")
-        distributions = (self.distribution(item, "filter.distribution", Versioned(name, "=" if version else "",
-                                                                                   version)),) if name else ()
+            self.wrong(
+                item,
+                "filter.group",
+                f"{quoted(group)} is not known; expected oscar_server or oscar_clients{did_you_mean(group, _GROUPS)}",
+            )
+        distributions = (
+            (self.distribution(item, "filter.distribution", Versioned(name, "=" if version else "", version)),)
+            if name
+            else ()
+        )
         machines = (self.architecture(item, "filter.architecture", machine),) if machine else ()
         return _GROUPS.get(group, ()), Filter(distributions, machines)
 
     def _grammar(self, element: Element, where: str) -> None:
         """Warn of what gets lost: elements, attributes and text that nothing is made of."""
-        allowed = _GRAMMAR.get(where[max(where.find("filter"), 0):], ())  # filters stand in several elements
+        allowed = _GRAMMAR.get(where[max(where.find("filter"), 0) :], ())  # filters stand in several elements
         for child in element.children if allowed else ():
             below = child.tag if where == "oscar" else f"{where}.{child.tag}"
             if child.tag in allowed:
@@ -114,7 +142,10 @@ class Older(Reader):
         options = _ATTRIBUTES.get(element.tag, ())
         for name in element.attributes:
             if allowed and element.tag != "oscar" and name not in options:
-                self.warn(element, where, f"attribute {quoted(name)} is not acted upon: it is not known"
-                          f"{did_you_mean(name, options)}")
+                self.warn(
+                    element,
+                    where,
+                    f"attribute {quoted(name)} is not acted upon: it is not known{did_you_mean(name, options)}",
+                )
         if allowed and element.text:
             self.warn(element, where, f"{quoted(element.text)} stands between elements and is not acted upon")

@@ -42,8 +42,11 @@ class Reader(abc.ABC):
         """What the document says; its name is its folder's."""
         name = self.file.parent.name
         if not NAME.fullmatch(name):
-            self.wrong(self.root, "name", f"the folder {quoted(name)} is no OPKG name; expected letters a-z, digits "
-                       "and + - . _")
+            self.wrong(
+                self.root,
+                "name",
+                f"the folder {quoted(name)} is no OPKG name; expected letters a-z, digits and + - . _",
+            )
         title, summary = self.required("name"), self.required("summary")
         self.judge(name, title, summary)
         return Opkg(
@@ -98,8 +101,12 @@ class Reader(abc.ABC):
         if found is None:
             return "third-party"
         if found.text not in CLASSES:
-            self.wrong(found, "class", f"{quoted(found.text)} is not known; expected one of {listing(CLASSES)}"
-                       f"{did_you_mean(found.text, CLASSES)}")
+            self.wrong(
+                found,
+                "class",
+                f"{quoted(found.text)} is not known; expected one of {listing(CLASSES)}"
+                f"{did_you_mean(found.text, CLASSES)}",
+            )
         return found.text
 
     def _between(self, relation: str) -> Iterator[Versioned]:
@@ -115,7 +122,7 @@ class Reader(abc.ABC):
         version = version.strip()
         for operator in _OPERATORS:
             if not rel and version.startswith(operator):
-                rel, version = operator, version[len(operator):].strip()
+                rel, version = operator, version[len(operator) :].strip()
         wrong = ""
         if not pattern.fullmatch(name):
             wrong = f"{quoted(name)} is not a name; expected letters, digits and + - ."

@@ -19,8 +19,10 @@ FILE = "secrets"
 _PATH = re.compile(r"(/[A-Za-z0-9._+-]+){2,}")
 _LEAST, _MOST = 16, 65536
 #: What a machine is given besides: its keys, who may enter it, what it knows of the cluster, its settings.
-_TAKEN = re.compile(r"/etc/((ssh|oscar)/.*|machine-id|hosts|hostname|fstab|passwd|shadow|group)"
-                    r"|/root/\.ssh/.*|/home/.*|/boot/.*")
+_TAKEN = re.compile(
+    r"/etc/((ssh|oscar)/.*|machine-id|hosts|hostname|fstab|passwd|shadow|group)"
+    r"|/root/\.ssh/.*|/home/.*|/boot/.*"
+)
 
 
 def read(folder: Path) -> tuple[Secret, ...]:
@@ -38,8 +40,14 @@ def read(folder: Path) -> tuple[Secret, ...]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        wrong = _wrong(words) or next((f"{quoted(words[0])} and {quoted(other)}; expected files, none in another"
-                                       for other in found if in_the_way(words[0], other)), "")
+        wrong = _wrong(words) or next(
+            (
+                f"{quoted(words[0])} and {quoted(other)}; expected files, none in another"
+                for other in found
+                if in_the_way(words[0], other)
+            ),
+            "",
+        )
         if wrong:
             mistakes.append(Mistake(shown(file), number, "", wrong))
         else:

@@ -25,8 +25,11 @@ _PACKAGES = ("RPMS", "SRPMS", "DEBS", "distro")
 
 _SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 #: What Linux keeps of a file besides its mode and gets lost in the copy, and what a script would do instead.
-_ATTRIBUTES = {"security.capability": "setcap", "system.posix_acl_access": "setfacl",
-               "system.posix_acl_default": "setfacl"}
+_ATTRIBUTES = {
+    "security.capability": "setcap",
+    "system.posix_acl_access": "setfacl",
+    "system.posix_acl_default": "setfacl",
+}
 
 
 #: Names that one OPKG may have; links that lead to links can make any number of a few files.
@@ -107,8 +110,11 @@ class Tree:
             return "folder"
         if stat.S_ISREG(status.st_mode):
             return "file"
-        self.wrong(entry, f"{_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a special file')}; expected a file, a folder "
-                          "or a symbolic link")
+        self.wrong(
+            entry,
+            f"{_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a special file')}; expected a file, a folder "
+            "or a symbolic link",
+        )
         return None
 
     def was_meant(self, folder: Path) -> bool:
@@ -126,8 +132,11 @@ class Tree:
         real = os.path.realpath(entry, strict=True)
         inside = any(real == ground or real.startswith(f"{ground}/") for ground in self._grounds)
         if not inside:
-            self.wrong(entry, f"a link out of the recipes, to {printable(real)}; expected a copy of that, or a link in "
-                              f"{shown(self.top.parent.parent)} to the folder that it is in")
+            self.wrong(
+                entry,
+                f"a link out of the recipes, to {printable(real)}; expected a copy of that, or a link in "
+                f"{shown(self.top.parent.parent)} to the folder that it is in",
+            )
         return inside
 
     def _look(self, entry: Path, kind: Kind) -> None:
@@ -154,11 +163,17 @@ class Tree:
         if len(place) == 1 and name in _HISTORY:
             return True
         if len(place) == 1 and name in _PACKAGES:
-            self.warn(entry, f"left out: packages come from the distribution, or from a cluster's packages; of folders "
-                             f"called {listing(_PACKAGES)} nothing is kept")
+            self.warn(
+                entry,
+                f"left out: packages come from the distribution, or from a cluster's packages; of folders "
+                f"called {listing(_PACKAGES)} nothing is kept",
+            )
             return True
-        if name.startswith(".#") or (name.startswith("#") and name.endswith("#")) or (
-                name.startswith(".") and name.endswith((".swp", ".swo", ".swx"))):
+        if (
+            name.startswith(".#")
+            or (name.startswith("#") and name.endswith("#"))
+            or (name.startswith(".") and name.endswith((".swp", ".swo", ".swx")))
+        ):
             self.warn(entry, "left out: an editor has it while it is at work")
             return True
         if place[0] in ("scripts", "testing") and name.endswith(("~", ".orig", ".rej")):

@@ -47,8 +47,7 @@ class Advice:
     unreachable: str
 
 
-def into_pool(wanted: Sequence[Wanted], pool: Path, advice: Advice,
-              progress: Callable[[int, int, str], None]) -> None:
+def into_pool(wanted: Sequence[Wanted], pool: Path, advice: Advice, progress: Callable[[int, int, str], None]) -> None:
     """Have all of `wanted` in `pool`; raises BuildError at the first that cannot be had."""
     _sweep(pool)
     task = _Task(pool, advice, sum(item.size for item in wanted), progress)
@@ -163,7 +162,8 @@ class _Task:
                         f"{item.url}: wrong checksum\nwanted SHA-256 {item.sha256} ({item.size} bytes)\n"
                         f"got    SHA-256 {digest} ({received} bytes)",
                         hint="that is not the file that was locked: use another mirror, or `doit update` if the "
-                             "archive has changed since")
+                        "archive has changed since",
+                    )
                 part.flush()
                 os.fsync(part.fileno())
                 os.fchmod(part.fileno(), 0o644)
@@ -210,9 +210,10 @@ def _store(write: Callable[[bytes], object], block: bytes, item: Wanted) -> None
         write(block)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BuildError(f"no space left for {item.name} ({item.size} bytes) in the package pool",
-                             hint="free disk space (`doit gc` removes artifacts that no cluster uses), and run again"
-                             ) from None
+            raise BuildError(
+                f"no space left for {item.name} ({item.size} bytes) in the package pool",
+                hint="free disk space (`doit gc` removes artifacts that no cluster uses), and run again",
+            ) from None
         raise
 
 

@@ -70,7 +70,11 @@ def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
 
 #: What a recipe of each kind adds to the plan.
 _KINDS: dict[str, Callable[[Plan, Recipes, str], None]] = {
-    "netboot": _add_netboot, "distros": _add_distro, "hosts": _add_host, "opkgs": _add_opkg, "clusters": _add_cluster,
+    "netboot": _add_netboot,
+    "distros": _add_distro,
+    "hosts": _add_host,
+    "opkgs": _add_opkg,
+    "clusters": _add_cluster,
 }
 
 

@@ -22,31 +22,53 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
     """All that is built for a cluster, and what its machines are made of."""
     distro = recipes.distro(cluster.distro)
     host = recipes.describe_host(cluster.host)
-    tools = (Parent("toolroot", f"toolroot:{distro.architecture}"),
-             Parent("bootloader", f"bootloader:{distro.architecture}"))
+    tools = (
+        Parent("toolroot", f"toolroot:{distro.architecture}"),
+        Parent("bootloader", f"bootloader:{distro.architecture}"),
+    )
     found: list[Step] = []
     layers: dict[Role, tuple[Parent, ...]] = {}
     stacks: dict[Role, Stack] = {}
     for role in ROLES:
         made, layers[role], stacks[role] = membership.stack(recipes, distro, cluster, role, layers.get("head", ()))
         found += made
-    image = Step("image", name, f"SIS image of the compute nodes of {name}", "pipeline.builders.image:build",
-                 params=machine.partitions(cluster.nodes[0]),  # which are all alike
-                 parents=(*layers["compute"], *tools, Parent("netboot", naming.netboot(distro.architecture))),
-                 tools=LAYER_TOOLS)
+    image = Step(
+        "image",
+        name,
+        f"SIS image of the compute nodes of {name}",
+        "pipeline.builders.image:build",
+        params=machine.partitions(cluster.nodes[0]),  # which are all alike
+        parents=(*layers["compute"], *tools, Parent("netboot", naming.netboot(distro.architecture))),
+        tools=LAYER_TOOLS,
+    )
     xltools = _xltools(recipes, distro, host)
     networks = flavours.of(cluster.guest).networks
     definitions = [machine.definition(cluster, one, host) for one in cluster.machines]
     xenconfigs = [machine.xenconfig(cluster, one, xltools) for one in cluster.machines]
     disks = [machine.disk(cluster, one, networks(cluster, one), (*layers["head"], *tools)) for one in cluster.machines]
     found += [
-        Step("headnode", name, f"the head node of {name} as a tarball (.tar.zst)", "pipeline.builders.headnode:build",
-             parents=layers["head"], tools=COMPRESSING_TOOLS),
-        image, *definitions, *xenconfigs, *disks,
+        Step(
+            "headnode",
+            name,
+            f"the head node of {name} as a tarball (.tar.zst)",
+            "pipeline.builders.headnode:build",
+            parents=layers["head"],
+            tools=COMPRESSING_TOOLS,
+        ),
+        image,
+        *definitions,
+        *xenconfigs,
+        *disks,
     ]
     return found, Made(
-        image.task, _by_machine(cluster, definitions), _by_machine(cluster, disks), stacks,
-        naming.netboot(distro.architecture), distro.family, **_on_xen(cluster, host, xenconfigs))
+        image.task,
+        _by_machine(cluster, definitions),
+        _by_machine(cluster, disks),
+        stacks,
+        naming.netboot(distro.architecture),
+        distro.family,
+        **_on_xen(cluster, host, xenconfigs),
+    )
 
 
 def _by_machine(cluster: Cluster, steps: Sequence[Step]) -> dict[str, str]:
@@ -59,23 +81,33 @@ def _on_xen(cluster: Cluster, host: Host, xenconfigs: Sequence[Step]) -> Mapping
     if host.hypervisor != "xen":
         return {}
     outside = any(one.boot == "kernel" for one in cluster.machines)
-    return {"xenconfigs": _by_machine(cluster, xenconfigs),
-            "dom0": naming.dom0(host.distro) if kinds.of(host.connection).is_made else "",
-            "kernel": f"kernel:{cluster.distro}" if outside else ""}
+    return {
+        "xenconfigs": _by_machine(cluster, xenconfigs),
+        "dom0": naming.dom0(host.distro) if kinds.of(host.connection).is_made else "",
+        "kernel": f"kernel:{cluster.distro}" if outside else "",
+    }
 
 
 def verdict(cluster: Cluster, made: Made) -> Record:
     """Its key says for what it was given, by which checks, and what these ask and let pass; also what nodes have of
     their own, which is in no artifact."""
     guest, family = flavours.of(cluster.guest), FAMILIES[made.family]
-    return Record("verify", cluster.name, f"verdict on the running cluster {cluster.name}",
-                  "pipeline.checks.verify:verify",
-                  params={"cluster": cluster.to_json(),
-                          "networks": {node.name: dict(guest.networks(cluster, node)) for node in cluster.nodes},
-                          "known": list(map(dataclasses.asdict, guest.known_on(cluster))), "services": guest.services,
-                          "listing": family.listing, "database": family.database},
-                  parents=tuple(Parent(role, task) for role, task in made.parts().items()),
-                  ships=("checks", "builders/settings.py", "builders/layout.py"))
+    return Record(
+        "verify",
+        cluster.name,
+        f"verdict on the running cluster {cluster.name}",
+        "pipeline.checks.verify:verify",
+        params={
+            "cluster": cluster.to_json(),
+            "networks": {node.name: dict(guest.networks(cluster, node)) for node in cluster.nodes},
+            "known": list(map(dataclasses.asdict, guest.known_on(cluster))),
+            "services": guest.services,
+            "listing": family.listing,
+            "database": family.database,
+        },
+        parents=tuple(Parent(role, task) for role, task in made.parts().items()),
+        ships=("checks", "builders/settings.py", "builders/layout.py"),
+    )
 
 
 def _xltools(recipes: Recipes, distro: Distro, host: Host) -> tuple[Parent, ...]:

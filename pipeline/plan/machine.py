@@ -14,30 +14,55 @@ from pipeline.step import Parent, Step
 
 def definition(cluster: Cluster, machine: Machine, host: Host) -> Step:
     """How libvirt is told of it."""
-    return Step("definition", f"{cluster.name}/{machine.name}",
-                f"domain definition of {machine.name} of {cluster.name}", "pipeline.builders.definition:build",
-                params={**_domain(cluster, machine), "hypervisor": host.hypervisor,
-                        "shared": kinds.of(host.connection).is_shared})
+    return Step(
+        "definition",
+        f"{cluster.name}/{machine.name}",
+        f"domain definition of {machine.name} of {cluster.name}",
+        "pipeline.builders.definition:build",
+        params={
+            **_domain(cluster, machine),
+            "hypervisor": host.hypervisor,
+            "shared": kinds.of(host.connection).is_shared,
+        },
+    )
 
 
 def xenconfig(cluster: Cluster, machine: Machine, xltools: tuple[Parent, ...]) -> Step:
     """How xl is told of it."""
-    return Step("xenconfig", f"{cluster.name}/{machine.name}",
-                f"configuration of {machine.name} of {cluster.name} for xl, accepted by libxl",
-                "pipeline.builders.xenconfig:build", params=_domain(cluster, machine), parents=xltools,
-                ships=("builders/libxl_shim.c",), tools=LAYER_TOOLS)
+    return Step(
+        "xenconfig",
+        f"{cluster.name}/{machine.name}",
+        f"configuration of {machine.name} of {cluster.name} for xl, accepted by libxl",
+        "pipeline.builders.xenconfig:build",
+        params=_domain(cluster, machine),
+        parents=xltools,
+        ships=("builders/libxl_shim.c",),
+        tools=LAYER_TOOLS,
+    )
 
 
 def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parents: tuple[Parent, ...]) -> Step:
     """The head node's is made of these parents; a compute node's is empty until it is installed."""
     name = f"{cluster.name}/{machine.name}"
     if machine.role == "compute":
-        return Step("disk", name, f"empty disk of compute node {machine.name} of {cluster.name}",
-                    "pipeline.builders.disk:empty", params={"size_mib": machine.disk_mib})
+        return Step(
+            "disk",
+            name,
+            f"empty disk of compute node {machine.name} of {cluster.name}",
+            "pipeline.builders.disk:empty",
+            params={"size_mib": machine.disk_mib},
+        )
     # of its hardware only the disk: more memory makes no other one
     known = Machine(machine.name, machine.role, machine.index, 0, 0, machine.disk_mib, machine.filesystems, ())
-    return Step("disk", name, f"disk of the head node of {cluster.name}", "pipeline.builders.disk:head",
-                params={"machine": known.to_json(), "networks": dict(networks)}, parents=parents, tools=LAYER_TOOLS)
+    return Step(
+        "disk",
+        name,
+        f"disk of the head node of {cluster.name}",
+        "pipeline.builders.disk:head",
+        params={"machine": known.to_json(), "networks": dict(networks)},
+        parents=parents,
+        tools=LAYER_TOOLS,
+    )
 
 
 def partitions(node: Machine) -> dict[str, Any]:

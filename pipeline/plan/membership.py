@@ -19,8 +19,9 @@ from pipeline.step import Parent, Stack, Step
 _OPKG_SIDE: dict[Role, Side] = {"head": "server", "compute": "client"}
 
 
-def stack(recipes: Recipes, distro: Distro, cluster: Cluster,
-          role: Role, head: tuple[Parent, ...]) -> tuple[list[Step], tuple[Parent, ...], Stack]:
+def stack(
+    recipes: Recipes, distro: Distro, cluster: Cluster, role: Role, head: tuple[Parent, ...]
+) -> tuple[list[Step], tuple[Parent, ...], Stack]:
     """The root file system of a role as a stack of layers: what changes most lies on top.  `head` is the head node's,
     on which OPKGs may have a script that changes the image."""
     side = _OPKG_SIDE[role]
@@ -33,8 +34,15 @@ def stack(recipes: Recipes, distro: Distro, cluster: Cluster,
     secrets = {"secrets": [secret.path for secret in cluster.secrets]} if cluster.secrets else {}
     layers = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
     locked = lock(name, f"the packages of {what} of {cluster.name}", distro, wanted, f"lock:{base}")
-    layer = assembled("packages", name, f"layer: all locked distribution packages of {what}", family.layer, name,
-                      on=layers, params=secrets)
+    layer = assembled(
+        "packages",
+        name,
+        f"layer: all locked distribution packages of {what}",
+        family.layer,
+        name,
+        on=layers,
+        params=secrets,
+    )
     found = [locked, fetch(name, f"packages of {what} of {cluster.name}", distro), layer]
     layers.append(Parent("layer", layer.task))
     packages = recipes.cluster(cluster.name).packages
@@ -43,10 +51,15 @@ def stack(recipes: Recipes, distro: Distro, cluster: Cluster,
     local = [str(Path(path).resolve()) for path in given]  # a link stands for what it points at
     if local:
         given_layer = Step(
-            "localpackages", name, f"layer: the packages under test on {what}", family.under_test.name,
+            "localpackages",
+            name,
+            f"layer: the packages under test on {what}",
+            family.under_test.name,
             params={"packages": [Path(path).name for path in local], **secrets},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
-            parents=tuple(layers), tools=family.under_test.tools)
+            parents=tuple(layers),
+            tools=family.under_test.tools,
+        )
         found.append(given_layer)
         layers.append(Parent("layer", given_layer.task))
         under_test = given_layer.task
@@ -63,7 +76,17 @@ def stack(recipes: Recipes, distro: Distro, cluster: Cluster,
         params["imaged"] = imaged
         on_head = tuple(Parent("head", layer.task, layer.part) for layer in head)
     top = Step(
-        "opkgs", name, f"layer: files and scripts of the OPKGs on {what}", "pipeline.opkgs.install:build",
-        params=params, files=tuple(sorted(files.items())), parents=(*layers, *on_head), tools=LAYER_TOOLS)
-    return ([*found, top], (*layers, Parent("layer", top.task)),
-            Stack((f"lock:{base}", locked.task), under_test, top.task))
+        "opkgs",
+        name,
+        f"layer: files and scripts of the OPKGs on {what}",
+        "pipeline.opkgs.install:build",
+        params=params,
+        files=tuple(sorted(files.items())),
+        parents=(*layers, *on_head),
+        tools=LAYER_TOOLS,
+    )
+    return (
+        [*found, top],
+        (*layers, Parent("layer", top.task)),
+        Stack((f"lock:{base}", locked.task), under_test, top.task),
+    )

@@ -1,8 +1,8 @@
 """How a verdict is told: on the terminal, to a CI system as JUnit XML, and as one HTML file for people.
 
-    report.html     everything, for eyes
-    junit.xml       the checks, for CI
-    verdict.json    the verdict itself, as `Verdict.from_json` reads it
+report.html     everything, for eyes
+junit.xml       the checks, for CI
+verdict.json    the verdict itself, as `Verdict.from_json` reads it
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from pipeline.report.terminal import show
 __all__ = ["Artifact", "Phase", "Task", "Timeline", "show", "write"]
 
 
-def write(folder: Path, verdict: Verdict, cluster: Cluster, timeline: Timeline, consoles: Mapping[str, Path],
-          artifacts: Sequence[Artifact]) -> Path:
+def write(
+    folder: Path,
+    verdict: Verdict,
+    cluster: Cluster,
+    timeline: Timeline,
+    consoles: Mapping[str, Path],
+    artifacts: Sequence[Artifact],
+) -> Path:
     """Write the three files into `folder`, each whole or not at all; the HTML file's path.
 
     `consoles` are the machines' console logs; one that does not exist is left out.

@@ -25,10 +25,16 @@ def picture(phases: Sequence[Phase], machines: Sequence[str]) -> Markup:
     scale = (_WIDTH - _LABELS - _RIGHT) / span
     numbers = colours(phases, machines)
     first = min((phase.start for phase in phases if phase.machine in machines), default=begin)
-    others = {phase.machine: phase.start for phase in sorted(phases, key=lambda phase: -phase.start)
-              if phase.machine not in machines}
-    names = [*(name for name in others if others[name] <= first), *machines,
-             *(name for name in others if others[name] > first)]
+    others = {
+        phase.machine: phase.start
+        for phase in sorted(phases, key=lambda phase: -phase.start)
+        if phase.machine not in machines
+    }
+    names = [
+        *(name for name in others if others[name] <= first),
+        *machines,
+        *(name for name in others if others[name] > first),
+    ]
     bars: list[Markup] = []
     y = 26.0
     for machine in names:
@@ -53,8 +59,15 @@ def picture(phases: Sequence[Phase], machines: Sequence[str]) -> Markup:
         x = _LABELS + tick * step * scale
         grid.append(element("path", class_="grid", d=f"M{x:.1f} 20V{y - 4:g}"))
         grid.append(element("text", _tick(tick * step), x=x, y=14, class_="tick"))
-    return element("svg", *grid, *bars, viewBox=f"0 0 {_WIDTH} {y:g}", role="img", class_="gantt",
-                   aria_label=f"Timeline of {duration(span)}")
+    return element(
+        "svg",
+        *grid,
+        *bars,
+        viewBox=f"0 0 {_WIDTH} {y:g}",
+        role="img",
+        class_="gantt",
+        aria_label=f"Timeline of {duration(span)}",
+    )
 
 
 def colours(phases: Sequence[Phase], machines: Sequence[str]) -> Mapping[str, int]:
@@ -76,16 +89,18 @@ def _rows(phases: list[Phase], scale: float) -> list[list[Phase]]:
     return rows
 
 
-def _bar(phase: Phase, x: float, width: float, y: float, free: tuple[float, float],
-         colour: int) -> tuple[Markup, float]:
+def _bar(
+    phase: Phase, x: float, width: float, y: float, free: tuple[float, float], colour: int
+) -> tuple[Markup, float]:
     """A bar, and where on its right the next free place begins.
 
     Its name stands inside, or else beside it: between the two ends of what is `free`.
     """
     took = duration(phase.end - phase.start)
     title = element("title", f"{phase.machine}: {phase.name}, {took}{' FAILED' if phase.failed else ''} {phase.detail}")
-    shape = element("rect", x=x, y=y, width=width, height=_ROW - 4, rx=3,
-                    class_="bar failed" if phase.failed else f"bar c{colour}")
+    shape = element(
+        "rect", x=x, y=y, width=width, height=_ROW - 4, rx=3, class_="bar failed" if phase.failed else f"bar c{colour}"
+    )
     end = x + width
     for words in (f"{phase.name} {took}", phase.name):
         room = len(words) * _LETTER + 10

@@ -16,25 +16,37 @@ _TAGS = {"failed": "failure", "error": "error", "skipped": "skipped"}
 
 def render(verdict: Verdict, cluster: Cluster, artifacts: Sequence[Artifact]) -> bytes:
     """The XML document."""
-    root = ElementTree.Element("testsuites", {"name": verdict.cluster, **_counts(verdict.results),
-                                              "time": f"{verdict.seconds:.3f}"})
-    machines = dict.fromkeys([*(machine.name for machine in cluster.machines),
-                              *(result.machine for result in verdict.results)])
+    root = ElementTree.Element(
+        "testsuites", {"name": verdict.cluster, **_counts(verdict.results), "time": f"{verdict.seconds:.3f}"}
+    )
+    machines = dict.fromkeys(
+        [*(machine.name for machine in cluster.machines), *(result.machine for result in verdict.results)]
+    )
     for machine in machines:
         results = [result for result in verdict.results if result.machine == machine]
         if not results:
             continue
-        suite = ElementTree.SubElement(root, "testsuite", {
-            "name": f"{verdict.cluster}.{machine}",
-            "hostname": machine,
-            "timestamp": datetime.fromtimestamp(verdict.started, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-            **_counts(results),
-            "time": f"{sum(result.seconds for result in results):.3f}",
-        })
-        _properties(suite, {
-            "cluster": cluster.name, "distro": cluster.distro, "architecture": cluster.architecture,
-            "verdict": verdict.outcome, **{f"artifact:{item.name}": item.digest for item in artifacts},
-        })
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            {
+                "name": f"{verdict.cluster}.{machine}",
+                "hostname": machine,
+                "timestamp": datetime.fromtimestamp(verdict.started, UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+                **_counts(results),
+                "time": f"{sum(result.seconds for result in results):.3f}",
+            },
+        )
+        _properties(
+            suite,
+            {
+                "cluster": cluster.name,
+                "distro": cluster.distro,
+                "architecture": cluster.architecture,
+                "verdict": verdict.outcome,
+                **{f"artifact:{item.name}": item.digest for item in artifacts},
+            },
+        )
         for result in results:
             _case(suite, verdict.cluster, result)
     ElementTree.indent(root)
@@ -43,9 +55,15 @@ def render(verdict: Verdict, cluster: Cluster, artifacts: Sequence[Artifact]) ->
 
 
 def _case(suite: ElementTree.Element, cluster: str, result: Result) -> None:
-    case = ElementTree.SubElement(suite, "testcase", {
-        "classname": f"{cluster}.{result.machine}", "name": clean(result.name), "time": f"{result.seconds:.3f}",
-    })
+    case = ElementTree.SubElement(
+        suite,
+        "testcase",
+        {
+            "classname": f"{cluster}.{result.machine}",
+            "name": clean(result.name),
+            "time": f"{result.seconds:.3f}",
+        },
+    )
     tag = _TAGS.get(result.outcome)
     if tag is not None:
         mark = ElementTree.SubElement(case, tag, {"message": clean(result.message)})
@@ -66,5 +84,9 @@ def _properties(suite: ElementTree.Element, values: dict[str, str]) -> None:
 
 def _counts(results: Sequence[Result]) -> dict[str, str]:
     outcomes = [result.outcome for result in results]
-    return {"tests": str(len(outcomes)), "failures": str(outcomes.count("failed")),
-            "errors": str(outcomes.count("error")), "skipped": str(outcomes.count("skipped"))}
+    return {
+        "tests": str(len(outcomes)),
+        "failures": str(outcomes.count("failed")),
+        "errors": str(outcomes.count("error")),
+        "skipped": str(outcomes.count("skipped")),
+    }

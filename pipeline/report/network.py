@@ -51,8 +51,14 @@ def picture(cluster: Cluster, states: Mapping[str, State]) -> Markup:
             parts.append(_machine(node, x, y + height, states))
         y += _WIRE + _BOX[1] + 30 if row else 10
     names = ", ".join(machine.name for machine in cluster.machines)
-    return element("svg", *parts, viewBox=f"0 0 {_WIDTH} {y - 20:.0f}", role="img", class_="network",
-                   aria_label=f"Networks of cluster {cluster.name}: {names}")
+    return element(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {_WIDTH} {y - 20:.0f}",
+        role="img",
+        class_="network",
+        aria_label=f"Networks of cluster {cluster.name}: {names}",
+    )
 
 
 def _interface(machine: Machine, network: Network) -> Interface | None:
@@ -70,8 +76,11 @@ def _machine(machine: Machine, x: float, y: float, states: Mapping[str, State]) 
 def _box(x: float, y: float, height: int, name: str, second: str, third: str, style: str) -> Markup:
     width = _BOX[0]
     lines = [element("text", name, x=x, y=y + 19, class_="name")]
-    lines += [element("text", line, x=x, y=y + 36 + 16 * number, class_="note")
-              for number, line in enumerate((second, third)) if line]
+    lines += [
+        element("text", line, x=x, y=y + 36 + 16 * number, class_="note")
+        for number, line in enumerate((second, third))
+        if line
+    ]
     shape = element("rect", x=x - width / 2, y=y, width=width, height=height, rx=8)
     return element("g", shape, *lines, class_=f"box {style}")
 
@@ -91,7 +100,10 @@ def _wire_to(parts: list[Markup], x: float, y: float, interface: Interface | Non
     if interface is not None:
         x += aside
         parts.append(_wire(x, y, _WIRE))
-        parts.append(element("text", f"{interface.name}  {interface.address}/{interface.prefix}", x=x + 8, y=y + 21,
-                             class_="address"))
+        parts.append(
+            element(
+                "text", f"{interface.name}  {interface.address}/{interface.prefix}", x=x + 8, y=y + 21, class_="address"
+            )
+        )
         parts.append(element("text", interface.mac, x=x + 8, y=y + 37, class_="mac"))
     return _WIRE

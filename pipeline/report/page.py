@@ -23,8 +23,9 @@ _SIGNS: Mapping[Outcome, str] = {"passed": "✓", "failed": "✗", "error": "!",
 _RESULTS = {"built": "passed", "reused": "skipped", "done": "passed", "failed": "failed"}
 
 
-def render(verdict: Verdict, cluster: Cluster, timeline: Timeline, consoles: Mapping[str, Path],
-           artifacts: Sequence[Artifact]) -> str:
+def render(
+    verdict: Verdict, cluster: Cluster, timeline: Timeline, consoles: Mapping[str, Path], artifacts: Sequence[Artifact]
+) -> str:
     """The whole page."""
     phases = _phases(verdict, timeline, cluster)
     sections = {
@@ -79,8 +80,11 @@ def _figures(verdict: Verdict, cluster: Cluster, tasks: Sequence[Task]) -> Marku
         made = sum(task.result in ("built", "done") for task in tasks)
         reused = sum(task.result == "reused" for task in tasks)
         figures.append((f"{made} + {reused}", "tasks run + results reused"))
-    return element("div", *(element("div", element("b", value), element("span", label)) for value, label in figures),
-                   class_="figures")
+    return element(
+        "div",
+        *(element("div", element("b", value), element("span", label)) for value, label in figures),
+        class_="figures",
+    )
 
 
 def _wrong(verdict: Verdict) -> Markup | None:
@@ -90,8 +94,9 @@ def _wrong(verdict: Verdict) -> Markup | None:
 def _checks(verdict: Verdict, cluster: Cluster) -> Markup:
     if not verdict.results:
         return element("p", "Nothing was checked.", class_="empty")
-    names = dict.fromkeys([*(machine.name for machine in cluster.machines),
-                           *(result.machine for result in verdict.results)])
+    names = dict.fromkeys(
+        [*(machine.name for machine in cluster.machines), *(result.machine for result in verdict.results)]
+    )
     groups = []
     for name in names:
         results = [result for result in verdict.results if result.machine == name]
@@ -132,47 +137,75 @@ def _timeline(phases: Sequence[Phase], cluster: Cluster) -> Markup | None:
     left_out = len(phases) - _MOST_PHASES
     if left_out > 0:
         phases = sorted(phases, key=lambda phase: phase.start - phase.end)[:_MOST_PHASES]
-    legend = [element("span", element("i", class_=f"c{colour}"), name)
-              for name, colour in gantt.colours(phases, machines).items()]
+    legend = [
+        element("span", element("i", class_=f"c{colour}"), name)
+        for name, colour in gantt.colours(phases, machines).items()
+    ]
     rows = [
-        element("tr", element("td", phase.machine, class_="name"), element("td", phase.name, class_="name"),
-                element("td", phase.detail, class_="text"),
-                element("td", _SIGNS["failed"] if phase.failed else "", class_="sign"),
-                element("td", duration(phase.end - phase.start), class_="number"),
-                class_="failed" if phase.failed else "passed")
+        element(
+            "tr",
+            element("td", phase.machine, class_="name"),
+            element("td", phase.name, class_="name"),
+            element("td", phase.detail, class_="text"),
+            element("td", _SIGNS["failed"] if phase.failed else "", class_="sign"),
+            element("td", duration(phase.end - phase.start), class_="number"),
+            class_="failed" if phase.failed else "passed",
+        )
         for phase in sorted(phases, key=lambda phase: (phase.start, phase.end))
     ]
-    return join([
-        *([element("p", f"The {left_out} shortest phases are left out.", class_="soft")] if left_out > 0 else []),
-        _wide(gantt.picture(phases, machines)),
-        element("div", *legend, class_="legend"),
-        element("details", element("summary", f"as a table: {len(rows)} phases"), _wide(element("table", *rows))),
-    ])
+    return join(
+        [
+            *([element("p", f"The {left_out} shortest phases are left out.", class_="soft")] if left_out > 0 else []),
+            _wide(gantt.picture(phases, machines)),
+            element("div", *legend, class_="legend"),
+            element("details", element("summary", f"as a table: {len(rows)} phases"), _wide(element("table", *rows))),
+        ]
+    )
 
 
 def _phases(verdict: Verdict, timeline: Timeline, cluster: Cluster) -> list[Phase]:
     """The machines' phases, and as such too: tasks that ran, and what verification spent its time on."""
-    built = [Phase("build", task.name, task.start, task.start + task.seconds, task.reason, task.result == "failed")
-             for task in timeline.tasks if task.start]
-    checked = [Phase("verification",
-                     result.name if result.machine == cluster.head.name else f"{result.name} of {result.machine}",
-                     result.started, result.started + result.seconds, result.message, not result.good)
-               for result in verdict.results if result.seconds >= 0.05]
+    built = [
+        Phase("build", task.name, task.start, task.start + task.seconds, task.reason, task.result == "failed")
+        for task in timeline.tasks
+        if task.start
+    ]
+    checked = [
+        Phase(
+            "verification",
+            result.name if result.machine == cluster.head.name else f"{result.name} of {result.machine}",
+            result.started,
+            result.started + result.seconds,
+            result.message,
+            not result.good,
+        )
+        for result in verdict.results
+        if result.seconds >= 0.05
+    ]
     return [*built, *timeline.phases, *checked]
 
 
 def _build(tasks: Sequence[Task]) -> Markup | None:
     if not tasks:
         return None
-    heading = element("tr", element("th"), element("th", "task"), element("th", "why"),
-                      element("th", "size", class_="number"), element("th", "time", class_="number"))
+    heading = element(
+        "tr",
+        element("th"),
+        element("th", "task"),
+        element("th", "why"),
+        element("th", "size", class_="number"),
+        element("th", "time", class_="number"),
+    )
     rows = [
-        element("tr", element("td", {"failed": "✗", "reused": "↺"}.get(task.result, "✓"), class_="sign",
-                              title=task.result),
-                element("td", task.name, class_="name"), element("td", task.reason or task.result, class_="text"),
-                element("td", size(task.size_bytes) if task.size_bytes else "", class_="number"),
-                element("td", duration(task.seconds) if task.result != "reused" else "", class_="number"),
-                class_=_RESULTS[task.result])
+        element(
+            "tr",
+            element("td", {"failed": "✗", "reused": "↺"}.get(task.result, "✓"), class_="sign", title=task.result),
+            element("td", task.name, class_="name"),
+            element("td", task.reason or task.result, class_="text"),
+            element("td", size(task.size_bytes) if task.size_bytes else "", class_="number"),
+            element("td", duration(task.seconds) if task.result != "reused" else "", class_="number"),
+            class_=_RESULTS[task.result],
+        )
         for task in tasks
     ]
     return _wide(element("table", heading, *rows))
@@ -194,9 +227,12 @@ def _artifacts(artifacts: Sequence[Artifact]) -> Markup | None:
     if not artifacts:
         return None
     rows = [
-        element("tr", element("td", item.name, class_="name"),
-                element("td", element("code", item.digest), class_="text"),
-                element("td", size(item.size_bytes) if item.size_bytes else "", class_="number"))
+        element(
+            "tr",
+            element("td", item.name, class_="name"),
+            element("td", element("code", item.digest), class_="text"),
+            element("td", size(item.size_bytes) if item.size_bytes else "", class_="number"),
+        )
         for item in artifacts
     ]
     return _wide(element("table", *rows))

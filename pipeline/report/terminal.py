@@ -9,7 +9,10 @@ from pipeline.checks.result import Outcome, Verdict
 from pipeline.figures import duration
 
 _SIGNS: dict[Outcome, tuple[str, str]] = {
-    "passed": ("✓", "green"), "failed": ("✗", "bold red"), "error": ("!", "bold magenta"), "skipped": ("-", "dim"),
+    "passed": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "error": ("!", "bold magenta"),
+    "skipped": ("-", "dim"),
 }
 _LINES = 12
 

@@ -26,8 +26,10 @@ class Listed:
 
     def text(self) -> str:
         where = f"{self.hypervisor}/{self.host}"
-        return (f"{self.cluster:<12}  {self.machine:<10}  {self.state:<8}  {where:<12}  "
-                f"{self.memory_mib} MiB  {self.cpus} cpu{f'  ({self.why})' if self.why else ''}")
+        return (
+            f"{self.cluster:<12}  {self.machine:<10}  {self.state:<8}  {where:<12}  "
+            f"{self.memory_mib} MiB  {self.cpus} cpu{f'  ({self.why})' if self.why else ''}"
+        )
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +46,9 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserEr
             if args.cluster or machines.runs():
                 for line in machines.lines():
                     told = True
-                    yield Listed(name, line.machine, line.state, host.hypervisor, host.name, line.memory_mib, line.cpus,
-                                 line.why)
+                    yield Listed(
+                        name, line.machine, line.state, host.hypervisor, host.name, line.memory_mib, line.cpus, line.why
+                    )
         except UserError as error:
             if args.cluster:
                 raise

@@ -24,8 +24,13 @@ def expand(words: Sequence[str], known: Sequence[str]) -> list[str]:
         for name in _expand(word):
             found = fnmatch.filter(known, name) if set("*?") & set(name) else [name] if name in known else []
             if not found:
-                raise no_such("machine", name, known) if name == word else NotThere(
-                    f"there is no machine {name!r}, which {word} stands for", hint=f"there are: {', '.join(known)}")
+                raise (
+                    no_such("machine", name, known)
+                    if name == word
+                    else NotThere(
+                        f"there is no machine {name!r}, which {word} stands for", hint=f"there are: {', '.join(known)}"
+                    )
+                )
             meant.update(found)
     return [name for name in known if name in meant]
 

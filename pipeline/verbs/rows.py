@@ -69,8 +69,9 @@ def acting(purpose: str, action: Action, options: Callable[[argparse.ArgumentPar
     return Verb(purpose, arguments, partial(act, action), action)
 
 
-def one_by_one(do: Callable[[Acting, str], None],
-               result: str) -> Callable[[Acting, Sequence[str], argparse.Namespace], Iterator[Told]]:
+def one_by_one(
+    do: Callable[[Acting, str], None], result: str
+) -> Callable[[Acting, Sequence[str], argparse.Namespace], Iterator[Told]]:
     """Do it to one machine after the other."""
 
     def do_all(on: Acting, names: Sequence[str], _args: argparse.Namespace) -> Iterator[Told]:
@@ -84,8 +85,12 @@ def one_by_one(do: Callable[[Acting, str], None],
 def machines_argument(parser: argparse.ArgumentParser) -> None:
     """A cluster, and machines of it."""
     parser.add_argument("cluster", help="name of a cluster (recipes/clusters/NAME.toml)")
-    parser.add_argument("machines", nargs="*", metavar="machine",
-                        help="names or patterns, as node[1-3,7] or 'node*'; without any, all for which it makes sense")
+    parser.add_argument(
+        "machines",
+        nargs="*",
+        metavar="machine",
+        help="names or patterns, as node[1-3,7] or 'node*'; without any, all for which it makes sense",
+    )
 
 
 def advice(cluster: str) -> Advice:

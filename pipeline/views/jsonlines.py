@@ -46,12 +46,22 @@ class JsonView:
         self._write("phase", task=activity.task, machine=machine.name, phase=machine.phase, detail=machine.detail)
 
     def finished(self, activity: Activity, finished: Finished, summary: Summary) -> None:
-        self._write("finished", task=finished.task, result=finished.result, seconds=round(finished.seconds, 3),
-                    size_bytes=finished.size_bytes)
+        self._write(
+            "finished",
+            task=finished.task,
+            result=finished.result,
+            seconds=round(finished.seconds, 3),
+            size_bytes=finished.size_bytes,
+        )
 
     def failed(self, failure: Failure, summary: Summary) -> None:
-        self._write("failed", task=failure.task, kind=failure.kind, seconds=round(failure.seconds, 3),
-                    **error_fields(failure.error))
+        self._write(
+            "failed",
+            task=failure.task,
+            kind=failure.kind,
+            seconds=round(failure.seconds, 3),
+            **error_fields(failure.error),
+        )
 
     def hold(self, question: str) -> bool:
         return False
@@ -64,9 +74,14 @@ class JsonView:
 
     def summary(self, summary: Summary) -> None:
         results = [item.result for item in summary.finished]
-        self._write("summary", built=results.count("built"), done=results.count("done"), reused=summary.reused,
-                    failed=sum(1 for item in summary.failed if item.kind != "skipped"),
-                    seconds=round(summary.seconds, 3))
+        self._write(
+            "summary",
+            built=results.count("built"),
+            done=results.count("done"),
+            reused=summary.reused,
+            failed=sum(1 for item in summary.failed if item.kind != "skipped"),
+            seconds=round(summary.seconds, 3),
+        )
 
 
 def write_json(stream: TextIO, event: str, **values: Any) -> None:

@@ -29,7 +29,7 @@ class TerminalView:
 
     def _print(self, text: str, style: str = "") -> None:
         text = foreign.clean(text)
-        if self._console is None:   # nothing has run yet, so rich is not needed yet
+        if self._console is None:  # nothing has run yet, so rich is not needed yet
             self._stream.write(text + "\n")
         else:
             self._console.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True)
@@ -47,9 +47,15 @@ class TerminalView:
             from rich.console import Console
             from rich.live import Live
 
-            self._console = Console(file=self._stream, force_terminal=True, emoji=False)   # `:b:` is a name
-            self._live = Live(console=self._console, get_renderable=self._picture, refresh_per_second=5,
-                              transient=True, redirect_stdout=False, redirect_stderr=False)
+            self._console = Console(file=self._stream, force_terminal=True, emoji=False)  # `:b:` is a name
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._picture,
+                refresh_per_second=5,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
 
     def reason(self, activity: Activity) -> None:
@@ -109,8 +115,9 @@ class TerminalView:
         room = max(3, shutil.get_terminal_size().lines - 3)
         rows = [row for activity in list(self._activities.values()) for row in _rows(activity)]
         for name, seconds, amount_, what in rows[:room]:
-            grid.add_row(Text(name, "cyan" if name[:1] != " " else ""), Text(seconds, "dim"), Text(amount_),
-                         Text(what, "dim"))
+            grid.add_row(
+                Text(name, "cyan" if name[:1] != " " else ""), Text(seconds, "dim"), Text(amount_), Text(what, "dim")
+            )
         more = [f"{len(rows) - room} more lines"] if len(rows) > room else []
         if self._so_far is not None:
             more += [f"{len(self._so_far.finished)} done, {self._so_far.reused} reused"]

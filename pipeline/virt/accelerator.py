@@ -53,8 +53,10 @@ def find(kernel: Path, *, cache: Path, anew: bool = False) -> Found:
         found = _probe(kernel, emulates=before is not None and before.found.accelerator == "tcg")
         # that there is no KVM for this user is in the key, and needs no doubt
         certain = found.accelerator == "kvm" or bool(_kvm_obstacle())
-        write_whole(known, (json.dumps({"key": key, "asked": now, "certain": certain, **asdict(found)}, indent=1)
-                            + "\n").encode())
+        write_whole(
+            known,
+            (json.dumps({"key": key, "asked": now, "certain": certain, **asdict(found)}, indent=1) + "\n").encode(),
+        )
         return found
 
 
@@ -112,9 +114,26 @@ def _kvm_obstacle() -> str:
 def _boot(kernel: Path, accelerator: Accelerator, *, within: float) -> str:
     """Boot `kernel` with that accelerator; why it did not work, "" if it did."""
     model = "host" if accelerator == "kvm" else "qemu64,-cx16"  # as the domains have it
-    command = [_QEMU, "-accel", accelerator, "-cpu", model, "-m", "256", "-nodefaults", "-no-user-config",
-               "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", str(kernel.absolute()),
-               "-append", "console=ttyS0 panic=-1"]
+    command = [
+        _QEMU,
+        "-accel",
+        accelerator,
+        "-cpu",
+        model,
+        "-m",
+        "256",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+        "-no-reboot",
+        "-kernel",
+        str(kernel.absolute()),
+        "-append",
+        "console=ttyS0 panic=-1",
+    ]
     try:
         done = run([*_as_in_a_cluster(kernel), *command], timeout=within, check=False)
     except CommandError:
@@ -139,6 +158,12 @@ def _key(kernel: Path) -> str:
     if qemu is None:
         raise UserError(f"{_QEMU} is missing on this host", hint="run ./bootstrap: it installs what is missing")
     state = Path(qemu).stat()
-    parts = [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(state.st_mtime_ns), str(state.st_size),
-             hashlib.sha256(kernel.read_bytes()).hexdigest(), str(sandbox.identity().uid), _kvm_obstacle()]
+    parts = [
+        Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        str(state.st_mtime_ns),
+        str(state.st_size),
+        hashlib.sha256(kernel.read_bytes()).hexdigest(),
+        str(sandbox.identity().uid),
+        _kvm_obstacle(),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -27,7 +27,8 @@ from pipeline.errors import ClusterError, Unreachable
 #: What libvirt puts before the words that matter.
 _PREAMBLE = re.compile(
     r"^(?:internal error: )?"
-    r"(?:(?:qemu unexpectedly closed the|process exited while connecting to) monitor: \S+ qemu-system-\w+: )?")
+    r"(?:(?:qemu unexpectedly closed the|process exited while connecting to) monitor: \S+ qemu-system-\w+: )?"
+)
 
 Happening = Literal["started", "stopped", "crashed", "rebooted", "paused", "lost"]
 
@@ -63,8 +64,7 @@ class Listener:
         return self._wake
 
     def put(self, event: Event) -> None:
-        """Called by libvirt's thread, for which it may have been closed a moment ago: its descriptor is another's then.
-        """
+        """Called by libvirt's thread; it may have been closed a moment ago: its descriptor is another's then."""
         with self._lock:
             if not self._closed:
                 self._events.append(event)
@@ -106,8 +106,9 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(libvirt.libvirtError):  # the other side may be gone already
             self.raw.unregisterCloseCallback()
             for callback in self._callbacks:
@@ -151,8 +152,9 @@ class Connection:
     def _on_reboot(self, _raw: Any, domain: Any, _opaque: object) -> None:
         self._tell(Event(domain.name(), "rebooted", "it restarted"))
 
-    def _on_io_error(self, _raw: Any, domain: Any, file: str, _device: str, action: int, reason: str,
-                     _opaque: object) -> None:
+    def _on_io_error(
+        self, _raw: Any, domain: Any, file: str, _device: str, action: int, reason: str, _opaque: object
+    ) -> None:
         # QEMU pauses a machine before a write that finds no space, so that nothing is lost, and tells it other errors
         if action == libvirt.VIR_DOMAIN_EVENT_IO_ERROR_PAUSE:
             self._tell(Event(domain.name(), "paused", io_error(file, reason)))

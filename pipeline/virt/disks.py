@@ -79,13 +79,17 @@ def require_fit(folder: Path, given: Iterable[Given]) -> str:
     free = shutil.disk_usage(folder).free
     if sum(own) <= free:
         return ""
-    return (f"{folder}: {free >> 20} MiB are free, and the machines' disks may grow to {sum(own) >> 20} MiB together; "
-            "a machine whose disk finds no space is paused, and told")
+    return (
+        f"{folder}: {free >> 20} MiB are free, and the machines' disks may grow to {sum(own) >> 20} MiB together; "
+        "a machine whose disk finds no space is paused, and told"
+    )
 
 
 def require_space(folder: Path, mib: int) -> None:
     """Raise unless the file system of `folder` has `mib` MiB free."""
     free = shutil.disk_usage(folder).free >> 20
     if free < mib:
-        raise ClusterError(f"{folder}: {free} MiB free on this file system, at least {mib} MiB are needed",
-                           hint="doit gc frees what no cluster needs; or move artifacts/ to a larger file system")
+        raise ClusterError(
+            f"{folder}: {free} MiB free on this file system, at least {mib} MiB are needed",
+            hint="doit gc frees what no cluster needs; or move artifacts/ to a larger file system",
+        )

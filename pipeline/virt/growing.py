@@ -68,10 +68,10 @@ class Lines:
         if len(line) <= _LINE:
             return line
         # what has been overwritten nobody would see, as the percentages of a long copy
-        line = line[line.rstrip(b"\r").rfind(b"\r") + 1:]
+        line = line[line.rstrip(b"\r").rfind(b"\r") + 1 :]
         over = max(0, len(line) - _LINE)
         self.passed_over += over
-        return line[:_LINE - _LINE_END] + line[-_LINE_END:] if over else line
+        return line[: _LINE - _LINE_END] + line[-_LINE_END:] if over else line
 
 
 class Growing:

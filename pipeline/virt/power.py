@@ -84,8 +84,9 @@ def machines(connection: Connection) -> list[Running]:
                 number, memory_kib, _, cpus, _ = domain.info()
                 state = _STATES.get(number) or ("saved" if _saved_in(domain) else "off")
                 why = _why_paused(domain) if state == "paused" else ""
-                found.append(Running(domain.name(), state, libvirt_xml.read_metadata(text), memory_kib // 1024, cpus,
-                                     why))
+                found.append(
+                    Running(domain.name(), state, libvirt_xml.read_metadata(text), memory_kib // 1024, cpus, why)
+                )
             except libvirt.libvirtError as error:
                 # not ours, or gone since the list was made
                 if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
@@ -138,8 +139,11 @@ def restore(connection: Connection, name: str, *, within: float) -> None:
     try:
         with plain_words(f"{name} cannot be restored"):
             definition = _definition_in(connection, file)
-            restore_it = (lambda: connection.raw.restoreFlags(file, definition)) if definition else (
-                lambda: connection.raw.restore(file))
+            restore_it = (
+                (lambda: connection.raw.restoreFlags(file, definition))
+                if definition
+                else (lambda: connection.raw.restore(file))
+            )
             _bounded(restore_it, f"{name}: its memory is not back", within, domain.abortJob)
     except BaseException:
         if not domain.isActive():
@@ -220,8 +224,13 @@ def _mark_saved(domain: Any, file: str) -> None:
     """Mark a machine as saved in `file`; "" takes the mark away."""
     text = ET.tostring(ET.Element("saved", file=file), encoding="unicode") if file else None
     with plain_words(f"{domain.name()} cannot be marked as saved"):
-        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, "saved" if file else None, _SAVED,
-                           libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        domain.setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+            text,
+            "saved" if file else None,
+            _SAVED,
+            libvirt.VIR_DOMAIN_AFFECT_CONFIG,
+        )
 
 
 def _definition_in(connection: Connection, file: str) -> str:

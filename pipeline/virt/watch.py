@@ -112,8 +112,10 @@ class Watch:
         for machine in self._machines.values():
             over = machine.console.passed_over + machine.report.passed_over
             if over:
-                events.note(f"{self._cluster}: {machine.name} wrote faster than one can follow, or lines without an "
-                            f"end: {size(over)} were passed over")
+                events.note(
+                    f"{self._cluster}: {machine.name} wrote faster than one can follow, or lines without an "
+                    f"end: {size(over)} were passed over"
+                )
         self._reports.close()
         self._consoles.close()
         os.close(self._end)
@@ -159,8 +161,11 @@ class Watch:
 
     def _machine(self, name: str) -> _Machine:
         if name not in self._machines:
-            self._machines[name] = _Machine(name, Console(self._run_dir / "console" / f"{name}.log", self._fatal),
-                                            Growing(self._run_dir / "report" / name))
+            self._machines[name] = _Machine(
+                name,
+                Console(self._run_dir / "console" / f"{name}.log", self._fatal),
+                Growing(self._run_dir / "report" / name),
+            )
         return self._machines[name]
 
     def _look(self) -> None:
@@ -218,9 +223,12 @@ class Watch:
         self._consoles.take()
         reason = self._kernel.read() if self._kernel else ""
         if reason and self._kernel:
-            raise ClusterError(f"the VM container of {self._cluster}: {reason}", tail=self._kernel.tail,
-                               log=self._home.kernel_log,
-                               hint="nothing that was made there meanwhile can be trusted: start it anew")
+            raise ClusterError(
+                f"the VM container of {self._cluster}: {reason}",
+                tail=self._kernel.tail,
+                log=self._home.kernel_log,
+                hint="nothing that was made there meanwhile can be trusted: start it anew",
+            )
         for machine in self._machines.values():
             reason = machine.console.read()
             if reason and machine.up:
@@ -259,10 +267,13 @@ class Watch:
                 machine.deadline = min(machine.deadline, time.monotonic() + _LAST_WORDS)
                 self._signal(machine, "STOPPED")
             elif event.what == "paused" and machine.up:
-                raise self._error(machine, f"paused: {event.detail.replace(RUN, str(self._run_dir))}",
-                                  "make room (doit gc frees what no cluster needs), then doit cluster:"
-                                  f"{self._cluster}; if it is there still, doit vm resume {self._cluster} "
-                                  f"{machine.name}")
+                raise self._error(
+                    machine,
+                    f"paused: {event.detail.replace(RUN, str(self._run_dir))}",
+                    "make room (doit gc frees what no cluster needs), then doit cluster:"
+                    f"{self._cluster}; if it is there still, doit vm resume {self._cluster} "
+                    f"{machine.name}",
+                )
             elif event.what in ("stopped", "crashed") and machine.up:
                 early = " too early" if machine.wanted and event.what == "stopped" else ""
                 raise self._error(machine, event.detail + early)
@@ -309,15 +320,21 @@ class Watch:
         self.timeline.add(Span(machine.name, machine.phase, "", machine.since, time.time()))
         look = f"doit inspect {self._cluster} {machine.name} looks into its disk; " if self._home.disks_are_here else ""
         return ClusterError(
-            f"{machine.name} ({phase}): {reason}", tail=machine.console.tail,
+            f"{machine.name} ({phase}): {reason}",
+            tail=machine.console.tail,
             log=self._run_dir / "console" / f"{machine.name}.log",
-            hint=hint or f"{look}doit cluster:{self._cluster} tries again")
+            hint=hint or f"{look}doit cluster:{self._cluster} tries again",
+        )
 
 
 @contextlib.contextmanager
-def watch(home: Home, connection: Connection,
-          on_progress: Callable[[Progress], None] = lambda _progress: None, *,
-          fatal: Sequence[tuple[str, str]] = ()) -> Iterator[Watch]:
+def watch(
+    home: Home,
+    connection: Connection,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    *,
+    fatal: Sequence[tuple[str, str]] = (),
+) -> Iterator[Watch]:
     """Watch the machines of a cluster for as long as the block lasts.
 
     `fatal` are lines of their consoles with which they do not go on, besides those that any system has: regular

@@ -74,8 +74,13 @@ class Terminal:
                 stream.abort()
 
 
-def act(machines: Machines, verb: str, names: Sequence[str], show: Callable[[str, str], object] = lambda *_: None,
-        *options: str) -> None:
+def act(
+    machines: Machines,
+    verb: str,
+    names: Sequence[str],
+    show: Callable[[str, str], object] = lambda *_: None,
+    *options: str,
+) -> None:
     """As `doit vm VERB` does it to machines that are at hand; `show` is told what became of each."""
     parser = argparse.ArgumentParser()
     verbs()[verb].arguments(parser)
@@ -93,6 +98,7 @@ def lifecycle_of(project: Checkout, cluster: str) -> Lifecycle:
 
 def by_ssh(lifecycle: Lifecycle, machine: str, *, patience: float = 300) -> Ask:
     """Ask a machine of a whole cluster."""
+
     def ask(command: str) -> str:
         status, out, errors = lifecycle.shell().run(machine, f"{command}\n", timeout=patience)
         assert status == 0, errors

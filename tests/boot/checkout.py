@@ -31,8 +31,11 @@ class Run:
 
     def results(self) -> dict[str, str]:
         """What became of each task: built, reused, done, failed."""
-        return {event["task"]: event.get("result", "failed") for event in self.events
-                if event["event"] in ("finished", "failed")}
+        return {
+            event["task"]: event.get("result", "failed")
+            for event in self.events
+            if event["event"] in ("finished", "failed")
+        }
 
     @property
     def built(self) -> set[str]:
@@ -68,8 +71,16 @@ class Checkout:
         return [str(own) if own.exists() else sys.executable, "-m", "doit", *words]
 
     def run(self, argv: Sequence[str | Path], *, timeout: float = LONGEST) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*self.prefix, *argv], cwd=self.folder, timeout=timeout, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, check=False, env=self.env())
+        return subprocess.run(
+            [*self.prefix, *argv],
+            cwd=self.folder,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            env=self.env(),
+        )
 
     def env(self) -> dict[str, str]:
         return {**os.environ, "XEN_OSCAR_ARTIFACTS": str(self.artifacts), **self.environment}
@@ -86,8 +97,12 @@ class Checkout:
 
 def copy(target: Path, artifacts: Path) -> Checkout:
     """Copy what belongs to the project, uncommitted changes included, to `target`."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TOP,
-                            check=True, capture_output=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TOP,
+        check=True,
+        capture_output=True,
+    ).stdout
     for name in listed.decode().split("\0"):
         if name and (TOP / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,22 @@ SECRET = b"a secret of the machine outside"
 
 #: Folders that builders write to, read, mount or copy, the deepest first: a link must not hide the next one.  In place
 #: of /usr/lib/oscar one ends the build at once, since the scripts of others are gone.
-_FOLDERS = ("boot/grub", "boot", "etc/systemd/network", "etc/oscar", "etc/default", "var/lib/systemimager",
-            "home", "srv", "opt", "root", "mnt", "var/log", "var/tmp", "etc")
+_FOLDERS = (
+    "boot/grub",
+    "boot",
+    "etc/systemd/network",
+    "etc/oscar",
+    "etc/default",
+    "var/lib/systemimager",
+    "home",
+    "srv",
+    "opt",
+    "root",
+    "mnt",
+    "var/log",
+    "var/tmp",
+    "etc",
+)
 
 _CONFIG = """<oscar><name>hostile</name><class>third-party</class><summary>links that lead out</summary>
 <changelog><versionEntry version="1.0-1"/></changelog></oscar>

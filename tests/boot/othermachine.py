@@ -57,8 +57,18 @@ class OtherMachine:
 
     def enter(self, *words: str) -> list[str]:
         """A command as it runs there."""
-        return ["nsenter", "--target", str(self.home.pid), "--user", "--mount", "--net", "--pid", "--uts", "--ipc",
-                *words]
+        return [
+            "nsenter",
+            "--target",
+            str(self.home.pid),
+            "--user",
+            "--mount",
+            "--net",
+            "--pid",
+            "--uts",
+            "--ipc",
+            *words,
+        ]
 
     def run(self, script: str) -> str:
         """What POSIX sh text prints there."""
@@ -68,7 +78,7 @@ class OtherMachine:
 
     def connections(self) -> list[int]:
         """The processes of its ssh server that each serve one connection."""
-        server, = children(self.server)  # which nsenter has started
+        (server,) = children(self.server)  # which nsenter has started
         return children(server)
 
     def know_as(self, key: str) -> None:
@@ -101,9 +111,18 @@ def running(folder: Path, cache: Path, package: Path, monkeypatch: pytest.Monkey
     def view(*given: Any) -> sandbox.View:
         made = original(*given)
         boot = (Path("/boot"),) if Path("/boot").is_dir() else ()
-        return dataclasses.replace(made, reads=(*made.reads, *boot), folders=(*made.folders, "/run/sshd"), places=(
-            *made.places, (folder / "pool", "/var/lib/xen-oscar"), (root, "/root"), (folder / "passwd", "/etc/passwd"),
-            (folder / "shadow", "/etc/shadow")))
+        return dataclasses.replace(
+            made,
+            reads=(*made.reads, *boot),
+            folders=(*made.folders, "/run/sshd"),
+            places=(
+                *made.places,
+                (folder / "pool", "/var/lib/xen-oscar"),
+                (root, "/root"),
+                (folder / "passwd", "/etc/passwd"),
+                (folder / "shadow", "/etc/shadow"),
+            ),
+        )
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(namespace, "_view", view)
@@ -114,9 +133,11 @@ def running(folder: Path, cache: Path, package: Path, monkeypatch: pytest.Monkey
         with (folder / "sshd.log").open("wb") as log, spawn(server, stderr=log) as entering:
             machine.server = entering.pid
             proxy = shlex.join(home.command(["socat", "-", "TCP:%h:%p,nodelay,retry=20,interval=0.5"]))
-            machine.ssh.write_text(f'#!/bin/sh\nexec ssh -F none -i {shlex.quote(str(folder / "key"))} '
-                                   f'-o UserKnownHostsFile={shlex.quote(str(folder / "known_hosts"))} '
-                                   f'-o StrictHostKeyChecking=yes -o {shlex.quote(f"ProxyCommand={proxy}")} "$@"\n')
+            machine.ssh.write_text(
+                f"#!/bin/sh\nexec ssh -F none -i {shlex.quote(str(folder / 'key'))} "
+                f"-o UserKnownHostsFile={shlex.quote(str(folder / 'known_hosts'))} "
+                f'-o StrictHostKeyChecking=yes -o {shlex.quote(f"ProxyCommand={proxy}")} "$@"\n'
+            )
             machine.ssh.chmod(0o700)
             machine.know_as(machine.key)
             yield machine

@@ -52,8 +52,11 @@ def write_ci(project: Checkout, version: str, more: str = MORE) -> None:
     folder = project.folder / "recipes/clusters"
     package = debpackages.make(folder, "probe", version, files={"/usr/share/probe": version})
     opkgs = tomllib.loads((folder / "debian12.toml").read_text())["opkgs"]
-    project.write_cluster("ci", f'{CLUSTER}opkgs = {json.dumps([*opkgs, "odd"])}\n'
-                                f'[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n{more}')
+    project.write_cluster(
+        "ci",
+        f"{CLUSTER}opkgs = {json.dumps([*opkgs, 'odd'])}\n"
+        f'[packages]\nhead = ["{package.name}"]\ncompute = ["{package.name}"]\n{more}',
+    )
     scripts = project.folder / "recipes/opkgs/odd/scripts"
     scripts.mkdir(parents=True, exist_ok=True)
     scripts.with_name("config.xml").write_text(ODD)
@@ -105,8 +108,10 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
         assert run.built <= {"disk:ci/node2", "definition:ci/node2", "definition:ci/node1"}, "no more was made for that"
         told = doing(run)
         assert {phase: told[f"{phase}:ci"] for phase in ("boot", "install", "start")} == {
-            "boot": "node2 to be added", "install": "node2 to be installed",
-            "start": "node1 to be restarted with another definition; node2 to be started"}
+            "boot": "node2 to be added",
+            "install": "node2 to be installed",
+            "start": "node1 to be restarted with another definition; node2 to be started",
+        }
         after = boot_ids(project, "head", "node1")
         assert (after["head"] == before["head"], after["node1"] == before["node1"]) == (True, False)
         yield project
@@ -123,8 +128,18 @@ def test_the_verdict_is_told_in_every_form(running: Checkout) -> None:
     verdict = json.loads((reports / "verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
-    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "disk files", "image files", "services",
-            "clock"} <= names
+    assert {
+        "ping",
+        "ssh",
+        "partitions",
+        "file systems",
+        "swap",
+        "packages",
+        "disk files",
+        "image files",
+        "services",
+        "clock",
+    } <= names
     for opkg in ("slurm", "openmpi", "ganglia", "c3", "munge", "ntpconfig"):
         assert any(name.startswith(f"opkg {opkg} test_") for name in names), opkg
     suite = ET.parse(reports / "junit.xml").getroot()
@@ -142,8 +157,9 @@ def test_machines_carry_what_they_were_made_from(running: Checkout) -> None:
     namespace = (running.own / "run/ci/init.pid").read_text().split()[0]
     uri = f"qemu+unix:///system?socket=/proc/{namespace}/root/run/libvirt/libvirt-sock"
     dumped = running.run(["virsh", "--connect", uri, "dumpxml", "ci-node2"]).stdout
-    marks = {mark.get("role"): mark.get("digest")
-             for mark in ET.fromstring(dumped).iter("{urn:xen-oscar:domain:1}artifact")}
+    marks = {
+        mark.get("role"): mark.get("digest") for mark in ET.fromstring(dumped).iter("{urn:xen-oscar:domain:1}artifact")
+    }
     manifest = json.loads((running.own / "ci/image/manifest.json").read_text())
     assert marks["image"] == manifest["digest"]
 
@@ -169,9 +185,11 @@ def test_a_package_under_test_is_on_every_machine(running: Checkout) -> None:
 
 def test_files_of_all_kinds_are_on_every_machine(running: Checkout) -> None:
     """That they are what they were, the verdict has said; here only that they are there."""
-    look = ("cd /usr/share/odd && stat -c %a setuid pipe names/-rf /etc/systemd/network && stat -c %h one && "
-            "cat 'names/new\nline' && ls names | wc -l && perl -e '@a = (\"capable\", \"security.capability\", "
-            "\" \" x 20); syscall 191, @a, 20; print unpack(\"H*\", $a[2]), \"\\n\"' && stat -c %b holes")
+    look = (
+        "cd /usr/share/odd && stat -c %a setuid pipe names/-rf /etc/systemd/network && stat -c %h one && "
+        'cat \'names/new\nline\' && ls names | wc -l && perl -e \'@a = ("capable", "security.capability", '
+        '" " x 20); syscall 191, @a, 20; print unpack("H*", $a[2]), "\\n"\' && stat -c %b holes'
+    )
     for machine in ("head", "node1"):
         seen = running.run(running.command("ssh", "ci", machine, "--", look)).stdout.splitlines()
         assert seen[:5] == ["4755", "622", "644", "2775", "3"]
@@ -182,8 +200,14 @@ def test_files_of_all_kinds_are_on_every_machine(running: Checkout) -> None:
 
 def test_a_console_answers_and_is_kept(running: Checkout) -> None:
     typed = shlex.join(running.command("console", "ci", "node1"))
-    with subprocess.Popen(["script", "--quiet", "--command", typed, "/dev/null"], cwd=running.folder, env=running.env(),
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as console:
+    with subprocess.Popen(
+        ["script", "--quiet", "--command", typed, "/dev/null"],
+        cwd=running.folder,
+        env=running.env(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as console:
         assert console.stdin and console.stdout
         seen, deadline = b"", time.monotonic() + 120
         while b"seen-42" not in seen and time.monotonic() < deadline:
@@ -210,6 +234,7 @@ def test_a_disk_can_be_inspected_while_its_machine_runs(running: Checkout) -> No
 
 def test_machines_stop_and_come_back(running: Checkout) -> None:
     """By the real commands, with a system that heeds the power button; what has been installed stays installed."""
+
     def vm(*words: str) -> list[str]:
         done = running.run(running.command("vm", *words), timeout=900)
         assert done.returncode == 0, done.stderr
@@ -260,8 +285,9 @@ def other(running: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_kill_9_while_a_cluster_comes_up_leaves_nothing(other: Checkout) -> None:
-    with subprocess.Popen(other.command("--json", "boot:ci"), cwd=other.folder, env=other.env(),
-                          stdout=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        other.command("--json", "boot:ci"), cwd=other.folder, env=other.env(), stdout=subprocess.PIPE, text=True
+    ) as run:
         assert run.stdout
         for line in run.stdout:
             if ('"boot:ci"' in line and "running" in line) or "accelerat" in line or "emulated" in line:
@@ -287,14 +313,17 @@ def test_another_checkout_has_a_cluster_of_the_same_name(running: Checkout, othe
     listed = other.run(other.command("vm", "list", "ci")).stdout.splitlines()
     assert [line.split()[1:3] for line in listed] == [["head", "running"]]
     assert "ci: running" in other.run(other.command("status")).stdout
-    ours, theirs = (one.run(one.command("ssh", "ci", "--", "cat", "/etc/oscar/nodes", "/etc/machine-id"))
-                    for one in (running, other))
+    ours, theirs = (
+        one.run(one.command("ssh", "ci", "--", "cat", "/etc/oscar/nodes", "/etc/machine-id"))
+        for one in (running, other)
+    )
     assert "node2" in ours.stdout and "node2" not in theirs.stdout
     assert ours.stdout.splitlines()[-1] != theirs.stdout.splitlines()[-1]
 
 
-def test_a_node_whose_disk_is_too_small_fails_with_reason_and_leaves_nothing(running: Checkout,
-                                                                             other: Checkout) -> None:
+def test_a_node_whose_disk_is_too_small_fails_with_reason_and_leaves_nothing(
+    running: Checkout, other: Checkout
+) -> None:
     run = other.doit("start:ci")
     assert run.status == 1
     assert "node1 (install/image)" in run.output
@@ -352,8 +381,15 @@ def test_a_new_version_of_a_package_under_test_rebuilds_no_distribution_package(
     try:
         run = running.doit("disk:ci/head", "headnode:ci", "image:ci")
         assert run.status == 0, run.output
-        assert run.built == {"localpackages:ci/head", "localpackages:ci/compute", "opkgs:ci/head", "opkgs:ci/compute",
-                             "disk:ci/head", "headnode:ci", "image:ci"}
+        assert run.built == {
+            "localpackages:ci/head",
+            "localpackages:ci/compute",
+            "opkgs:ci/head",
+            "opkgs:ci/compute",
+            "disk:ci/head",
+            "headnode:ci",
+            "image:ci",
+        }
         assert_saved_memory_is_not_given_up(running)
     finally:
         write_ci(running, "1.0")
@@ -366,7 +402,7 @@ def assert_saved_memory_is_not_given_up(running: Checkout) -> None:
     assert saved.returncode == 0, saved.stderr
     refused = running.doit("boot:ci")
     assert refused.status == 1
-    failed, = (event for event in refused.events if event["event"] == "failed")
+    (failed,) = (event for event in refused.events if event["event"] == "failed")
     assert "the saved memory of node1 would be lost" in failed["message"]
     assert "head is made of older artifacts: " in failed["message"]
     assert "node1, node2 are made of older artifacts: " in failed["message"]
@@ -385,8 +421,14 @@ def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
 
     What an ordinary user's builds are compared with (`test_ordinary_user`) is not built here for a third time.
     """
-    for task in ("packages:ci/head", "packages:ci/compute", "localpackages:ci/head", "opkgs:ci/head",
-                 "opkgs:ci/compute", "toolroot:amd64"):
+    for task in (
+        "packages:ci/head",
+        "packages:ci/compute",
+        "localpackages:ci/head",
+        "opkgs:ci/head",
+        "opkgs:ci/compute",
+        "toolroot:amd64",
+    ):
         run = running.doit("--always-execute", "--single", task)
         assert run.status == 0, run.output
         assert run.built == {task}
@@ -400,8 +442,10 @@ def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(runni
     assert doing(run)["boot:ci"] == "node2 to be taken away"
     listed = running.run(running.command("vm", "list", "ci"))
     assert [line.split()[1] for line in listed.stdout.splitlines()] == ["head", "node1"], listed.stdout
-    what = (". /etc/oscar/cluster.sh; echo $OSCAR_NODES; cut -d ' ' -f 1 /etc/oscar/nodes; "
-            "grep -c NodeName= /etc/slurm/slurm.conf")
+    what = (
+        ". /etc/oscar/cluster.sh; echo $OSCAR_NODES; cut -d ' ' -f 1 /etc/oscar/nodes; "
+        "grep -c NodeName= /etc/slurm/slurm.conf"
+    )
     for machine in ("head", "node1"):
         known = running.run(running.command("ssh", "ci", machine, "--", what))
         assert known.stdout.split() == ["node1", "node1", "1"], known.stderr

@@ -55,10 +55,12 @@ def there(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator
     project = checkout.copy(tmp_path_factory.mktemp("given") / "project", artifacts)
     fetched = project.doit("fetch:debian12")
     assert fetched.status == 0, fetched.output
-    sshd, = (project.own / "debian12/fetch/files/packages").glob("openssh-server_*.deb")
+    (sshd,) = (project.own / "debian12/fetch/files/packages").glob("openssh-server_*.deb")
     folder = tmp_path_factory.mktemp("other") / "machine"
-    with (pytest.MonkeyPatch.context() as patch,
-          othermachine.running(folder, artifacts / "cache", sshd, patch) as machine):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        othermachine.running(folder, artifacts / "cache", sshd, patch) as machine,
+    ):
         recipe = f'kind = "qemu"\nconnection = "{machine.uri}"\n'
         (project.folder / "recipes/hosts/other.toml").write_text(recipe)
         project.write_cluster(NAME, CLUSTER)
@@ -82,8 +84,15 @@ def test_it_is_asked_whether_it_answers(there: There) -> None:
     run = there.project.doit("host:other")
     assert run.status == 0, run.output
     assert "QEMU" in run.output and "MiB free, libvirt at qemu+ssh://" in run.output
-    here = subprocess.run(there.machine.enter(sys.executable, "-c", HERE), cwd="/", capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(checkout.TOP)}, timeout=120, check=False)
+    here = subprocess.run(
+        there.machine.enter(sys.executable, "-c", HERE),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(checkout.TOP)},
+        timeout=120,
+        check=False,
+    )
     assert here.returncode == 0 and "libvirt at qemu:///system" in here.stdout, here.stderr
 
 
@@ -110,7 +119,9 @@ def test_a_whole_cluster_runs_there(running: There) -> None:
     assert verdict["outcome"] == "passed"
     listed = running.project.run(running.project.command("vm", "list", NAME)).stdout
     assert [line.split()[1:4] for line in listed.splitlines()] == [
-        ["head", "running", "qemu/other"], ["node1", "running", "qemu/other"]]
+        ["head", "running", "qemu/other"],
+        ["node1", "running", "qemu/other"],
+    ]
     assert f"{NAME}-node1" in running.machine.run("virsh -c qemu:///system list --name")
     assert "only disks on this machine" in running.project.run(running.project.command("inspect", NAME)).stderr
 
@@ -123,8 +134,14 @@ def test_memory_is_saved_there_and_comes_back(running: There) -> None:
 def test_a_connection_that_is_cut_while_one_waits_is_told_and_the_next_run_goes_on(running: There) -> None:
     project = running.project
     assert project.run(project.command("vm", "stop", NAME, "node1"), timeout=600).returncode == 0
-    with subprocess.Popen(project.command("--json", f"start:{NAME}"), cwd=project.folder, env=project.env(), text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+    with subprocess.Popen(
+        project.command("--json", f"start:{NAME}"),
+        cwd=project.folder,
+        env=project.env(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as run:
         assert run.stdout is not None
         for line in run.stdout:
             if '"phase": "started"' in line:

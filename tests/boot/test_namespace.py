@@ -166,8 +166,9 @@ def test_starts_in_no_time_and_ends_without_a_trace(tmp_path: Path, cache: Path)
     try:
         assert namespace.alive(run_dir) == running
         assert run_dir.stat().st_mode & 0o077 == 0
-        addresses = subprocess.run(running.command(["ip", "-4", "-brief", "address"]), capture_output=True, text=True,
-                                   check=True).stdout
+        addresses = subprocess.run(
+            running.command(["ip", "-4", "-brief", "address"]), capture_output=True, text=True, check=True
+        ).stdout
         assert "10.4.0.1/24" in addresses
         links = subprocess.run(running.command(["ip", "-brief", "link"]), capture_output=True, text=True, check=True)
         assert {line.split()[0] for line in links.stdout.splitlines()} == {"lo", "public", "private"}
@@ -262,8 +263,13 @@ def test_a_start_that_nobody_waits_for_any_more_ends_itself(tmp_path: Path, cach
     with namespace.lease(run_dir):
         view = namespace._view(run_dir, cache, None)
         none = str(tmp_path / "none")
-        argv = [*sandbox.namespace(network=False, view=view, lasting=True), "/bin/sh", str(namespace._INIT), none,
-                "public"]
+        argv = [
+            *sandbox.namespace(network=False, view=view, lasting=True),
+            "/bin/sh",
+            str(namespace._INIT),
+            none,
+            "public",
+        ]
         with (run_dir / "namespace.log").open("wb") as log:
             subprocess.run(argv, stdout=write, stderr=log, stdin=subprocess.DEVNULL, check=True)
         os.close(write)
@@ -296,7 +302,10 @@ def test_machines_boot_talk_and_shut_down(lab: Lab) -> None:
 
     states = power.machines(lab.connection)
     assert [(state.metadata.node, state.state) for state in states] == [
-        ("head", "running"), ("node1", "running"), ("node2", "running")]
+        ("head", "running"),
+        ("node1", "running"),
+        ("node2", "running"),
+    ]
     assert states[0].metadata.artifacts == (("disk", "sha256:0"),)
 
     console = (lab.running.run_dir / "console/head.log").read_text()
@@ -379,12 +388,15 @@ def test_a_machine_that_prints_as_fast_as_it_can_takes_no_more_than_its_share(la
         assert b"as fast as it can" in data or b"STATUS flood" in data
 
 
-@pytest.mark.parametrize(("act", "signals", "message"), [
-    ("panic", {"READY"}, r"head \(boot.*\): kernel panic: sysrq triggered crash"),
-    ("fail", {"DONE", "STOPPED"}, r"head \(boot/partition\): the disk is too small"),
-    ("off", {"READY"}, r"head \(boot/boot\): it powered off too early"),
-    ("reboot", {"READY"}, r"head \(boot/boot\): it restarted by itself"),
-])
+@pytest.mark.parametrize(
+    ("act", "signals", "message"),
+    [
+        ("panic", {"READY"}, r"head \(boot.*\): kernel panic: sysrq triggered crash"),
+        ("fail", {"DONE", "STOPPED"}, r"head \(boot/partition\): the disk is too small"),
+        ("off", {"READY"}, r"head \(boot/boot\): it powered off too early"),
+        ("reboot", {"READY"}, r"head \(boot/boot\): it restarted by itself"),
+    ],
+)
 def test_machines_that_never_get_there(lab: Lab, act: str, signals: set[Signal], message: str) -> None:
     with watch(lab.running, lab.connection) as watching:
         watching.expect("head", "boot", signals, within=PATIENCE)
@@ -416,19 +428,21 @@ def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is
     """Where machines have their disks there is space for a few megabytes only."""
     running, folder = lab.running, f"{site.RUN}/disks"
     inside(running, "mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder)
-    inside(running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.empty),
-           f"{folder}/node1.qcow2")
+    inside(
+        running, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.empty), f"{folder}/node1.qcow2"
+    )
     with watch(running, lab.connection) as watching:
         watching.expect("node1", "start", {"READY"}, within=PATIENCE)
         begin = time.monotonic()
-        power.start(lab.connection, libvirt_xml.render(lab.domain("node1", "fill")),
-                        report=running.run_dir / "report/node1")
+        power.start(
+            lab.connection, libvirt_xml.render(lab.domain("node1", "fill")), report=running.run_dir / "report/node1"
+        )
         with pytest.raises(ClusterError) as caught:
             watching.wait()
         assert time.monotonic() - begin < PATIENCE / 2
     assert caught.value.message == f"node1 (start/boot): paused: no space left on {running.run_dir}/disks"
     assert "doit gc" in caught.value.hint and "doit vm resume one node1" in caught.value.hint
-    machine, = power.machines(lab.connection)
+    (machine,) = power.machines(lab.connection)
     assert (machine.state, machine.why) == ("paused", "no space left for its disk")
 
     inside(running, "mount", "-o", "remount,size=100m", folder)
@@ -436,7 +450,7 @@ def test_a_machine_that_finds_no_space_is_told_at_once_and_goes_on_when_there_is
         watching.expect("node1", "start", {"READY"}, within=PATIENCE)
         power.resume(lab.connection, "one-node1")
         watching.wait()
-    machine, = power.machines(lab.connection)
+    (machine,) = power.machines(lab.connection)
     assert (machine.state, machine.why) == ("running", "")
 
 

@@ -14,8 +14,17 @@ pytestmark = pytest.mark.boot
 
 #: Debian 13, as all else is Debian 12.
 CLUSTER = 'extends = "debian13"\n[compute]\ncount = 1\n'
-ARTIFACTS = ("root:debian13", "initrd:debian13", "netboot:amd64", "bootloader:amd64", "headnode:both", "image:both",
-             "disk:both/head", "definition:both/head", "definition:both/node1")
+ARTIFACTS = (
+    "root:debian13",
+    "initrd:debian13",
+    "netboot:amd64",
+    "bootloader:amd64",
+    "headnode:both",
+    "image:both",
+    "disk:both/head",
+    "definition:both/head",
+    "definition:both/node1",
+)
 
 
 def digest(project: Checkout, task: str) -> str:

@@ -40,6 +40,7 @@ pytestmark = pytest.mark.boot
 @pytest.fixture
 def machines(lab: Lab) -> Machines:  # noqa: F811
     """The machines of the lab's cluster; what they run is one small Linux, ready in seconds."""
+
     def watcher(home: Home, connected: Connection, _phase: str) -> AbstractContextManager[Watch]:
         return watch(home, connected)
 
@@ -82,7 +83,7 @@ def test_paused_saved_stopped_and_back(lab: Lab, machines: Machines) -> None:  #
     assert said(lab, "head") == report, "what it reported is still known"
     assert not list((lab.running.run_dir / "saved").iterdir())
     assert echo(lab) == b"across\n"
-    acts.save_and_restore(machines, "head", ask)     # and again
+    acts.save_and_restore(machines, "head", ask)  # and again
 
     # its kernel has no handler for the power button, so the plug has to be pulled
     told = acts.stop_and_start(machines, "head", ask, within=1)
@@ -101,7 +102,7 @@ def test_several_at_once(lab: Lab, machines: Machines) -> None:  # noqa: F811
         return {line.machine: line.state for line in machines.lines()}
 
     acts.act(machines, "pause", ["node1"])
-    acts.act(machines, "save", [], lambda *words: told.append(words))      # a paused one too, which stays paused
+    acts.act(machines, "save", [], lambda *words: told.append(words))  # a paused one too, which stays paused
     assert states() == {"head": "saved", "node1": "saved"}
     acts.act(machines, "restore", [], lambda *words: told.append(words))
     assert states() == {"head": "running", "node1": "paused"}
@@ -109,8 +110,16 @@ def test_several_at_once(lab: Lab, machines: Machines) -> None:  # noqa: F811
     acts.act(machines, "start", [], lambda *words: told.append(words))
     assert states() == {"head": "running", "node1": "running"}
     ended = "off; it had to be ended, 1 s after it was asked"
-    assert told == [("head", "saved"), ("node1", "saved"), ("head", "restored"), ("node1", "restored"),
-                    ("node1", ended), ("head", ended), ("head", "ready"), ("node1", "ready")]
+    assert told == [
+        ("head", "saved"),
+        ("node1", "saved"),
+        ("head", "restored"),
+        ("node1", "restored"),
+        ("node1", ended),
+        ("head", ended),
+        ("head", "ready"),
+        ("node1", "ready"),
+    ]
 
 
 def test_a_start_that_does_not_get_there(lab: Lab, machines: Machines) -> None:  # noqa: F811

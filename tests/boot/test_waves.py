@@ -31,8 +31,10 @@ NODES = [f"node{number}" for number in range(1, 13)]
 
 
 def twelve() -> Cluster:
-    return replace(cluster("one", memory_mib=MEMORY_MIB),
-                   nodes=tuple(machine(number, memory_mib=MEMORY_MIB) for number in range(1, 13)))
+    return replace(
+        cluster("one", memory_mib=MEMORY_MIB),
+        nodes=tuple(machine(number, memory_mib=MEMORY_MIB) for number in range(1, 13)),
+    )
 
 
 def test_twelve_nodes_in_waves(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -61,8 +63,11 @@ def test_twelve_nodes_in_waves(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Non
 
     power.pause(lab.connection, domain.name_of("one", "node3"))
     power.destroy(lab.connection, [domain.name_of("one", "node7")])
-    hands = Hands(lambda name: lab.start(name, "ready"),
-                  lambda name: power.resume(lab.connection, domain.name_of("one", name)), lambda name: None)
+    hands = Hands(
+        lambda name: lab.start(name, "ready"),
+        lambda name: power.resume(lab.connection, domain.name_of("one", name)),
+        lambda name: None,
+    )
     with watch(lab.running, lab.connection) as watching:
         back = list(bring(watching, "start", {"node3": "resume", "node7": "start"}, {"node3"}, hands, capacity))
     assert [reached.machine for reached in back] == ["node7"]

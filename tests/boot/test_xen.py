@@ -35,8 +35,10 @@ from tests.boot.test_cluster import processes_of
 pytestmark = pytest.mark.boot
 
 #: What takes minutes that not every run has.
-long = pytest.mark.skipif(os.environ.get("XEN_OSCAR_LONG_TESTS") != "1", reason="takes four to five minutes: "
-                          "XEN_OSCAR_LONG_TESTS=1 ./bootstrap pytest tests/boot/test_xen.py")
+long = pytest.mark.skipif(
+    os.environ.get("XEN_OSCAR_LONG_TESTS") != "1",
+    reason="takes four to five minutes: XEN_OSCAR_LONG_TESTS=1 ./bootstrap pytest tests/boot/test_xen.py",
+)
 #: A testbed for tests alone: whoever runs them may have the other one in use.
 TESTBED = 'kind = "xen"\nconnection = "testbed"\ndistro = "debian12"\nmemory = "3G"\ncpus = 2\n'
 #: What people begin with, but for a node; each of both kinds of boot is of the machine that has the other one there.
@@ -104,8 +106,14 @@ def dom0(project: Checkout, script: str) -> str:
 @contextlib.contextmanager
 def following(project: Checkout, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A doit that runs, and whose events are read from its output."""
-    with subprocess.Popen(project.command("--json", *words), cwd=project.folder, env=project.env(), text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+    with subprocess.Popen(
+        project.command("--json", *words),
+        cwd=project.folder,
+        env=project.env(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as run:
         try:
             yield run
         finally:
@@ -147,8 +155,17 @@ def test_a_whole_cluster_passes_the_same_checks_as_on_qemu(running: Checkout) ->
     verdict = json.loads((running.own / "reports/ci-xen/verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
-    assert {"ping", "ssh", "partitions", "file systems", "swap", "packages", "image files", "services",
-            "clock"} <= names
+    assert {
+        "ping",
+        "ssh",
+        "partitions",
+        "file systems",
+        "swap",
+        "packages",
+        "image files",
+        "services",
+        "clock",
+    } <= names
     for opkg in ("slurm", "openmpi", "ganglia", "c3", "munge", "ntpconfig"):
         assert any(name.startswith(f"opkg {opkg} test_") for name in names), opkg
     again = running.doit("cluster:ci-xen")
@@ -171,8 +188,15 @@ def test_it_is_xen_that_they_run_on(running: Checkout) -> None:
 
 def test_a_person_gets_at_a_console(running: Checkout) -> None:
     mine, theirs = pty.openpty()
-    with subprocess.Popen(running.command("console", "ci-xen", "node1"), cwd=running.folder, env=running.env(),
-                          stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+    with subprocess.Popen(
+        running.command("console", "ci-xen", "node1"),
+        cwd=running.folder,
+        env=running.env(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
         os.close(theirs)
         said, asked, deadline = b"", 0.0, time.monotonic() + 120
         while b"it is node1" not in said and time.monotonic() < deadline:
@@ -220,7 +244,9 @@ def remote(testbed: Checkout) -> Iterator[Checkout]:
     try:
         path = container.attach("spare", "spare", disk, "raw", readonly=False)
         dom0(testbed, f"udevadm wait --timeout=60 {path}-part1 {path}-part2")
-        testbed.write_cluster("remote-xen", f'''{SMALL}host = "remote"
+        testbed.write_cluster(
+            "remote-xen",
+            f'''{SMALL}host = "remote"
 [head]
 {DISK}
 [compute]
@@ -230,7 +256,8 @@ count = 1
 device = "{path}-part1"
 [xen.machines.node1]
 device = "{path}-part2"
-''')
+''',
+        )
         yield testbed
     finally:
         assert testbed.doit("stop:remote-xen").status == 0
@@ -274,8 +301,9 @@ def remote_device(project: Checkout) -> str:
 
 
 def test_a_partition_in_use_is_not_written_to(testbed: Checkout) -> None:
-    testbed.write_cluster("mounted-xen", f'{SMALL}host = "ci"\n[compute]\ncount = 1\n[xen.machines.node1]\n'
-                                         'device = "/dev/vda"\n')
+    testbed.write_cluster(
+        "mounted-xen", f'{SMALL}host = "ci"\n[compute]\ncount = 1\n[xen.machines.node1]\ndevice = "/dev/vda"\n'
+    )
     run = testbed.doit("boot:mounted-xen")
     assert run.status != 0
     assert "/dev/vda, the disk of node1, is in use there: it is mounted at /" in run.output
@@ -302,7 +330,7 @@ def test_a_flipped_bit_on_the_way_is_told(testbed: Checkout) -> None:
     assert home is not None
     proxy = f"{home.ssh_proxy_command} | {shlex.join([sys.executable, '-c', FLIP])}"
     ssh = testbed.folder / "flipping-ssh"
-    ssh.write_text(f"#!/bin/sh\nexec ssh -o {shlex.quote(f'ProxyCommand={proxy}')} \"$@\"\n")
+    ssh.write_text(f'#!/bin/sh\nexec ssh -o {shlex.quote(f"ProxyCommand={proxy}")} "$@"\n')
     ssh.chmod(0o700)
     own = testbed.own / "run/testbed-ci/ssh"
     words = own.read_text().splitlines()[1].removeprefix("exec ssh ").removesuffix('"$@"')

@@ -133,21 +133,27 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (run_dir / "disks").mkdir(parents=True)
     plain = Graph(project.folder).lifecycle("plain")
     engine, cluster = plain.engine, plain.cluster
-    write_mirror(engine.entry("lock:dom0-plain12").path / "lock.json",
-                 engine.entry("fetch:dom0-plain12").path / "packages", tmp_path / "mirror", run_dir / "disks/sis.img")
+    write_mirror(
+        engine.entry("lock:dom0-plain12").path / "lock.json",
+        engine.entry("fetch:dom0-plain12").path / "packages",
+        tmp_path / "mirror",
+        run_dir / "disks/sis.img",
+    )
     disks.overlay(engine.entry("disk:plain/head").path / "disk.img", run_dir / "disks/head.qcow2")
     identity = plain.identity()
     identity.write_archive(run_dir / "disks/identity.img")
     model = dataclasses.replace(
-        engines.domain_of(cluster.name, cluster.architecture, cluster.head, site.PRIVATE), nested=True)
+        engines.domain_of(cluster.name, cluster.architecture, cluster.head, site.PRIVATE), nested=True
+    )
     home = namespace.start(run_dir, cluster.networks, cache=tmp_path / "cache", store=engine.store.root)
     try:
         ssh = run_dir / "ssh"
         shell = ClusterShell(cluster, identity, home.ssh_proxy_command, run_dir / "ssh.log")
         ssh.write_text(f'#!/bin/sh\nexec {shlex.join(shell.command)} "$@"\n')
         ssh.chmod(0o700)
-        uri = (f"xen+ssh://root@{cluster.head.address_on('public')}/system?"
-               f"command={urllib.parse.quote(str(ssh))}&no_tty=1")
+        uri = (
+            f"xen+ssh://root@{cluster.head.address_on('public')}/system?command={urllib.parse.quote(str(ssh))}&no_tty=1"
+        )
         (project.folder / "recipes/hosts/machine.toml").write_text(f'kind = "xen"\nconnection = "{uri}"\n')
         # Debian's GRUB draws, and waits for ever where there is no screen
         definition = libvirt_xml.for_start(libvirt_xml.render(model), "tcg", [])
@@ -159,8 +165,10 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         namespace.stop(run_dir)
 
 
-@pytest.mark.skipif(not ASKED, reason="takes six to nine minutes: XEN_OSCAR_LONG_TESTS=1 ./bootstrap pytest "
-                                      "tests/boot/test_xenhost_setup.py")
+@pytest.mark.skipif(
+    not ASKED,
+    reason="takes six to nine minutes: XEN_OSCAR_LONG_TESTS=1 ./bootstrap pytest tests/boot/test_xenhost_setup.py",
+)
 def test_a_debian_machine_becomes_a_xen_host(machine: Machine) -> None:
     boot = machine.wait()
     machine.sh(PREPARE)

@@ -64,16 +64,19 @@ def ramdisk(kernel: Path, folder: Path) -> Path:
         shutil.copy(modules / path, tree / "modules")
     (tree / "modules/order").write_text("\n".join(Path(path).name for path in order) + "\n")
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
-    made = subprocess.run(["busybox", "cpio", "-o", "-H", "newc"], cwd=tree, input=names.encode(), capture_output=True,
-                          check=True)
+    made = subprocess.run(
+        ["busybox", "cpio", "-o", "-H", "newc"], cwd=tree, input=names.encode(), capture_output=True, check=True
+    )
     (folder / "initrd").write_bytes(made.stdout)
     return folder / "initrd"
 
 
 def _in_order(modules: Path, names: tuple[str, ...]) -> list[str]:
     """The files of these modules and of all they need, needs first."""
-    needs = {line.partition(":")[0]: line.partition(":")[2].split()
-             for line in (modules / "modules.dep").read_text().splitlines()}
+    needs = {
+        line.partition(":")[0]: line.partition(":")[2].split()
+        for line in (modules / "modules.dep").read_text().splitlines()
+    }
     order: dict[str, None] = {}
     for name in names:
         for path, others in needs.items():

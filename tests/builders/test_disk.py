@@ -39,8 +39,10 @@ SWAP = FileSystem("swap", 256, "swap")
 def machine(*filesystems: FileSystem, disk_mib: int = 2048, role: str = "compute") -> Machine:
     card = Interface("eth0", "private", "52:54:00:00:00:01", "10.8.0.11", 24)
     if role == "head":
-        cards = (Interface("eth0", "public", "52:54:00:00:01:00", "10.9.0.1", 24),
-                 Interface("eth1", "private", "52:54:00:00:00:00", "10.8.0.1", 24))
+        cards = (
+            Interface("eth0", "public", "52:54:00:00:01:00", "10.9.0.1", 24),
+            Interface("eth1", "private", "52:54:00:00:00:00", "10.8.0.1", 24),
+        )
         return Machine("head", "head", 0, 512, 1, disk_mib, filesystems, cards)
     return Machine("node1", "compute", 1, 384, 1, disk_mib, filesystems, (card,))
 
@@ -56,7 +58,9 @@ def cluster(head: Machine, *nodes: Machine) -> Cluster:
 def test_root_takes_what_swap_leaves() -> None:
     plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP))
     assert [(item.number, item.start, item.sectors) for item in plan.partitions] == [
-        (1, 2048, 1791 * 2048), (2, 1792 * 2048, 256 * 2048)]
+        (1, 2048, 1791 * 2048),
+        (2, 1792 * 2048, 256 * 2048),
+    ]
     assert plan.size == 2048 << 20
 
 
@@ -67,8 +71,15 @@ def test_boot_comes_first_on_the_disk_and_after_root_when_mounting() -> None:
 
 
 def test_more_than_four_file_systems_share_an_extended_partition() -> None:
-    plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4"),
-                                     FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 100, "ext4")))
+    plan = layout.of(
+        machine(
+            FileSystem("/", 0, "ext4"),
+            SWAP,
+            FileSystem("/home", 100, "ext4"),
+            FileSystem("/var", 100, "ext4"),
+            FileSystem("/var/log", 100, "ext4"),
+        )
+    )
     assert [item.number for item in plan.partitions] == [1, 2, 3, 4, 5, 6]
     assert plan.partitions[3].filesystem is None
     mounts = [item.filesystem.mount for item in plan.mounts if item.filesystem]
@@ -83,12 +94,15 @@ def test_disks_that_are_alike_are_equal_and_roles_differ() -> None:
     assert layout.of(node).uuid_of("/") != layout.of(head).uuid_of("/")
 
 
-@pytest.mark.parametrize(("filesystems", "words"), [
-    ((FileSystem("/", 3000, "ext4"),), ["node1", "3001 MiB", "2048 MiB"]),
-    ((FileSystem("/", 0, "ext4"), FileSystem("/home", 0, "ext4")), ["/", "/home", "rest"]),
-    ((SWAP,), ["mounted at /"]),
-    ((FileSystem("/", 0, "ext4"), FileSystem("swap", 2046, "swap")), ["2048 MiB"]),
-])
+@pytest.mark.parametrize(
+    ("filesystems", "words"),
+    [
+        ((FileSystem("/", 3000, "ext4"),), ["node1", "3001 MiB", "2048 MiB"]),
+        ((FileSystem("/", 0, "ext4"), FileSystem("/home", 0, "ext4")), ["/", "/home", "rest"]),
+        ((SWAP,), ["mounted at /"]),
+        ((FileSystem("/", 0, "ext4"), FileSystem("swap", 2046, "swap")), ["2048 MiB"]),
+    ],
+)
 def test_file_systems_that_do_not_fit_are_an_error(filesystems: tuple[FileSystem, ...], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
         layout.of(machine(*filesystems))
@@ -120,31 +134,44 @@ def test_sfdisk_makes_what_was_planned(tmp_path: Path, count: int) -> None:
     with image.open("wb") as file:
         file.truncate(plan.size)
     subprocess.run(["/usr/sbin/sfdisk", "--quiet", image], input=plan.sfdisk_script().encode(), check=True, timeout=20)
-    table = json.loads(subprocess.run(["/usr/sbin/sfdisk", "--json", image], capture_output=True, check=True,
-                                      timeout=20).stdout)["partitiontable"]
+    table = json.loads(
+        subprocess.run(["/usr/sbin/sfdisk", "--json", image], capture_output=True, check=True, timeout=20).stdout
+    )["partitiontable"]
     assert table["id"] == plan.label_id
     assert [(item["start"], item["size"], item["type"]) for item in table["partitions"]] == [
-        (item.start, item.sectors, item.type) for item in plan.partitions]
+        (item.start, item.sectors, item.type) for item in plan.partitions
+    ]
 
 
 def test_the_installers_table_lists_mounts_in_order() -> None:
     plan = layout.of(machine(FileSystem("/", 0, "ext4"), SWAP, FileSystem("/home", 100, "ext4")))
     rows = [line.split() for line in plan.table({"/home": 7}).splitlines()]
     assert [(row[0], row[1], row[2], row[4]) for row in rows] == [
-        ("1", "ext4", "/", "0"), ("3", "ext4", "/home", "7"), ("2", "swap", "swap", "0")]
+        ("1", "ext4", "/", "0"),
+        ("3", "ext4", "/home", "7"),
+        ("2", "swap", "swap", "0"),
+    ]
 
 
 def test_names_of_one_file_lie_on_one_file_system() -> None:
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/var", 100, "ext4"), FileSystem("/var/log", 50, "ext4"))
     plan = layout.of(node)
     assert [plan.home_of(path) for path in ("", "usr", "var", "var/log", "var/log/x/y", "various")] == [
-        "/", "/", "/var", "/var/log", "/var/log", "/"]
+        "/",
+        "/",
+        "/var",
+        "/var/log",
+        "/var/log",
+        "/",
+    ]
     file = inventory.Entry("f", 0o644, inode="1")
     layout.require_together(node.name, plan, {"": file, "usr/a": file, "various": file})
     with pytest.raises(BuildError) as error:
         layout.require_together(node.name, plan, {"usr/a": file, "var/log/b": file})
-    assert error.value.message == ("node1: /usr/a and /var/log/b are one file (hard links), "
-                                   "and would lie on different file systems (/ and /var/log)")
+    assert error.value.message == (
+        "node1: /usr/a and /var/log/b are one file (hard links), "
+        "and would lie on different file systems (/ and /var/log)"
+    )
 
 
 # --- each machine's own files
@@ -270,17 +297,28 @@ def same_twice(folder: str) -> None:
 @needs_toolroot
 def test_a_file_system_depends_on_nothing_but_its_tree(tmp_path: Path) -> None:
     image = inside(same_twice, tmp_path).split()[-1]
-    data = Path(image).read_bytes()[1 << 20:]
+    data = Path(image).read_bytes()[1 << 20 :]
     (tmp_path / "fs").write_bytes(data)
     subprocess.run(["/usr/sbin/e2fsck", "-fn", tmp_path / "fs"], check=True, capture_output=True, timeout=60)
-    listing = subprocess.run(["/usr/sbin/debugfs", "-R", "ls -p /", tmp_path / "fs"], capture_output=True, text=True,
-                             check=True, timeout=60).stdout
+    listing = subprocess.run(
+        ["/usr/sbin/debugfs", "-R", "ls -p /", tmp_path / "fs"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert "file59" in listing and "home" in listing
-    inner = subprocess.run(["/usr/sbin/debugfs", "-R", "ls -p /home", tmp_path / "fs"], capture_output=True, text=True,
-                           check=True, timeout=60).stdout
+    inner = subprocess.run(
+        ["/usr/sbin/debugfs", "-R", "ls -p /home", tmp_path / "fs"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
     assert "kept-out" not in inner
-    attributes = subprocess.run(["/usr/sbin/debugfs", "-R", "ea_list /tool", tmp_path / "fs"], capture_output=True,
-                                text=True, check=True, timeout=60).stdout
+    attributes = subprocess.run(
+        ["/usr/sbin/debugfs", "-R", "ea_list /tool", tmp_path / "fs"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
     assert "security.capability" in attributes
 
 
@@ -297,8 +335,9 @@ def of_all_kinds(folder: str) -> None:
 
 
 def debugfs(image: Path, command: str) -> str:
-    return os.fsdecode(subprocess.run(["/usr/sbin/debugfs", "-R", command, image], capture_output=True, check=True,
-                                      timeout=60).stdout)
+    return os.fsdecode(
+        subprocess.run(["/usr/sbin/debugfs", "-R", command, image], capture_output=True, check=True, timeout=60).stdout
+    )
 
 
 def listed(image: Path, inode: int = 2, below: str = "") -> Iterator[tuple[str, str, str]]:
@@ -315,7 +354,7 @@ def listed(image: Path, inode: int = 2, below: str = "") -> Iterator[tuple[str, 
 def test_a_file_system_holds_all_that_linux_keeps_of_a_file(tmp_path: Path) -> None:
     inside(of_all_kinds, tmp_path)
     image = tmp_path / "fs"
-    image.write_bytes((tmp_path / "work/out/disk.img").read_bytes()[1 << 20:])
+    image.write_bytes((tmp_path / "work/out/disk.img").read_bytes()[1 << 20 :])
     subprocess.run(["/usr/sbin/e2fsck", "-fn", image], check=True, capture_output=True, timeout=60)
     there = {}
     for folder, folders, names in os.walk(tmp_path / "tree"):
@@ -327,9 +366,15 @@ def test_a_file_system_holds_all_that_linux_keeps_of_a_file(tmp_path: Path) -> N
     inodes = {path: inode for path, inode, _ in listed(image)}
     assert inodes["one"] == inodes["other/third"] == inodes["another"]
     assert "Blockcount: 16\n" in debugfs(image, "stat holes")
-    for path, note in (("listed", "system.posix_acl_access (28)"), ("listed-folder", "system.posix_acl_default (28)"),
-                       ("capable", "security.capability (20)"), ("capable-in-containers", "security.capability (24)"),
-                       ("noted", "user.a=b % (0)"), ("noted-folder", "user.note (3000)"), ("/", "user.note (3)")):
+    for path, note in (
+        ("listed", "system.posix_acl_access (28)"),
+        ("listed-folder", "system.posix_acl_default (28)"),
+        ("capable", "security.capability (20)"),
+        ("capable-in-containers", "security.capability (24)"),
+        ("noted", "user.a=b % (0)"),
+        ("noted-folder", "user.note (3000)"),
+        ("/", "user.note (3)"),
+    ):
         assert note in debugfs(image, f"ea_list {path}"), path
     assert "Mode:  01777" in debugfs(image, "stat /") and "User:    11   Group:    12" in debugfs(image, "stat /")
     assert "mtime: 0x00015180" in debugfs(image, "stat old")

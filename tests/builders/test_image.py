@@ -49,7 +49,8 @@ def make(folder: str) -> None:
     base = Path(folder)
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/home", 512, "ext4"), disk_mib=4096)
     inputs = [
-        _compute_layer(base / "layer"), _toolroot(),
+        _compute_layer(base / "layer"),
+        _toolroot(),
         _input(base / "netboot", "netboot", {"kernel": b"kernel", "initrd.img": b"ramdisk"}),
         _input(base / "bootloader", "bootloader", {"boot.img": b"boot", "core.img": b"core"}),
     ]
@@ -78,8 +79,12 @@ def test_image(tmp_path: Path) -> None:
     tree = _dump(disk, tmp_path / "dump")
 
     # what an installed node is held against
-    subprocess.run(["md5sum", "--quiet", "--strict", "-c", tree / "images/compute.sums"], cwd=tree / "images/compute",
-                   check=True, timeout=20)
+    subprocess.run(
+        ["md5sum", "--quiet", "--strict", "-c", tree / "images/compute.sums"],
+        cwd=tree / "images/compute",
+        check=True,
+        timeout=20,
+    )
     sums = (tree / "images/compute.sums").read_bytes()
     assert len(sums.splitlines()) > 340
     assert b"  ./a name with spaces\n" in sums and b"  ./odd/names/new\\nline\n" in sums

@@ -29,8 +29,9 @@ def test_a_ramdisk_is_read_back_as_it_was_put_in(tmp_path: Path) -> None:
     ramdisk.file("/usr/bin/tool", b"#!/bin/sh\n", 0o755)
     ramdisk.file("etc/a", b"x" * 4099)
     ramdisk.link("bin", "usr/bin")
-    subprocess.run(["busybox", "cpio", "-id"], input=ramdisk.archive(), cwd=tmp_path, check=True, capture_output=True,
-                   timeout=20)
+    subprocess.run(
+        ["busybox", "cpio", "-id"], input=ramdisk.archive(), cwd=tmp_path, check=True, capture_output=True, timeout=20
+    )
     assert (tmp_path / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "bin/tool").read_bytes() == b"#!/bin/sh\n"
     assert (tmp_path / "etc/a").read_bytes() == b"x" * 4099

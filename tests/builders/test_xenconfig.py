@@ -30,8 +30,13 @@ DISTROS = ("debian12", "debian13")
 @pytest.fixture(scope="session")
 def xltools() -> None:
     """Xen's tools, made as every run makes them; nothing is done where they are up to date."""
-    done = subprocess.run([sys.executable, "-m", "doit", *(f"xltools:{name}" for name in DISTROS)], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", *(f"xltools:{name}" for name in DISTROS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -41,8 +46,7 @@ needs_xltools = pytest.mark.usefixtures("xltools")
 def a_job(folder: Path, distro: str, params: dict[str, Any] | None = None) -> Job:
     files = ROOT / "artifacts" / distro / "xltools/files"
     digest = hashlib.sha256((files / LAYER).read_bytes()).hexdigest()
-    return job(folder, params, Input("toolroot", f"xltools:{distro}", files, digest),
-               pool=ROOT / "artifacts/pool")
+    return job(folder, params, Input("toolroot", f"xltools:{distro}", files, digest), pool=ROOT / "artifacts/pool")
 
 
 def check(folder: Path, distro: str, models: dict[str, Domain], old: str = "", new: str = "") -> Job:
@@ -84,7 +88,8 @@ def test_the_builder_keeps_what_libxl_understood_beside_each_configuration(tmp_p
     for machine, names in {"head": ["domain"], "node1": ["domain", "netboot"]}.items():
         out = tmp_path / machine / "out"
         assert sorted(path.name for path in out.iterdir()) == sorted(
-            f"{name}.{kind}" for name in names for kind in ("cfg", "json"))
+            f"{name}.{kind}" for name in names for kind in ("cfg", "json")
+        )
         models = domains.of("one", "amd64", cluster("one").machine(machine), "xen", site.shared("one"))
         for name in names:
             data = json.loads((out / f"{name}.json").read_text())
@@ -101,30 +106,34 @@ def refuse(folder: str, old: str, new: str) -> None:
 
 
 @needs_xltools
-@pytest.mark.parametrize(("old", "new", "told"), [
-    # libxl refuses these
-    ("vcpus = 1", "vcpus = = 1", r"node1\.cfg:4: config parsing error near `=': syntax error"),
-    ('"destroy"\non_reboot', '"destroy\non_reboot', r"node1\.cfg:12: "),
-    ('"quiet"', '"quiet\\x22"', r"node1\.cfg:8: config parsing error near .*invalid digit"),
-    ("access=rw", "access=rwx", r"node1\.cfg:9: .*unknown value for access: near `rwx'"),
-    ("format=raw", "format=floppy", r"node1\.cfg:9: .*unknown value for format"),
-    ('on_crash = "destroy"', 'on_crash = "destry"', r'node1\.cfg:14: Unknown on_crash action "destry" specified'),
-    ('type = "pv"', 'type = "vp"', r"node1\.cfg:5: Invalid domain type vp"),
-    ("0000:03", "zz:03", r"node1\.cfg:11: unable to parse PCI_SPEC_STRING"),
-    ('name = "one-node1"\n', "", r"node1\.cfg:1: "),
-    # and takes these for something else
-    ("memory = 384", "memroy = 384", r"node1\.cfg:1: memory: libxl understood .*expected \(393216, 393216\)"),
-    ("memory = 384", "memory = 385", r"node1\.cfg:3: memory: libxl understood \(394240, 394240\)"),
-    ("one-node1", "one-node2", r"node1\.cfg:1: name: libxl understood 'one-node2', expected 'one-node1'"),
-    ("access=rw", "access=ro", r"node1\.cfg:9: disk: "),
-    ("vdev=xvda", "vdev=xvdb", r"node1\.cfg:9: disk: "),
-    ("target=", "target=/other", r"node1\.cfg:9: disk: "),
-    ("mac=52", "mac=54", r"node1\.cfg:10: vif: "),
-    ("0000:03", "0000:04", r"node1\.cfg:11: pci: "),
-    ('kernel = "/k"', 'kernel = "/l"', r"node1\.cfg:6: kernel: "),
-    ('cmdline = "quiet"', 'cmdline = "\\042"', r"node1\.cfg:8: cmdline: "),
-    ('on_reboot = "restart"', 'on_reboot = "preserve"', r"node1\.cfg:13: on_reboot: "),
-], ids=lambda text: re.sub(r"\W+", "-", text)[:30])
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        # libxl refuses these
+        ("vcpus = 1", "vcpus = = 1", r"node1\.cfg:4: config parsing error near `=': syntax error"),
+        ('"destroy"\non_reboot', '"destroy\non_reboot', r"node1\.cfg:12: "),
+        ('"quiet"', '"quiet\\x22"', r"node1\.cfg:8: config parsing error near .*invalid digit"),
+        ("access=rw", "access=rwx", r"node1\.cfg:9: .*unknown value for access: near `rwx'"),
+        ("format=raw", "format=floppy", r"node1\.cfg:9: .*unknown value for format"),
+        ('on_crash = "destroy"', 'on_crash = "destry"', r'node1\.cfg:14: Unknown on_crash action "destry" specified'),
+        ('type = "pv"', 'type = "vp"', r"node1\.cfg:5: Invalid domain type vp"),
+        ("0000:03", "zz:03", r"node1\.cfg:11: unable to parse PCI_SPEC_STRING"),
+        ('name = "one-node1"\n', "", r"node1\.cfg:1: "),
+        # and takes these for something else
+        ("memory = 384", "memroy = 384", r"node1\.cfg:1: memory: libxl understood .*expected \(393216, 393216\)"),
+        ("memory = 384", "memory = 385", r"node1\.cfg:3: memory: libxl understood \(394240, 394240\)"),
+        ("one-node1", "one-node2", r"node1\.cfg:1: name: libxl understood 'one-node2', expected 'one-node1'"),
+        ("access=rw", "access=ro", r"node1\.cfg:9: disk: "),
+        ("vdev=xvda", "vdev=xvdb", r"node1\.cfg:9: disk: "),
+        ("target=", "target=/other", r"node1\.cfg:9: disk: "),
+        ("mac=52", "mac=54", r"node1\.cfg:10: vif: "),
+        ("0000:03", "0000:04", r"node1\.cfg:11: pci: "),
+        ('kernel = "/k"', 'kernel = "/l"', r"node1\.cfg:6: kernel: "),
+        ('cmdline = "quiet"', 'cmdline = "\\042"', r"node1\.cfg:8: cmdline: "),
+        ('on_reboot = "restart"', 'on_reboot = "preserve"', r"node1\.cfg:13: on_reboot: "),
+    ],
+    ids=lambda text: re.sub(r"\W+", "-", text)[:30],
+)
 def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, told: str) -> None:
     said = inside(refuse, tmp_path, old, new)
     assert re.match(told, said), said

@@ -38,8 +38,9 @@ LISTER = Path(collecting.__file__).with_name("tree.pl").read_text()
 def here(shell: list[str], given: str, sums: str = "") -> Facts:
     """The collector's facts about this machine."""
     script = f"mark=== tree={shlex.quote(LISTER)} {given}\n{DEB.listing}{GUEST.services}{COLLECTOR}"
-    done = subprocess.run([*shell, "-c", script], input=os.fsencode(f"1763700000.0\n{sums}"),
-                          capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*shell, "-c", script], input=os.fsencode(f"1763700000.0\n{sums}"), capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     said = f"== machine here\n{done.stdout.decode()}".splitlines(keepends=True)
     return next(parse(said, "==", ""))
@@ -48,8 +49,11 @@ def here(shell: list[str], given: str, sums: str = "") -> Facts:
 def living_in(folder: Path, whole: Cluster) -> Cluster:
     """The cluster with machines whose one file system this folder is."""
     places = (FileSystem(str(folder), 0, "ext4"),)
-    return replace(whole, head=replace(whole.head, filesystems=places),
-                   nodes=tuple(replace(node, filesystems=places) for node in whole.nodes))
+    return replace(
+        whole,
+        head=replace(whole.head, filesystems=places),
+        nodes=tuple(replace(node, filesystems=places) for node in whole.nodes),
+    )
 
 
 def inventory_of(folder: Path) -> dict[str, Entry]:
@@ -88,8 +92,10 @@ def compared(folder: str, sums: str) -> None:
         machine = cluster().nodes[0] if role == "compute" else cluster().head
         facts = here(SHELLS[0], f"sums={sums} mounts={top}", lines)
         assert checks.files(Subject(machine, facts, (), PACKAGES, made, GUEST.known, DEB)).seconds >= 0
-        return {os.path.relpath(f"/{item.path}", top): item.detail
-                for item in files.compare(made, facts.tree, facts.sums, machine.role, GUEST.known, DEB)}
+        return {
+            os.path.relpath(f"/{item.path}", top): item.detail
+            for item in files.compare(made, facts.tree, facts.sums, machine.role, GUEST.known, DEB)
+        }
 
     assert wrong() == {}
     (top / "names/new\nline").write_text("other content of new\nline\n")
@@ -109,9 +115,25 @@ def compared(folder: str, sums: str) -> None:
     (top / "long-target").unlink()
     (top / "long-target").symlink_to("x" * 299)
     found = wrong()
-    assert sorted(found) == sorted([
-        "names/new\nline", "names/hard\nlink", "names/back\\slash", "names/\udcff", "names/carriage\r", "one",
-        "another", "other/third", "capable", "listed-folder", "noted", "pipe", "zeros", "holes", "long-target"])
+    assert sorted(found) == sorted(
+        [
+            "names/new\nline",
+            "names/hard\nlink",
+            "names/back\\slash",
+            "names/\udcff",
+            "names/carriage\r",
+            "one",
+            "another",
+            "other/third",
+            "capable",
+            "listed-folder",
+            "noted",
+            "pipe",
+            "zeros",
+            "holes",
+            "long-target",
+        ]
+    )
     assert found["pipe"] == "owner 5:6, not 0:0"
     assert found["holes"] == "its holes are filled"
     assert found["capable"] == "security.capability nothing, not 0100000200200000000000000000000000000000"
@@ -128,8 +150,11 @@ class LocalShell:
 
     def __init__(self, folder: Path, ssh: str) -> None:
         self.folder = folder
-        for name, text in {"ssh": ssh, "ping": "#!/bin/sh\necho 'time=1.0 ms'\n",
-                           "getent": "#!/bin/sh\necho \"192.168.50.1${2#node} $2\"\n"}.items():
+        for name, text in {
+            "ssh": ssh,
+            "ping": "#!/bin/sh\necho 'time=1.0 ms'\n",
+            "getent": '#!/bin/sh\necho "192.168.50.1${2#node} $2"\n',
+        }.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
 
@@ -233,12 +258,12 @@ def test_facts_of_a_node_arrive_when_it_has_answered(tmp_path: Path) -> None:
     for facts in collecting.collect(many(tmp_path, 6), shell, "compute", GUEST, DEB, lanes=6, timeout=60):
         order.append(facts.machine)
         if facts.machine == "node1":
-            (tmp_path / "go").touch()       # the others have not answered yet
+            (tmp_path / "go").touch()  # the others have not answered yet
     assert order[0] == "oscarhead" and len(order) == 7
 
 
 def test_no_node_speaks_for_another(tmp_path: Path) -> None:
-    shell = brief(tmp_path, "printf '\\n%s machine node2\\n\\n%s hostname\\nnode1 was here\\n' \"$mark\" \"$mark\"")
+    shell = brief(tmp_path, 'printf \'\\n%s machine node2\\n\\n%s hostname\\nnode1 was here\\n\' "$mark" "$mark"')
     facts = collect(many(tmp_path, 2), shell)
     assert "node1 was here" not in facts["node2"].hostname or facts["node2"].hostname.startswith("node2")
     assert list(facts) == list(dict.fromkeys(facts)) and len(facts) == 3
@@ -247,8 +272,17 @@ def test_no_node_speaks_for_another(tmp_path: Path) -> None:
 
 def test_the_head_node_says_whose_facts_these_are(tmp_path: Path) -> None:
     outer, inner = "==a==", "==b=="
-    lines = [f"\n{outer} machine node1\n", f"\n{outer} status\n", "0\n", f"\n{inner} hostname\n", "one\n",
-             f"\n{inner} machine node2\n", "x\n", f"\n{inner} end\n", f"\n{outer} machine node3\n"]
+    lines = [
+        f"\n{outer} machine node1\n",
+        f"\n{outer} status\n",
+        "0\n",
+        f"\n{inner} hostname\n",
+        "one\n",
+        f"\n{inner} machine node2\n",
+        "x\n",
+        f"\n{inner} end\n",
+        f"\n{outer} machine node3\n",
+    ]
     found = list(parse("".join(lines).splitlines(keepends=True), outer, inner))
     assert [facts.machine for facts in found] == ["node1", "node3"]
     assert found[0].sections == {"status": "0\n", "hostname": "one\n", "machine node2": "x\n", "end": ""}
@@ -256,12 +290,23 @@ def test_the_head_node_says_whose_facts_these_are(tmp_path: Path) -> None:
 
 def test_a_machine_that_says_too_much_is_cut_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.checks.facts._MOST", 1 << 20)
-    text = ["== machine node1\n", "== status\n", "0\n", "== dmesg\n", *["x" * 1000 + "\n"] * 2000, "== end\n",
-            "== machine node2\n", "== hostname\n", "node2\n", "== end\n"]
+    text = [
+        "== machine node1\n",
+        "== status\n",
+        "0\n",
+        "== dmesg\n",
+        *["x" * 1000 + "\n"] * 2000,
+        "== end\n",
+        "== machine node2\n",
+        "== hostname\n",
+        "node2\n",
+        "== end\n",
+    ]
     loud, other = parse(text, "==", "=inner=")
     assert len(loud.text("dmesg")) <= 1 << 20 and not loud.complete
     assert checks.ssh(Subject(cluster().nodes[0], loud, (), PACKAGES, {}, GUEST.known, DEB)).problems == (
-        "exit status unknown: it said more than 1 MiB about itself, the rest was not read",)
+        "exit status unknown: it said more than 1 MiB about itself, the rest was not read",
+    )
     assert other.complete and other.hostname == "node2"
 
 
@@ -271,7 +316,7 @@ def test_a_machine_that_names_sections_without_end_is_cut_too() -> None:
         yield from (f"=inner= {number}\n" for number in range(400_000))
         yield "=inner= end\n"
 
-    facts, = parse(endless(), "==", "=inner=")
+    (facts,) = parse(endless(), "==", "=inner=")
     assert not facts.complete and len(facts.sections) < 300_000
 
 
@@ -290,8 +335,9 @@ def test_marks_differ() -> None:
 
 def test_mount_points_reach_the_nodes_and_the_head_nodes_mark_does_not() -> None:
     whole = cluster()
-    node = replace(whole.nodes[0], filesystems=(*whole.nodes[0].filesystems,
-                                                replace(whole.nodes[0].filesystems[0], mount="/boot")))
+    node = replace(
+        whole.nodes[0], filesystems=(*whole.nodes[0].filesystems, replace(whole.nodes[0].filesystems[0], mount="/boot"))
+    )
     script = collecting.script(replace(whole, nodes=(node,)), "compute", GUEST, DEB, "==a==", "==b==", 32)
     asked = script.rpartition("\nnode ")[2]
     assert "/ /boot" in asked and "swap" not in asked

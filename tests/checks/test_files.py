@@ -17,57 +17,72 @@ from pipeline.packages.deb.family import DEB
 
 FILE, LINK, FOLDER = Entry("f", 0o644, 0, 0, 7, 5, md5="a" * 32), Entry("l", 0o777, target="usr/bin"), Entry("d", 0o755)
 IMAGE = {
-    "etc": FOLDER, "etc/fstab": FILE, "etc/passwd": FILE, "bin": LINK, "var/lib/munge": FOLDER,
-    "var/lib/dpkg/status": FILE, "usr/one": replace(FILE, inode="1"), "usr/two": replace(FILE, inode="1"),
-    "usr/holes": replace(FILE, size=1 << 20, holes=500_000), "usr/pipe": Entry("p", 0o622),
+    "etc": FOLDER,
+    "etc/fstab": FILE,
+    "etc/passwd": FILE,
+    "bin": LINK,
+    "var/lib/munge": FOLDER,
+    "var/lib/dpkg/status": FILE,
+    "usr/one": replace(FILE, inode="1"),
+    "usr/two": replace(FILE, inode="1"),
+    "usr/holes": replace(FILE, size=1 << 20, holes=500_000),
+    "usr/pipe": Entry("p", 0o622),
     "usr/tool": replace(FILE, attributes={"security.capability": "01", "user.a b": ""}),
     "usr/list": replace(FOLDER, attributes={"system.posix_acl_default": "02"}),
 }
 
 
-def differences(found: Mapping[str, Entry], sums: dict[str, str] | None = None,
-                role: Role = "compute") -> list[tuple[str, str, bool]]:
-    return [(item.path, item.kind, item.known is not None)
-            for item in compare(IMAGE, found, sums or {}, role, GUEST.known, DEB)]
+def differences(
+    found: Mapping[str, Entry], sums: dict[str, str] | None = None, role: Role = "compute"
+) -> list[tuple[str, str, bool]]:
+    return [
+        (item.path, item.kind, item.known is not None)
+        for item in compare(IMAGE, found, sums or {}, role, GUEST.known, DEB)
+    ]
 
 
 def test_equal() -> None:
     assert differences(IMAGE) == []
 
 
-@pytest.mark.parametrize(("path", "entry", "found"), [
-    ("etc/passwd", replace(FILE, size=6), ("content", False)),
-    ("etc/passwd", replace(LINK, target="/tmp/x"), ("content", False)),
-    ("etc/passwd", replace(FILE, mode=0o666), ("metadata", False)),
-    ("etc/passwd", replace(FILE, mode=0o4644), ("metadata", False)),
-    ("etc/passwd", replace(FILE, uid=1), ("metadata", False)),
-    ("etc/passwd", replace(FILE, gid=1), ("metadata", False)),
-    ("etc/passwd", replace(FILE, mtime=8), ("metadata", False)),
-    ("etc/passwd", replace(FILE, attributes={"user.x": ""}), ("metadata", False)),
-    ("bin", replace(LINK, target="sbin"), ("content", False)),
-    ("bin", replace(LINK, uid=1), ("metadata", False)),
-    ("bin", replace(LINK, mtime=9), ("metadata", False)),
-    ("etc", replace(FOLDER, mode=0o777), ("metadata", False)),
-    ("etc", replace(FOLDER, attributes={"system.posix_acl_access": "02"}), ("metadata", False)),
-    ("usr/list", FOLDER, ("metadata", False)),
-    ("usr/pipe", Entry("p", 0o600), ("metadata", False)),
-    ("usr/pipe", replace(FILE, mode=0o622), ("content", False)),
-    ("usr/holes", replace(FILE, size=1 << 20), ("metadata", False)),
-    ("usr/tool", replace(FILE, attributes={"security.capability": "01"}), ("metadata", False)),
-    ("usr/tool", replace(FILE, attributes={"security.capability": "03", "user.a b": ""}), ("metadata", False)),
-    ("etc/fstab", replace(FILE, size=99), ("content", True)),
-    ("var/lib/munge", replace(FOLDER, mode=0o711, uid=105, gid=105), ("metadata", True)),
-    ("var/lib/dpkg/status", replace(FILE, size=7), ("content", False)),
-])
+@pytest.mark.parametrize(
+    ("path", "entry", "found"),
+    [
+        ("etc/passwd", replace(FILE, size=6), ("content", False)),
+        ("etc/passwd", replace(LINK, target="/tmp/x"), ("content", False)),
+        ("etc/passwd", replace(FILE, mode=0o666), ("metadata", False)),
+        ("etc/passwd", replace(FILE, mode=0o4644), ("metadata", False)),
+        ("etc/passwd", replace(FILE, uid=1), ("metadata", False)),
+        ("etc/passwd", replace(FILE, gid=1), ("metadata", False)),
+        ("etc/passwd", replace(FILE, mtime=8), ("metadata", False)),
+        ("etc/passwd", replace(FILE, attributes={"user.x": ""}), ("metadata", False)),
+        ("bin", replace(LINK, target="sbin"), ("content", False)),
+        ("bin", replace(LINK, uid=1), ("metadata", False)),
+        ("bin", replace(LINK, mtime=9), ("metadata", False)),
+        ("etc", replace(FOLDER, mode=0o777), ("metadata", False)),
+        ("etc", replace(FOLDER, attributes={"system.posix_acl_access": "02"}), ("metadata", False)),
+        ("usr/list", FOLDER, ("metadata", False)),
+        ("usr/pipe", Entry("p", 0o600), ("metadata", False)),
+        ("usr/pipe", replace(FILE, mode=0o622), ("content", False)),
+        ("usr/holes", replace(FILE, size=1 << 20), ("metadata", False)),
+        ("usr/tool", replace(FILE, attributes={"security.capability": "01"}), ("metadata", False)),
+        ("usr/tool", replace(FILE, attributes={"security.capability": "03", "user.a b": ""}), ("metadata", False)),
+        ("etc/fstab", replace(FILE, size=99), ("content", True)),
+        ("var/lib/munge", replace(FOLDER, mode=0o711, uid=105, gid=105), ("metadata", True)),
+        ("var/lib/dpkg/status", replace(FILE, size=7), ("content", False)),
+    ],
+)
 def test_one_difference(path: str, entry: Entry, found: tuple[str, bool]) -> None:
     assert differences({**IMAGE, path: entry}) == [(path, *found)]
 
 
 def test_a_name_that_is_gone() -> None:
     assert differences({path: IMAGE[path] for path in IMAGE if path != "etc/passwd"}) == [
-        ("etc/passwd", "missing", False)]
+        ("etc/passwd", "missing", False)
+    ]
     assert differences({path: IMAGE[path] for path in IMAGE if path != "etc/fstab"}) == [
-        ("etc/fstab", "missing", False)], "that it is the node's own is no reason for that"
+        ("etc/fstab", "missing", False)
+    ], "that it is the node's own is no reason for that"
 
 
 def test_a_checksum_finds_what_size_and_time_do_not() -> None:
@@ -93,16 +108,18 @@ def test_what_differs_is_said() -> None:
     other = {**IMAGE, "usr/tool": replace(FILE, mode=0o600, mtime=8, holes=1)}
     found = compare(IMAGE, other, {}, "compute", GUEST.known, DEB)
     assert [item.detail for item in found] == [
-        "mode 0600, not 0644; time 8, not 7; security.capability nothing, not 01; user.a b nothing, not "]
+        "mode 0600, not 0644; time 8, not 7; security.capability nothing, not 01; user.a b nothing, not "
+    ]
 
 
 def test_added_files_count_in_system_folders_only() -> None:
     assert differences({**IMAGE, "usr/bin/new": FILE, "var/lib/new": FILE, "home/user/new": FILE}) == [
-        ("usr/bin/new", "added", False)]
+        ("usr/bin/new", "added", False)
+    ]
 
 
 def test_names_of_any_bytes_are_told_in_one_line() -> None:
-    item, = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute", GUEST.known, DEB)
+    (item,) = compare(IMAGE, {**IMAGE, "usr/new\nline\udcff\\": FILE}, {}, "compute", GUEST.known, DEB)
     assert item.shown == r"usr/new\nline\xff\\"
 
 
@@ -117,25 +134,40 @@ p 600 0 0 0 9.0 0 1 2049:10 /caf\xc3\xa9
         "": Entry("d", 0o1777, mtime=9),
         "a name": Entry("f", 0o4755, 1, 2, 9, 3000, inode="2049:7", holes=1976, attributes={"user.a=b": "00ff"}),
         "b": Entry("f", 0o644, 1, 2, 9, 3000),
-        "lnk": Entry("l", 0o777, mtime=9, target="to\na\\\udcff"), "café": Entry("p", 0o600, mtime=9),
+        "lnk": Entry("l", 0o777, mtime=9, target="to\na\\\udcff"),
+        "café": Entry("p", 0o600, mtime=9),
     }
 
 
-@pytest.mark.parametrize("line", [
-    "f 644 0 0 1 1 8 1 1:2", "f 648 0 0 1 1 8 1 1:2 /x", "f 644 0 0 1 1 8 1 1:2 /x more", "sh: perl: not found"])
+@pytest.mark.parametrize(
+    "line",
+    ["f 644 0 0 1 1 8 1 1:2", "f 648 0 0 1 1 8 1 1:2 /x", "f 644 0 0 1 1 8 1 1:2 /x more", "sh: perl: not found"],
+)
 def test_what_is_no_tree_is_an_error(line: str) -> None:
     with pytest.raises(FactsError, match="a tree cannot be read"):
         parse_tree(f"{line}\n")
 
 
 def test_what_opkgs_have_configured_is_known_with_who_did_it() -> None:
-    found = {**IMAGE, "etc": replace(FOLDER, mode=0o777), "etc/passwd": replace(FILE, size=6), "etc/new": FILE,
-             "usr/new": FILE}
+    found = {
+        **IMAGE,
+        "etc": replace(FOLDER, mode=0o777),
+        "etc/passwd": replace(FILE, size=6),
+        "etc/new": FILE,
+        "usr/new": FILE,
+    }
     del found["usr/one"], found["usr/pipe"]
     changed = dict.fromkeys(("etc", "etc/passwd", "etc/new", "usr/pipe"), "mine")
     told = {item.path: item.known for item in compare(IMAGE, found, {}, "head", (), DEB, changed)}
-    assert told == {"etc": None, "etc/passwd": "mine", "etc/new": "mine", "usr/new": None, "usr/one": None,
-                    "usr/pipe": "mine", "usr/two": None}
+    assert told == {
+        "etc": None,
+        "etc/passwd": "mine",
+        "etc/new": "mine",
+        "usr/new": None,
+        "usr/one": None,
+        "usr/pipe": "mine",
+        "usr/two": None,
+    }
 
 
 def test_every_known_difference_has_a_reason_and_a_place() -> None:

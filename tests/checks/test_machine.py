@@ -12,8 +12,12 @@ from tests.checks.samples import MIB, PACKAGES, RELEASE, cluster, sections, subj
 
 GOOD = {name: sections(cluster().machine(name)) for name in ("oscarhead", "node1")}
 
-APPLICABLE = [(check, name) for check in checks.CHECKS
-              for name, role in (("oscarhead", "head"), ("node1", "compute")) if role in check.roles]
+APPLICABLE = [
+    (check, name)
+    for check in checks.CHECKS
+    for name, role in (("oscarhead", "head"), ("node1", "compute"))
+    if role in check.roles
+]
 
 
 @pytest.mark.parametrize(("check", "name"), APPLICABLE, ids=[f"{check.name}-{name}" for check, name in APPLICABLE])
@@ -45,12 +49,21 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("network", changed("addresses", "192.168.50.11/24", "192.168.50.11/16"), "not 192.168.50.11/24"),
     ("network", changed("macs", "52:54:00:00:01:11", "52:54:00:00:01:99"), "MAC 52:54:00:00:01:99, not"),
     ("network", changed("macs", "eth0", "ens3"), "there is no eth0"),
-    ("network", {"addresses": GOOD["node1"]["addresses"] + "2: eth0    inet 10.9.9.9/24 scope global eth0\n"},
-     "eth0 has 10.9.9.9/24, which nobody gave it"),
-    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: br0    inet 192.168.0.1/16 scope global br0\n"},
-     "br0 has 192.168.0.1/16, which overlaps the cluster's network 192.168.50.0/24"),
-    ("network", {"addresses": GOOD["node1"]["addresses"] + "3: vip0    inet 10.10.0.9/32 scope global vip0\n"},
-     "vip0 has 10.10.0.9/32, which overlaps the cluster's network 10.10.0.0/24"),
+    (
+        "network",
+        {"addresses": GOOD["node1"]["addresses"] + "2: eth0    inet 10.9.9.9/24 scope global eth0\n"},
+        "eth0 has 10.9.9.9/24, which nobody gave it",
+    ),
+    (
+        "network",
+        {"addresses": GOOD["node1"]["addresses"] + "3: br0    inet 192.168.0.1/16 scope global br0\n"},
+        "br0 has 192.168.0.1/16, which overlaps the cluster's network 192.168.50.0/24",
+    ),
+    (
+        "network",
+        {"addresses": GOOD["node1"]["addresses"] + "3: vip0    inet 10.10.0.9/32 scope global vip0\n"},
+        "vip0 has 10.10.0.9/32, which overlaps the cluster's network 10.10.0.0/24",
+    ),
     ("clock", {"clock": "1763700003.0 1763700000.5 1763700003.2\n"}, "2.60 s ahead of the head node, known to 0.10 s"),
     ("clock", {"clock": "1763700000.0 1763700002.5 1763700000.4\n"}, "2.30 s behind"),
     ("kernel", {"kernel": "6.1.0-1-cloud-amd64\n"}, f"6.1.0-1-cloud-amd64 runs, there is {RELEASE}"),
@@ -60,8 +73,11 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("kernel log", {"dmesg": "[ 9.1] EXT4-fs (vda1): Remounting filesystem read-only\n"}, "read-only"),
     ("kernel log", {"dmesg": "[ 9.1] I/O error, dev vda, sector 8\n"}, "I/O error"),
     ("services", {"services": "failed munge.service\n", "servicelog": ""}, "munge.service"),
-    ("partitions", changed("blocks", f"vda vda 254:0 {1024 * MIB // 512}", f"vda vda 254:0 {2048 * MIB // 512}"),
-     "vda has 2048 MiB, not 1024"),
+    (
+        "partitions",
+        changed("blocks", f"vda vda 254:0 {1024 * MIB // 512}", f"vda vda 254:0 {2048 * MIB // 512}"),
+        "vda has 2048 MiB, not 1024",
+    ),
     ("partitions", changed("blocks", str(895 * MIB // 512), str(700 * MIB // 512)), "vda1 (/) has 700 MiB, not 896"),
     ("partitions", changed("blocks", str(128 * MIB // 512), str(64 * MIB // 512)), "vda2 (swap) has 64 MiB, not 128"),
     ("partitions", {"blocks": GOOD["node1"]["blocks"] + "vda3 vda 254:3 2048 3\n"}, "3 partitions, not 2"),
@@ -81,16 +97,23 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("image files", {"sums": f"{'0' * 32} /usr/bin/tool\n"}, "1 content: usr/bin/tool"),
     ("image files", changed("tree", "f 755 0 0 1234", "f 4755 0 0 1234"), "1 metadata: usr/bin/tool"),
     ("image files", changed("tree", " security.capability=0100000200200000", ""), "1 metadata: usr/bin/tool"),
-    ("image files", {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1 1 8 1 1:2 /usr/bin/other\\x0a\n"},
-     r"1 added: usr/bin/other\n"),
+    (
+        "image files",
+        {"tree": GOOD["node1"]["tree"] + "f 644 0 0 1 1 8 1 1:2 /usr/bin/other\\x0a\n"},
+        r"1 added: usr/bin/other\n",
+    ),
     ("disk files", {"sums": "- /usr/bin/tool\n"}, "1 content: usr/bin/tool"),
-    ("disk files", changed("tree", "usr/bin/tool security.capability=0100000200200000", "usr/bin/gone"),
-     "1 missing: usr/bin/tool"),
+    (
+        "disk files",
+        changed("tree", "usr/bin/tool security.capability=0100000200200000", "usr/bin/gone"),
+        "1 missing: usr/bin/tool",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "facts", "problem"), WRONG,
-                         ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("name", "facts", "problem"), WRONG, ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(WRONG)]
+)
 def test_wrong(name: str, facts: dict[str, str | None], problem: str) -> None:
     check = next(check for check in checks.CHECKS if check.name == name)
     finding = check.evaluate(subject("node1" if "compute" in check.roles else "oscarhead", **facts))
@@ -103,8 +126,12 @@ def test_every_check_was_shown_to_fail() -> None:
 
 
 def test_image_disk() -> None:
-    mounts = changed("mounts", "/var/lib/systemimager ro - ext4 /dev/vdb ro",
-                     "/var/lib/systemimager rw - ext4 /dev/vdb rw", "oscarhead")
+    mounts = changed(
+        "mounts",
+        "/var/lib/systemimager ro - ext4 /dev/vdb ro",
+        "/var/lib/systemimager rw - ext4 /dev/vdb rw",
+        "oscarhead",
+    )
     assert checks.image_disk(subject("oscarhead", **mounts)).problems == ("/var/lib/systemimager can be written",)
     mounts = changed("mounts", "systemimager", "elsewhere", "oscarhead")
     assert "nothing is mounted on" in checks.image_disk(subject("oscarhead", **mounts)).problems[0]
@@ -139,25 +166,28 @@ def test_stalls_are_no_trouble() -> None:
     assert checks.kernel_log(subject("node1", dmesg=log)).problems == ()
 
 
-@pytest.mark.parametrize(("name", "facts"), [
-    ("host name", {"hostname": None}),
-    ("hardware", {"hardware": "grep: not found\n"}),
-    ("network", {"addresses": "sh: ip: not found\n"}),
-    ("clock", {"clock": " 1763700000.5\n"}),
-    ("kernel log", {"dmesg": "dmesg: read kernel buffer failed: Operation not permitted\n"}),
-    ("services", {"services": "System has not been booted with systemd as init system (PID 1). Can't operate.\n"}),
-    ("partitions", {"labels": "vda 00ff\n"}),
-    ("partitions", {"blocks": "vda vda\n"}),
-    ("partitions", {"mounts": ""}),
-    ("file systems", {"mounts": "nonsense\n"}),
-    ("swap", {"swaps": "Filename\n/dev/vda2 partition\n"}),
-    ("packages", {"packages": "sh: dpkg-query: not found\n"}),
-    ("packages", {"packages": ""}),
-    ("image files", {"tree": "sh: perl: not found\n"}),
-    ("image files", {"sums": "there are no checksums to compare with\n", "elapsed": None}),
-    ("image files", {"sums": "md5sum ended with 127\n", "elapsed": None}),
-    ("image files", {"elapsed": "9 3\n"}),
-])
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("host name", {"hostname": None}),
+        ("hardware", {"hardware": "grep: not found\n"}),
+        ("network", {"addresses": "sh: ip: not found\n"}),
+        ("clock", {"clock": " 1763700000.5\n"}),
+        ("kernel log", {"dmesg": "dmesg: read kernel buffer failed: Operation not permitted\n"}),
+        ("services", {"services": "System has not been booted with systemd as init system (PID 1). Can't operate.\n"}),
+        ("partitions", {"labels": "vda 00ff\n"}),
+        ("partitions", {"blocks": "vda vda\n"}),
+        ("partitions", {"mounts": ""}),
+        ("file systems", {"mounts": "nonsense\n"}),
+        ("swap", {"swaps": "Filename\n/dev/vda2 partition\n"}),
+        ("packages", {"packages": "sh: dpkg-query: not found\n"}),
+        ("packages", {"packages": ""}),
+        ("image files", {"tree": "sh: perl: not found\n"}),
+        ("image files", {"sums": "there are no checksums to compare with\n", "elapsed": None}),
+        ("image files", {"sums": "md5sum ended with 127\n", "elapsed": None}),
+        ("image files", {"elapsed": "9 3\n"}),
+    ],
+)
 def test_unreadable_facts_are_an_error_and_not_a_verdict(name: str, facts: dict[str, str | None]) -> None:
     check = next(check for check in checks.CHECKS if check.name == name)
     with pytest.raises(FactsError):

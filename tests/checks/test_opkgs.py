@@ -44,8 +44,11 @@ def opkg(shell: LocalShell, **tests: str) -> None:
 
 
 def test_both_kinds(shell: LocalShell) -> None:
-    opkg(shell, test_root="echo as root; echo two nodes",
-         test_user="echo $USER in $PWD for ${OSCAR_PACKAGE_HOME##*/}; exit 3")
+    opkg(
+        shell,
+        test_root="echo as root; echo two nodes",
+        test_user="echo $USER in $PWD for ${OSCAR_PACKAGE_HOME##*/}; exit 3",
+    )
     root, user = opkgs.run_tests("c3", "head", shell)
     assert (root.name, root.machine, root.outcome, root.message) == ("opkg c3 test_root", "head", "passed", "two nodes")
     assert root.output == "as root\ntwo nodes\n"
@@ -60,27 +63,27 @@ def test_no_tests_no_results(shell: LocalShell) -> None:
 
 
 def test_an_opkg_that_is_not_there(shell: LocalShell) -> None:
-    result, = opkgs.run_tests("c3", "head", shell)
+    (result,) = opkgs.run_tests("c3", "head", shell)
     assert result.outcome == "failed" and "c3" in result.message
 
 
 def test_a_test_that_hangs(shell: LocalShell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opkgs, "LIMIT", 0.2)
     opkg(shell, test_root="echo waiting; exec sleep 60")
-    result, = opkgs.run_tests("c3", "head", shell)
+    (result,) = opkgs.run_tests("c3", "head", shell)
     assert result.outcome == "failed" and result.message == "no end after 0.2 s; last: waiting"
 
 
 def test_a_test_that_floods(shell: LocalShell) -> None:
     opkg(shell, test_root="head -c 300000 /dev/zero | tr '\\0' x; echo; echo the end")
-    result, = opkgs.run_tests("c3", "head", shell)
+    (result,) = opkgs.run_tests("c3", "head", shell)
     assert result.message == "the end" and len(result.output) <= 64 * 1024
 
 
 def test_a_test_that_is_no_program(shell: LocalShell) -> None:
     opkg(shell, test_root="")
     (shell.folder / "c3" / "testing" / "test_root").chmod(0o644)
-    result, = opkgs.run_tests("c3", "head", shell)
+    (result,) = opkgs.run_tests("c3", "head", shell)
     assert result.outcome == "failed" and result.message.startswith("exit status 126")
 
 
@@ -89,9 +92,12 @@ def test_a_lost_connection() -> None:
         def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
             raise ClusterError("head: the ssh connection broke", tail="closed by remote host")
 
-    result, = opkgs.run_tests("c3", "head", Lost())
+    (result,) = opkgs.run_tests("c3", "head", Lost())
     assert (result.outcome, result.message, result.output) == (
-        "error", "head: the ssh connection broke", "closed by remote host")
+        "error",
+        "head: the ssh connection broke",
+        "closed by remote host",
+    )
 
 
 def test_a_broken_shell() -> None:
@@ -99,7 +105,7 @@ def test_a_broken_shell() -> None:
         def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
             return 137, "", ""
 
-    result, = opkgs.run_tests("c3", "head", Killed())
+    (result,) = opkgs.run_tests("c3", "head", Killed())
     assert (result.outcome, result.message) == ("error", "exit status 137, no output")
 
 
@@ -110,5 +116,5 @@ def test_what_no_script_of_ours_would_say(heading: str) -> None:
             mark = script.partition("mark=")[2].partition("\n")[0].strip("'")
             return 0, f"\n{mark} {heading}\nran\n\n{mark} end\n", ""
 
-    result, = opkgs.run_tests("c3", "head", Forged())
+    (result,) = opkgs.run_tests("c3", "head", Forged())
     assert result.outcome == "error" and "cannot be read" in result.message

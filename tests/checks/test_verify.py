@@ -27,10 +27,9 @@ class Answers:
 
     def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
         mark = _mark(script)
-        opkg, = re.findall(r"^folder=\S+/(\w+)$", script, re.MULTILINE)
+        (opkg,) = re.findall(r"^folder=\S+/(\w+)$", script, re.MULTILINE)
         self.runs.append(opkg)
         return 0, f"\n{mark} test_root {self.status[opkg]} 100.0 102.5\n{self.output}\n\n{mark} end\n", ""
-
 
     def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
         self.runs.append("facts")
@@ -92,8 +91,11 @@ def test_a_head_node_that_is_lost() -> None:
 
     verdict = verify(cluster(), Lost(), EXPECTED)
     facts = next(result for result in verdict.results if result.name == "facts")
-    assert (facts.outcome, facts.message, facts.output) == ("error", "oscarhead: the ssh connection broke",
-                                                            "reset by peer")
+    assert (facts.outcome, facts.message, facts.output) == (
+        "error",
+        "oscarhead: the ssh connection broke",
+        "reset by peer",
+    )
     assert not verdict.passed
 
 
@@ -101,8 +103,7 @@ def test_a_bad_section_spoils_no_check_that_does_not_need_it() -> None:
     answers = Answers()
     answers.sections["node1"]["swaps"] = "Filename\nnonsense\n"
     verdict = verify(cluster(), answers, EXPECTED)
-    assert {(result.name, result.outcome) for result in verdict.bad} == {
-        ("partitions", "error"), ("swap", "error")}
+    assert {(result.name, result.outcome) for result in verdict.bad} == {("partitions", "error"), ("swap", "error")}
 
 
 @pytest.mark.parametrize(("machine", "check"), [("oscarhead", "disk files"), ("node1", "image files")])
@@ -145,6 +146,7 @@ def test_a_mistake_in_a_progress_callback_ends_it() -> None:
 
 def test_a_head_node_that_is_lost_on_the_way() -> None:
     """Machines that have been judged stay so; the others are told of by one result."""
+
     class Breaks(Answers):
         def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
             for line in super().lines(machine, script, timeout=timeout):
@@ -163,8 +165,11 @@ def test_a_head_node_that_is_lost_on_the_way() -> None:
 def test_what_is_kept_does_not_grow_with_the_number_of_nodes() -> None:
     """Two megabytes a node are told, and forgotten when the node has been judged."""
     whole = cluster()
-    many = replace(whole, opkgs=(), nodes=tuple(
-        replace(whole.nodes[0], name=f"node{number}", index=number) for number in range(1, 31)))
+    many = replace(
+        whole,
+        opkgs=(),
+        nodes=tuple(replace(whole.nodes[0], name=f"node{number}", index=number) for number in range(1, 31)),
+    )
 
     class Loud(Answers):
         def lines(self, machine: str, script: str, *, timeout: float) -> Iterator[str]:
@@ -182,7 +187,7 @@ def test_what_is_kept_does_not_grow_with_the_number_of_nodes() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert {result.name for result in verdict.bad} == {"host name"}     # all say that they are node1
+    assert {result.name for result in verdict.bad} == {"host name"}  # all say that they are node1
     assert peak < 30 << 20, f"{peak >> 20} MiB"
 
 

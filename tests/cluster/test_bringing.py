@@ -35,6 +35,7 @@ class Machines:
 
     def on_progress(self, act: Callable[[Progress], object]) -> None:
         """What happens when a machine says what it does."""
+
         def heard(progress: Progress) -> None:
             if progress.step != "started":
                 act(progress)
@@ -61,8 +62,11 @@ class Machines:
         self.stage.happens(name, POWERED_OFF)
 
     def hands(self) -> Hands:
-        return Hands(self.start, lambda name: self.done.append(f"resume {name}"),
-                     lambda name: self.done.append(f"restore {name}"))
+        return Hands(
+            self.start,
+            lambda name: self.done.append(f"resume {name}"),
+            lambda name: self.done.append(f"restore {name}"),
+        )
 
 
 @pytest.fixture

@@ -127,8 +127,9 @@ class Stage:
         return {"image": self.digest, "definition": self.definitions.get(name, "sha256:1")}
 
     def define(self, name: str, digest: str = "sha256:1") -> None:
-        text = _DEFINITION.format(NAME, name, domain.uuid_of(NAME, name), digest,
-                                  self.definitions.get(name, "sha256:1"))
+        text = _DEFINITION.format(
+            NAME, name, domain.uuid_of(NAME, name), digest, self.definitions.get(name, "sha256:1")
+        )
         power.start(self.connection, text, report=self.place.run_dir / "report" / name)
 
     def start(self, connection: Connection, seen: Seen, phase: str) -> None:
@@ -194,8 +195,9 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         monkeypatch.setattr(life.runner.survey, "_marks", made.marks)
         monkeypatch.setattr(life.runner, "is_built", lambda: True)
         monkeypatch.setattr(life.runner, "_start", made.start)
-        monkeypatch.setattr(Composition, "_disk",
-                            lambda _self, machine, folder: Given(machine.name, folder, folder, ""))
+        monkeypatch.setattr(
+            Composition, "_disk", lambda _self, machine, folder: Given(machine.name, folder, folder, "")
+        )
         monkeypatch.setattr(Runner, "_accelerator", Found("tcg", ""))
         monkeypatch.setattr(life, "shell", lambda: None)
         monkeypatch.setattr(changing, "tell_head", made.tell_head)
@@ -210,7 +212,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         for note in ("installed/node1", "installed/node2", "up", "deployed"):
             life._notes.add(note)
         yield made
-        for found in connection.raw.listAllDomains():   # the driver's state is the process's, not the connection's
+        for found in connection.raw.listAllDomains():  # the driver's state is the process's, not the connection's
             if found.name().startswith(f"{NAME}-"):
                 with contextlib.suppress(libvirt.libvirtError):
                     found.destroy()
@@ -322,6 +324,7 @@ def test_only_nodes_that_were_never_installed_are(stage: Stage) -> None:
 
 def test_opkgs_that_failed_are_told_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that failed when nodes came back is no reason to call the cluster up."""
+
     def fail(phase: str) -> None:
         raise ClusterError("head: api-post-deploy of OPKG c3 ended with status 1")
 
@@ -337,8 +340,11 @@ def test_older_artifacts_are_named_and_saved_memory_is_not_given_up_unasked(stag
     power.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
     stage.digest = "sha256:2"
     assert stage.reasons("boot") == ["head, node1, node2 are made of older artifacts: image"]
-    with pytest.raises(ClusterError, match="debian12 would be made anew, and the saved memory of node1 would be lost: "
-                                           "head, node1, node2 are made of older artifacts: image") as caught:
+    with pytest.raises(
+        ClusterError,
+        match="debian12 would be made anew, and the saved memory of node1 would be lost: "
+        "head, node1, node2 are made of older artifacts: image",
+    ) as caught:
         stage.life.reach("boot")
     assert "--yes" in caught.value.hint and "doit vm restore debian12" in caught.value.hint
     assert stage.place.ended == 0
@@ -362,9 +368,11 @@ def test_who_agrees_gets_a_new_cluster(stage: Stage, tmp_path: Path, monkeypatch
     finally:
         events.answer_with(None)
     assert begun == [True]
-    question, = asked
-    assert question == ("debian12 is made anew: head, node1, node2 are made of older artifacts: image.  The saved "
-                        "memory of node1 is lost then: go on?")
+    (question,) = asked
+    assert question == (
+        "debian12 is made anew: head, node1, node2 are made of older artifacts: image.  The saved "
+        "memory of node1 is lost then: go on?"
+    )
 
 
 def test_older_artifacts_alone_are_replaced_without_a_question(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,8 +411,11 @@ def test_a_head_node_whose_definition_is_another_now_is_restarted_alone(stage: S
 def test_saved_memory_is_not_given_up_unasked_for_another_definition(stage: Stage, tmp_path: Path) -> None:
     power.save(stage.connection, domain.name_of(NAME, "node1"), str(tmp_path / "memory"), within=10)
     stage.definitions["node1"] = "sha256:2"
-    with pytest.raises(ClusterError, match="debian12 would go on with other definitions, and the saved memory of node1 "
-                                           "would be lost: node1 to be restarted with another definition"):
+    with pytest.raises(
+        ClusterError,
+        match="debian12 would go on with other definitions, and the saved memory of node1 "
+        "would be lost: node1 to be restarted with another definition",
+    ):
         stage.life.reach("start")
     assert stage.states() == {"head": "running", "node1": "saved", "node2": "running"}
 
@@ -414,8 +425,11 @@ def booted(stage: Stage, *nodes: str) -> None:
     cluster = stage.life.cluster
     first = cluster.nodes[0]
     known = tuple(dataclasses.replace(first, name=name) for name in nodes if name not in MACHINES)
-    described.write(stage.life.run_dir, dataclasses.replace(
-        cluster, nodes=(*(node for node in cluster.nodes if node.name in nodes), *known)), stage.life.host)
+    described.write(
+        stage.life.run_dir,
+        dataclasses.replace(cluster, nodes=(*(node for node in cluster.nodes if node.name in nodes), *known)),
+        stage.life.host,
+    )
 
 
 def test_a_node_that_came_to_the_recipe_is_added_to_the_cluster_that_runs(stage: Stage) -> None:
@@ -449,7 +463,8 @@ def test_a_node_that_left_the_recipe_is_taken_away(stage: Stage) -> None:
     assert stage.place.removed == ["node3"] and not (stage.life.run_dir / "report/node3").exists()
     assert not stage.life._notes.has("installed/node3")
     assert {found.name() for found in stage.connection.raw.listAllDomains() if found.name().startswith(NAME)} == {
-        f"{NAME}-{name}" for name in MACHINES}
+        f"{NAME}-{name}" for name in MACHINES
+    }
     assert (stage.started, stage.told, stage.place.ended) == ([], ["head", "nodes"], 0)
     assert all_phases(stage) == []
 
@@ -475,7 +490,8 @@ def test_a_node_for_which_there_is_no_memory_is_not_added(stage: Stage) -> None:
 
 
 def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that_serves_it(
-        stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[str] = []
     monkeypatch.setattr(power, "start", lambda connection, definition, **_: started.append(definition))
     monkeypatch.setattr(Composition, "definition", lambda _self, name, installing: f"{name} {installing}")
@@ -485,8 +501,9 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
     def silent(_shell: object, _node: str) -> None:
         raise ClusterError("head is silent")
 
-    def at_once(_watching: object, phase: Phase, acts: Mapping[str, Act], _ready: object, hands: Hands,
-                _capacity: object) -> Iterator[Reached]:
+    def at_once(
+        _watching: object, phase: Phase, acts: Mapping[str, Act], _ready: object, hands: Hands, _capacity: object
+    ) -> Iterator[Reached]:
         for name in acts:
             hands.start(name)
             yield Reached(name, phase)

@@ -100,14 +100,16 @@ def states(machines: Machines) -> dict[str, str]:
 
 def test_list(machines: Machines) -> None:
     assert [(line.machine, line.state, line.memory_mib, line.cpus) for line in machines.lines()] == [
-        ("head", "running", 64, 2), ("node1", "running", 64, 2)]
+        ("head", "running", 64, 2),
+        ("node1", "running", 64, 2),
+    ]
 
 
 def test_pause_and_resume(machines: Machines) -> None:
     told: list[tuple[str, str]] = []
     acts.act(machines, "pause", ["node1"], lambda *words: told.append(words))
     assert states(machines) == {"head": "running", "node1": "paused"}
-    acts.act(machines, "pause", [])       # all for which it makes sense
+    acts.act(machines, "pause", [])  # all for which it makes sense
     assert states(machines) == {"head": "paused", "node1": "paused"}
     acts.act(machines, "resume", [])
     assert states(machines) == {"head": "running", "node1": "running"}
@@ -144,8 +146,9 @@ def test_memory_that_is_given_up(machines: Machines, tmp_path: Path) -> None:
     assert not (tmp_path / "node1").exists()
 
 
-def test_memory_does_not_outlive_a_start_from_the_disk(machines: Machines, connection: Connection,
-                                                        tmp_path: Path) -> None:
+def test_memory_does_not_outlive_a_start_from_the_disk(
+    machines: Machines, connection: Connection, tmp_path: Path
+) -> None:
     acts.act(machines, "save", ["node1"])
     power.start(connection, definition("node1", "compute"), report=tmp_path / "report")
     power.destroy(connection, ["one-node1"])
@@ -178,16 +181,18 @@ def test_a_paused_machine_is_stopped(machines: Machines) -> None:
     assert states(machines) == {"head": "off", "node1": "off"}
 
 
-@pytest.mark.parametrize(("action", "names", "message"), [
-    ("resume", ["node1"], "node1 is running: only one that is paused can be resumed"),
-    ("resume", [], "head is running, node1 is running: only one that is paused can be resumed"),
-    ("restore", ["head"], "head is running: only one that is saved"),
-    ("start", ["head"], "head is running: only one that is off"),
-    ("start", ["node2"], "node2 is not installed yet"),
-    ("pause", ["head", "node2"], "node2 is not installed yet"),
-])
-def test_what_makes_no_sense(machines: Machines, action: str, names: list[str],
-                             message: str) -> None:
+@pytest.mark.parametrize(
+    ("action", "names", "message"),
+    [
+        ("resume", ["node1"], "node1 is running: only one that is paused can be resumed"),
+        ("resume", [], "head is running, node1 is running: only one that is paused can be resumed"),
+        ("restore", ["head"], "head is running: only one that is saved"),
+        ("start", ["head"], "head is running: only one that is off"),
+        ("start", ["node2"], "node2 is not installed yet"),
+        ("pause", ["head", "node2"], "node2 is not installed yet"),
+    ],
+)
+def test_what_makes_no_sense(machines: Machines, action: str, names: list[str], message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         acts.act(machines, action, names)
     assert states(machines) == {"head": "running", "node1": "running"}  # nothing was done, not even to others

@@ -61,8 +61,9 @@ class Head:
 
     def run(self, when: Any) -> None:
         cluster = dataclasses.replace(samples.cluster("demo"), opkgs=("other", "tool"))
-        OpkgPhases(cluster, FILES, self.run_dir, self.phases.append).run(when, cast(ClusterShell, self.shell),
-                                                                        patience=1)
+        OpkgPhases(cluster, FILES, self.run_dir, self.phases.append).run(
+            when, cast(ClusterShell, self.shell), patience=1
+        )
 
 
 @pytest.fixture
@@ -71,10 +72,14 @@ def head(tmp_path: Path) -> Head:
 
 
 def test_what_a_script_changes_is_known_by_its_name(head: Head) -> None:
-    head.script("tool", "api-post-clientdef", """
+    head.script(
+        "tool",
+        "api-post-clientdef",
+        """
 echo y > "$root/etc/changed"; echo new > "$root/etc/sub/new"; rm "$root/etc/sub/gone"; echo said
 touch -d @0 "$root/etc/changed"
-echo conf > "$root/var/lib/xen-oscar/overrides/compute/etc/tool.conf" """)
+echo conf > "$root/var/lib/xen-oscar/overrides/compute/etc/tool.conf" """,
+    )
     head.run("head up")
     by = "api-post-clientdef of OPKG tool"
     found = configured(head.run_dir)
@@ -109,8 +114,11 @@ def test_what_a_script_changed_before_it_failed_is_known_when_it_has_been_repeat
 
 def test_what_a_script_changed_for_a_run_that_was_ended_is_known_to_the_next_one(head: Head) -> None:
     head.script("tool", "api-post-clientdef", "true")
-    listed = subprocess.run(["find", head.root / "etc", head.root / "var/lib/xen-oscar/overrides", "-printf",
-                             "%C@ %p\\n"], capture_output=True, check=True).stdout.splitlines(keepends=True)
+    listed = subprocess.run(
+        ["find", head.root / "etc", head.root / "var/lib/xen-oscar/overrides", "-printf", "%C@ %p\\n"],
+        capture_output=True,
+        check=True,
+    ).stdout.splitlines(keepends=True)
     (head.root / "var/lib/xen-oscar/before-tool-api-post-clientdef").write_bytes(b"".join(sorted(listed)))
     (head.root / "etc/meanwhile").touch()
     head.run("head up")
@@ -127,8 +135,11 @@ def test_a_script_does_not_read_what_is_meant_for_the_shell(head: Head) -> None:
 
 def test_names_are_those_of_the_image_or_of_a_node(tmp_path: Path) -> None:
     assert configured(tmp_path) == {"head": {}, "compute": {}}
-    opkgphase._note(tmp_path, "x", "/etc/a\n/srv/b\n/etc\n/var/lib/xen-oscar/overrides/compute/etc/c\n"
-                                   "/var/lib/xen-oscar/overrides/node1/etc/d\n")
+    opkgphase._note(
+        tmp_path,
+        "x",
+        "/etc/a\n/srv/b\n/etc\n/var/lib/xen-oscar/overrides/compute/etc/c\n/var/lib/xen-oscar/overrides/node1/etc/d\n",
+    )
     opkgphase._note(tmp_path, "x", "/etc/e\n")
     found = configured(tmp_path)
     assert set(found["head"]) == {"etc/a", "etc/e"}

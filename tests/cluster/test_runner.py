@@ -115,12 +115,13 @@ def test_a_cluster_is_begun_with_its_head_node_and_kept(runner: Runner, place: P
 
 
 @pytest.mark.parametrize("fails", BEGUN[4:])
-def test_one_that_does_not_get_there_is_ended_and_its_folder_stays_for_a_look(runner: Runner, place: Place,
-                                                                              fails: str) -> None:
+def test_one_that_does_not_get_there_is_ended_and_its_folder_stays_for_a_look(
+    runner: Runner, place: Place, fails: str
+) -> None:
     place.fails = fails
     with pytest.raises(ClusterError, match="fails"), runner.begun():
         pytest.fail("it has not begun")
-    assert place.asked == [*BEGUN[:BEGUN.index(fails) + 1], "stop"]
+    assert place.asked == [*BEGUN[: BEGUN.index(fails) + 1], "stop"]
     assert (runner.run_dir / "disks").is_dir()
 
 

@@ -44,11 +44,13 @@ def machine(name: str, state: State) -> Running:
     return Running(name, state, Metadata("c", name, "compute", "tcg", ()), 384, 1)
 
 
-def test_saved_memory_on_it_is_not_lost_without_a_word(host: testbeds.TestbedHost,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_memory_on_it_is_not_lost_without_a_word(
+    host: testbeds.TestbedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(testbeds, "connect", lambda uri: contextlib.nullcontext())
-    monkeypatch.setattr("pipeline.virt.power.machines", lambda connection: [
-        machine("c-node1", "saved"), machine("c-node2", "running")])
+    monkeypatch.setattr(
+        "pipeline.virt.power.machines", lambda connection: [machine("c-node1", "saved"), machine("c-node2", "running")]
+    )
     monkeypatch.setattr(host.runner, "is_built", lambda: True)
     monkeypatch.setattr(host.runner, "stop", lambda: pytest.fail("it was ended"))
     with pytest.raises(ClusterError, match="the saved memory of c-node1 would be lost") as caught:
@@ -56,8 +58,9 @@ def test_saved_memory_on_it_is_not_lost_without_a_word(host: testbeds.TestbedHos
     assert "--yes" in caught.value.hint
 
 
-def test_a_libvirt_that_does_not_answer_makes_it_start_anew(host: testbeds.TestbedHost,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_libvirt_that_does_not_answer_makes_it_start_anew(
+    host: testbeds.TestbedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def deaf(uri: str) -> None:
         raise ClusterError("libvirt did not answer within 60 s")
 

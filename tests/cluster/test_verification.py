@@ -44,8 +44,10 @@ def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lifecycle:
 
 def verdict(monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome) -> Verdict:
     """What the checks will say, machine by machine."""
-    results = tuple(Result("ping", f"node{number}", outcome, "no answer" if outcome == "failed" else "")
-                    for number, outcome in enumerate(outcomes, 1))
+    results = tuple(
+        Result("ping", f"node{number}", outcome, "no answer" if outcome == "failed" else "")
+        for number, outcome in enumerate(outcomes, 1)
+    )
     given = Verdict(NAME, 1_700_000_000.0, 12.5, results)
 
     def verify(_cluster: object, _shell: object, _expected: object, show: Any, **_pace: object) -> Verdict:
@@ -57,8 +59,9 @@ def verdict(monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome) -> Verdict:
     return given
 
 
-def test_a_good_verdict_is_an_artifact_and_is_told_in_every_form(life: Lifecycle,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_verdict_is_an_artifact_and_is_told_in_every_form(
+    life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = verdict(monkeypatch, "passed", "skipped")
     verification.verify(life)
     entry = life.engine.store.get(KEY)
@@ -70,7 +73,8 @@ def test_a_good_verdict_is_an_artifact_and_is_told_in_every_form(life: Lifecycle
 
 
 def test_a_bad_verdict_is_told_and_takes_a_good_one_on_the_same_artifacts_back(
-        life: Lifecycle, monkeypatch: pytest.MonkeyPatch) -> None:
+    life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     verdict(monkeypatch, "passed")
     verification.verify(life)
     verdict(monkeypatch, "passed", "failed", "error")

@@ -30,7 +30,8 @@ class Loud(GraphCommand):
 
 
 def test_what_a_command_prints_comes_out_clean(
-        monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     monkeypatch.setattr("pipeline.tasks.Graph", lambda _folder: SimpleNamespace())
     monkeypatch.setattr(sys, "argv", ["doit", "loud"])
     assert Loud().parse_execute([]) == 3

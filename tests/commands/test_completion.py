@@ -30,28 +30,45 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "XEN_OSCAR_ARTIFACTS": str(tmp_path / "a")}
 
 
-@pytest.mark.parametrize(("line", "fitting"), [
-    ("doit stat", ["status"]),
-    ("doit cluster:debian12", ["debian12", "debian12-xen"]),
-    ("doit vm sa", ["save"]),
-    ("doit vm save debian12-", ["debian12-xen"]),
-    ("doit vm save debian12 ", ["head", "node1", "node2"]),
-    ("doit vm save debian12 node1 no", ["node1", "node2"]),
-    ("doit vm start --no-wait debian12 he", ["head"]),
-    ("doit vm stop debian12 --w", ["--within"]),
-    ("doit ssh debian12 node", ["node1", "node2"]),
-    ("doit why disk:debian12/n", ["debian12/node1", "debian12/node2"]),
-    ("doit info host:l", []),
-    ("doit vm halt debian12 ", []),
-    ("doit tabcompletion z", ["zsh"]),
-])
+@pytest.mark.parametrize(
+    ("line", "fitting"),
+    [
+        ("doit stat", ["status"]),
+        ("doit cluster:debian12", ["debian12", "debian12-xen"]),
+        ("doit vm sa", ["save"]),
+        ("doit vm save debian12-", ["debian12-xen"]),
+        ("doit vm save debian12 ", ["head", "node1", "node2"]),
+        ("doit vm save debian12 node1 no", ["node1", "node2"]),
+        ("doit vm start --no-wait debian12 he", ["head"]),
+        ("doit vm stop debian12 --w", ["--within"]),
+        ("doit ssh debian12 node", ["node1", "node2"]),
+        ("doit why disk:debian12/n", ["debian12/node1", "debian12/node2"]),
+        ("doit info host:l", []),
+        ("doit vm halt debian12 ", []),
+        ("doit tabcompletion z", ["zsh"]),
+    ],
+)
 def test_what_fits(environment: dict[str, str], line: str, fitting: list[str]) -> None:
-    done = subprocess.run(["bash", "-c", PRESS, "bash", line], cwd=TOP, env=environment, capture_output=True, text=True,
-                          timeout=60, check=True)
+    done = subprocess.run(
+        ["bash", "-c", PRESS, "bash", line],
+        cwd=TOP,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout.split() == fitting
 
 
 def test_what_zsh_is_given_is_a_script_of_its_own(environment: dict[str, str]) -> None:
-    done = subprocess.run(["doit", "tabcompletion", "zsh"], cwd=TOP, env=environment, capture_output=True, text=True,
-                          timeout=60, check=True)
+    done = subprocess.run(
+        ["doit", "tabcompletion", "zsh"],
+        cwd=TOP,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert "compdef _doit doit" in done.stdout and "complete -F" not in done.stdout

@@ -17,8 +17,11 @@ HOSTILE = b"\x1b]52;c;cm0=\x07[bold]boot\x1b[2J\r\nlogin: \xff\x9b2J\n"
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "head.log"
-    lifecycle = SimpleNamespace(cluster=cluster("one"), console_argv=lambda _machine: None,
-                                console_log=lambda machine: path.with_name(f"{machine}.log"))
+    lifecycle = SimpleNamespace(
+        cluster=cluster("one"),
+        console_argv=lambda _machine: None,
+        console_log=lambda machine: path.with_name(f"{machine}.log"),
+    )
     monkeypatch.setattr("pipeline.tasks.Graph", lambda _folder: SimpleNamespace(running=lambda _name: lifecycle))
     return path
 
@@ -36,7 +39,8 @@ def test_it_is_cleaned(log: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: 
 
 
 def test_of_a_long_one_the_end_is_shown_and_how_to_see_more(
-        log: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    log: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     log.write_bytes(b"a line\n" * 1_000_000 + b"the end\n")
     console(monkeypatch, "one", "head")
     said = capfdbinary.readouterr().out
@@ -44,8 +48,9 @@ def test_of_a_long_one_the_end_is_shown_and_how_to_see_more(
     assert b"bytes before this are left out; --raw shows all" in said.splitlines()[0]
 
 
-def test_raw_is_all_of_it_as_it_was(log: Path, monkeypatch: pytest.MonkeyPatch,
-                                    capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_raw_is_all_of_it_as_it_was(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     log.write_bytes(HOSTILE)
     log.with_name("head.log.0").write_bytes(b"before \x1b[1m\n" * 20_000)
     assert console(monkeypatch, "one", "--raw") == 0

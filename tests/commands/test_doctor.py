@@ -42,10 +42,20 @@ def failing(text: str) -> Any:
 
 # --- this host, on which the tests run clusters
 
-@pytest.mark.parametrize("check", [
-    host.check_modules, host.check_programs, host.check_memory, host.check_artifacts, isolation.check_limits,
-    isolation.check_namespaces, isolation.check_overlay, isolation.check_bridge,
-])
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        host.check_modules,
+        host.check_programs,
+        host.check_memory,
+        host.check_artifacts,
+        isolation.check_limits,
+        isolation.check_namespaces,
+        isolation.check_overlay,
+        isolation.check_bridge,
+    ],
+)
 def test_this_host_can_do_the_main_job(check: doctor.Check, here: Surroundings) -> None:
     finding = check(here)
     assert finding.level != "fail", finding.text()
@@ -68,12 +78,15 @@ def test_container_that_forbids_namespaces(here: Surroundings, monkeypatch: pyte
     assert "--cap-add SYS_ADMIN" in finding.hint
 
 
-@pytest.mark.parametrize(("said", "level", "words"), [
-    ("disk\nmemory\n", "ok", "work on the disk and in memory"),
-    ("memory\n", "warn", "not in"),
-    ("disk\n", "warn", "builds are slower"),
-    ("", "fail", "unknown filesystem type"),
-])
+@pytest.mark.parametrize(
+    ("said", "level", "words"),
+    [
+        ("disk\nmemory\n", "ok", "work on the disk and in memory"),
+        ("memory\n", "warn", "not in"),
+        ("disk\n", "warn", "builds are slower"),
+        ("", "fail", "unknown filesystem type"),
+    ],
+)
 def test_overlays(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str, level: str, words: str) -> None:
     monkeypatch.setattr(isolation, "run", lambda argv, **_: Completed((), 1, said, "mount: unknown filesystem type"))
     finding = isolation.check_overlay(here)
@@ -82,10 +95,13 @@ def test_overlays(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str
     assert bool(finding.hint) == (level != "ok")
 
 
-@pytest.mark.parametrize(("said", "hint"), [
-    ("open: /dev/net/tun: No such file or directory", "modprobe tun"),
-    ("RTNETLINK answers: Operation not supported", "modprobe bridge"),
-])
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("open: /dev/net/tun: No such file or directory", "modprobe tun"),
+        ("RTNETLINK answers: Operation not supported", "modprobe bridge"),
+    ],
+)
 def test_networks(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str, hint: str) -> None:
     monkeypatch.setattr(isolation, "run", failing(said))
     finding = isolation.check_bridge(here)
@@ -222,7 +238,8 @@ def test_broken_recipe_is_a_finding(here: Surroundings) -> None:
 
 
 def test_closed_gate_ends_the_tries_that_it_would_make_misleading(
-        here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    here: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def check(subject: str, level: doctor.finding.Level) -> doctor.Check:
         return lambda surroundings: Finding(subject, level, "")
 
@@ -242,8 +259,15 @@ def test_rendering() -> None:
 @pytest.mark.slow
 def test_command_says_what_is_wrong_and_ends_with_status_1(tmp_path: Path) -> None:
     env = {**os.environ, "XEN_OSCAR_MIRROR": f"file://{tmp_path}/nothing", "XEN_OSCAR_ARTIFACTS": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-m", "doit", "doctor"], cwd=TOP, env=env, text=True, capture_output=True,
-                          timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", "doctor"],
+        cwd=TOP,
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr == ""
     assert "fail  mirrors: " in done.stdout

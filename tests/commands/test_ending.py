@@ -93,22 +93,50 @@ def environment(**more: str) -> dict[str, str]:
 
 def doit(folder: Path, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **more}
-    return subprocess.run([sys.executable, "-m", "doit", *words], cwd=folder, env=environment(), text=True, timeout=60,
-                          check=False, **more)
+    return subprocess.run(
+        [sys.executable, "-m", "doit", *words],
+        cwd=folder,
+        env=environment(),
+        text=True,
+        timeout=60,
+        check=False,
+        **more,
+    )
 
 
 def by_shell(folder: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
     """What bash makes of a command line in which `doit` is doit; its status is that of the first in a pipe."""
-    script = f"doit() {{ {sys.executable} -m doit \"$@\"; }}\n{line}\nexit ${{PIPESTATUS[0]}}"
-    return subprocess.run(["bash", "-c", script], cwd=folder, env=environment(**more), text=True, timeout=60,
-                          capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    script = f'doit() {{ {sys.executable} -m doit "$@"; }}\n{line}\nexit ${{PIPESTATUS[0]}}'
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment(**more),
+        text=True,
+        timeout=60,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 # --- closed outputs, with the commands of this checkout
 
-QUERIES = ["list", "list --all", "list lock:debian12", "info --no-status lock:debian12", "why cluster:debian12",
-           "status", "vm list", "help", "help run", "help lock", "status --help", "tabcompletion", "gc",
-           "clean --dry-run index"]
+QUERIES = [
+    "list",
+    "list --all",
+    "list lock:debian12",
+    "info --no-status lock:debian12",
+    "why cluster:debian12",
+    "status",
+    "vm list",
+    "help",
+    "help run",
+    "help lock",
+    "status --help",
+    "tabcompletion",
+    "gc",
+    "clean --dry-run index",
+]
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +150,9 @@ def test_whoever_reads_may_stop_reading(artifacts: Path, words: str, unbuffered:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("words", "more"), [*((words, "") for words in QUERIES), ("list --all", "2>&-"),
-                                             ("why cluster:debian12", "2>&-")])
+@pytest.mark.parametrize(
+    ("words", "more"), [*((words, "") for words in QUERIES), ("list --all", "2>&-"), ("why cluster:debian12", "2>&-")]
+)
 def test_outputs_may_be_closed(artifacts: Path, words: str, more: str) -> None:
     done = by_shell(TOP, f"doit {words} <&- >&- {more}", XEN_OSCAR_ARTIFACTS=str(artifacts))
     assert (done.returncode, done.stderr) == (0, "")
@@ -131,8 +160,9 @@ def test_outputs_may_be_closed(artifacts: Path, words: str, more: str) -> None:
 
 @pytest.mark.parametrize("words", ["list --all", "status", "help", "quicker"])
 def test_an_output_that_is_full_is_told(artifacts: Path, project: Path, words: str) -> None:
-    done = by_shell(project if words == "quicker" else TOP, f"doit {words} > /dev/full",
-                    XEN_OSCAR_ARTIFACTS=str(artifacts))
+    done = by_shell(
+        project if words == "quicker" else TOP, f"doit {words} > /dev/full", XEN_OSCAR_ARTIFACTS=str(artifacts)
+    )
     assert done.returncode == 1
     assert re.search("no space (is )?left", done.stderr, re.IGNORECASE)
     assert "Traceback" not in done.stderr
@@ -161,8 +191,14 @@ def on(project: Path, *words: str, **more: Any) -> contextlib.AbstractContextMan
 
 @contextlib.contextmanager
 def _on(project: Path, words: tuple[str, ...], more: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, "-m", "doit", *words], cwd=project, env=environment(), text=True,
-                               start_new_session=True, **{"stderr": subprocess.PIPE, **more})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "doit", *words],
+        cwd=project,
+        env=environment(),
+        text=True,
+        start_new_session=True,
+        **{"stderr": subprocess.PIPE, **more},
+    )
     try:
         until(lambda: (project / "waiting").exists() and is_building(project))
         yield process
@@ -193,9 +229,15 @@ def at_a_terminal(project: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]
     """As a person has it: a run that hangs, in the live view of its controlling terminal; and our end of that."""
     ours, theirs = pty.openpty()
     code = "import fcntl, os, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])"
-    with subprocess.Popen([sys.executable, "-c", code, sys.executable, "-m", "doit", "hang"], cwd=project,
-                          env=environment(), start_new_session=True, stdin=theirs, stdout=theirs,
-                          stderr=theirs) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, sys.executable, "-m", "doit", "hang"],
+        cwd=project,
+        env=environment(),
+        start_new_session=True,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
         os.close(theirs)
         try:
             until(lambda: (project / "waiting").exists() and is_building(project))
@@ -215,7 +257,7 @@ def test_ctrl_c_that_is_typed_more_than_once(project: Path) -> None:
     said = b""
     with at_a_terminal(project) as (process, ours), must_end(descendants(process.pid)):
         os.write(ours, b"\x03")
-        with contextlib.suppress(OSError):   # at the end there is no terminal any more
+        with contextlib.suppress(OSError):  # at the end there is no terminal any more
             while block := os.read(ours, 1 << 16):
                 said += block
                 os.write(ours, b"\x03" if len(said) < 1 << 12 else b"")
@@ -254,8 +296,13 @@ def test_a_run_that_nobody_listens_to_any_more_ends(project: Path, words: tuple[
 
 
 def test_under_nohup_it_goes_on(project: Path) -> None:
-    with subprocess.Popen(["nohup", sys.executable, "-m", "doit", "-n", "0", "talk", "quick"], cwd=project,
-                          env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-m", "doit", "-n", "0", "talk", "quick"],
+        cwd=project,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
         assert process.stdout is not None
         process.stdout.close()
         process.wait(timeout=60)
@@ -267,8 +314,9 @@ def test_queries_end_by_signals_as_well(project: Path) -> None:
     (project / "dodo.py").write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(1000)\n")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         (project / "loading").unlink(missing_ok=True)
-        with subprocess.Popen([sys.executable, "-m", "doit", "list"], cwd=project, env=environment(), text=True,
-                              stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [sys.executable, "-m", "doit", "list"], cwd=project, env=environment(), text=True, stderr=subprocess.PIPE
+        ) as process:
             until((project / "loading").exists)
             process.send_signal(number)
             _, said = process.communicate(timeout=PATIENCE)
@@ -278,12 +326,34 @@ def test_queries_end_by_signals_as_well(project: Path) -> None:
 # --- words
 
 
-@pytest.mark.parametrize("words", [
-    ["quick=1"], ["a=b"], ["quick", "a=b"], ["="], ["=quick"], ["quick", ""], [""], ["quick", "nosuch"], ["quick\n"],
-    ["nosuch", "quick"], ["quick", "no*such"], ["*such"], ["quick", "--", "-a"], ["list", "quick=1"], ["list", ""],
-    ["info", "quick=1"], ["info", "nosuch"], ["clean", "quick=1"], ["clean", "no*such"], ["help", "nosuch"],
-    ["quick", "list"], ["--json", "list"], ["list", "list"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["quick=1"],
+        ["a=b"],
+        ["quick", "a=b"],
+        ["="],
+        ["=quick"],
+        ["quick", ""],
+        [""],
+        ["quick", "nosuch"],
+        ["quick\n"],
+        ["nosuch", "quick"],
+        ["quick", "no*such"],
+        ["*such"],
+        ["quick", "--", "-a"],
+        ["list", "quick=1"],
+        ["list", ""],
+        ["info", "quick=1"],
+        ["info", "nosuch"],
+        ["clean", "quick=1"],
+        ["clean", "no*such"],
+        ["help", "nosuch"],
+        ["quick", "list"],
+        ["--json", "list"],
+        ["list", "list"],
+    ],
+)
 def test_a_word_that_is_no_task_is_refused_and_nothing_is_run(project: Path, words: list[str]) -> None:
     done = doit(project, *words)
     assert done.returncode == 3
@@ -292,11 +362,20 @@ def test_a_word_that_is_no_task_is_refused_and_nothing_is_run(project: Path, wor
     assert not (project / "quick").exists()
 
 
-@pytest.mark.parametrize("words", [
-    ["quick", "--nosuch"], ["quick", "-x"], ["list", "--nosuch"], ["--nosuch"], ["-d", "/tmp", "quick"],
-    ["--file=dodo.py", "quick"], ["help", "run", "list"], ["info"],
-    ["info", "quick", "quicker:one"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["quick", "--nosuch"],
+        ["quick", "-x"],
+        ["list", "--nosuch"],
+        ["--nosuch"],
+        ["-d", "/tmp", "quick"],
+        ["--file=dodo.py", "quick"],
+        ["help", "run", "list"],
+        ["info"],
+        ["info", "quick", "quicker:one"],
+    ],
+)
 def test_what_a_command_does_not_take_is_refused_with_where_to_look(project: Path, words: list[str]) -> None:
     done = doit(project, *words)
     assert done.returncode == 2
@@ -304,8 +383,10 @@ def test_what_a_command_does_not_take_is_refused_with_where_to_look(project: Pat
     assert not (project / "quick").exists()
 
 
-@pytest.mark.parametrize("words", ["status x", "status a=b", "doctor x", "gc x", "why quick x", "vm list x y",
-                                   "update a=b", "tabcompletion quick"])
+@pytest.mark.parametrize(
+    "words",
+    ["status x", "status a=b", "doctor x", "gc x", "why quick x", "vm list x y", "update a=b", "tabcompletion quick"],
+)
 def test_our_own_commands_drop_no_word_either(words: str) -> None:
     done = doit(TOP, *words.split())
     assert done.returncode in (2, 3)

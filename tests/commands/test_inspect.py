@@ -10,8 +10,15 @@ HOSTILE = "\x1b]52;c;cm0=\x07\x1b[2J\u202e[bold]x\nsystem: another\r"
 
 def test_what_a_disk_says_makes_no_lines_of_its_own_and_steers_nothing() -> None:
     found = Inspection(
-        "gpt", (Volume("/dev/sda1", "ext4", HOSTILE, HOSTILE, 1 << 30),), (("/", HOSTILE),), HOSTILE, HOSTILE,
-        ((HOSTILE, "1.0" * 100_000),), (("journal", f"{HOSTILE}\n" * 100_000),), (("/etc/fstab", "x" * 1_000_000),))
+        "gpt",
+        (Volume("/dev/sda1", "ext4", HOSTILE, HOSTILE, 1 << 30),),
+        (("/", HOSTILE),),
+        HOSTILE,
+        HOSTILE,
+        ((HOSTILE, "1.0" * 100_000),),
+        (("journal", f"{HOSTILE}\n" * 100_000),),
+        (("/etc/fstab", "x" * 1_000_000),),
+    )
     lines = list(describe(found, packages=True))
     assert not set("".join(lines)) & {"\x1b", "\x07", "\u202e", "\r"}
     head, (fstab, content, journal, messages) = lines[:-4], lines[-4:]
@@ -24,4 +31,6 @@ def test_what_a_disk_says_makes_no_lines_of_its_own_and_steers_nothing() -> None
 
 def test_a_disk_without_a_system() -> None:
     assert list(describe(Inspection("none", (), (), "", "", (), (), ()), packages=True)) == [
-        "partition table: none", "no operating system was found on it"]
+        "partition table: none",
+        "no operating system was found on it",
+    ]

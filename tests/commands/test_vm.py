@@ -53,8 +53,11 @@ class Graph:
     def running(self, name: str) -> Any:
         if name not in self.clusters:
             raise NotThere(f"there is no cluster {name!r}")
-        return SimpleNamespace(cluster=cluster(name), host=SimpleNamespace(name="local", hypervisor="qemu"),
-                               machines=lambda: Machines(name, self.asked))
+        return SimpleNamespace(
+            cluster=cluster(name),
+            host=SimpleNamespace(name="local", hypervisor="qemu"),
+            machines=lambda: Machines(name, self.asked),
+        )
 
 
 @pytest.fixture
@@ -70,50 +73,70 @@ def vm(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return status
 
 
-@pytest.mark.parametrize(("words", "asked"), [
-    (("pause", "one"), ("one", "pause", [], True)),
-    (("stop", "one", "node1", "head"), ("one", "stop", ["head", "node1"], True)),
-    (("save", "one", "node[1-2]"), ("one", "save", ["node1", "node2"], True)),
-    (("save", "one", "node*", "head"), ("one", "save", ["head", "node1", "node2"], True)),
-    (("start", "one", "node2", "--no-wait"), ("one", "start", ["node2"], False)),
-    (("restore", "two"), ("two", "restore", [], True)),
-])
-def test_actions(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                 words: tuple[str, ...], asked: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("pause", "one"), ("one", "pause", [], True)),
+        (("stop", "one", "node1", "head"), ("one", "stop", ["head", "node1"], True)),
+        (("save", "one", "node[1-2]"), ("one", "save", ["node1", "node2"], True)),
+        (("save", "one", "node*", "head"), ("one", "save", ["head", "node1", "node2"], True)),
+        (("start", "one", "node2", "--no-wait"), ("one", "start", ["node2"], False)),
+        (("restore", "two"), ("two", "restore", [], True)),
+    ],
+)
+def test_actions(
+    graph: Graph,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    asked: tuple[object, ...],
+) -> None:
     assert vm(monkeypatch, *words) == 0
     assert graph.asked == [asked]
     assert capsys.readouterr().out == "node1: done\n"
 
 
-@pytest.mark.parametrize(("words", "status", "message"), [
-    (("pause", "one", "nod1"), 3, "there is no machine 'nod1'\n  hint: did you mean node"),
-    (("pause", "one", "node[2-3]"), 3, "there is no machine 'node3', which node[2-3] stands for"),
-    (("pause", "one", "node[2-"), 2, "'node[2-' is no pattern: a bracket is missing"),
-    (("save", "none"), 3, "there is no cluster 'none'"),
-    (("list", "two"), 5, "two is not to be reached"),
-    (("list", "none"), 3, "there is no cluster 'none'"),
-])
-def test_mistakes(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                  words: tuple[str, ...], status: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("pause", "one", "nod1"), 3, "there is no machine 'nod1'\n  hint: did you mean node"),
+        (("pause", "one", "node[2-3]"), 3, "there is no machine 'node3', which node[2-3] stands for"),
+        (("pause", "one", "node[2-"), 2, "'node[2-' is no pattern: a bracket is missing"),
+        (("save", "none"), 3, "there is no cluster 'none'"),
+        (("list", "two"), 5, "two is not to be reached"),
+        (("list", "none"), 3, "there is no cluster 'none'"),
+    ],
+)
+def test_mistakes(
+    graph: Graph,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    status: int,
+    message: str,
+) -> None:
     assert vm(monkeypatch, *words) == status
     assert message in capsys.readouterr().err
     assert graph.asked == []
 
 
 @pytest.mark.parametrize("words", [(), ("pause",), ("halt", "one"), ("pause", "one", "--no-wait")])
-def test_what_no_command_has(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-                             words: tuple[str, ...]) -> None:
+def test_what_no_command_has(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     assert vm(monkeypatch, *words) == 2
     assert "usage: doit vm" in capsys.readouterr().err
 
 
-def test_a_list_of_all_tells_what_it_could_not_ask(graph: Graph, monkeypatch: pytest.MonkeyPatch,
-                                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_of_all_tells_what_it_could_not_ask(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert vm(monkeypatch, "list") == 5
     said = capsys.readouterr()
     assert [line.split() for line in said.out.splitlines()] == [
         ["one", "head", "running", "qemu/local", "1024", "MiB", "2", "cpu"],
-        ["one", "node1", "saved", "qemu/local", "512", "MiB", "1", "cpu"]]
+        ["one", "node1", "saved", "qemu/local", "512", "MiB", "1", "cpu"],
+    ]
     assert said.err == "two is not to be reached\n"
 
 
@@ -125,20 +148,29 @@ def test_a_list_of_nothing(graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().out == "[]\n"
 
 
-def test_programs_read_the_same(graph: Graph, monkeypatch: pytest.MonkeyPatch,
-                                capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_read_the_same(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert vm(monkeypatch, "pause", "one", "--json") == 0
     assert json.loads(capsys.readouterr().out) == [{"cluster": "one", "machine": "node1", "result": "done"}]
     assert vm(monkeypatch, "list", "--json") == 5
     said = capsys.readouterr()
     assert json.loads(said.out)[1] == {
-        "cluster": "one", "machine": "node1", "state": "saved", "hypervisor": "qemu", "host": "local",
-        "memory_mib": 512, "cpus": 1, "why": ""}
+        "cluster": "one",
+        "machine": "node1",
+        "state": "saved",
+        "hypervisor": "qemu",
+        "host": "local",
+        "memory_mib": 512,
+        "cpus": 1,
+        "why": "",
+    }
     assert said.err == "two is not to be reached\n"
 
 
 def test_what_was_done_before_something_failed_is_told_to_programs_too(
-        graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def half(*_: object) -> Iterator[Told]:
         yield "node1", "off"
         raise Unreachable("its host no longer answers")
@@ -150,8 +182,9 @@ def test_what_was_done_before_something_failed_is_told_to_programs_too(
     assert "no longer answers" in said.err
 
 
-def test_what_cannot_be_done_now_has_a_status_of_its_own(graph: Graph, monkeypatch: pytest.MonkeyPatch,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_done_now_has_a_status_of_its_own(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(*_: object) -> Iterator[Told]:
         raise NotNow("node1 is off: only one that is running can be paused")
 

@@ -65,12 +65,21 @@ def test_a_machine_that_cannot_become_a_xen_host_is_refused(tmp_path: Path, what
     assert inside(look, tmp_path, what, status=1).strip() == REFUSED[what]
 
 
-@pytest.mark.parametrize(("host", "status", "words"), [
-    ("debian12", 1, 'debian12 is no Xen host of yours: connection = "testbed"'),
-    ("local", 1, 'local is no Xen host of yours: connection = "private"'),
-    ("locla", 3, "did you mean local?"),
-])
+@pytest.mark.parametrize(
+    ("host", "status", "words"),
+    [
+        ("debian12", 1, 'debian12 is no Xen host of yours: connection = "testbed"'),
+        ("local", 1, 'local is no Xen host of yours: connection = "private"'),
+        ("locla", 3, "did you mean local?"),
+    ],
+)
 def test_a_host_that_is_no_machine_is_refused(tmp_path: Path, host: str, status: int, words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "doit", "xenhost-setup", host], cwd=TOP, capture_output=True,
-                          text=True, check=False, env={**os.environ, "XEN_OSCAR_ARTIFACTS": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", "xenhost-setup", host],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XEN_OSCAR_ARTIFACTS": str(tmp_path)},
+    )
     assert done.returncode == status and words in done.stderr, done.stderr

@@ -29,8 +29,12 @@ def test_golden(name: str) -> None:
 
 
 def test_golden_with_kvm_and_a_kernel_from_outside() -> None:
-    changed = dataclasses.replace(model("node1"), accelerator="kvm", kernel=Kernel("/k", "/i", "console=ttyS0"),
-                                  artifacts=(("disk", "sha256:1"), ("image", "sha256:2")))
+    changed = dataclasses.replace(
+        model("node1"),
+        accelerator="kvm",
+        kernel=Kernel("/k", "/i", "console=ttyS0"),
+        artifacts=(("disk", "sha256:1"), ("image", "sha256:2")),
+    )
     assert libvirt_xml.render(changed) == (GOLDEN / "node1-kvm.xml").read_text()
 
 
@@ -49,7 +53,8 @@ def test_only_the_first_card_of_a_compute_node_boots_from_the_network() -> None:
 @pytest.mark.parametrize("before", ["tcg", "kvm"])
 @pytest.mark.parametrize("after", ["tcg", "kvm"])
 def test_adjusting_for_a_start_is_the_same_as_rendering_for_it(
-        before: domain.Accelerator, after: domain.Accelerator) -> None:
+    before: domain.Accelerator, after: domain.Accelerator
+) -> None:
     artifacts = (("disk", "sha256:1"), ("image", "sha256:2"))
     made = libvirt_xml.render(dataclasses.replace(model("node1"), accelerator=before, artifacts=(("disk", "old"),)))
     started = dataclasses.replace(model("node1"), accelerator=after, artifacts=artifacts)
@@ -65,8 +70,13 @@ def test_metadata_comes_back() -> None:
     assert element is not None
     assert libvirt_xml.read_metadata(ET.tostring(element, encoding="unicode")) == expected
     # as libvirt hands the element out alone
-    assert libvirt_xml.read_metadata('<machine cluster="one" node="head" role="head" accelerator="kvm">'
-                                     '<artifact role="disk" digest="sha256:1"/></machine>') == expected
+    assert (
+        libvirt_xml.read_metadata(
+            '<machine cluster="one" node="head" role="head" accelerator="kvm">'
+            '<artifact role="disk" digest="sha256:1"/></machine>'
+        )
+        == expected
+    )
 
 
 def test_text_that_needs_escaping() -> None:
@@ -81,16 +91,32 @@ def test_a_definition_that_is_not_ours() -> None:
         libvirt_xml.for_start("<domain/>", "tcg", [])
 
 
-@pytest.mark.parametrize(("name", "hypervisor", "files"), [
-    ("head", "qemu", ["domain.xml"]), ("node1", "qemu", ["domain.xml"]), ("head", "xen", ["domain.xml"]),
-    ("node1", "xen", ["domain.xml", "netboot.xml"])])
-def test_a_machine_has_one_definition_and_one_more_where_it_is_installed_by_it(tmp_path: Path, name: str,
-                                                                               hypervisor: str,
-                                                                               files: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "hypervisor", "files"),
+    [
+        ("head", "qemu", ["domain.xml"]),
+        ("node1", "qemu", ["domain.xml"]),
+        ("head", "xen", ["domain.xml"]),
+        ("node1", "xen", ["domain.xml", "netboot.xml"]),
+    ],
+)
+def test_a_machine_has_one_definition_and_one_more_where_it_is_installed_by_it(
+    tmp_path: Path, name: str, hypervisor: str, files: list[str]
+) -> None:
     found = cluster("one")
-    step = Step("definition", name, "", "pipeline.builders.definition:build", params={
-        "cluster": "one", "architecture": "amd64", "machine": found.machine(name).to_json(), "hypervisor": hypervisor,
-        "shared": hypervisor == "xen"})
+    step = Step(
+        "definition",
+        name,
+        "",
+        "pipeline.builders.definition:build",
+        params={
+            "cluster": "one",
+            "architecture": "amd64",
+            "machine": found.machine(name).to_json(),
+            "hypervisor": hypervisor,
+            "shared": hypervisor == "xen",
+        },
+    )
     definition.build(Job(step, (), tmp_path, tmp_path, tmp_path, tmp_path, tmp_path / "log", lambda *_: None, print))
     assert sorted(path.name for path in tmp_path.iterdir()) == files
     if hypervisor == "qemu":

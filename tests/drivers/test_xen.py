@@ -41,8 +41,11 @@ def variants() -> list[Domain]:
     made = [model("head")]
     for kind, boot in itertools.product(kinds, boots):
         made += [model(virtualization=kind, boot=boot), netboot(virtualization=kind, boot=boot)]
-    made += [model(device="/dev/vg0/node1"), model(pci=("0000:03:00.0", "0001:0a:1f.7")),
-             model(cpus=4, memory_mib=1024)]
+    made += [
+        model(device="/dev/vg0/node1"),
+        model(pci=("0000:03:00.0", "0001:0a:1f.7")),
+        model(cpus=4, memory_mib=1024),
+    ]
     qcow2 = (Disk("/d/a.qcow2", "qcow2", "xvda", serial="root", boot=1),)
     return [*made, dataclasses.replace(model(), disks=qcow2)]
 
@@ -59,27 +62,44 @@ def from_xml(text: str) -> dict[str, Any]:
         assert source is not None and driver is not None and target is not None
         raw = driver.get("name") == "phy"
         assert disk.get("type") == ("block" if raw else "file")
-        words = [f"format={driver.get('type', 'raw')}", f"vdev={target.get('dev')}",
-                 f"access={'rw' if disk.find('readonly') is None else 'ro'}"]
-        disks.append(",".join([*words, *(["backendtype=phy"] if raw else []),
-                               f"target={source.get('dev') or source.get('file')}"]))
-    cards = [f"mac={card.find('mac').get('address')},"  # type: ignore[union-attr]
-             f"bridge={card.find('source').get('bridge')}"  # type: ignore[union-attr]
-             for card in devices.findall("interface")]
+        words = [
+            f"format={driver.get('type', 'raw')}",
+            f"vdev={target.get('dev')}",
+            f"access={'rw' if disk.find('readonly') is None else 'ro'}",
+        ]
+        disks.append(
+            ",".join(
+                [*words, *(["backendtype=phy"] if raw else []), f"target={source.get('dev') or source.get('file')}"]
+            )
+        )
+    cards = [
+        f"mac={card.find('mac').get('address')},"  # type: ignore[union-attr]
+        f"bridge={card.find('source').get('bridge')}"  # type: ignore[union-attr]
+        for card in devices.findall("interface")
+    ]
     found: dict[str, Any] = {
-        "name": root.findtext("name"), "uuid": root.findtext("uuid"), "memory": int(root.findtext("memory") or 0),
-        "vcpus": int(root.findtext("vcpu") or 0), "type": KINDS[root.findtext("os/type") or ""],
-        "disk": disks, "vif": cards,
+        "name": root.findtext("name"),
+        "uuid": root.findtext("uuid"),
+        "memory": int(root.findtext("memory") or 0),
+        "vcpus": int(root.findtext("vcpu") or 0),
+        "type": KINDS[root.findtext("os/type") or ""],
+        "disk": disks,
+        "vif": cards,
         **{name: root.findtext(name) for name in ("on_poweroff", "on_reboot", "on_crash")},
     }
-    for key, path in (("kernel", "os/kernel"), ("ramdisk", "os/initrd"), ("cmdline", "os/cmdline"),
-                      ("bootloader", "bootloader")):
+    for key, path in (
+        ("kernel", "os/kernel"),
+        ("ramdisk", "os/initrd"),
+        ("cmdline", "os/cmdline"),
+        ("bootloader", "bootloader"),
+    ):
         if root.find(path) is not None:
             found[key] = root.findtext(path)
     places = [place.attrib for place in devices.iterfind("hostdev/source/address")]
     if places:
-        found["pci"] = [f"{place['domain'][2:]}:{place['bus'][2:]}:{place['slot'][2:]}.{place['function'][2:]}"
-                        for place in places]
+        found["pci"] = [
+            f"{place['domain'][2:]}:{place['bus'][2:]}:{place['slot'][2:]}.{place['function'][2:]}" for place in places
+        ]
     if devices.find("serial") is not None:
         found |= {"serial": "pty", "vnc": 0}
     return found
@@ -109,7 +129,10 @@ def test_where_a_machine_gets_its_kernel() -> None:
 def test_the_head_node_has_the_image_and_its_identity() -> None:
     head = model("head")
     assert [(disk.path.rpartition("/")[2], disk.target, disk.readonly) for disk in head.disks] == [
-        ("head", "xvda", False), ("sis", "xvdb", True), ("identity", "xvdc", True)]
+        ("head", "xvda", False),
+        ("sis", "xvdb", True),
+        ("identity", "xvdc", True),
+    ]
     assert all(disk.path.startswith("/var/lib/xen-oscar/one/disks/") for disk in head.disks)
 
 
@@ -123,8 +146,9 @@ def test_a_device_of_the_host_takes_the_place_of_the_disk_file() -> None:
 def test_a_netboot_domain_is_the_node_but_for_its_kernel(virtualization: Virtualization, boot: Boot) -> None:
     node = model(virtualization=virtualization, boot=boot)
     installer = netboot(virtualization=virtualization, boot=boot, pci=("0000:03:00.0",))
-    assert installer.kernel == domain.Kernel("/var/lib/xen-oscar/one/boot/netboot-kernel",
-                                             "/var/lib/xen-oscar/one/boot/netboot-initrd.img", "BOOTIF=x")
+    assert installer.kernel == domain.Kernel(
+        "/var/lib/xen-oscar/one/boot/netboot-kernel", "/var/lib/xen-oscar/one/boot/netboot-initrd.img", "BOOTIF=x"
+    )
     assert (installer.on_reboot, installer.bootloader, installer.pci) == ("destroy", "", ())
     assert dataclasses.replace(installer, kernel=node.kernel, bootloader=node.bootloader, on_reboot="restart") == node
 

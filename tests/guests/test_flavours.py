@@ -54,8 +54,9 @@ def test_what_a_flavour_says_is_in_keys_and_its_code_is_not() -> None:
     head = "".join(plan.steps["disk:debian12/head"].params["networks"].values())
     assert all(card.address in head for card in plan.clusters["debian12"].head.interfaces)
     nodes = plan.records["verify:debian12"].params["networks"]
-    assert all(node.interfaces[0].address in "".join(nodes[node.name].values())
-               for node in plan.clusters["debian12"].nodes)
+    assert all(
+        node.interfaces[0].address in "".join(nodes[node.name].values()) for node in plan.clusters["debian12"].nodes
+    )
     assert plan.records["verify:debian12"].params["services"] == GUEST.services
 
 
@@ -67,18 +68,35 @@ def test_networkd_is_told_the_gateway_where_there_is_one() -> None:
     assert set(GUEST.networks(cluster(), cluster().nodes[0])) == {"/etc/systemd/network/10-eth0.network"}
 
 
-@pytest.mark.parametrize(("said", "told"), [
-    (UNITS, ["failed munge.service", "failed -.mount", r"failed dev-disk-a\x2db.device",
-             "up.service                   loaded    active running what failed before"]),
-    ("System has not been booted with systemd as init system (PID 1). Can't operate.",
-     ["System has not been booted with systemd as init system (PID 1). Can't operate."]),
-    ("", []),
-])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            UNITS,
+            [
+                "failed munge.service",
+                "failed -.mount",
+                r"failed dev-disk-a\x2db.device",
+                "up.service                   loaded    active running what failed before",
+            ],
+        ),
+        (
+            "System has not been booted with systemd as init system (PID 1). Can't operate.",
+            ["System has not been booted with systemd as init system (PID 1). Can't operate."],
+        ),
+        ("", []),
+    ],
+)
 def test_failed_services_are_told_and_nothing_is_taken_for_one(tmp_path: Path, said: str, told: list[str]) -> None:
     (tmp_path / "said").write_text(f"{said}\n" if said else "")
     program = tmp_path / "systemctl"
     program.write_text(f"#!/bin/sh\nexec cat {tmp_path}/said\n")
     program.chmod(0o755)
-    done = subprocess.run(["sh", "-c", f"{GUEST.services}\nfailed_services"], capture_output=True, text=True,
-                          check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    done = subprocess.run(
+        ["sh", "-c", f"{GUEST.services}\nfailed_services"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )
     assert done.stdout.splitlines() == told

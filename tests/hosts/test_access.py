@@ -62,11 +62,14 @@ def test_a_machine_that_cannot_be_reached_is_told_with_the_command_to_try() -> N
     assert "-p 1" in caught.value.hint and caught.value.hint.endswith("root@127.0.0.1 true")
 
 
-@pytest.mark.parametrize("words", [
-    "Corrupted MAC on input.",
-    "ssh_dispatch_run_fatal: Connection to 10.76.0.1 port 22: message authentication code incorrect",
-    "Bad packet length 3210581242.",
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Corrupted MAC on input.",
+        "ssh_dispatch_run_fatal: Connection to 10.76.0.1 port 22: message authentication code incorrect",
+        "Bad packet length 3210581242.",
+    ],
+)
 def test_corrupt_data_is_no_broken_line(words: str) -> None:
     error = ssh.broken("node1", "the ssh connection broke", words, hint="doit console one node1")
     assert "corrupt" in error.message and words in error.tail and "start it anew" in error.hint
@@ -84,13 +87,16 @@ def test_a_run_that_leaves_its_lease_keeps_what_it_made(here: Access, tmp_path: 
 def test_a_run_that_is_killed_while_it_holds_a_lease_is_cleared_up_after(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     os.mkfifo(mark)
-    code = (f"from pipeline.hosts import access\n"
-            f"with access.of('xen:///system').lease('echo cleared > {mark}'):\n"
-            f"    print('held', flush=True)\n    input()\n")
+    code = (
+        f"from pipeline.hosts import access\n"
+        f"with access.of('xen:///system').lease('echo cleared > {mark}'):\n"
+        f"    print('held', flush=True)\n    input()\n"
+    )
     reader = os.open(mark, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with subprocess.Popen([sys.executable, "-c", code], cwd=TOP, stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE) as run:
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as run:
             assert run.stdout and run.stdout.readline() == b"held\n"
             assert not select.select([reader], [], [], 0)[0]
             run.send_signal(signal.SIGKILL)
@@ -113,7 +119,8 @@ def test_a_file_comes_whole_with_its_progress(here: Access, tmp_path: Path) -> N
 
 
 def test_an_upload_that_was_broken_off_leaves_nothing_under_the_name_and_is_made_right(
-        here: Access, tmp_path: Path) -> None:
+    here: Access, tmp_path: Path
+) -> None:
     source = tmp_path / "disk.img"
     source.write_bytes(os.urandom(1 << 20))
     (tmp_path / "there.part").write_bytes(source.read_bytes()[:300_000] + b"wrong" * 1000)

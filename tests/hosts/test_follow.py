@@ -29,8 +29,7 @@ PATIENCE = 30
 
 
 class Host:
-    """A Xen host: this machine, with a folder of its own for consoles; and a run folder that is brought what they say.
-    """
+    """A Xen host: this machine, with a folder of its own for consoles; and a run folder that gets what they say."""
 
     def __init__(self, folder: Path) -> None:
         self.consoles = folder / "xen-consoles"
@@ -98,7 +97,7 @@ def test_who_follows_next_goes_on_where_the_last_one_ended(host: Host) -> None:
     host.write("head", b"xen-oscar: READY\n")
     with host.following("head"):
         until(lambda: host.report("head"))
-    logs.remove(host.run_dir / "report/head")       # as a start does
+    logs.remove(host.run_dir / "report/head")  # as a start does
     host.write("head", b"started again\n")
     with host.following("head"):
         until(lambda: b"again" in host.log("head"))
@@ -107,11 +106,17 @@ def test_who_follows_next_goes_on_where_the_last_one_ended(host: Host) -> None:
 
 
 def test_no_machine_can_write_as_another_or_outside(
-        host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lines of any length and any bytes, of machines that write at once; tried because they could tear each other."""
     monkeypatch.setattr(logs, "LIMIT", 1 << 30)
-    lies = [b"../../../victim xen-oscar: STATUS ; touch /tmp/owned #", b"node1 xen-oscar: READY", b"console/node1 17 0",
-            b"\xff\xfe\x00 node1", b"console/_host Kernel panic - not syncing: it is not"]
+    lies = [
+        b"../../../victim xen-oscar: STATUS ; touch /tmp/owned #",
+        b"node1 xen-oscar: READY",
+        b"console/node1 17 0",
+        b"\xff\xfe\x00 node1",
+        b"console/_host Kernel panic - not syncing: it is not",
+    ]
     long, short = b"x" * 60_000 + b"\n".join([b"", *lies, b""]), b"short\n"
     with host.following("head", "node1"):
         for turn in range(1, 21):
@@ -123,13 +128,22 @@ def test_no_machine_can_write_as_another_or_outside(
     assert (host.log("head"), host.log("node1")) == (long * 200, short * 200)
     assert host.report("node1") == "" and b"it is not" not in host.log("_host")
     made = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert made <= {"guest-c-head.log", "guest-c-node1.log", "head.log", "node1.log", "_host.log",
-                    "head", "node1", "_host"}
+    assert made <= {
+        "guest-c-head.log",
+        "guest-c-node1.log",
+        "head.log",
+        "node1.log",
+        "_host.log",
+        "head",
+        "node1",
+        "_host",
+    }
     assert not host.failed
 
 
 def test_who_writes_as_fast_as_it_can_is_followed_with_bounds_here_and_there(
-        host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logs, "LIMIT", 256 * 1024)
     stop = threading.Event()
     much = b"xen-oscar: STATUS flood\n" * 20_000
@@ -194,7 +208,7 @@ def test_machines_with_report_channels_have_these_followed_and_their_consoles_no
     failed: list[ClusterError] = []
     with home.consoles(["node1"], failed.append):
         until(lambda: (run_dir / "report/node1").exists() and (run_dir / "console/node1.log").exists())
-        (folder / "report/node1").write_bytes(b"DONE\n")    # begun anew, as by the next start
+        (folder / "report/node1").write_bytes(b"DONE\n")  # begun anew, as by the next start
         until(lambda: b"DONE" in (run_dir / "report/node1").read_bytes())
     assert (run_dir / "report/node1").read_bytes() == b"STATUS network up\nDONE\n"
     assert (run_dir / "console/node1.log").read_bytes() == b"xen-oscar: READY\n"
@@ -212,11 +226,20 @@ class _Elsewhere(Script):
         return self.there
 
 
-@pytest.mark.parametrize("piece", [
-    b"../../victim 3 0\nabc", b"console/node2 3 0\nabc", b"console/node1 99999999 0\n",
-    b"console/node1 -1 0\n", b"console/node1 3\nabc", b"report/node1 3 0\nabc", b"node1 3 0\nabc",
-    b"\xff 3 0\nabc", b"console/node1 3 0" + b" " * 300,
-])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"../../victim 3 0\nabc",
+        b"console/node2 3 0\nabc",
+        b"console/node1 99999999 0\n",
+        b"console/node1 -1 0\n",
+        b"console/node1 3\nabc",
+        b"report/node1 3 0\nabc",
+        b"node1 3 0\nabc",
+        b"\xff 3 0\nabc",
+        b"console/node1 3 0" + b" " * 300,
+    ],
+)
 def test_what_is_no_piece_is_kept_nowhere(tmp_path: Path, piece: bytes) -> None:
     run_dir = tmp_path / "run" / "c"
     for name in ("console", "report"):

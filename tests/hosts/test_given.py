@@ -48,24 +48,32 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GivenPlace, 
     return made, GivenHome("c", tmp_path, cast(Any, there), Script("c", "xen", "run")), there
 
 
-def test_nodes_that_come_are_looked_at_noted_and_get_their_disks(place: tuple[GivenPlace, GivenHome, Access],
-                                                                 tmp_path: Path) -> None:
+def test_nodes_that_come_are_looked_at_noted_and_get_their_disks(
+    place: tuple[GivenPlace, GivenHome, Access], tmp_path: Path
+) -> None:
     made, home, there = place
     node = dataclasses.replace(samples.machine(2), name="node3", device="/dev/vg0/node3", memory_mib=500)
     blank = tmp_path / "disk.img"
     with blank.open("wb") as file:
         file.truncate(64 << 20)
-    made.add(home, [node], [Given("node3", blank, blank, "sha256:1"),
-                            Given("identity", blank, blank, "", readonly=True)])
+    made.add(
+        home, [node], [Given("node3", blank, blank, "sha256:1"), Given("identity", blank, blank, "", readonly=True)]
+    )
     assert there.calls[:6] == [
-        "require_programs", "require_engine", "require_kind pv node3", "require_device /dev/vg0/node3 64 node3",
-        f"require_memory {500 + xen.DRIVER.besides_mib}", f"enlist node3={domain.uuid_of('c', 'node3')}"]
+        "require_programs",
+        "require_engine",
+        "require_kind pv node3",
+        "require_device /dev/vg0/node3 64 node3",
+        f"require_memory {500 + xen.DRIVER.besides_mib}",
+        f"enlist node3={domain.uuid_of('c', 'node3')}",
+    ]
     assert there.calls[6:] == [f"truncate -s {64 << 20} /var/lib/xen-oscar/c/disks/node3"]
     assert there.brought == ["/var/lib/xen-oscar/c/disks/identity"]
 
 
-def test_what_counts_on_xen_alone_is_asked_of_no_other_host(place: tuple[GivenPlace, GivenHome, Access],
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_counts_on_xen_alone_is_asked_of_no_other_host(
+    place: tuple[GivenPlace, GivenHome, Access], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, _, _ = place
     node = dataclasses.replace(samples.machine(2), device="/dev/vg0/node2")
     assert any(call[0] == "require_device" for call in made._requirements([node]))

@@ -26,8 +26,13 @@ def testbed() -> Iterator[subprocess.Popen[bytes]]:
 def test_it_ends_with_its_testbed(tmp_path: Path, testbed: subprocess.Popen[bytes]) -> None:
     start = namespace._start_time(testbed.pid)
     assert start is not None
-    one = testbeds.TestbedHome("c", tmp_path / "c", access.of("xen:///system"), Script("c", "xen"),
-                      Namespace(tmp_path / "testbed-ci", testbed.pid, start))
+    one = testbeds.TestbedHome(
+        "c",
+        tmp_path / "c",
+        access.of("xen:///system"),
+        Script("c", "xen"),
+        Namespace(tmp_path / "testbed-ci", testbed.pid, start),
+    )
     assert not one.ends(within=0), "it runs"
     testbed.kill()
     assert one.ends(within=30)

@@ -18,14 +18,16 @@ from pipeline.hosts.script import Script, functions
 from tests.namespaced import inside
 
 
-def call(top: Path, *calls: tuple[str, ...], run: str = "first", path: Path | None = None,
-         shell: str = "") -> tuple[int, str]:
+def call(
+    top: Path, *calls: tuple[str, ...], run: str = "first", path: Path | None = None, shell: str = ""
+) -> tuple[int, str]:
     """Call functions for a cluster `c` whose folder is below `top`: status and what was said."""
     given = f"cluster=c folder={shlex.quote(str(top / 'c'))} run={run}\n"
     own = f"PATH={path}:$PATH\n" if path else ""
     text = "\n".join([given + (shell or functions("xen")) + own, *(f"{shlex.join(words)} || exit" for words in calls)])
-    done = subprocess.run(["sh", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-                          check=False)
+    done = subprocess.run(
+        ["sh", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
@@ -55,8 +57,9 @@ esac
 def device(tmp_path: Path) -> Iterator[str]:
     """A block device of 8 MiB with nothing on it."""
     (tmp_path / "device").write_bytes(bytes(8 << 20))
-    made = subprocess.run(["losetup", "--find", "--show", tmp_path / "device"], capture_output=True, text=True,
-                          check=False, timeout=30)
+    made = subprocess.run(
+        ["losetup", "--find", "--show", tmp_path / "device"], capture_output=True, text=True, check=False, timeout=30
+    )
     if made.returncode:
         pytest.skip(f"no loop devices here: {made.stderr.strip()}")
     yield made.stdout.strip()
@@ -123,7 +126,7 @@ def test_memory_must_be_free(tmp_path: Path, xl: Path, monkeypatch: pytest.Monke
     assert call(tmp_path, ("require_memory", "600"), path=xl) == (0, "")
     status, said = call(tmp_path, ("require_memory", "601"), path=xl)
     assert status == 1 and said.startswith("601 MiB of memory are needed, 600 MiB are free there: end other clusters")
-    monkeypatch.setenv("XEN_COMMANDLINE", "placeholder")      # dom0 gives up to a GiB of its own
+    monkeypatch.setenv("XEN_COMMANDLINE", "placeholder")  # dom0 gives up to a GiB of its own
     assert call(tmp_path, ("require_memory", "3672"), path=xl) == (0, "")
     assert call(tmp_path, ("require_memory", "3673"), path=xl)[0] == 1
 
@@ -143,8 +146,13 @@ def test_a_device_must_be_one(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_in_use_or_too_small_is_not_written_to(tmp_path: Path) -> None:
-    found = subprocess.run(["findmnt", "--noheadings", "--output", "SOURCE", "--types", "ext4,xfs,btrfs"], text=True,
-                           capture_output=True, check=False, timeout=30).stdout.split()
+    found = subprocess.run(
+        ["findmnt", "--noheadings", "--output", "SOURCE", "--types", "ext4,xfs,btrfs"],
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=30,
+    ).stdout.split()
     mounted = next((source for source in found if Path(source).is_block_device()), "")
     if not mounted:
         pytest.skip("no device is mounted here")
@@ -156,8 +164,9 @@ def test_a_device_that_is_in_use_or_too_small_is_not_written_to(tmp_path: Path) 
 
 def test_a_device_of_nobody_is_filled(tmp_path: Path, xl: Path, device: str) -> None:
     (tmp_path / "disk.img").write_bytes(b"disk" * 1024)
-    assert call(tmp_path, ("require_device", device, "8", "node1"), ("fill", device, f"{tmp_path}/disk.img"),
-                path=xl) == (0, "")
+    assert call(
+        tmp_path, ("require_device", device, "8", "node1"), ("fill", device, f"{tmp_path}/disk.img"), path=xl
+    ) == (0, "")
     assert Path(device).read_bytes().startswith(b"disk" * 1024)
     status, said = call(tmp_path, ("fill", device, f"{tmp_path}/nothing"), path=xl)
     assert status == 1 and "cannot be filled: dd: failed to open" in said
@@ -170,13 +179,13 @@ def test_a_device_that_a_process_has_open_is_not_written_to(tmp_path: Path, xl: 
         refused(tmp_path, xl, device, "has it open$", f"process {os.getpid()}")
 
 
-def test_a_device_that_is_mounted_where_nobody_sees_it_is_not_written_to(
-        tmp_path: Path, xl: Path, device: str) -> None:
+def test_a_device_that_is_mounted_where_nobody_sees_it_is_not_written_to(tmp_path: Path, xl: Path, device: str) -> None:
     subprocess.run(["mke2fs", "-q", device], check=True, timeout=60)
     (tmp_path / "mount").mkdir()
     script = f"mount {device} {tmp_path}/mount && echo mounted && read -r _"
-    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as holder:
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdin and holder.stdout and holder.stdout.readline() == "mounted\n"
         try:
             refused(tmp_path, xl, device, "something holds it that does not show here")
@@ -187,11 +196,12 @@ def test_a_device_that_is_mounted_where_nobody_sees_it_is_not_written_to(
 def test_a_device_that_is_another_domains_disk_is_not_written_to(tmp_path: Path, xl: Path, device: str) -> None:
     number = Path(device).stat().st_rdev
     backend = "/local/domain/0/backend/vbd"
-    lines = [f'{backend}/{domain}/51712/physical-device = "{os.major(number):x}:{os.minor(number):x}"'
-             for domain in (3, 4)]
+    lines = [
+        f'{backend}/{domain}/51712/physical-device = "{os.major(number):x}:{os.minor(number):x}"' for domain in (3, 4)
+    ]
     (xl / "xenstore").write_text(f'{backend}/3/51712/params = "/dev/x"\n{lines[0]}\n')
     refused(tmp_path, xl, device, "it is a disk of the domain database$")
-    (xl / "xenstore").write_text(f"{lines[1]}\n")     # it has no name any more
+    (xl / "xenstore").write_text(f"{lines[1]}\n")  # it has no name any more
     refused(tmp_path, xl, device, "it is a disk of the domain 4$")
     (xl / "xenstore").write_text(f'/local/domain/0/data/x = "{lines[0]}"\n')
     assert call(tmp_path, ("require_device", device, "1", "node1"), path=xl) == (0, "")
@@ -212,8 +222,10 @@ def refused(top: Path, path: Path, device: str, *reasons: str) -> None:
     before = (top / "device").read_bytes()
     impatient = functions("xen").replace("PATIENCE, INTERVAL = 3.0,", "PATIENCE, INTERVAL = 0.1,")
     assert impatient != functions("xen")
-    for words, told in ((("require_device", device, "1", "node1"), f"^{device}, the disk of node1, is in use there: "),
-                        (("fill", device, f"{top}/disk.img"), f"^{device} cannot be filled: ")):
+    for words, told in (
+        (("require_device", device, "1", "node1"), f"^{device}, the disk of node1, is in use there: "),
+        (("fill", device, f"{top}/disk.img"), f"^{device} cannot be filled: "),
+    ):
         status, said = call(top, words, path=path, shell=impatient)
         assert status == 1
         for reason in (told, *reasons):
@@ -283,7 +295,6 @@ def _make_no_room(mount: str) -> None:
         assert time.monotonic() - begin > 0.4, "one at a time"
 
 
-
 def test_what_was_made_goes_again(tmp_path: Path) -> None:
     inside(_make_and_clear, tmp_path)
 
@@ -299,13 +310,17 @@ def _make_and_clear(folder: str) -> None:
     programs.mkdir()
     (programs / "virsh").write_text(f"#!/bin/sh\ncat >> {top}/asked\n")
     (programs / "virsh").chmod(0o755)
-    made = (("prepare", "me on this machine", "head=u-1", "node1=u-2"), ("make_bridge", "xoc-private"),
-            ("make_bridge", "xoc-public", "10.9.0.254", "10.9.0.0/24", "end that"))
+    made = (
+        ("prepare", "me on this machine", "head=u-1", "node1=u-2"),
+        ("make_bridge", "xoc-private"),
+        ("make_bridge", "xoc-public", "10.9.0.254", "10.9.0.0/24", "end that"),
+    )
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     assert call(top, *made) == (0, "")
     assert bridges() == {"xoc-private", "xoc-public"}
-    shown = subprocess.run(["ip", "-4", "-o", "address", "show", "dev", "xoc-public"], capture_output=True, text=True,
-                           check=True).stdout
+    shown = subprocess.run(
+        ["ip", "-4", "-o", "address", "show", "dev", "xoc-public"], capture_output=True, text=True, check=True
+    ).stdout
     assert "10.9.0.254/24" in shown
     assert (top / "c/machines").read_text().splitlines() == ["head u-1", "node1 u-2"]
     (top / "c/disks/node2").touch()

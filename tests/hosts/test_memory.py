@@ -25,7 +25,8 @@ class Host:
     def set(self, total: int, available: int, swap: int = 0) -> None:
         (self.folder / "meminfo").write_text(
             f"MemTotal: {total << 10} kB\nMemAvailable:  {available << 10} kB\nSwapTotal: {swap << 10} kB\n"
-            f"SwapFree: {swap << 10} kB\nHugePages_Total:       0\n")
+            f"SwapFree: {swap << 10} kB\nHugePages_Total:       0\n"
+        )
 
     def limit(self, group: str, most: str, current: int = 0, file: int = 0) -> None:
         folder = self.folder / "groups" / group
@@ -55,8 +56,10 @@ def test_what_fits_is_not_worth_a_word(host: Host) -> None:
 def test_what_cannot_fit_is_refused_with_numbers(host: Host) -> None:
     with pytest.raises(ClusterError) as caught:
         memory.require(machines(200, 384), "tcg")
-    assert caught.value.message == ("not enough memory: 200 machines with 76800 MiB of memory and 23200 MiB for their "
-                                    "QEMU need 100000 MiB at the least, 20480 MiB are available")
+    assert caught.value.message == (
+        "not enough memory: 200 machines with 76800 MiB of memory and 23200 MiB for their "
+        "QEMU need 100000 MiB at the least, 20480 MiB are available"
+    )
     assert "fewer machines" in caught.value.hint
 
 
@@ -82,7 +85,7 @@ def test_one_machine_larger_than_this_one_is_refused(host: Host) -> None:
 def test_a_limit_on_a_control_group_counts_at_any_level(host: Host) -> None:
     host.limit("a/b", "max")
     assert memory.available_mib() == 20 * GIB
-    host.limit("a", str(6 << 30), current=5 * GIB, file=GIB)     # what is only cached can be had
+    host.limit("a", str(6 << 30), current=5 * GIB, file=GIB)  # what is only cached can be had
     assert memory.available_mib() == 2 * GIB
     host.limit("a/b", str(1 << 30))
     assert memory.available_mib() == GIB

@@ -28,7 +28,7 @@ def test_alive_needs_process_start_time_and_boot(tmp_path: Path) -> None:
     write(tmp_path, me, start)
     found = namespace.alive(tmp_path)
     assert found is not None and (found.pid, found.start, found.cluster) == (me, start, tmp_path.name)
-    write(tmp_path, me, start + 1)          # the process id has been given to another process since
+    write(tmp_path, me, start + 1)  # the process id has been given to another process since
     assert namespace.alive(tmp_path) is None
     write(tmp_path, me, start, boot="another")
     assert namespace.alive(tmp_path) is None
@@ -54,7 +54,7 @@ def test_what_is_left_of_a_process_is_not_alive(tmp_path: Path) -> None:
         found = namespace.alive(tmp_path)
         assert found is not None
         process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)      # a zombie until it is waited for
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie until it is waited for
         assert namespace.alive(tmp_path) is None
         with pytest.raises(ProcessLookupError):
             found.pidfd()
@@ -114,14 +114,17 @@ def test_obstacles_are_told_with_what_to_change(tmp_path: Path, monkeypatch: pyt
     assert tool is not None and tool.message.endswith(": libvirtd") and "bootstrap" in tool.hint
 
 
-@pytest.mark.parametrize(("tail", "hint"), [
-    ("unshare: unshare failed: Operation not permitted", "seccomp"),
-    ('unshare: no line matching user "x" in /etc/subuid', "--add-subuids"),
-    ("newuidmap: uid range [1-65536) -> [100000-165536) not allowed", "--add-subuids"),
-    ("Error: Unknown device type.", "modprobe bridge"),
-    ("mount: /run: permission denied.", "SYS_ADMIN"),
-    ("libvirtd: something else", ""),
-])
+@pytest.mark.parametrize(
+    ("tail", "hint"),
+    [
+        ("unshare: unshare failed: Operation not permitted", "seccomp"),
+        ('unshare: no line matching user "x" in /etc/subuid', "--add-subuids"),
+        ("newuidmap: uid range [1-65536) -> [100000-165536) not allowed", "--add-subuids"),
+        ("Error: Unknown device type.", "modprobe bridge"),
+        ("mount: /run: permission denied.", "SYS_ADMIN"),
+        ("libvirtd: something else", ""),
+    ],
+)
 def test_hints(tail: str, hint: str) -> None:
     found = namespace._hint(tail)
     assert (hint in found) if hint else not found

@@ -55,8 +55,9 @@ def answering(dom0: Dom0) -> Iterator[Any]:
     yield SimpleNamespace(domain=lambda name: dom0)
 
 
-def test_two_clusters_at_once_get_disks_of_different_names(testbed: testbeds.Testbed, tmp_path: Path,
-                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_clusters_at_once_get_disks_of_different_names(
+    testbed: testbeds.Testbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dom0 = Dom0()
     monkeypatch.setattr(testbeds, "connect", lambda uri: answering(dom0))
     disk = tmp_path / "disk"

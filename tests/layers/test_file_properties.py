@@ -25,8 +25,10 @@ from tests.layers.test_layers import CAPABILITY, content, look, make
 from tests.namespaced import inside, job
 
 #: user::rwx, user:7:r-x, group::r-x, mask::r-x, other::---
-ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (
-    (1, 7, 0xFFFFFFFF), (2, 5, 7), (4, 5, 0xFFFFFFFF), (16, 5, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF)))
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 7, 0xFFFFFFFF), (2, 5, 7), (4, 5, 0xFFFFFFFF), (16, 5, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
+)
 
 
 def stands(root: Path) -> dict[str, Entry]:
@@ -36,13 +38,16 @@ def stands(root: Path) -> dict[str, Entry]:
 
 def comparable(tree: inventory.Tree) -> dict[str, Entry]:
     first = {name: names[0] for names in inventory.names_of_one_file(tree) for name in names}
-    return {name: dataclasses.replace(entry, inode=first.get(name, ""), mtime=0 if entry.type == "d" else entry.mtime)
-            for name, entry in tree.items()}
+    return {
+        name: dataclasses.replace(entry, inode=first.get(name, ""), mtime=0 if entry.type == "d" else entry.mtime)
+        for name, entry in tree.items()
+    }
 
 
 def differences(one: dict[str, Entry], other: dict[str, Entry]) -> dict[str, object]:
-    return {name: (one.get(name), other.get(name)) for name in one.keys() | other.keys()
-            if one.get(name) != other.get(name)}
+    return {
+        name: (one.get(name), other.get(name)) for name in one.keys() | other.keys() if one.get(name) != other.get(name)
+    }
 
 
 # --- everything at once
@@ -131,8 +136,11 @@ ALONE: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
     "hole": (hole, lambda path: path.write_bytes(bytes(100_000))),
 }
 #: What folders do not have, and what files do not have.
-NOT_OF = {"folder": {"capability", "hole"}, "file": {"list for what is made in it"},
-          "top": {"capability", "hole", "time"}}
+NOT_OF = {
+    "folder": {"capability", "hole"},
+    "file": {"list for what is made in it"},
+    "top": {"capability", "hole", "time"},
+}
 
 
 def each_alone(folder: str, kind: str) -> None:
@@ -240,14 +248,21 @@ def a_program(seed: int) -> Callable[[Path], None]:
         name, other = dice.choice(names), dice.choice(names)
         folder = dice.choice(["a", "a/b", "c"])
         mode = dice.choice([0o600, 0o644, 0o4755])
-        return dice.choice([
-            lambda root: write(root, name, "w"), lambda root: write(root, name, "a"),
-            lambda root: (root / name).unlink(), lambda root: shutil.rmtree(root / folder),
-            *[lambda root: os.link(root / name, root / other)] * 4,
-            lambda root: (root / name).rename(root / other), lambda root: (root / name).chmod(mode),
-            lambda root: (root / name).symlink_to("anything"), lambda root: os.setxattr(root / name, "user.x", b"x"),
-            lambda root: (root / folder).mkdir(), lambda root: (root / folder).chmod(0o700 | mode & 0o777),
-        ])
+        return dice.choice(
+            [
+                lambda root: write(root, name, "w"),
+                lambda root: write(root, name, "a"),
+                lambda root: (root / name).unlink(),
+                lambda root: shutil.rmtree(root / folder),
+                *[lambda root: os.link(root / name, root / other)] * 4,
+                lambda root: (root / name).rename(root / other),
+                lambda root: (root / name).chmod(mode),
+                lambda root: (root / name).symlink_to("anything"),
+                lambda root: os.setxattr(root / name, "user.x", b"x"),
+                lambda root: (root / folder).mkdir(),
+                lambda root: (root / folder).chmod(0o700 | mode & 0o777),
+            ]
+        )
 
     steps = [step() for _ in range(100)]
 
@@ -283,6 +298,7 @@ def test_a_stack_of_layers_is_what_one_file_system_would_be(tmp_path: Path) -> N
 
 def refused(folder: str) -> None:
     place = Path(folder)
+
     def base(root: Path) -> None:
         (root / "file").touch()
         (root / "folder").mkdir()
@@ -292,6 +308,7 @@ def refused(folder: str) -> None:
             descriptor = os.open(root / name, os.O_RDONLY)
             fcntl.ioctl(descriptor, 0x40086602, struct.pack("L", value))  # FS_IOC_SETFLAGS
             os.close(descriptor)
+
         return set_it
 
     def deep(root: Path) -> None:
@@ -308,13 +325,15 @@ def refused(folder: str) -> None:
         (flag("folder", 0x80), "/folder has the flag A of chattr"),
     ]
     if os.geteuid() == 0 and not sandbox.in_user_namespace():
-        cases.append((lambda root: os.mknod(root / "new\nnull", stat.S_IFCHR, os.makedev(1, 3)),
-                      r"/new\\nnull is a device"))
+        cases.append(
+            (lambda root: os.mknod(root / "new\nnull", stat.S_IFCHR, os.makedev(1, 3)), r"/new\\nnull is a device")
+        )
         cases.append((flag("file", 0x30), "/file has the flag (ia|ai) of chattr: no image can hold that"))
         cases.append((flag("folder", 0x10), "/folder has the flag i of chattr"))
     for number, (change, words) in enumerate(cases):
         with pytest.raises(BuildError, match=words):
             make(place, str(number), change, first)
+
     def packaged(root: Path) -> None:
         (root / "var/lib/dpkg/info").mkdir(parents=True)
         (root / "var/lib/dpkg/info/other.list").write_text("/.\n/file.gz\n")

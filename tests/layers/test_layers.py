@@ -57,8 +57,10 @@ def content(layer: Input) -> list[str]:
     """The names in a layer; of a removed one with a minus in front."""
     plain = subprocess.run(["zstd", "-dc", str(layer.file(stacking.LAYER))], check=True, stdout=subprocess.PIPE).stdout
     with tarfile.open(fileobj=io.BytesIO(plain)) as tar:
-        return [f"-{member.name}" if member.ischr() else f"{member.name}/" if member.isdir() else member.name
-                for member in tar]
+        return [
+            f"-{member.name}" if member.ischr() else f"{member.name}/" if member.isdir() else member.name
+            for member in tar
+        ]
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -87,12 +89,12 @@ def base(root: Path) -> None:
 
 def edit(root: Path) -> None:
     (root / "edit").write_text("edited")
-    (root / "edit").chmod(0o4750)                        # a write takes the bit off, for an ordinary user
+    (root / "edit").chmod(0o4750)  # a write takes the bit off, for an ordinary user
     (root / "delete").unlink()
-    (root / "etc/passwd").write_text("etc/passwd")       # the same again: only its time, which is clamped
+    (root / "etc/passwd").write_text("etc/passwd")  # the same again: only its time, which is clamped
     shutil.rmtree(root / "gone")
     shutil.rmtree(root / "dir")
-    (root / "dir/b").mkdir(parents=True)                 # replaced: a is gone, b/c is what it was, new is new
+    (root / "dir/b").mkdir(parents=True)  # replaced: a is gone, b/c is what it was, new is new
     (root / "dir/b/c").write_text("dir/b/c")
     (root / "dir/new").write_text("new")
     shutil.rmtree(root / "swap")
@@ -109,12 +111,42 @@ def edit(root: Path) -> None:
 def in_one_normal_form(folder: str) -> None:
     place = Path(folder)
     first = make(place, "base", base)
-    assert content(first) == ["delete", "dir/", "dir/a", "dir/b/", "dir/b/c", "edit", "etc/", "etc/passwd", "gone/",
-                              "gone/x", "keep", "linked", "swap/", "swap/file", "swap/link", "tool"]
+    assert content(first) == [
+        "delete",
+        "dir/",
+        "dir/a",
+        "dir/b/",
+        "dir/b/c",
+        "edit",
+        "etc/",
+        "etc/passwd",
+        "gone/",
+        "gone/x",
+        "keep",
+        "linked",
+        "swap/",
+        "swap/file",
+        "swap/link",
+        "tool",
+    ]
     second = make(place, "edit", edit, first)
-    assert sorted(content(second)) == sorted([
-        "-delete", "-gone", "-dir/a", "dir/", "dir/new", "edit", "etc/", "etc/ssh/", "swap", "tmp/", "var/",
-        "var/log/", "var/log/wtmp"])
+    assert sorted(content(second)) == sorted(
+        [
+            "-delete",
+            "-gone",
+            "-dir/a",
+            "dir/",
+            "dir/new",
+            "edit",
+            "etc/",
+            "etc/ssh/",
+            "swap",
+            "tmp/",
+            "var/",
+            "var/log/",
+            "var/log/wtmp",
+        ]
+    )
     assert make(place, "base again", base).digest == first.digest
     assert make(place, "edit again", edit, first).digest == second.digest
     with look(place, first, second) as root:
@@ -171,7 +203,8 @@ def renaming(folder: str) -> None:
     # the rest is what the same change gives without a rename
     rest = content(make(place, "edit", edit, first))
     assert sorted(content(Input("layer", "", work.out, ""))) == sorted(
-        [*rest, "-moved", "there/", "there/deep/", "there/deep/file"])
+        [*rest, "-moved", "there/", "there/deep/", "there/deep/file"]
+    )
 
 
 def test_a_folder_of_a_lower_layer_can_be_renamed(folder: Path) -> None:
@@ -212,6 +245,7 @@ def deep(folder: str) -> None:
         def change(root: Path) -> None:
             (root / "a/b").mkdir(parents=True, exist_ok=True)
             (root / "a/b/c").write_text(text)
+
         return change
 
     def remove(root: Path) -> None:
@@ -248,7 +282,15 @@ def odd(folder: str) -> None:
     layer = make(place / "odd, and:strange", "odd", change)
     with look(place / "odd, and:strange", layer) as root:
         assert {path.name for path in root.iterdir()} == {
-            "-rf", "with space", "new\nline", "ümläut", "a,b:c\\d", "@list", "--help", "fifo"}
+            "-rf",
+            "with space",
+            "new\nline",
+            "ümläut",
+            "a,b:c\\d",
+            "@list",
+            "--help",
+            "fifo",
+        }
 
 
 def test_odd_names(folder: Path) -> None:
@@ -400,7 +442,7 @@ def waits(folder: str) -> None:
 
         def use(both: threading.Barrier = both) -> None:
             with cache.extracted(file, layer.digest, place / "artifacts"):
-                both.wait()     # inside at the same time
+                both.wait()  # inside at the same time
 
         with ThreadPoolExecutor(2) as threads:
             for done in [threads.submit(use) for _ in range(2)]:

@@ -10,7 +10,7 @@ from pipeline.layers import overlay, stacking
 from tests.namespaced import inside, job
 
 #: What parts words, quotes and escapes in options of mounts, and what is no ASCII.
-NAMES = ["a:1,b", "lowerdir=x,upperdir=y", "back\\slash\\", "My Projects 100% it's \"q\"", "Überblick", "two\nlines"]
+NAMES = ["a:1,b", "lowerdir=x,upperdir=y", "back\\slash\\", 'My Projects 100% it\'s "q"', "Überblick", "two\nlines"]
 
 
 def seen_as_one(place: str) -> None:

@@ -50,6 +50,7 @@ FILES = {
     "opkgs/slurm/config.xml": opkg_text("slurm", "<requires><pkg>munge</pkg></requires>"),
 }
 
+
 @dataclass(frozen=True)
 class Compat:
     name: str

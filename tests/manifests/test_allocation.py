@@ -20,8 +20,12 @@ distro = Distro.model_validate({"name": "debian12", **tomllib.loads(DISTRO)})
 
 
 def described(count: int, private: dict[str, Any]) -> description.Cluster:
-    data = {"name": "c", "distro": "debian12", "compute": {"count": count}, "networks": {
-        "public": {"cidr": "192.168.7.0/24"}, "private": private}}
+    data = {
+        "name": "c",
+        "distro": "debian12",
+        "compute": {"count": count},
+        "networks": {"public": {"cidr": "192.168.7.0/24"}, "private": private},
+    }
     return describe(Cluster.model_validate(data), distro)
 
 
@@ -37,8 +41,14 @@ def networks(draw: st.DrawFn) -> tuple[int, dict[str, Any]]:
     if draw(st.booleans()):
         names = ("head", "first_node", "host")
         private.update({name: str(subnet[place]) for name, place in zip(names, places, strict=False)})
-    manifest = Cluster.model_validate({"name": "c", "distro": "debian12", "compute": {"count": 1}, "networks": {
-        "public": {"cidr": "192.168.7.0/24"}, "private": private}})
+    manifest = Cluster.model_validate(
+        {
+            "name": "c",
+            "distro": "debian12",
+            "compute": {"count": 1},
+            "networks": {"public": {"cidr": "192.168.7.0/24"}, "private": private},
+        }
+    )
     return manifest.networks.private.room, private
 
 
@@ -80,10 +90,13 @@ def test_a_usual_cluster() -> None:
     head, last = found.head, found.nodes[-1]
     assert [(card.name, card.network, card.mac, card.address) for card in head.interfaces] == [
         ("eth0", "public", "00:16:3e:00:00:00", "192.168.7.1"),
-        ("eth1", "private", "00:16:3e:01:00:00", "10.77.255.254")]
+        ("eth1", "private", "00:16:3e:01:00:00", "10.77.255.254"),
+    ]
     assert (last.name, last.index, last.role) == ("node300", 300, "compute")
     assert last.interfaces == (description.Interface("eth0", "private", "00:16:3e:01:01:2c", "10.77.1.44", 16),)
-    assert found.networks == (description.Network("public", "192.168.7.0/24", "192.168.7.254"),
-                              description.Network("private", "10.77.0.0/16", ""))
+    assert found.networks == (
+        description.Network("public", "192.168.7.0/24", "192.168.7.254"),
+        description.Network("private", "10.77.0.0/16", ""),
+    )
     assert last.filesystems == (description.FileSystem("/", 2048, "ext4"), description.FileSystem("swap", 256, "swap"))
     assert (last.disk_mib, found.distro, found.architecture) == (2305, "debian12", "amd64")

@@ -66,8 +66,10 @@ def layout(*entries: str) -> str:
         ("compute.count = 254", r"compute\.count: 254 nodes don't fit: 10\.77\.1\.0/24 has room for 253 from"),
         ('networks.private.head = "10.77.1.1"', r'first_node: "10\.77\.1\.1" is the address of head too'),
         ('networks.private = { host = "10.77.1.100" }\ncompute.count = 100', "has room for 99 from"),
-        ('networks.private.first_node = "10.77.2.1"',
-         "is not in the subnet 10.77.1.0/24; expected one from 10.77.1.1 to 10.77.1.254"),
+        (
+            'networks.private.first_node = "10.77.2.1"',
+            "is not in the subnet 10.77.1.0/24; expected one from 10.77.1.1 to 10.77.1.254",
+        ),
         ('networks.private.head = "10.77.1.255"', "is not in the subnet"),
         ('networks.private.cidr = "10.77.1.5/24"', r'did you mean "10\.77\.1\.0/24"\?'),
         ('networks.private.cidr = "10.77.1.0/31"', "expected a length from /8 to /30"),
@@ -86,8 +88,10 @@ def layout(*entries: str) -> str:
         (layout("{ mount = '/usr', size = '1G' }"), "a machine needs it to start"),
         (layout("{ mount = '/home', size = '1M' }"), 'expected at least "16M"'),
         (layout("{ mount = '/home', size = 'fill' }"), 'needs to know the disk; expected disk = "..." beside it'),
-        ("compute.disk = '9G'\n" + layout("{ mount = '/a', size = 'fill' }", "{ mount = '/b', size = 'fill' }"),
-         r"filesystems\[2\]\.size: .*at most one"),
+        (
+            "compute.disk = '9G'\n" + layout("{ mount = '/a', size = 'fill' }", "{ mount = '/b', size = 'fill' }"),
+            r"filesystems\[2\]\.size: .*at most one",
+        ),
         ("compute.disk = '1G'", r'compute\.disk: 1024 MiB is too small .* expected at least "2305M"'),
         (layout(*(f"{{ mount = '/{one}', size = '1G' }}" for one in range(14))), "15 partitions; expected at most 14"),
         (layout("{ mount = '/a', size = '2047G' }"), "larger than a DOS partition table can say"),
@@ -101,33 +105,38 @@ def test_mistakes(recipes: Writer, text: str, wanted: str) -> None:
 
 
 def test_packages_under_test_are_found_from_their_manifest(recipes: Writer) -> None:
-    folder = recipes({
-        "debs/slurmd_1_amd64.deb": "!<arch>\nand so on",
-        "debs/other.deb": "text",
-        "clusters/a.toml": 'distro = "debian12"\npackages = { compute = ["../debs/slurmd_1_amd64.deb"] }',
-        "clusters/b.toml": 'extends = "a"\n',
-        "clusters/c.toml": 'extends = "a"\n[packages]\n'
-                           'head = ["../debs/slurmd_2_amd64.deb", "../debs/other.deb", "x.rpm"]\n',
-    })
+    folder = recipes(
+        {
+            "debs/slurmd_1_amd64.deb": "!<arch>\nand so on",
+            "debs/other.deb": "text",
+            "clusters/a.toml": 'distro = "debian12"\npackages = { compute = ["../debs/slurmd_1_amd64.deb"] }',
+            "clusters/b.toml": 'extends = "a"\n',
+            "clusters/c.toml": 'extends = "a"\n[packages]\n'
+            'head = ["../debs/slurmd_2_amd64.deb", "../debs/other.deb", "x.rpm"]\n',
+        }
+    )
     found = load(folder).cluster("b").packages
     assert found.compute == (str(Path("debs/slurmd_1_amd64.deb").absolute()),)
     with pytest.raises(ManifestError) as caught:
         load(folder).cluster("c")
     told = caught.value.message.splitlines()
     assert [line.split(": ")[:2] for line in told] == [["clusters/c.toml:3", f"packages.head[{n}]"] for n in range(3)]
-    assert told[0].endswith('"debs/slurmd_2_amd64.deb" cannot be read: No such file or directory; '
-                            'did you mean "slurmd_1_amd64.deb"?')
+    assert told[0].endswith(
+        '"debs/slurmd_2_amd64.deb" cannot be read: No such file or directory; did you mean "slurmd_1_amd64.deb"?'
+    )
     assert told[1].endswith("is no Debian package, whatever its name says")
     assert told[2].endswith('expected a file whose name ends in ".deb"')
 
 
 def test_packages_under_test_have_names_of_their_own(recipes: Writer) -> None:
-    folder = recipes({
-        **{f"{place}/tool_1_amd64.deb": "!<arch>\nand so on" for place in ("old", "new")},
-        "clusters/c.toml": 'distro = "debian12"\n[packages]\n'
-                           'head = ["../old/tool_1_amd64.deb", "../current.deb", "../old/tool_1_amd64.deb"]\n'
-                           'compute = ["../new/tool_1_amd64.deb"]\n',
-    })
+    folder = recipes(
+        {
+            **{f"{place}/tool_1_amd64.deb": "!<arch>\nand so on" for place in ("old", "new")},
+            "clusters/c.toml": 'distro = "debian12"\n[packages]\n'
+            'head = ["../old/tool_1_amd64.deb", "../current.deb", "../old/tool_1_amd64.deb"]\n'
+            'compute = ["../new/tool_1_amd64.deb"]\n',
+        }
+    )
     Path("current.deb").symlink_to("new/tool_1_amd64.deb")  # a link stands for what it points at
     with pytest.raises(ManifestError) as caught:
         load(folder).cluster("c")

@@ -23,15 +23,23 @@ def message(folder: Path, cluster: str = "c") -> str:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ('distro = "debian12"\nhead.memroy = "1G"',
-         r'^clusters/c\.toml:2: head\.memroy: unknown field; expected one of .*; did you mean "memory"\?$'),
-        ('distro = "debian12"\ncount = 3',
-         r"^clusters/c\.toml:2: count: unknown field; .*; did you mean compute\.count\?"),
-        ('distro = "debain12"',
-         r'^clusters/c\.toml:1: distro: "debain12" is not in distros; .* debian12; did you mean "debian12"\?$'),
+        (
+            'distro = "debian12"\nhead.memroy = "1G"',
+            r'^clusters/c\.toml:2: head\.memroy: unknown field; expected one of .*; did you mean "memory"\?$',
+        ),
+        (
+            'distro = "debian12"\ncount = 3',
+            r"^clusters/c\.toml:2: count: unknown field; .*; did you mean compute\.count\?",
+        ),
+        (
+            'distro = "debain12"',
+            r'^clusters/c\.toml:1: distro: "debain12" is not in distros; .* debian12; did you mean "debian12"\?$',
+        ),
         ('host = "x"\ndistro = "debian12"', r'^clusters/c\.toml:1: host: "x" is not in hosts; expected one of local$'),
-        ('distro = "debian12"\nopkgs = [\n"base",\n"slrum"]',
-         r'^clusters/c\.toml:4: opkgs\[1\]: "slrum" is not in opkgs; .*did you mean "slurm"\?$'),
+        (
+            'distro = "debian12"\nopkgs = [\n"base",\n"slrum"]',
+            r'^clusters/c\.toml:4: opkgs\[1\]: "slrum" is not in opkgs; .*did you mean "slurm"\?$',
+        ),
         ("", r"^clusters/c\.toml:1: distro: missing; expected the name of a distribution"),
         ("distro = 12", r"^clusters/c\.toml:1: distro: 12 is a whole number; expected text: the name of"),
         ("distro = true", "distro: true is true or false; expected text"),
@@ -94,23 +102,27 @@ def test_unknown_and_unfit_names(recipes: Writer) -> None:
 
 
 def test_extending_merges_tables_and_replaces_the_rest(recipes: Writer) -> None:
-    folder = recipes({
-        "clusters/a.toml": 'distro = "debian12"\nopkgs = ["slurm"]\n[head]\nmemory = "1G"\ncpus = 2\n',
-        "clusters/b.toml": 'extends = "a"\nopkgs = []\n[head]\ncpus = 3\n',
-        "clusters/c.toml": 'extends = "b"\n[compute]\ncount = 5\n',
-    })
+    folder = recipes(
+        {
+            "clusters/a.toml": 'distro = "debian12"\nopkgs = ["slurm"]\n[head]\nmemory = "1G"\ncpus = 2\n',
+            "clusters/b.toml": 'extends = "a"\nopkgs = []\n[head]\ncpus = 3\n',
+            "clusters/c.toml": 'extends = "b"\n[compute]\ncount = 5\n',
+        }
+    )
     cluster = load(folder).cluster("c")
     assert (cluster.name, cluster.distro, cluster.opkgs) == ("c", "debian12", ("base", "sis"))
     assert (cluster.head.memory, cluster.head.cpus, cluster.compute.count) == (1024, 3, 5)
 
 
 def test_mistakes_are_told_where_they_were_written(recipes: Writer) -> None:
-    folder = recipes({
-        "clusters/a.toml": 'distro = "debian12"\n\n[head]\nmemory = "1X"\ncpus = 2\n'
-                           "[compute]\nfilesystems = [{ mount = 1 }]\n",
-        "clusters/c.toml": 'extends = "a"\n[head]\ncpus = 0\n'
-                           '[compute]\nfilesystems = [\n{ mount = "/", size = "1Q" }]\n',
-    })
+    folder = recipes(
+        {
+            "clusters/a.toml": 'distro = "debian12"\n\n[head]\nmemory = "1X"\ncpus = 2\n'
+            "[compute]\nfilesystems = [{ mount = 1 }]\n",
+            "clusters/c.toml": 'extends = "a"\n[head]\ncpus = 0\n'
+            '[compute]\nfilesystems = [\n{ mount = "/", size = "1Q" }]\n',
+        }
+    )
     told = message(folder).splitlines()
     assert [line.split(": ")[:2] for line in told] == [
         ["clusters/a.toml:4", "head.memory"],
@@ -120,9 +132,15 @@ def test_mistakes_are_told_where_they_were_written(recipes: Writer) -> None:
 
 
 def test_extending_in_a_circle_or_from_nowhere(recipes: Writer) -> None:
-    folder = recipes({"clusters/a.toml": 'extends = "b"', "clusters/b.toml": 'extends = "a"',
-                      "clusters/c.toml": '\nextends = "aa"', "clusters/d.toml": "extends = 7",
-                      "clusters/e.toml": 'extends = "e"'})
+    folder = recipes(
+        {
+            "clusters/a.toml": 'extends = "b"',
+            "clusters/b.toml": 'extends = "a"',
+            "clusters/c.toml": '\nextends = "aa"',
+            "clusters/d.toml": "extends = 7",
+            "clusters/e.toml": 'extends = "e"',
+        }
+    )
     assert message(folder, "a") == "clusters/b.toml:1: extends: goes in a circle: a -> b -> a"
     assert message(folder, "c").startswith('clusters/c.toml:2: extends: "aa" is not known; expected one of a, b, c,')
     assert message(folder, "d").startswith("clusters/d.toml:1: extends: 7 is not known")
@@ -130,15 +148,22 @@ def test_extending_in_a_circle_or_from_nowhere(recipes: Writer) -> None:
 
 
 def test_distros_hosts_and_netboot_are_checked(recipes: Writer) -> None:
-    folder = recipes({
-        "distros/d.toml": DISTRO.replace('"deb"', '"dep"').replace("base =", "bass ="),
-        "hosts/h.toml": 'kind = "qemu"\nconnection = "qemu:system"',
-        "netboot/i386.toml": 'distro = "debian12"\npackages = ["x_y"]',
-        "netboot/ppc.toml": 'distro = "debian12"\npackages = ["grub"]',
-    })
+    folder = recipes(
+        {
+            "distros/d.toml": DISTRO.replace('"deb"', '"dep"').replace("base =", "bass ="),
+            "hosts/h.toml": 'kind = "qemu"\nconnection = "qemu:system"',
+            "netboot/i386.toml": 'distro = "debian12"\npackages = ["x_y"]',
+            "netboot/ppc.toml": 'distro = "debian12"\npackages = ["grub"]',
+        }
+    )
     told = sorted("\n".join(planning.make(load(folder)).broken.values()).splitlines())
     assert [line.split(": ")[0] for line in told] == [
-        "distros/d.toml:1", "distros/d.toml:7", "distros/d.toml:7", "hosts/h.toml:2", "netboot/i386.toml:2",
-        "netboot/ppc.toml:1"]
+        "distros/d.toml:1",
+        "distros/d.toml:7",
+        "distros/d.toml:7",
+        "hosts/h.toml:2",
+        "netboot/i386.toml:2",
+        "netboot/ppc.toml:1",
+    ]
     assert told[0].endswith('family: "dep" is not known; expected "deb"; did you mean "deb"?')
     assert 'expected "private"' in told[3]

@@ -39,13 +39,66 @@ device = "/dev/vg0/node1"
 pci = ["03:00.0"]
 """
 
-words = st.sampled_from([
-    "distro", "extends", "opkgs", "head", "compute", "networks", "private", "public", "packages", "name", "memory",
-    "cpus", "disk", "filesystems", "mount", "size", "prefix", "count", "cidr", "host", "first_node", "mac_prefix",
-    "domain", "xen", "machines", "node1", "type", "boot", "device", "pci", "x y", ""])
+words = st.sampled_from(
+    [
+        "distro",
+        "extends",
+        "opkgs",
+        "head",
+        "compute",
+        "networks",
+        "private",
+        "public",
+        "packages",
+        "name",
+        "memory",
+        "cpus",
+        "disk",
+        "filesystems",
+        "mount",
+        "size",
+        "prefix",
+        "count",
+        "cidr",
+        "host",
+        "first_node",
+        "mac_prefix",
+        "domain",
+        "xen",
+        "machines",
+        "node1",
+        "type",
+        "boot",
+        "device",
+        "pci",
+        "x y",
+        "",
+    ]
+)
 texts = st.one_of(
-    st.sampled_from(["debian12", "c", "local", "slurm", "512M", "2G", "fill", "/", "swap", "10.1.0.0/24", "10.1.0.1",
-                     "node", "00:16:3e", "../x.deb", "pv", "hvm", "kernel", "/dev/sdb", "03:00.0"]),
+    st.sampled_from(
+        [
+            "debian12",
+            "c",
+            "local",
+            "slurm",
+            "512M",
+            "2G",
+            "fill",
+            "/",
+            "swap",
+            "10.1.0.0/24",
+            "10.1.0.1",
+            "node",
+            "00:16:3e",
+            "../x.deb",
+            "pv",
+            "hvm",
+            "kernel",
+            "/dev/sdb",
+            "03:00.0",
+        ]
+    ),
     st.text(max_size=12),
 )
 scalars = st.one_of(texts, st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.dates(), st.times())
@@ -104,12 +157,36 @@ def test_any_change_of_a_good_one(folder: Path, at: int, length: int, text: str)
     survives(folder, (GOOD[:at] + text + GOOD[at + length :]).encode())
 
 
-XML = opkg_text("app", """<serverDeps><requires><filters><dist version="4" rel=">=">fc</dist><arch>i386</arch></filters>
-  <pkg version="1">a</pkg></requires></serverDeps>""")
-PIECES = st.sampled_from([
-    "<", ">", "&", "&#0;", "&#55296;", "&lt;", "<!--", "-->", "<![CDATA[", "]]>", "<!DOCTYPE x>", "<rpmlist>",
-    "</rpmlist>", "<filter/>", "<version/>", "<pkg>", "</pkg>", 'version="', "<?x?>",
-    '<?xml version="1.0" encoding="utf-16"?>', "\u0000"])
+XML = opkg_text(
+    "app",
+    """<serverDeps><requires><filters><dist version="4" rel=">=">fc</dist><arch>i386</arch></filters>
+  <pkg version="1">a</pkg></requires></serverDeps>""",
+)
+PIECES = st.sampled_from(
+    [
+        "<",
+        ">",
+        "&",
+        "&#0;",
+        "&#55296;",
+        "&lt;",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "]]>",
+        "<!DOCTYPE x>",
+        "<rpmlist>",
+        "</rpmlist>",
+        "<filter/>",
+        "<version/>",
+        "<pkg>",
+        "</pkg>",
+        'version="',
+        "<?x?>",
+        '<?xml version="1.0" encoding="utf-16"?>',
+        "\u0000",
+    ]
+)
 
 
 def opkg_survives(folder: Path, raw: bytes) -> None:

@@ -14,20 +14,36 @@ from pipeline.mistakes import Key
 
 KEYS = {"a": "a", "b-1": "b-1", '"c d"': "c d", "'e.f'": "e.f", '"\\u00e9"': "é", '"]="': "]=", '"#"': "#", '""': ""}
 
-SCALARS = ["1", "-2.5e3", "nan", "true", "1979-05-27T07:32:00Z", '"x"', '"# no [comment] \\""', "'C:\\'", "''",
-           '"""two\n[lines] # \\""" more"""', "'''\n[[x]]\n'''", '""""quoted""""', "0xff"]
+SCALARS = [
+    "1",
+    "-2.5e3",
+    "nan",
+    "true",
+    "1979-05-27T07:32:00Z",
+    '"x"',
+    '"# no [comment] \\""',
+    "'C:\\'",
+    "''",
+    '"""two\n[lines] # \\""" more"""',
+    "'''\n[[x]]\n'''",
+    '""""quoted""""',
+    "0xff",
+]
 
 keys = st.sampled_from(list(KEYS))
-dotted = st.lists(keys, min_size=1, max_size=3).flatmap(lambda parts: st.sampled_from([".", " . "]).map(
-    lambda dot: dot.join(parts)))
+dotted = st.lists(keys, min_size=1, max_size=3).flatmap(
+    lambda parts: st.sampled_from([".", " . "]).map(lambda dot: dot.join(parts))
+)
 values = st.recursive(
     st.sampled_from(SCALARS),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
         st.lists(inner, max_size=3).map(
-            lambda items: "[ # first\n" + "".join(f"  {one}, # ]\n" for one in items) + "]"),
+            lambda items: "[ # first\n" + "".join(f"  {one}, # ]\n" for one in items) + "]"
+        ),
         st.dictionaries(keys, inner, max_size=3).map(
-            lambda table: "{ " + ", ".join(f"{key} = {value}" for key, value in table.items()) + " }"),
+            lambda table: "{ " + ", ".join(f"{key} = {value}" for key, value in table.items()) + " }"
+        ),
     ),
     max_leaves=6,
 )

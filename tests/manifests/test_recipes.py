@@ -27,12 +27,21 @@ def test_our_own_recipes_have_no_mistakes() -> None:
 
 
 def test_all_mistakes_of_all_recipes_at_once(recipes: Writer) -> None:
-    folder = recipes({"clusters/a.toml": "x = 1", "clusters/b.toml": 'extends = "a"', "hosts/h.toml": "",
-                      "opkgs/slurm/config.xml": "<oscar>"})
+    folder = recipes(
+        {
+            "clusters/a.toml": "x = 1",
+            "clusters/b.toml": 'extends = "a"',
+            "hosts/h.toml": "",
+            "opkgs/slurm/config.xml": "<oscar>",
+        }
+    )
     broken = planning.make(load(folder)).broken
     assert {recipe: [line.split(":")[0] for line in mistakes.splitlines()] for recipe, mistakes in broken.items()} == {
-        "clusters/a": ["clusters/a.toml", "clusters/a.toml"], "clusters/b": ["clusters/a.toml", "clusters/b.toml"],
-        "hosts/h": ["hosts/h.toml"], "opkgs/slurm": ["opkgs/slurm/config.xml"]}
+        "clusters/a": ["clusters/a.toml", "clusters/a.toml"],
+        "clusters/b": ["clusters/a.toml", "clusters/b.toml"],
+        "hosts/h": ["hosts/h.toml"],
+        "opkgs/slurm": ["opkgs/slurm/config.xml"],
+    }
 
 
 FILTERS = """
@@ -53,18 +62,31 @@ FILTERS = """
 
 def test_what_filters_mean_is_understood_and_what_never_fits_is_told(recipes: Writer) -> None:
     trixie = DISTRO.replace("bookworm", "trixie").replace('"12"', '"13"')
-    found = load(recipes({"opkgs/app/config.xml": opkg_text("app", FILTERS), "distros/debian13.toml": trixie,
-                          "distros/bad.toml": "x = 1"}))
+    found = load(
+        recipes(
+            {
+                "opkgs/app/config.xml": opkg_text("app", FILTERS),
+                "distros/debian13.toml": trixie,
+                "distros/bad.toml": "x = 1",
+            }
+        )
+    )
     assert packages(found.opkg("app"), "server", found.distro("debian12")) == ["jq", "nano", "tree", "less", "zip"]
     assert packages(found.opkg("app"), "server", found.distro("debian13")) == ["jq", "nano", "less"]
     assert [(str(warning).partition(",")[0], str(warning).partition("; ")[2]) for warning in found.warnings()] == [
-        ('opkgs/app/config.xml:12: filters.dist: "etch" is no version of debian that is known here',
-         "expected one like 12 (bookworm), 13 (trixie)"),
+        (
+            'opkgs/app/config.xml:12: filters.dist: "etch" is no version of debian that is known here',
+            "expected one like 12 (bookworm), 13 (trixie)",
+        ),
         ('opkgs/app/config.xml:14: filters.dist: "12.5" is never the version of debian', 'did you mean "12"?'),
-        ('opkgs/app/config.xml:15: filters.dist: "debain" is no distribution that is known here',
-         'did you mean "debian"?'),
-        ('opkgs/app/config.xml:16: filters.dist: "bookworm" is no distribution that is known here',
-         "did you mean version 12 of debian?"),
+        (
+            'opkgs/app/config.xml:15: filters.dist: "debain" is no distribution that is known here',
+            'did you mean "debian"?',
+        ),
+        (
+            'opkgs/app/config.xml:16: filters.dist: "bookworm" is no distribution that is known here',
+            "did you mean version 12 of debian?",
+        ),
     ]
 
 
@@ -74,10 +96,19 @@ def test_a_mistake_elsewhere_does_not_hinder(recipes: Writer) -> None:
 
 
 def test_mistakes_of_what_a_cluster_refers_to(recipes: Writer) -> None:
-    folder = recipes({"clusters/a.toml": 'distro = "d"', "distros/d.toml": "", "hosts/local.toml": "",
-                      "clusters/b.toml": 'distro = "debian12"', "netboot/amd64.toml": ""})
-    for cluster, wanted in (("a", {"distros/d.toml", "hosts/local.toml"}),
-                            ("b", {"hosts/local.toml", "netboot/amd64.toml"})):
+    folder = recipes(
+        {
+            "clusters/a.toml": 'distro = "d"',
+            "distros/d.toml": "",
+            "hosts/local.toml": "",
+            "clusters/b.toml": 'distro = "debian12"',
+            "netboot/amd64.toml": "",
+        }
+    )
+    for cluster, wanted in (
+        ("a", {"distros/d.toml", "hosts/local.toml"}),
+        ("b", {"hosts/local.toml", "netboot/amd64.toml"}),
+    ):
         with pytest.raises(ManifestError) as caught:
             load(folder).cluster(cluster)
         assert {line.split(":")[0] for line in caught.value.message.splitlines()} == wanted
@@ -86,13 +117,16 @@ def test_mistakes_of_what_a_cluster_refers_to(recipes: Writer) -> None:
         load(folder).cluster("b")
 
 
-@pytest.mark.parametrize(("kind", "name", "wanted"), [
-    ("clusters", "store", '"store" is a folder of artifacts/ already; expected another file name, none of cache, '),
-    ("distros", "run", '"run" is a folder of artifacts/ already'),
-    ("clusters", "testbed-debian12", 'names that begin with "testbed-" are for the testbeds of VM containers'),
-    ("distros", "dom0-debian12", 'names that begin with "dom0-" are for what makes a Xen host'),
-    ("clusters", "Mine", "the file's name is no name; expected letters a-z"),
-])
+@pytest.mark.parametrize(
+    ("kind", "name", "wanted"),
+    [
+        ("clusters", "store", '"store" is a folder of artifacts/ already; expected another file name, none of cache, '),
+        ("distros", "run", '"run" is a folder of artifacts/ already'),
+        ("clusters", "testbed-debian12", 'names that begin with "testbed-" are for the testbeds of VM containers'),
+        ("distros", "dom0-debian12", 'names that begin with "dom0-" are for what makes a Xen host'),
+        ("clusters", "Mine", "the file's name is no name; expected letters a-z"),
+    ],
+)
 def test_names_that_stand_for_something_else_are_refused(recipes: Writer, kind: str, name: str, wanted: str) -> None:
     found = load(recipes({f"{kind}/{name}.toml": 'distro = "debian12"' if kind == "clusters" else DISTRO}))
     with pytest.raises(ManifestError) as caught:
@@ -112,19 +146,22 @@ def test_no_cluster_can_be_called_like_a_folder_of_the_artifacts(recipes: Writer
 
 def test_an_opkg_that_cannot_be_read_is_missed_by_whoever_requires_it(recipes: Writer) -> None:
     need = "<requires><pkg>mta</pkg></requires>"
-    folder = recipes({
-        "opkgs/munge/config.xml": opkg_text("munge", kind="includde"),
-        "opkgs/mail/config.xml": opkg_text("mail", need),
-        "clusters/a.toml": 'distro = "debian12"\nopkgs = ["slurm"]',  # which requires munge
-        "clusters/b.toml": 'distro = "debian12"\nopkgs = ["mail"]',
-        "clusters/c.toml": 'distro = "debian12"',
-    })
+    folder = recipes(
+        {
+            "opkgs/munge/config.xml": opkg_text("munge", kind="includde"),
+            "opkgs/mail/config.xml": opkg_text("mail", need),
+            "clusters/a.toml": 'distro = "debian12"\nopkgs = ["slurm"]',  # which requires munge
+            "clusters/b.toml": 'distro = "debian12"\nopkgs = ["mail"]',
+            "clusters/c.toml": 'distro = "debian12"',
+        }
+    )
     broken = planning.make(load(folder)).broken
     assert set(broken) == {"opkgs/munge", "clusters/a", "clusters/b"}
     assert broken["clusters/a"] == broken["opkgs/munge"]
     assert broken["clusters/b"] == (
         'clusters/b.toml:2: opkgs: OPKG "mail" requires "mta", which no OPKG provides, unless one does that cannot be '
-        "read: munge")
+        "read: munge"
+    )
 
 
 def test_a_link_that_leads_nowhere_is_an_opkg_that_cannot_be_read(recipes: Writer) -> None:
@@ -138,9 +175,14 @@ def test_a_link_that_leads_nowhere_is_an_opkg_that_cannot_be_read(recipes: Write
 def test_old_opkgs_find_each_other_by_their_old_names(recipes: Writer) -> None:
     old = "<oscar><name>Old</name><version><major>1</major></version><summary>old</summary><rpmlist/>{}</oscar>"
     need = "<requires><type>package</type><name>{}</name></requires>"
-    folder = recipes({"opkgs/sync_files/config.xml": old.format(""), "opkgs/perl-Qt/config.xml": old.format(""),
-                      "opkgs/opium/config.xml": old.format(need.format("sync_files") + need.format("perl-Qt")),
-                      "clusters/c.toml": 'distro = "debian12"\nopkgs = ["opium"]'})
+    folder = recipes(
+        {
+            "opkgs/sync_files/config.xml": old.format(""),
+            "opkgs/perl-Qt/config.xml": old.format(""),
+            "opkgs/opium/config.xml": old.format(need.format("sync_files") + need.format("perl-Qt")),
+            "clusters/c.toml": 'distro = "debian12"\nopkgs = ["opium"]',
+        }
+    )
     assert load(folder).cluster("c").opkgs == ("base", "sis", "sync_files", "perl-Qt", "opium")
 
 
@@ -152,11 +194,13 @@ def test_no_recipes(tmp_path: Path) -> None:
 
 
 def test_wrong_choices_of_opkgs_are_told_at_the_manifest(recipes: Writer) -> None:
-    folder = recipes({
-        "clusters/a.toml": 'distro = "debian12"\nopkgs = ["pbs", "slurm", "old"]\n',
-        "opkgs/pbs/config.xml": opkg_text("pbs", "<conflicts><pkg>slurm</pkg></conflicts>"),
-        "opkgs/old/config.xml": opkg_text("old", '<filters><dist version="4">fc</dist></filters>'),
-    })
+    folder = recipes(
+        {
+            "clusters/a.toml": 'distro = "debian12"\nopkgs = ["pbs", "slurm", "old"]\n',
+            "opkgs/pbs/config.xml": opkg_text("pbs", "<conflicts><pkg>slurm</pkg></conflicts>"),
+            "opkgs/old/config.xml": opkg_text("old", '<filters><dist version="4">fc</dist></filters>'),
+        }
+    )
     with pytest.raises(ManifestError) as caught:
         load(folder).cluster("a")
     assert caught.value.message.splitlines() == [

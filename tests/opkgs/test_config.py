@@ -51,18 +51,25 @@ def message(folder: Path, text: str | bytes, name: str = "app") -> str:
         (opkg_text("app", "<serverDeps><requires/></serverDeps>"), r"7: serverDeps\.requires: no packages"),
         (opkg_text("app", "<serverDeps><requires>slurm</requires></serverDeps>"), '"slurm" stands between elements'),
         (opkg_text("app", "<serverDeps><requires><pkg>a b</pkg></requires></serverDeps>"), '"a b" is not a name'),
-        (opkg_text("app", '<serverDeps><requires><pkg rel="=>" version="1">a</pkg></requires></serverDeps>'),
-         'rel="=>" is not known'),
-        (opkg_text("app", '<serverDeps><requires><pkg rel=">">a</pkg></requires></serverDeps>'),
-         'version="" is not a version'),
-        (opkg_text("app", '<serverDeps><requires><pkg versoin="1">a</pkg></requires></serverDeps>'),
-         'unknown attribute "versoin"; .*did you mean "version"'),
+        (
+            opkg_text("app", '<serverDeps><requires><pkg rel="=>" version="1">a</pkg></requires></serverDeps>'),
+            'rel="=>" is not known',
+        ),
+        (
+            opkg_text("app", '<serverDeps><requires><pkg rel=">">a</pkg></requires></serverDeps>'),
+            'version="" is not a version',
+        ),
+        (
+            opkg_text("app", '<serverDeps><requires><pkg versoin="1">a</pkg></requires></serverDeps>'),
+            'unknown attribute "versoin"; .*did you mean "version"',
+        ),
         ("<oscar><name>app</name><authors/></oscar>", "1: summary: missing; expected text"),
         ("<oscar><name>app</name><summary>y</summary><authors/></oscar>", "1: changelog: missing"),
-        ("<oscar><name>X</name><summary>y</summary><version><major>\u00e9</major></version></oscar>",
-         '1: version: "é" is not a version'),
-        (OLD,
-         r'2: filter\.group: "oscar_sever" is not known; .*did you mean "oscar_server"'),
+        (
+            "<oscar><name>X</name><summary>y</summary><version><major>\u00e9</major></version></oscar>",
+            '1: version: "é" is not a version',
+        ),
+        (OLD, r'2: filter\.group: "oscar_sever" is not known; .*did you mean "oscar_server"'),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str | bytes, wanted: str) -> None:
@@ -70,17 +77,23 @@ def test_mistakes(tmp_path: Path, text: str | bytes, wanted: str) -> None:
     assert re.search(f"^{wanted}" if wanted[0].isdigit() else wanted, told, re.MULTILINE), told
 
 
-@pytest.mark.parametrize("text", [
-    opkg_text("app", "<serverDeps><requires>\n<filters><arch>{}</arch></filters><pkg>x</pkg></requires></serverDeps>"),
-    OLD.replace("group='oscar_sever'", "architecture='{}'"),
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        opkg_text(
+            "app", "<serverDeps><requires>\n<filters><arch>{}</arch></filters><pkg>x</pkg></requires></serverDeps>"
+        ),
+        OLD.replace("group='oscar_sever'", "architecture='{}'"),
+    ],
+)
 def test_an_architecture_that_no_machine_has_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "app").mkdir()
     file = tmp_path / "app" / "config.xml"
     file.write_text(text.format("amd46"))
     warned = config.read(file).warnings
     assert [(one.line, one.text.partition(";")[0]) for one in warned] == [
-        (text[:text.index("{}")].count("\n") + 1, '"amd46" is no architecture, so this never fits')]
+        (text[: text.index("{}")].count("\n") + 1, '"amd46" is no architecture, so this never fits')
+    ]
     assert warned[0].text.endswith('did you mean "amd64"?')
     for known in ("x86_64", "ia64", "ppc64", "all", "any", "ppc64le", "AMD64"):
         file.write_text(text.format(known))
@@ -114,14 +127,21 @@ def test_what_gets_lost_of_an_old_one_is_told(tmp_path: Path) -> None:
         "8: servicelist: not acted upon: services are enabled by their packages, or by a script: systemctl enable",
         "10: package: not acted upon: there are no switcher tags and no tables of OSCAR's database here",
     ]
-    second = file.read_text().replace("rpmlist", "binary-package-list").replace(
-        '<filter gruop="oscar_server"/>', "<filter><group>all</group><distribution><nam>fc</nam><version>4</version>"
-        "</distribution></filter>").replace("rpm>", "pkg>")
+    second = (
+        file.read_text()
+        .replace("rpmlist", "binary-package-list")
+        .replace(
+            '<filter gruop="oscar_server"/>',
+            "<filter><group>all</group><distribution><nam>fc</nam><version>4</version></distribution></filter>",
+        )
+        .replace("rpm>", "pkg>")
+    )
     file.write_text(second)
     found = config.read(file)
     assert found.generation == 2
     assert [one.field for one in found.warnings if "filter" in one.field] == [
-        "binary-package-list.filter.distribution.nam"]
+        "binary-package-list.filter.distribution.nam"
+    ]
 
 
 def test_names_as_old_ones_have_them(tmp_path: Path) -> None:

@@ -92,8 +92,7 @@ def test_the_head_node_gets_its_files_and_keeps_the_package(place: Workplace, sa
     assert (place.root / "usr/local/bin/tool").stat().st_mode & 0o777 == 0o755
     assert (home / "testing/test_root").stat().st_mode & 0o777 == 0o755
     assert (home / "config.xml").exists()
-    assert sandbox.ran == [("/usr/lib/oscar/packages/tool/scripts/server-post-install",
-                            "/usr/lib/oscar/packages/tool")]
+    assert sandbox.ran == [("/usr/lib/oscar/packages/tool/scripts/server-post-install", "/usr/lib/oscar/packages/tool")]
 
 
 def test_a_compute_node_has_the_package_only_while_its_script_runs(place: Workplace, sandbox: Sandbox) -> None:
@@ -107,14 +106,18 @@ def test_a_compute_node_has_the_package_only_while_its_script_runs(place: Workpl
     assert (place.root / "etc/client.conf").read_text() == "client"
 
 
-@pytest.mark.parametrize(("side", "older", "present"), [
-    ("head", "post_server_install", "server-post-install"),
-    ("head", "post_server_rpm_install", "server-post-install"),
-    ("compute", "post_client_rpm_install", "client-post-install"),
-    ("compute", "post_rpm_install", "client-post-install"),
-])
-def test_scripts_of_older_generations_run(place: Workplace, sandbox: Sandbox, side: install.Side, older: str,
-                                          present: str) -> None:
+@pytest.mark.parametrize(
+    ("side", "older", "present"),
+    [
+        ("head", "post_server_install", "server-post-install"),
+        ("head", "post_server_rpm_install", "server-post-install"),
+        ("compute", "post_client_rpm_install", "client-post-install"),
+        ("compute", "post_rpm_install", "client-post-install"),
+    ],
+)
+def test_scripts_of_older_generations_run(
+    place: Workplace, sandbox: Sandbox, side: install.Side, older: str, present: str
+) -> None:
     place.add(f"scripts/{older}")
     place.apply(side)
     assert [script.rpartition("/")[2] for script, _ in sandbox.ran] == [present]
@@ -152,12 +155,16 @@ def test_a_file_replaces_the_link_that_a_package_left(place: Workplace, sandbox:
     assert outside.read_text() == "untouched"
 
 
-@pytest.mark.parametrize(("there", "path", "words"), [
-    ("usr/share/doc/tool", "files/common/usr/share/doc", "there is a folder"),
-    ("etc/passwd", "files/common/etc/passwd/more", "a file stands where it needs a folder"),
-])
-def test_a_file_that_does_not_fit_what_packages_made_is_named(place: Workplace, sandbox: Sandbox, there: str,
-                                                              path: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("there", "path", "words"),
+    [
+        ("usr/share/doc/tool", "files/common/usr/share/doc", "there is a folder"),
+        ("etc/passwd", "files/common/etc/passwd/more", "a file stands where it needs a folder"),
+    ],
+)
+def test_a_file_that_does_not_fit_what_packages_made_is_named(
+    place: Workplace, sandbox: Sandbox, there: str, path: str, words: str
+) -> None:
     (place.root / there).parent.mkdir(parents=True)
     (place.root / there).touch()
     place.add(path)
@@ -170,22 +177,53 @@ def test_modes_that_were_meant_arrive_and_folders_of_others_keep_theirs(place: W
     (place.root / "root").mkdir(mode=0o700)
     (place.root / "etc").mkdir()
     (place.root / "etc").chmod(0o755)
-    for path, mode in {"files/common/etc/key": 0o600, "files/common/usr/bin/su": 0o4755, "data/key": 0o640,
-                       "files/common/root/x": 0o644}.items():
+    for path, mode in {
+        "files/common/etc/key": 0o600,
+        "files/common/usr/bin/su": 0o4755,
+        "data/key": 0o640,
+        "files/common/root/x": 0o644,
+    }.items():
         place.add(path, "secret", mode)
-    for path, mode in {"files/common/etc": 0o700, "files/common/root": 0o755, "files/common/srv/own": 0o2770,
-                       "files/common/var/spool/tool": 0o755, "data/empty": 0o1777}.items():
+    for path, mode in {
+        "files/common/etc": 0o700,
+        "files/common/root": 0o755,
+        "files/common/srv/own": 0o2770,
+        "files/common/var/spool/tool": 0o755,
+        "data/empty": 0o1777,
+    }.items():
         (place.recipes / "opkgs/tool" / path).mkdir(parents=True, exist_ok=True)
         (place.recipes / "opkgs/tool" / path).chmod(mode)
         place.note(path)
     place.apply("head")
     home = "usr/lib/oscar/packages/tool"
-    assert {path: (place.root / path).stat().st_mode & 0o7777 for path in (
-        "etc", "etc/key", "root", "root/x", "srv", "srv/own", "usr/bin/su", "var/spool", "var/spool/tool",
-        f"{home}/data/key", f"{home}/data/empty")} == {
-        "etc": 0o755, "etc/key": 0o600, "root": 0o700, "root/x": 0o644, "srv": 0o755, "srv/own": 0o2770,
-        "usr/bin/su": 0o4755, "var/spool": 0o755, "var/spool/tool": 0o755, f"{home}/data/key": 0o640,
-        f"{home}/data/empty": 0o1777}
+    assert {
+        path: (place.root / path).stat().st_mode & 0o7777
+        for path in (
+            "etc",
+            "etc/key",
+            "root",
+            "root/x",
+            "srv",
+            "srv/own",
+            "usr/bin/su",
+            "var/spool",
+            "var/spool/tool",
+            f"{home}/data/key",
+            f"{home}/data/empty",
+        )
+    } == {
+        "etc": 0o755,
+        "etc/key": 0o600,
+        "root": 0o700,
+        "root/x": 0o644,
+        "srv": 0o755,
+        "srv/own": 0o2770,
+        "usr/bin/su": 0o4755,
+        "var/spool": 0o755,
+        "var/spool/tool": 0o755,
+        f"{home}/data/key": 0o640,
+        f"{home}/data/empty": 0o1777,
+    }
 
 
 def test_a_folder_does_not_take_the_place_of_a_file(place: Workplace, sandbox: Sandbox) -> None:
@@ -208,12 +246,20 @@ def test_a_script_that_is_a_link_is_what_it_leads_to_on_both_sides(place: Workpl
     assert [script.rpartition("/")[2] for script, _ in sandbox.ran] == ["client-post-install"]
 
 
-@pytest.mark.parametrize(("first", "missing"), [
-    ("#!/usr/bin/python3 -u", "/usr/bin/python3"), ("#! /usr/bin/env python3", "python3"),
-    ("#!/usr/bin/env -S python3 -u", "/usr/bin/env"), ("#!/bin/sh", ""), ("#!/usr/bin/env sh", ""), ("\x7fELF", ""),
-])
-def test_a_phase_whose_interpreter_is_missing_is_not_begun(place: Workplace, sandbox: Sandbox, first: str,
-                                                          missing: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "missing"),
+    [
+        ("#!/usr/bin/python3 -u", "/usr/bin/python3"),
+        ("#! /usr/bin/env python3", "python3"),
+        ("#!/usr/bin/env -S python3 -u", "/usr/bin/env"),
+        ("#!/bin/sh", ""),
+        ("#!/usr/bin/env sh", ""),
+        ("\x7fELF", ""),
+    ],
+)
+def test_a_phase_whose_interpreter_is_missing_is_not_begun(
+    place: Workplace, sandbox: Sandbox, first: str, missing: str
+) -> None:
     (place.root / "usr/bin").mkdir(parents=True)
     (place.root / "bin").symlink_to("usr/bin")
     (place.root / "usr/bin/dash").touch()
@@ -225,8 +271,10 @@ def test_a_phase_whose_interpreter_is_missing_is_not_begun(place: Workplace, san
         return
     with pytest.raises(BuildError) as caught:
         place.apply("compute")
-    assert caught.value.message == ("OPKG tool: scripts/client-post-install cannot be started on compute nodes: its "
-                                    f"interpreter {missing} is not there")
+    assert caught.value.message == (
+        "OPKG tool: scripts/client-post-install cannot be started on compute nodes: its "
+        f"interpreter {missing} is not there"
+    )
     assert "recipes/opkgs/tool/config.xml, in clientDeps" in caught.value.hint
     assert sandbox.ran == [] and not (place.root / "usr/lib/oscar").exists()
 
@@ -236,17 +284,25 @@ def test_what_runs_later_must_be_startable_too(place: Workplace, sandbox: Sandbo
         place.add(name, "#!/usr/bin/perl\n", 0o755)
     place.apply("head")
     later = install._run_later("tool", place.files)
-    assert later == ["scripts/api-post-image", "scripts/api-post-clientdef", "scripts/api-post-deploy",
-                     "testing/test_user"]
+    assert later == [
+        "scripts/api-post-image",
+        "scripts/api-post-clientdef",
+        "scripts/api-post-deploy",
+        "testing/test_user",
+    ]
     with RootFs(place.root) as root:
         for script in later:
-            with pytest.raises(BuildError, match=f"OPKG tool: {script} cannot be started on the head node: its "
-                                                 "interpreter /usr/bin/perl is not there"):
+            with pytest.raises(
+                BuildError,
+                match=f"OPKG tool: {script} cannot be started on the head node: its "
+                "interpreter /usr/bin/perl is not there",
+            ):
                 install._require_startable(root, "tool", script, "head")
 
 
-def test_a_phase_that_something_has_taken_away_is_missed(place: Workplace, sandbox: Sandbox,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_phase_that_something_has_taken_away_is_missed(
+    place: Workplace, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.add("scripts/server-post-install", "#!/bin/sh\n", 0o755)
     monkeypatch.setattr(install, "_name_phases", lambda root, folder: root.remove(folder))
     with pytest.raises(BuildError, match=r"scripts/server-post-install should run on the head node and is not there"):

@@ -56,10 +56,13 @@ def test_generation_3(tmp_path: Path, where: Target, server: list[str]) -> None:
     assert packages(found, "client", where) == ["node", "both"]
 
 
-@pytest.mark.parametrize(("words", "others"), [
-    (("amd64", "x86_64", "AMD64", "x86-64", "any-amd64", "linux-amd64"), []),
-    (("any", "all", "noarch", "linux-any", "any-any"), ["x"]),
-])
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (("amd64", "x86_64", "AMD64", "x86-64", "any-amd64", "linux-amd64"), []),
+        (("any", "all", "noarch", "linux-any", "any-any"), ["x"]),
+    ],
+)
 def test_architectures_by_any_of_their_names(tmp_path: Path, words: tuple[str, ...], others: list[str]) -> None:
     for word in words:
         text = f"<serverDeps><requires><filters><arch>{word}</arch></filters><pkg>x</pkg></requires></serverDeps>"
@@ -128,7 +131,9 @@ def test_requirements_come_first_and_the_order_is_else_kept(tmp_path: Path) -> N
     known = opkgs(tmp_path, slurm=needs("munge"), munge="", ganglia="", openmpi=needs("slurm"))
     known["core"] = opkg(tmp_path, opkg_text("core", kind="core"), "core")
     assert resolve(known, ["openmpi", "ganglia", "munge"], DEBIAN) == (
-        ("core", "munge", "slurm", "openmpi", "ganglia"), [])
+        ("core", "munge", "slurm", "openmpi", "ganglia"),
+        [],
+    )
     assert resolve(known, ["ganglia", "core"], DEBIAN) == (("ganglia", "core"), [])
 
 
@@ -138,27 +143,35 @@ def test_what_others_provide_satisfies(tmp_path: Path) -> None:
     known |= opkgs(tmp_path, openmpi="<provides><pkg>mpi</pkg></provides>")
     assert resolve(known, ["app", "openmpi"], DEBIAN) == (("openmpi", "app"), [])
     assert resolve(known, ["app"], DEBIAN)[1] == [
-        'OPKG "app" requires "mpi", which several OPKGs provide; expected one of them to be named: lam, openmpi']
+        'OPKG "app" requires "mpi", which several OPKGs provide; expected one of them to be named: lam, openmpi'
+    ]
 
 
 def test_versions_between_opkgs(tmp_path: Path) -> None:
     known = opkgs(tmp_path, app='<requires><pkg version="2" rel=">=">munge</pkg></requires>')
     known["munge"] = opkg(tmp_path, opkg_text("munge", version="1.9-1"), "munge")
     assert resolve(known, ["app"], DEBIAN)[1] == [
-        'OPKG "app" requires "munge>=2", which no OPKG provides; did you mean "munge"?']
+        'OPKG "app" requires "munge>=2", which no OPKG provides; did you mean "munge"?'
+    ]
     known["munge"] = opkg(tmp_path, opkg_text("munge", version="2.0-1"), "munge")
     assert resolve(known, ["app"], DEBIAN)[0] == ("munge", "app")
 
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
-    known = opkgs(tmp_path, one=needs("two"), two=needs("one"), pbs="<conflicts><pkg>slurm</pkg></conflicts>",
-                  slurm="<conflicts><pkg>pbs</pkg></conflicts>", lost=needs("slrum"),
-                  old='<filters><dist version="4">fc</dist></filters>')
+    known = opkgs(
+        tmp_path,
+        one=needs("two"),
+        two=needs("one"),
+        pbs="<conflicts><pkg>slurm</pkg></conflicts>",
+        slurm="<conflicts><pkg>pbs</pkg></conflicts>",
+        lost=needs("slrum"),
+        old='<filters><dist version="4">fc</dist></filters>',
+    )
     assert resolve(known, ["one"], DEBIAN)[1] == ["OPKGs require each other in a circle: one -> two -> one"]
-    assert resolve(known, ["pbs", "slurm"], DEBIAN)[1] == [
-        'OPKG "slurm" conflicts with "pbs"; expected one of them']
+    assert resolve(known, ["pbs", "slurm"], DEBIAN)[1] == ['OPKG "slurm" conflicts with "pbs"; expected one of them']
     assert resolve(known, ["lost"], DEBIAN)[1] == [
-        'OPKG "lost" requires "slrum", which no OPKG provides; did you mean "slurm"?']
+        'OPKG "lost" requires "slrum", which no OPKG provides; did you mean "slurm"?'
+    ]
     assert resolve(known, ["old"], DEBIAN)[1] == ['OPKG "old" is not for debian 12 on amd64; it is for fc=4']
     assert resolve(known, ["old"], target("fc", "4"))[1] == []
 
@@ -176,10 +189,16 @@ def test_epochs_come_before_everything() -> None:
     assert Versioned("x", "=", "0:9.0").admits("9.0")
 
 
-@pytest.mark.parametrize(("phase", "file", "there"), [
-    ("api-post-deploy", "api-post-deploy", True), ("api-post-deploy", "post_install", True),
-    ("api-post-clientdef", "post_clients", True), ("api-post-clientdef", "post_install", False),
-    ("client-post-install", "post_rpm_install", True), ("api-post-deploy", "post_install.orig", False),
-])
+@pytest.mark.parametrize(
+    ("phase", "file", "there"),
+    [
+        ("api-post-deploy", "api-post-deploy", True),
+        ("api-post-deploy", "post_install", True),
+        ("api-post-clientdef", "post_clients", True),
+        ("api-post-clientdef", "post_install", False),
+        ("client-post-install", "post_rpm_install", True),
+        ("api-post-deploy", "post_install.orig", False),
+    ],
+)
 def test_a_phase_is_announced_by_any_of_its_names(phase: str, file: str, there: bool) -> None:
     assert has_script(phase, "app", {f"opkgs/app/scripts/{file}", "opkgs/other/scripts/api-post-deploy"}) is there

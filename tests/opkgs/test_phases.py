@@ -58,8 +58,14 @@ def given(folder: Path, name: str, params: dict[str, object], *inputs: Input) ->
     files = [path for path in (folder / "recipes").rglob("*") if path.is_file()]
     names = [path.relative_to(folder / "recipes").as_posix() for path in files]
     work = job(folder / name, None, *inputs, pool=folder / "artifacts/pool")
-    step = Step("opkgs", name, "", "", params=params,
-                files=tuple((path, str(kept.of(folder / "recipes", path))) for path in sorted(names)))
+    step = Step(
+        "opkgs",
+        name,
+        "",
+        "",
+        params=params,
+        files=tuple((path, str(kept.of(folder / "recipes", path))) for path in sorted(names)),
+    )
     return Job(step, inputs, work.out, work.work, folder / "recipes", work.pool, work.log, work.progress, work.note)
 
 
@@ -83,17 +89,20 @@ def build(where: str) -> None:
         ran = (root / "etc/ran").read_text().splitlines()
         oscar = sorted(path.name for path in (root / "etc/oscar").iterdir())
     with stacking.stacked(nodes, [below, layer(nodes)]) as root:
-        print(json.dumps([ran, (root / "etc/ran").read_text().splitlines(), (root / "etc/imaged").read_text(),
-                          oscar]))
+        print(json.dumps([ran, (root / "etc/ran").read_text().splitlines(), (root / "etc/imaged").read_text(), oscar]))
 
 
 def test_all_phases_of_a_build_run_in_their_order_and_place(folder: Path) -> None:
     head, nodes, image, oscar = json.loads(inside(build, folder).splitlines()[-1])
     assert [line.split() for line in head] == [
         *([phase, name] for phase in ("api-pre-install", "api-pre-configure", "api-post-configure") for name in "ab"),
-        ["server-post-install", "a", "/etc/from.a"], ["server-post-install", "b", "/etc/from.a", "/etc/from.b"]]
+        ["server-post-install", "a", "/etc/from.a"],
+        ["server-post-install", "b", "/etc/from.a", "/etc/from.b"],
+    ]
     assert [line.split() for line in nodes] == [
-        ["client-post-install", "a", "/etc/from.a"], ["client-post-install", "b", "/etc/from.a", "/etc/from.b"]]
+        ["client-post-install", "a", "/etc/from.a"],
+        ["client-post-install", "b", "/etc/from.a", "/etc/from.b"],
+    ]
     assert oscar == ["cluster.sh", "nodes.a", "nodes.b"], "what nobody made their own was there for the scripts only"
     assert image == "server client\n"
 

@@ -21,16 +21,29 @@ def test_what_is_declared(tmp_path: Path) -> None:
     assert secrets.read(tmp_path) == (Secret("/etc/munge/munge.key", 128), Secret("/srv/a/key", 16))
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("/etc/key", 'expected "PATH BYTES"'), ("/etc/a key 16", 'expected "PATH BYTES"'),
-    ("/etc/key 0x10", 'expected "PATH BYTES"'), ("/etc/key \u0661\u0666", 'expected "PATH BYTES"'),
-    ("/etc/key 15", "expected 16 to 65536"), ("/etc/key 99999999", "expected 16 to 65536"),
-    ("etc/key 16", "no path of a file"), ("/etc/../key 16", "no path of a file"), ("/ 16", "no path of a file"),
-    ("/etc/*.key 16", "no path of a file"), ("/etc/ssh/key 16", "made for each machine"),
-    ("/run/key 16", "emptied when it starts"), ("/etc/first 16", "none in another"),
-    ("/etc/first/more 16", "none in another"), ("/usr 16", "no path of a file"), ("/etc/hosts 16", "made for each"),
-    ("/etc/oscar/nodes 16", "made for each machine"), ("/boot/key 16", "made for each machine"),
-])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/etc/key", 'expected "PATH BYTES"'),
+        ("/etc/a key 16", 'expected "PATH BYTES"'),
+        ("/etc/key 0x10", 'expected "PATH BYTES"'),
+        ("/etc/key \u0661\u0666", 'expected "PATH BYTES"'),
+        ("/etc/key 15", "expected 16 to 65536"),
+        ("/etc/key 99999999", "expected 16 to 65536"),
+        ("etc/key 16", "no path of a file"),
+        ("/etc/../key 16", "no path of a file"),
+        ("/ 16", "no path of a file"),
+        ("/etc/*.key 16", "no path of a file"),
+        ("/etc/ssh/key 16", "made for each machine"),
+        ("/run/key 16", "emptied when it starts"),
+        ("/etc/first 16", "none in another"),
+        ("/etc/first/more 16", "none in another"),
+        ("/usr 16", "no path of a file"),
+        ("/etc/hosts 16", "made for each"),
+        ("/etc/oscar/nodes 16", "made for each machine"),
+        ("/boot/key 16", "made for each machine"),
+    ],
+)
 def test_mistakes_are_told_with_their_line(tmp_path: Path, line: str, words: str) -> None:
     (tmp_path / "secrets").write_text(f"/etc/first 16\n{line}\n", encoding="utf-8")
     with pytest.raises(ManifestError, match=f"secrets:2: .*{words}"):

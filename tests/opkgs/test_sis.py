@@ -18,16 +18,22 @@ class Head:
     def __init__(self, folder: Path) -> None:
         self.root = folder
         self.state = folder / "var/lib/xen-oscar"
-        for place in ("etc/oscar", "var/lib/xen-oscar/clients", "var/lib/xen-oscar/identity",
-                      "var/lib/xen-oscar/installed", "var/lib/xen-oscar/overrides/compute",
-                      "var/lib/xen-oscar/common/etc/oscar",
-                      "var/lib/systemimager/images/compute"):
+        for place in (
+            "etc/oscar",
+            "var/lib/xen-oscar/clients",
+            "var/lib/xen-oscar/identity",
+            "var/lib/xen-oscar/installed",
+            "var/lib/xen-oscar/overrides/compute",
+            "var/lib/xen-oscar/common/etc/oscar",
+            "var/lib/systemimager/images/compute",
+        ):
             (folder / place).mkdir(parents=True)
 
     def define(self, *nodes: str) -> None:
         (self.root / "etc/oscar/cluster.sh").write_text("OSCAR_PRIVATE_CIDR=10.8.0.0/24\n")
-        (self.root / "etc/oscar/nodes").write_text("".join(
-            f"{name} 10.8.0.{name[-1]} 52:54:00:00:00:A{name[-1]} 1 384\n" for name in nodes))
+        (self.root / "etc/oscar/nodes").write_text(
+            "".join(f"{name} 10.8.0.{name[-1]} 52:54:00:00:00:A{name[-1]} 1 384\n" for name in nodes)
+        )
         for name in nodes:
             (self.state / "identity" / name).mkdir(exist_ok=True)
         self.run("define-clients")
@@ -51,9 +57,13 @@ def head(tmp_path: Path) -> Head:
 def test_clients_are_those_that_the_cluster_has(head: Head) -> None:
     head.define("node1", "node2")
     assert (head.state / "clients/clients").read_text().splitlines() == [
-        "52:54:00:00:00:a1 node1 10.8.0.1 24 compute", "52:54:00:00:00:a2 node2 10.8.0.2 24 compute"]
+        "52:54:00:00:00:a1 node1 10.8.0.1 24 compute",
+        "52:54:00:00:00:a2 node2 10.8.0.2 24 compute",
+    ]
     assert (head.root / "etc/oscar/dhcp-hosts").read_text().splitlines() == [
-        "52:54:00:00:00:a1,10.8.0.1,node1", "52:54:00:00:00:a2,10.8.0.2,node2"]
+        "52:54:00:00:00:a1,10.8.0.1,node1",
+        "52:54:00:00:00:a2,10.8.0.2,node2",
+    ]
     assert (head.state / "by-address/10.8.0.2").resolve() == head.state / "identity/node2"
     assert head.holds("overrides") == ["compute", "node1", "node2"]
 
@@ -103,12 +113,18 @@ def test_folders_of_overrides_are_as_the_image_has_them(head: Head) -> None:
     (over / "compute/etc/a folder/own").chmod(0o711)
     head.run("like-image")
     modes = {str(path.relative_to(over)): path.stat().st_mode & 0o7777 for path in over.rglob("*")}
-    assert modes == {"compute": 0o555, "node1": 0o555, "compute/etc": 0o750, "compute/etc/a folder": 0o2775,
-                     "compute/etc/a folder/own": 0o711}
+    assert modes == {
+        "compute": 0o555,
+        "node1": 0o555,
+        "compute/etc": 0o750,
+        "compute/etc/a folder": 0o2775,
+        "compute/etc/a folder/own": 0o711,
+    }
 
 
 def test_nodes_that_run_get_what_has_changed_and_their_folders_stay_as_they_are(
-        head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head.define("node1", "node2")
     for path in ("etc/hosts", "etc/oscar/cluster.json", "etc/ssh/ssh_known_hosts"):
         (head.root / path).parent.mkdir(exist_ok=True)

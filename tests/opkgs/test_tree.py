@@ -19,8 +19,11 @@ SIDES: tuple[Side, ...] = ("server", "client")
 
 
 def write(home: Path, *scripts: str, **texts: str) -> Path:
-    for name, text in {"config.xml": opkg_text(home.name),
-                       **{name: SCRIPT.format(name) for name in scripts}, **texts}.items():
+    for name, text in {
+        "config.xml": opkg_text(home.name),
+        **{name: SCRIPT.format(name) for name in scripts},
+        **texts,
+    }.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
         (home / name).chmod(0o755 if name.startswith("scripts") else 0o644)
@@ -41,8 +44,10 @@ def home(recipes: Path) -> Path:
 
 
 def content(home: Path, side: Side = "server") -> dict[str, Kept]:
-    return {name.removeprefix(f"opkgs/{home.name}/"): Kept.parse(line)
-            for name, line in folders.content(folders.load(home), side)}
+    return {
+        name.removeprefix(f"opkgs/{home.name}/"): Kept.parse(line)
+        for name, line in folders.content(folders.load(home), side)
+    }
 
 
 def link(path: Path, target: str | Path) -> Path:
@@ -62,8 +67,18 @@ def test_a_phase_that_is_a_link_to_another_has_what_that_one_has(home: Path) -> 
     assert content(home, "client") != before
 
 
-@pytest.mark.parametrize("target", ["common-part", "./common-part", "../scripts/common-part", "../data/part",
-                                    "lib/part", "../lib/one/part", "../testing/part"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "common-part",
+        "./common-part",
+        "../scripts/common-part",
+        "../data/part",
+        "lib/part",
+        "../lib/one/part",
+        "../testing/part",
+    ],
+)
 def test_phases_that_are_links_to_helpers(home: Path, target: str) -> None:
     for phase in ("client-post-install", "api-post-deploy"):
         link(home / "scripts" / phase, target)
@@ -121,8 +136,18 @@ def test_a_repository_s_common_part_is_there_once_it_is_linked_to(recipes: Path,
 
 
 @pytest.mark.parametrize("place", ["scripts/x", "testing/x", "data/x", "scripts", "testing", "files", "files/common"])
-@pytest.mark.parametrize("target", ["/etc/hostname", "/etc", "/", "../../../../../../../../../../../etc/passwd",
-                                    "OUTSIDE/secret", "OUTSIDE", "OUTSIDE/hop"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc/hostname",
+        "/etc",
+        "/",
+        "../../../../../../../../../../../etc/passwd",
+        "OUTSIDE/secret",
+        "OUTSIDE",
+        "OUTSIDE/hop",
+    ],
+)
 def test_a_link_out_of_the_recipes_is_refused(recipes: Path, tmp_path: Path, place: str, target: str) -> None:
     home = write(recipes / "opkgs/app")
     outside = tmp_path / "recipes-of-others"  # whose name begins alike
@@ -136,11 +161,15 @@ def test_a_link_out_of_the_recipes_is_refused(recipes: Path, tmp_path: Path, pla
 
 
 @pytest.mark.parametrize("place", ["scripts/server-post-install", "scripts/helper", "testing/data", "data"])
-@pytest.mark.parametrize(("target", "words"), [
-    ("nowhere", "a link to nowhere: No such file or directory"),
-    ("/nowhere/at/all", "a link to /nowhere/at/all: No such file"),
-    ("SELF", "a link that leads in a circle"), ("", ""),
-])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nowhere", "a link to nowhere: No such file or directory"),
+        ("/nowhere/at/all", "a link to /nowhere/at/all: No such file"),
+        ("SELF", "a link that leads in a circle"),
+        ("", ""),
+    ],
+)
 def test_links_that_lead_nowhere_are_told(recipes: Path, place: str, target: str, words: str) -> None:
     home = write(recipes / "opkgs/app")
     link(home / place, target.replace("SELF", Path(place).name) or "there")
@@ -177,8 +206,14 @@ def test_links_that_multiply_a_few_files_have_an_end(home: Path, monkeypatch: py
 
 
 def test_links_of_a_root_are_left_as_they_are(home: Path) -> None:
-    targets = {"abs": "/etc/shadow", "up": "../../../../../../../etc/shadow", "folder": "/etc", "self": "self",
-               "dot": ".", "dangling": "nowhere"}
+    targets = {
+        "abs": "/etc/shadow",
+        "up": "../../../../../../../etc/shadow",
+        "folder": "/etc",
+        "self": "self",
+        "dot": ".",
+        "dangling": "nowhere",
+    }
     for name, target in targets.items():
         link(home / "files/common/srv" / name, target)
     found = content(home)
@@ -211,15 +246,24 @@ def test_special_files_are_refused(home: Path, place: str) -> None:
             folders.load(home)
 
 
-@pytest.mark.parametrize(("path", "why"), [
-    ("run/app/a", "a running machine has a file system of its own there"),
-    ("tmp/a", "a running machine has"), ("dev/a", "a running machine has"), ("proc/a", "a running machine has"),
-    ("sys/a", "a running machine has"), ("var/tmp/a", "a running machine has"), ("var/run/a", "a running machine has"),
-    ("var/lock/a", "a running machine has"),
-    ("root/.cache/a", "that is made anew"), ("etc/ssh/ssh_host_rsa_key", "that is made anew"),
-    ("var/cache/apt/a", "that is made anew"), ("var/log/app/head.log", "logs are made anew"),
-    ("etc/passwd-", "that is made anew"),
-])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("run/app/a", "a running machine has a file system of its own there"),
+        ("tmp/a", "a running machine has"),
+        ("dev/a", "a running machine has"),
+        ("proc/a", "a running machine has"),
+        ("sys/a", "a running machine has"),
+        ("var/tmp/a", "a running machine has"),
+        ("var/run/a", "a running machine has"),
+        ("var/lock/a", "a running machine has"),
+        ("root/.cache/a", "that is made anew"),
+        ("etc/ssh/ssh_host_rsa_key", "that is made anew"),
+        ("var/cache/apt/a", "that is made anew"),
+        ("var/log/app/head.log", "logs are made anew"),
+        ("etc/passwd-", "that is made anew"),
+    ],
+)
 @pytest.mark.parametrize("side", ["server", "client", "common"])
 def test_files_that_no_root_keeps_are_told(home: Path, side: str, path: str, why: str) -> None:
     write(home, **{f"files/{side}/{path}": "x"})
@@ -227,8 +271,19 @@ def test_files_that_no_root_keeps_are_told(home: Path, side: str, path: str, why
         folders.load(home)
 
 
-@pytest.mark.parametrize("path", ["var/log/app/head.log", "var/log/app", "var/spool/app", "opt/run/a", "srv/tmp/a",
-                                  "var/lib/dpkg/locks", "run", "tmp"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "var/log/app/head.log",
+        "var/log/app",
+        "var/spool/app",
+        "opt/run/a",
+        "srv/tmp/a",
+        "var/lib/dpkg/locks",
+        "run",
+        "tmp",
+    ],
+)
 def test_what_is_near_them_is_kept(home: Path, path: str) -> None:
     place = home / "files/common" / path
     if path.startswith(("opt", "srv")) or path.endswith((".log", "locks")):
@@ -256,7 +311,8 @@ def test_attributes_that_get_lost_are_told(home: Path) -> None:
     os.setxattr(file, "user.note", b"of somebody")
     assert sorted(str(one).partition("/bin/")[2] for one in folders.load(home).warnings) == [
         "a:1: its security.capability is not kept; expected a script that gives it: setcap",
-        "a:1: its user.note is not kept; expected a script that gives it: setfattr"]
+        "a:1: its user.note is not kept; expected a script that gives it: setfattr",
+    ]
 
 
 def test_an_opkg_that_is_no_folder(recipes: Path) -> None:

@@ -39,8 +39,11 @@ class TestFamily:
 
     def test_code_of_one_family_is_in_no_key_of_another(self, family: Family) -> None:
         for maker in (value for value in vars(family).values() if isinstance(value, Maker)):
-            found = {path.relative_to(ROOM).as_posix() for path in keys._closure(maker.name.partition(":")[0])
-                     if path.is_relative_to(ROOM)}
+            found = {
+                path.relative_to(ROOM).as_posix()
+                for path in keys._closure(maker.name.partition(":")[0])
+                if path.is_relative_to(ROOM)
+            }
             assert all(name in SHARED or name.startswith(f"{family.name}/") for name in found), maker.name
 
 

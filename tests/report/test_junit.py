@@ -18,7 +18,11 @@ def test_counts_add_up() -> None:
     suites = root(FAILED)
     assert suites.tag == "testsuites"
     assert {name: suites.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "6", "failures": "1", "errors": "1", "skipped": "1"}
+        "tests": "6",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "1",
+    }
     assert [suite.get("hostname") for suite in suites] == ["oscarhead", "node1", "node2"]
     for name in ("tests", "failures", "errors", "skipped"):
         assert sum(int(str(suite.get(name))) for suite in suites) == int(str(suites.get(name)))

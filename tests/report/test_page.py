@@ -57,11 +57,14 @@ def test_well_formed_and_alone(verdict: Verdict, timeline: Timeline, consoles: d
     html = page.render(verdict, cluster(), timeline, consoles, ARTIFACTS)
     reader = Reader(html)
     assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(reader.elements)
-    loading = [(name, value) for name, value in reader.attributes
-               if name in ("src", "action", "data", "srcset", "poster", "style") or name.startswith("on")]
+    loading = [
+        (name, value)
+        for name, value in reader.attributes
+        if name in ("src", "action", "data", "srcset", "poster", "style") or name.startswith("on")
+    ]
     assert loading == []
     assert all(value.startswith("#") for name, value in reader.attributes if name == "href")
-    style = html[html.index("<style>"):html.index("</style>")]
+    style = html[html.index("<style>") : html.index("</style>")]
     assert "url(" not in style and "@import" not in style
     targets = {value for name, value in reader.attributes if name == "id"}
     assert {value.removeprefix("#") for name, value in reader.attributes if name == "href"} <= targets
@@ -83,11 +86,23 @@ def test_what_it_tells(consoles: dict[str, Path]) -> None:
         assert machine.name in text
         for card in machine.interfaces:
             assert card.mac in text and f"{card.address}/{card.prefix}" in text
-    for told in ("✗ failed", "What is wrong", "3 / 6", "10.10.0.1",
-                 "one job ran on: node1 node2", "services cannot be read", "no answer to ssh", "ab" * 32, "READY",
-                 "FAIL partition: no disk", "image:debian12", "line 49999", "Started"):
+    for told in (
+        "✗ failed",
+        "What is wrong",
+        "3 / 6",
+        "10.10.0.1",
+        "one job ran on: node1 node2",
+        "services cannot be read",
+        "no answer to ssh",
+        "ab" * 32,
+        "READY",
+        "FAIL partition: no disk",
+        "image:debian12",
+        "line 49999",
+        "Started",
+    ):
         assert told in text, told
-    assert "line 0 " not in text    # only a console's end is kept
+    assert "line 0 " not in text  # only a console's end is kept
     text = Reader(page.render(PASSED, cluster(), TIMELINE, consoles, ARTIFACTS)).text
     assert "✓ passed" in text and "What is wrong" not in text
 
@@ -126,8 +141,7 @@ def test_overlapping_phases_have_rows_of_their_own() -> None:
 
 
 def test_names_beside_bars_do_not_meet() -> None:
-    phases = [Phase("checks", f"step {number}", number * 100, number * 100 + 25 * (number % 4))
-              for number in range(12)]
+    phases = [Phase("checks", f"step {number}", number * 100, number * 100 + 25 * (number % 4)) for number in range(12)]
     svg = parsed(gantt.picture(phases, []))
     taken = []
     for text in svg.iter("text"):
@@ -150,8 +164,10 @@ def test_timeline_of_any_length(end: float) -> None:
 
 
 def test_more_phases_than_anybody_can_see_are_not_drawn() -> None:
-    phases = (Phase("node1", "install", 0, 1000), *(Phase("node1", f"step{number}", number, number + 0.5 + number / 1e5)
-                                                   for number in range(5000)))
+    phases = (
+        Phase("node1", "install", 0, 1000),
+        *(Phase("node1", f"step{number}", number, number + 0.5 + number / 1e5) for number in range(5000)),
+    )
     html = page.render(PASSED, cluster(), Timeline(phases), {}, ())
     assert html.count("<rect") < 2500 and len(html) < 3_000_000
     assert "shortest phases are left out" in html

@@ -11,7 +11,7 @@ from pipeline.report.markup import element, text
 from pipeline.report.text import tail
 
 
-@settings(deadline=None)     # a busy machine is no mistake
+@settings(deadline=None)  # a busy machine is no mistake
 @given(st.text())
 def test_markup_cannot_be_broken(raw: str) -> None:
     made = element("td", raw, title=raw)

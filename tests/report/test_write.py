@@ -15,7 +15,7 @@ from tests.report.samples import ARTIFACTS, FAILED, PASSED, TIMELINE
 
 def test_files(tmp_path: Path) -> None:
     verdict = Verdict("debian12", 1.0, 2.0, (Result("ping", "node1", "passed", "in 2 ms"),))
-    for _ in range(2):      # a later report takes the place of an earlier one
+    for _ in range(2):  # a later report takes the place of an earlier one
         page = report.write(tmp_path / "new", verdict, cluster(), TIMELINE, {}, ARTIFACTS)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["junit.xml", "report.html", "verdict.json"]
     assert page.read_text().startswith("<!DOCTYPE html>")

@@ -61,13 +61,18 @@ def test_kvm_that_boots_a_kernel_is_taken_and_remembered(host: Host) -> None:
     assert host.calls == 1
 
 
-@pytest.mark.parametrize(("script", "why"), [
-    ("echo 'qemu-system-x86_64: error: failed to set MSR 0x10a' >&2; exit 1",
-     "KVM is present, but a real kernel does not boot with it (error: failed to set MSR 0x10a)"),
-    ("kill -ABRT $$", "QEMU ended with status -6"),
-    ("echo 'Linux version'", "the kernel did not get to its end"),
-    ("echo 'Could not access KVM kernel module: Permission denied' >&2; exit 1", "setfacl"),
-])
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (
+            "echo 'qemu-system-x86_64: error: failed to set MSR 0x10a' >&2; exit 1",
+            "KVM is present, but a real kernel does not boot with it (error: failed to set MSR 0x10a)",
+        ),
+        ("kill -ABRT $$", "QEMU ended with status -6"),
+        ("echo 'Linux version'", "the kernel did not get to its end"),
+        ("echo 'Could not access KVM kernel module: Permission denied' >&2; exit 1", "setfacl"),
+    ],
+)
 def test_kvm_that_does_not(host: Host, script: str, why: str) -> None:
     host.set(kvm=script)
     found = host.find()
@@ -95,7 +100,7 @@ def test_that_kvm_does_not_work_is_doubted_after_an_hour(host: Host, monkeypatch
     assert host.find().accelerator == "tcg" and host.calls == 2
     monkeypatch.setattr(time, "time", lambda: now + 3700)
     assert host.find().accelerator == "tcg" and host.calls == 3
-    monkeypatch.setattr(time, "time", lambda: now - 9000)     # the clock was put right
+    monkeypatch.setattr(time, "time", lambda: now - 9000)  # the clock was put right
     assert host.find().accelerator == "tcg" and host.calls == 4
     host.set(kvm=_BOOTS)
     monkeypatch.setattr(time, "time", lambda: now + 9000)

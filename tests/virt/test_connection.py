@@ -44,7 +44,9 @@ def test_events_reach_every_listener(connection: Connection, tmp_path: Path) -> 
         power.destroy(connection, ["one-head"])
         for listener in (one, two):
             assert [(event.domain, event.what) for event in collect(listener, 2)] == [
-                ("one-head", "started"), ("one-head", "stopped")]
+                ("one-head", "started"),
+                ("one-head", "stopped"),
+            ]
             assert not select.select([listener], [], [], 0)[0]
 
 
@@ -65,16 +67,15 @@ def test_an_event_that_comes_late_reaches_nobody_else(tmp_path: Path) -> None:
 
 
 def test_machines_of_ours_and_their_states(connection: Connection, tmp_path: Path) -> None:
-    assert power.machines(connection) == []     # the driver's own machine `test` is none of ours
+    assert power.machines(connection) == []  # the driver's own machine `test` is none of ours
     report = tmp_path / "report"
     report.write_text("READY\n")
     power.start(connection, _DEFINITION, report=report)
     assert not report.exists()
-    running, = power.machines(connection)
-    assert (running.name, running.state, running.metadata.artifacts) == (
-        "one-head", "running", (("disk", "sha256:1"),))
+    (running,) = power.machines(connection)
+    assert (running.name, running.state, running.metadata.artifacts) == ("one-head", "running", (("disk", "sha256:1"),))
     assert power.shut_down(connection, ["one-head"], within=10) == []
-    power.destroy(connection, ["one-head"])     # it is off: nothing to do
+    power.destroy(connection, ["one-head"])  # it is off: nothing to do
     assert [machine.state for machine in power.machines(connection)] == ["off"]
 
 
@@ -85,8 +86,7 @@ def test_a_machine_that_nobody_knows(connection: Connection) -> None:
 
 def test_a_definition_that_libvirt_refuses(connection: Connection, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="one-head cannot be started") as caught:
-        power.start(connection, _DEFINITION.replace("64", "much"), report=tmp_path / "report",
-                    more="see libvirtd.log")
+        power.start(connection, _DEFINITION.replace("64", "much"), report=tmp_path / "report", more="see libvirtd.log")
     assert "libvirtd.log" in caught.value.hint
 
 
@@ -96,11 +96,20 @@ def test_nobody_listens_there(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("internal error: process exited while connecting to monitor: 2026-11-21T01:34:09Z qemu-system-x86_64: no", "no"),
-    ("qemu unexpectedly closed the monitor: 2026-11-21T01:31:54Z qemu-system-x86_64: no", "no"),
-    ("Cannot get interface MTU on 'private': No such device", "Cannot get interface MTU on 'private': No such device"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "internal error: process exited while connecting to monitor: 2026-11-21T01:34:09Z qemu-system-x86_64: no",
+            "no",
+        ),
+        ("qemu unexpectedly closed the monitor: 2026-11-21T01:31:54Z qemu-system-x86_64: no", "no"),
+        (
+            "Cannot get interface MTU on 'private': No such device",
+            "Cannot get interface MTU on 'private': No such device",
+        ),
+    ],
+)
 def test_libvirts_words(text: str, words: str) -> None:
     class Told(libvirt.libvirtError):  # type: ignore[misc]
         def get_error_message(self) -> str:

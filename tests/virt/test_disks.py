@@ -21,8 +21,11 @@ def test_an_overlay_is_small_and_knows_what_lies_below(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         disks.overlay(Path("link"), tmp_path / "top.qcow2")
-    told = json.loads(subprocess.run(["qemu-img", "info", "--output=json", tmp_path / "top.qcow2"],
-                                     capture_output=True, check=True).stdout)
+    told = json.loads(
+        subprocess.run(
+            ["qemu-img", "info", "--output=json", tmp_path / "top.qcow2"], capture_output=True, check=True
+        ).stdout
+    )
     assert told["virtual-size"] == 64 << 20
     assert told["backing-filename"] == str(tmp_path / "base.img")
     assert told["backing-filename-format"] == "raw"
@@ -39,15 +42,18 @@ def test_attach_replaces(tmp_path: Path) -> None:
 
 
 def test_what_machines_will_write_must_fit_and_what_they_may_write_is_told(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A head node with a disk of 2 GiB, two nodes with blank ones of 1 GiB, and an image that holds 20 MiB."""
     for name, size in (("head", 2048), ("node1", 1024), ("node2", 1024), ("sis", 1)):
         disks.blank(tmp_path / name, size)
     (tmp_path / "sis").write_bytes(b"x" * (20 << 20))
     with (tmp_path / "head").open("r+b") as file:
         file.write(b"x")
-    given = [disks.Given(name, tmp_path / f"{name}.qcow2", tmp_path / name, "sha256:1", readonly=name == "sis")
-             for name in ("head", "node1", "node2", "sis")]
+    given = [
+        disks.Given(name, tmp_path / f"{name}.qcow2", tmp_path / name, "sha256:1", readonly=name == "sis")
+        for name in ("head", "node1", "node2", "sis")
+    ]
 
     def with_free(mib: int) -> str:
         monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=mib << 20))

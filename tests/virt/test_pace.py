@@ -13,14 +13,17 @@ from pipeline.virt.pace import Capacity, Work
 NODE, SERVING = 20.5, 8.5
 
 
-@pytest.mark.parametrize(("processors", "accelerator", "install", "start"), [
-    (1, "tcg", 2, 2),
-    (2, "tcg", 3, 3),
-    (4, "tcg", 4, 5),
-    (64, "tcg", 4, 32),     # one emulated processor serves them all
-    (2, "kvm", 8, 9),
-    (64, "kvm", 8, 32),
-])
+@pytest.mark.parametrize(
+    ("processors", "accelerator", "install", "start"),
+    [
+        (1, "tcg", 2, 2),
+        (2, "tcg", 3, 3),
+        (4, "tcg", 4, 5),
+        (64, "tcg", 4, 32),  # one emulated processor serves them all
+        (2, "kvm", 8, 9),
+        (64, "kvm", 8, 32),
+    ],
+)
 def test_how_many_at_once(processors: int, accelerator: str, install: int, start: int) -> None:
     capacity = Capacity(processors, "kvm" if accelerator == "kvm" else "tcg")
     assert (pace.at_once("install", capacity), pace.at_once("start", capacity)) == (install, start)
@@ -36,12 +39,23 @@ def test_there_are_never_more_than_memory_allows_nor_none() -> None:
     assert pace.at_once("start", Capacity(64, "kvm", room=0)) == 1
 
 
-@pytest.mark.parametrize(("machines", "processors", "accelerator", "seconds"), [
-    (2, 2, "tcg", 1200), (12, 2, "tcg", 4800), (200, 2, "tcg", 80000),
-    (2, 64, "tcg", 1200), (12, 64, "tcg", 3600), (200, 64, "tcg", 60000),
-    (2, 2, "kvm", 1200), (12, 2, "kvm", 1800), (200, 2, "kvm", 30000),
-    (2, 64, "kvm", 1200), (12, 64, "kvm", 1800), (200, 64, "kvm", 30000),
-])
+@pytest.mark.parametrize(
+    ("machines", "processors", "accelerator", "seconds"),
+    [
+        (2, 2, "tcg", 1200),
+        (12, 2, "tcg", 4800),
+        (200, 2, "tcg", 80000),
+        (2, 64, "tcg", 1200),
+        (12, 64, "tcg", 3600),
+        (200, 64, "tcg", 60000),
+        (2, 2, "kvm", 1200),
+        (12, 2, "kvm", 1800),
+        (200, 2, "kvm", 30000),
+        (2, 64, "kvm", 1200),
+        (12, 64, "kvm", 1800),
+        (200, 64, "kvm", 30000),
+    ],
+)
 def test_how_long_where_all_are_at_it_at_once(machines: int, processors: int, accelerator: str, seconds: int) -> None:
     capacity = Capacity(processors, "kvm" if accelerator == "kvm" else "tcg")
     assert pace.deadline(machines, "install", capacity) == seconds

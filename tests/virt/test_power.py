@@ -40,16 +40,22 @@ def deaf() -> Iterator[Deaf]:
     made.over.set()
 
 
-@pytest.mark.parametrize(("act", "message"), [
-    (lambda connection, path: power.start(connection, "<domain><name>one-node1</name></domain>", report=path),
-     "it is not started"),
-    (lambda connection, path: power.start_again(connection, "one-node1", report=path), "it is not started"),
-    (lambda connection, path: power.destroy(connection, ["one-node1"]), "it is not ended"),
-    (lambda connection, path: power.pause(connection, "one-node1"), "it is not paused"),
-    (lambda connection, path: power.resume(connection, "one-node1"), "it does not go on"),
-])
-def test_no_call_waits_for_ever(deaf: Deaf, act: Callable[[Connection, Path], None], message: str, tmp_path: Path,
-                                monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda connection, path: power.start(connection, "<domain><name>one-node1</name></domain>", report=path),
+            "it is not started",
+        ),
+        (lambda connection, path: power.start_again(connection, "one-node1", report=path), "it is not started"),
+        (lambda connection, path: power.destroy(connection, ["one-node1"]), "it is not ended"),
+        (lambda connection, path: power.pause(connection, "one-node1"), "it is not paused"),
+        (lambda connection, path: power.resume(connection, "one-node1"), "it does not go on"),
+    ],
+)
+def test_no_call_waits_for_ever(
+    deaf: Deaf, act: Callable[[Connection, Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(power, "_MADE", 0.1)
     monkeypatch.setattr(power, "_AT_ONCE", 0.1)
     with pytest.raises(ClusterError, match=f"^one-node1: {message} after 0.1 s"):

@@ -74,7 +74,10 @@ def test_machines_are_told_in_the_order_in_which_they_get_there(stage: Stage) ->
     assert list(reached) == [Reached("node1", "start")]
     assert stage.progress == [Progress("node2", "start", "network", "up", None)]
     assert [(span.machine, span.phase, span.step) for span in stage.watch.timeline] == [
-        ("node2", "start", "network"), ("node2", "start", ""), ("node1", "start", "")]
+        ("node2", "start", "network"),
+        ("node2", "start", ""),
+        ("node1", "start", ""),
+    ]
 
 
 def test_an_installation_is_done_only_when_the_machine_is_off_too(stage: Stage) -> None:
@@ -113,31 +116,43 @@ def test_what_an_earlier_start_said_does_not_count(stage: Stage) -> None:
     stage.say("node1", "DONE\nREADY\n")
     stage.show("node1", "Kernel panic - not syncing: long ago\n")
     stage.watch.expect("node1", "start", {"READY"}, within=0.5)
-    (stage.run_dir / "report/node1").unlink()   # as a start does
+    (stage.run_dir / "report/node1").unlink()  # as a start does
     stage.say("node1", "STATUS boot\n")
     with pytest.raises(ClusterError, match=r"node1 \(start/boot\): not ready after 0.5 s, last seen at: boot"):
         stage.watch.wait()
 
 
-@pytest.mark.parametrize(("act", "message"), [
-    (lambda stage: stage.say("node1", "STATUS partition sfdisk\nFAIL disk too small\n"),
-     r"node1 \(install/partition\): disk too small"),
-    (lambda stage: stage.say("node1", "FAIL\n"), "it reported a failure without a reason"),
-    (lambda stage: stage.show("node1", "Kernel panic - not syncing: Attempted to kill init!\n"),
-     "kernel panic: Attempted to kill init!"),
-    (lambda stage: stage.happens("node1", POWERED_OFF), r"node1 \(install\): it powered off too early"),
-    (lambda stage: stage.happens("node1", Event("", "crashed", "its kernel panicked")), "its kernel panicked$"),
-    (lambda stage: stage.happens("node1", Event("", "rebooted", "it restarted")), "it restarted by itself"),
-    (lambda stage: stage.happens("node1", Event("", "paused", "no space left on /run/xen-oscar/disks")),
-     r"node1 \(install\): paused: no space left on /\S+/one/disks$"),
-    (lambda stage: stage.happens("head", Event("", "paused", "no space left on /disks")),
-     r"head \(running\): paused: no space left on /disks$"),
-    (lambda stage: stage.happens("head", POWERED_OFF), r"head \(running\): it powered off"),
-    (lambda stage: stage.show("head", "Out of memory: Killed process 3 (rsyncd)\n"), "rsyncd was killed"),
-    (lambda stage: stage.listener.put(Event("", "lost", "libvirt no longer answers")), "libvirt no longer answers"),
-])
-def test_what_ends_a_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch, act: Callable[[Stage], None],
-                          message: str) -> None:
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda stage: stage.say("node1", "STATUS partition sfdisk\nFAIL disk too small\n"),
+            r"node1 \(install/partition\): disk too small",
+        ),
+        (lambda stage: stage.say("node1", "FAIL\n"), "it reported a failure without a reason"),
+        (
+            lambda stage: stage.show("node1", "Kernel panic - not syncing: Attempted to kill init!\n"),
+            "kernel panic: Attempted to kill init!",
+        ),
+        (lambda stage: stage.happens("node1", POWERED_OFF), r"node1 \(install\): it powered off too early"),
+        (lambda stage: stage.happens("node1", Event("", "crashed", "its kernel panicked")), "its kernel panicked$"),
+        (lambda stage: stage.happens("node1", Event("", "rebooted", "it restarted")), "it restarted by itself"),
+        (
+            lambda stage: stage.happens("node1", Event("", "paused", "no space left on /run/xen-oscar/disks")),
+            r"node1 \(install\): paused: no space left on /\S+/one/disks$",
+        ),
+        (
+            lambda stage: stage.happens("head", Event("", "paused", "no space left on /disks")),
+            r"head \(running\): paused: no space left on /disks$",
+        ),
+        (lambda stage: stage.happens("head", POWERED_OFF), r"head \(running\): it powered off"),
+        (lambda stage: stage.show("head", "Out of memory: Killed process 3 (rsyncd)\n"), "rsyncd was killed"),
+        (lambda stage: stage.listener.put(Event("", "lost", "libvirt no longer answers")), "libvirt no longer answers"),
+    ],
+)
+def test_what_ends_a_wait(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, act: Callable[[Stage], None], message: str
+) -> None:
     monkeypatch.setattr(watch, "_LAST_WORDS", 0.5)
     stage.watch.guard("head")
     stage.watch.expect("node1", "install", INSTALLED, within=20)
@@ -150,8 +165,8 @@ def test_what_ends_a_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch, act: Ca
 def test_what_is_no_failure(stage: Stage) -> None:
     stage.watch.guard("head")
     stage.watch.expect("node1", "install", INSTALLED, within=10)
-    stage.happens("node2", POWERED_OFF)                                  # nobody waits for it
-    stage.happens("head", Event("", "rebooted", "it restarted"))         # somebody wanted that
+    stage.happens("node2", POWERED_OFF)  # nobody waits for it
+    stage.happens("head", Event("", "rebooted", "it restarted"))  # somebody wanted that
     stage.say("node1", "a line that is no word of ours\nDONE\n")
     stage.happens("node1", POWERED_OFF)
     stage.watch.wait()
@@ -242,8 +257,13 @@ print("ready", flush=True)
 @pytest.mark.parametrize("ready", [True, False])
 def test_time_in_which_the_run_itself_was_stopped_does_not_count(tmp_path: Path, ready: bool) -> None:
     """Ctrl-Z and fg: a machine that takes a moment more then is not late; one that never comes is, a little later."""
-    with subprocess.Popen([sys.executable, "-c", _STOPPED, tmp_path / "one"], cwd=TOP, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        [sys.executable, "-c", _STOPPED, tmp_path / "one"],
+        cwd=TOP,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
         assert run.stdout and run.stderr and run.stdout.readline() == "waits\n"
         run.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, run.pid, os.WSTOPPED)

@@ -1,5 +1,4 @@
-"""A private apt: its state, cache and configuration in a folder of its own, nothing of the host's but its network ways.
-"""
+"""A private apt: state, cache and configuration in a folder of its own, nothing of the host's but its network ways."""
 
 from __future__ import annotations
 
@@ -15,8 +14,10 @@ from pipeline.run import Completed, run
 #: Seconds that one request may take, and how often it is tried again.
 _PATIENCE = {"Acquire::http::Timeout": "20", "Acquire::https::Timeout": "20", "Acquire::Retries": "2"}
 #: What of the host's configuration says how to reach mirrors, and whether old snapshots of them are welcome.
-_HOST_WAYS = re.compile(r'(Acquire::(?:[a-z+]+::[^"]*[Pp]roxy[^"]*|https::[^"]*|Check-Valid-Until|Check-Date'
-                        r'|ForceIPv[46])) "(.*)";')
+_HOST_WAYS = re.compile(
+    r'(Acquire::(?:[a-z+]+::[^"]*[Pp]roxy[^"]*|https::[^"]*|Check-Valid-Until|Check-Date'
+    r'|ForceIPv[46])) "(.*)";'
+)
 
 
 class Apt:
@@ -25,8 +26,18 @@ class Apt:
     What is a path is given to it as an argument: a configuration file has no way to write every path.
     """
 
-    def __init__(self, folder: Path, *, architecture: str, sources: Sequence[str], lists: Path, keyring: bytes = b"",
-                 status: str = "", preferences: str = "", options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        architecture: str,
+        sources: Sequence[str],
+        lists: Path,
+        keyring: bytes = b"",
+        status: str = "",
+        preferences: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         for place in ("cache/archives/partial", "state"):
             (folder / place).mkdir(parents=True)
         (lists / "partial").mkdir(parents=True, exist_ok=True)
@@ -68,19 +79,22 @@ class Apt:
             **(options or {}),
         }
         self._config = folder / "apt.conf"
-        self._config.write_text("".join(f'{name} {_word(value)};\n' for name, value in values.items()))
+        self._config.write_text("".join(f"{name} {_word(value)};\n" for name, value in values.items()))
 
     def get(self, *words: str, timeout: float) -> Completed:
         """Run apt-get to its end, whatever its exit status."""
         proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
         places = [word for name, path in self._paths.items() for word in ("-o", f"{name}={path}")]
-        return run(["apt-get", "-q", *places, *words], timeout=timeout, check=False,
-                   env={"APT_CONFIG": str(self._config), "TMPDIR": self._plain.name, **proxies})
+        return run(
+            ["apt-get", "-q", *places, *words],
+            timeout=timeout,
+            check=False,
+            env={"APT_CONFIG": str(self._config), "TMPDIR": self._plain.name, **proxies},
+        )
 
 
 def _word(value: str) -> str:
-    """A value as apt's configuration has it: in quotes, or where it has some itself with %22 for them (ParseQuoteWord).
-    """
+    """A value as apt's configuration has it: in quotes, with %22 for those that it has itself (ParseQuoteWord)."""
     return urllib.parse.quote(value) if '"' in value else f'"{value}"'
 
 

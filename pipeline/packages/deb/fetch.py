@@ -16,16 +16,28 @@ def build(job: Job) -> None:
     """Builder: bring every package of the lock into the pool, and show them in `packages/`."""
     packages = lock.read(job.input("lock").file(lock.NAME))
     mirrors = mirrors_for(job.params)
-    wanted = [Wanted(url=f"{mirrors.base(package.archive)}/{quote(package.path, safe='/+~')}",
-                     name=package.file, size=package.size, sha256=package.sha256)
-              for package in packages]
+    wanted = [
+        Wanted(
+            url=f"{mirrors.base(package.archive)}/{quote(package.path, safe='/+~')}",
+            name=package.file,
+            size=package.size,
+            sha256=package.sha256,
+        )
+        for package in packages
+    ]
     job.pool.mkdir(parents=True, exist_ok=True)
     for name, value in proxies().items():
         os.environ.setdefault(name, value)
-    into_pool(wanted, job.pool, Advice(
-        gone=f"the archive has moved on since this was locked: `doit update` refreshes the index (of {job.step.name})",
-        unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "
-                    "what was fetched is kept, the next run goes on"), job.progress)
+    into_pool(
+        wanted,
+        job.pool,
+        Advice(
+            gone=f"the archive moved on after it was locked: `doit update` refreshes the index (of {job.step.name})",
+            unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "
+            "what was fetched is kept, the next run goes on",
+        ),
+        job.progress,
+    )
     out_of_pool(wanted, job.pool, job.out / "packages")
     # as `sha256sum -c` takes it; and where nothing is wanted there is still an artifact that says so
     (job.out / "SHA256SUMS").write_text("".join(f"{item.sha256}  packages/{item.name}\n" for item in wanted))

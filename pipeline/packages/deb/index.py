@@ -28,8 +28,14 @@ def build(job: Job) -> None:
     suites = [str(suite) for suite in job.params["suites"]]
     sources = [f"deb {mirrors.base(archive_of(suite))} {suite} {' '.join(components)}" for suite in suites]
     lists = job.work / "lists"
-    apt = Apt(job.work / "apt", architecture=architecture, sources=sources, lists=lists, keyring=_keys(job),
-              options=network_options())
+    apt = Apt(
+        job.work / "apt",
+        architecture=architecture,
+        sources=sources,
+        lists=lists,
+        keyring=_keys(job),
+        options=network_options(),
+    )
     _update(apt, mirrors, job.log)
     fetched = _fetched(apt)
     releases = [Release.read(lists, suite) for suite in suites]
@@ -44,15 +50,20 @@ def build(job: Job) -> None:
         for component in found[release.suite]:
             kept = [file.read_bytes() for file in fetched.get((release.suite, component), ()) if file.exists()]
             Path(f"{prefix}{component.replace('/', '_')}_binary-{architecture}_Packages").write_bytes(
-                b"\n".join(map(trimmed, kept)))
-    (job.out / "sources.list").write_text("".join(
-        f"deb [trusted=yes] http://{archive_of(suite)} {suite} {' '.join(has)}\n" for suite, has in found.items()))
+                b"\n".join(map(trimmed, kept))
+            )
+    (job.out / "sources.list").write_text(
+        "".join(
+            f"deb [trusted=yes] http://{archive_of(suite)} {suite} {' '.join(has)}\n" for suite, has in found.items()
+        )
+    )
 
 
 def _fetched(apt: Apt) -> dict[tuple[str, str], list[Path]]:
     """The Packages files of each suite and component: archives may have one of their own for "all" architectures."""
-    targets = apt.get("indextargets", "--format", "$(RELEASE) $(COMPONENT) $(FILENAME)", "Created-By: Packages",
-                      timeout=30).stdout
+    targets = apt.get(
+        "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(FILENAME)", "Created-By: Packages", timeout=30
+    ).stdout
     found: dict[tuple[str, str], list[Path]] = {}
     for suite, component, file in (line.split(" ", 2) for line in targets.splitlines()):
         found.setdefault((suite, component), []).append(Path(file))
@@ -65,14 +76,17 @@ def _keys(job: Job) -> bytes:
     try:
         keys = keyring.read_bytes()
     except OSError as error:
-        raise BuildError(f"keyring {keyring} is missing: {error.strerror}",
-                         hint="install the package debian-archive-keyring, or name another `keyring` in the recipe"
-                         ) from None
+        raise BuildError(
+            f"keyring {keyring} is missing: {error.strerror}",
+            hint="install the package debian-archive-keyring, or name another `keyring` in the recipe",
+        ) from None
     if keys.startswith(b"-----BEGIN PGP PUBLIC KEY"):
         return keys.replace(b"\r\n", b"\n")  # apt reads no other ends of lines
     if keys[:1] < b"\x80":  # an OpenPGP packet begins so
-        raise BuildError(f"{keyring} is no keyring: it holds no OpenPGP keys",
-                         hint="name the file of the archive's keys in the recipe: `keyring`")
+        raise BuildError(
+            f"{keyring} is no keyring: it holds no OpenPGP keys",
+            hint="name the file of the archive's keys in the recipe: `keyring`",
+        )
     return keys
 
 
@@ -81,9 +95,10 @@ def _update(apt: Apt, mirrors: Mirrors, log: Path) -> None:
     try:
         update = apt.get("update", "--error-on=any", timeout=_UPDATE)
     except CommandError:
-        raise BuildError(f"the mirror has not given out its index after {_UPDATE} s: {mirrors.main} (from "
-                         f"{mirrors.origin})", hint="check the network and the proxy (http_proxy), or use another "
-                                                    "mirror") from None
+        raise BuildError(
+            f"the mirror has not given out its index after {_UPDATE} s: {mirrors.main} (from {mirrors.origin})",
+            hint="check the network and the proxy (http_proxy), or use another mirror",
+        ) from None
     said = update.stdout + update.stderr
     with log.open("a") as file:
         file.write(said)

@@ -17,8 +17,15 @@ from pipeline.packages.lock import LockedPackage
 from pipeline.sandbox import Bind, chroot_run
 
 #: Maintainer scripts ask nothing, and are root's; the kernel's make no ramdisk: that is an artifact of its own.
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true", "INITRD": "No",
-         "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh"}
+QUIET = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    "INITRD": "No",
+    "HOME": "/root",
+    "USER": "root",
+    "LOGNAME": "root",
+    "SHELL": "/bin/sh",
+}
 
 #: Where packages are seen inside a root while they are installed, and the private apt that does it.
 PACKAGES = "/run/packages"
@@ -54,8 +61,9 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def install(root: Path, packages: Sequence[LockedPackage], folder: Path, words: Sequence[str], *,
-            work: Path, log: Path) -> None:
+def install(
+    root: Path, packages: Sequence[LockedPackage], folder: Path, words: Sequence[str], *, work: Path, log: Path
+) -> None:
     """Install `words` in `root` by its own apt, from the files of these locked packages in `folder`.
 
     Everything that apt itself keeps (lists, caches, logs) is outside of the root.
@@ -101,6 +109,8 @@ def _index(packages: Sequence[LockedPackage], folder: Path) -> str:
     stanzas = []
     for package in packages:
         kept = re.sub(r"^(Filename|Size|SHA256):.*\n", "", package.text, flags=re.MULTILINE)
-        stanzas.append(f"{kept}Filename: ..{PACKAGES.removeprefix('/run')}/{package.file}\n"
-                       f"Size: {(folder / package.file).stat().st_size}\nSHA256: {_sha256(folder / package.file)}\n")
+        stanzas.append(
+            f"{kept}Filename: ..{PACKAGES.removeprefix('/run')}/{package.file}\n"
+            f"Size: {(folder / package.file).stat().st_size}\nSHA256: {_sha256(folder / package.file)}\n"
+        )
     return "\n".join(stanzas)

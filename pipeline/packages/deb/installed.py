@@ -31,8 +31,12 @@ def why_not(name: str, before: Packages, given: Packages, gone: frozenset[str] =
     """Why a package that was there cannot stay beside those that are given, and without those that are gone."""
     one = before[name]
     for other in given.values():
-        for says, field, about in ((other, "Conflicts", one), (other, "Breaks", one),
-                                   (one, "Conflicts", other), (one, "Breaks", other)):
+        for says, field, about in (
+            (other, "Conflicts", one),
+            (other, "Breaks", one),
+            (one, "Conflicts", other),
+            (one, "Breaks", other),
+        ):
             if relation := next(_meant(says, field, about), None):
                 return f"{says.name} {says.version} says {field}: {relation}"
     after = {**{key: stanza for key, stanza in before.items() if key not in gone}, **given}

@@ -17,8 +17,10 @@ from typing import Any
 from pipeline.errors import UserError
 
 VARIABLE = "XEN_OSCAR_MIRROR"
-_HINT = (f"set `mirror` in the recipe of the distribution, or {VARIABLE}=URL in the environment "
-         "(a second URL, after a space, for the security archive; a space in a URL is %20)")
+_HINT = (
+    f"set `mirror` in the recipe of the distribution, or {VARIABLE}=URL in the environment "
+    "(a second URL, after a space, for the security archive; a space in a URL is %20)"
+)
 _ONE_LINE = re.compile(r"deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+(\S+)\s*(.*)")
 _SCHEMES = ("http", "https", "file")
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 _RELATION = re.compile(
     r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9+.-]*)\s*(?::\s*(?P<architecture>[a-z0-9-]+))?"
-    r"\s*(?:\(?\s*(?P<rel><<|<=|>=|>>|=|<|>)\s*(?P<version>[A-Za-z0-9][A-Za-z0-9.+~:-]*)\s*\)?)?\s*")
+    r"\s*(?:\(?\s*(?P<rel><<|<=|>=|>>|=|<|>)\s*(?P<version>[A-Za-z0-9][A-Za-z0-9.+~:-]*)\s*\)?)?\s*"
+)
 #: In recipes "less" means less.  (In control files, long ago, it meant "less or equal".)
 _STRICT = {"<": "<<", ">": ">>"}
 
@@ -32,7 +33,7 @@ class Relation:
 
     @classmethod
     def parse(cls, text: str) -> Relation | None:
-        """"name", "name>=1.2" or "name (>= 1.2)"; None where it is nothing of these."""
+        """ "name", "name>=1.2" or "name (>= 1.2)"; None where it is nothing of these."""
         match = _RELATION.fullmatch(text)
         if match is None:
             return None
@@ -85,8 +86,9 @@ def _key(version: str) -> tuple[int, Order, Order]:
 
 def _order(part: str) -> Order:
     """Letters and digits in turn: `~` sorts before the end, the end before letters, letters before all else."""
-    pairs = [((*map(_rank, letters), 0), int(digits or 0))
-             for letters, digits in re.findall(r"([^0-9]*)([0-9]*)", part)]
+    pairs = [
+        ((*map(_rank, letters), 0), int(digits or 0)) for letters, digits in re.findall(r"([^0-9]*)([0-9]*)", part)
+    ]
     while len(pairs) > 1 and pairs[-1] == ((0,), 0):
         pairs.pop()
     return (*pairs, ((0,), 0))

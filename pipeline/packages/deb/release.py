@@ -41,16 +41,22 @@ class Release:
 
     def indexes(self, component: str, architecture: str) -> set[str]:
         """The Packages files that it has checksums of: "" for the plain one, ".xz" and the like for packed ones."""
-        return set(re.findall(rf" {re.escape(component)}/binary-{architecture}/Packages(\.\w+)?$", self.text,
-                              re.MULTILINE))
+        return set(
+            re.findall(rf" {re.escape(component)}/binary-{architecture}/Packages(\.\w+)?$", self.text, re.MULTILINE)
+        )
 
     def has(self, component: str, architecture: str) -> bool:
         """Whether the suite has that component, be it empty."""
         return component in self.field("Components") or bool(self.indexes(component, architecture))
 
 
-def components_of(releases: Sequence[Release], components: Sequence[str], architecture: str,
-                  fetched: Container[tuple[str, str]], where: str) -> dict[str, list[str]]:
+def components_of(
+    releases: Sequence[Release],
+    components: Sequence[str],
+    architecture: str,
+    fetched: Container[tuple[str, str]],
+    where: str,
+) -> dict[str, list[str]]:
     """The components of each suite, whether apt fetched something for them or they are empty; BuildError for what
     no suite has, and for what apt cannot read."""
     for release in releases:
@@ -60,18 +66,27 @@ def components_of(releases: Sequence[Release], components: Sequence[str], archit
                 raise BuildError(
                     f"{where}: the Release file of {release.suite} has checksums of {component}'s packed index "
                     f"(Packages{min(indexes)}) and not of Packages itself, so apt does not read it",
-                    hint="whoever makes the archive must list both, packed and unpacked (apt-ftparchive does)")
+                    hint="whoever makes the archive must list both, packed and unpacked (apt-ftparchive does)",
+                )
         known = release.field("Architectures")
         if known and architecture not in known and not any((release.suite, one) in fetched for one in components):
-            raise BuildError(f"{where}: {release.suite} has no packages for {architecture}; it is for "
-                             f"{', '.join(known)}", hint="correct `mirror` or `suites` in the recipe")
+            raise BuildError(
+                f"{where}: {release.suite} has no packages for {architecture}; it is for {', '.join(known)}",
+                hint="correct `mirror` or `suites` in the recipe",
+            )
     found = {release.suite: [one for one in components if release.has(one, architecture)] for release in releases}
     there = sorted({one for release in releases for one in release.field("Components")})
     missing = [one for one in components if not any(one in has for has in found.values())]
     lost = [suite for suite, has in found.items() if not has]
     if missing or lost:
-        what = f"no suite has the component {missing[0]}{did_you_mean(missing[0], there)}" if missing else \
-            f"{lost[0]} has none of the components {', '.join(components)}"
-        raise BuildError(f"{where}: {what}", hint="correct `suites` and `components` in the recipe; there are "
-                                                  f"{', '.join(there) or 'none'} in {', '.join(found)}")
+        what = (
+            f"no suite has the component {missing[0]}{did_you_mean(missing[0], there)}"
+            if missing
+            else f"{lost[0]} has none of the components {', '.join(components)}"
+        )
+        raise BuildError(
+            f"{where}: {what}",
+            hint="correct `suites` and `components` in the recipe; there are "
+            f"{', '.join(there) or 'none'} in {', '.join(found)}",
+        )
     return found

@@ -83,12 +83,17 @@ class Index:
     def providers(self, need: Relation) -> list[Stanza]:
         """The packages that provide what is needed, by name; of each the version that apt would take."""
         if self._provided is None:
-            self._provided = [(name, field) for name, found in self._found.items() for text, _ in found
-                              for field in _PROVIDES.findall(text)]
+            self._provided = [
+                (name, field)
+                for name, found in self._found.items()
+                for text, _ in found
+                for field in _PROVIDES.findall(text)
+            ]
         word = need.name.encode()
         names = sorted({name for name, field in self._provided if word in field})
-        return [first for first in (self.candidates(name)[0] for name in names)
-                if provides(first.get("Provides"), need)]
+        return [
+            first for first in (self.candidates(name)[0] for name in names) if provides(first.get("Provides"), need)
+        ]
 
     def at(self, name: str, path: str) -> list[Stanza]:
         """The different stanzas for the file at `path`; one, unless the archive contradicts itself."""
@@ -119,8 +124,12 @@ def _stanza(text: bytes) -> Stanza:
 
 def _priority(lists: Path, packages: str) -> int:
     """apt's priority of the suite that a Packages file is of: backports are taken only where nothing else is meant."""
-    releases = [file for kind in ("InRelease", "Release") for file in lists.glob(f"*_{kind}")
-                if packages.startswith(file.name.removesuffix(kind))]
+    releases = [
+        file
+        for kind in ("InRelease", "Release")
+        for file in lists.glob(f"*_{kind}")
+        if packages.startswith(file.name.removesuffix(kind))
+    ]
     if not releases:
         return 500
     text = max(releases, key=lambda file: len(file.name)).read_text(errors="replace")

@@ -21,8 +21,10 @@ from pipeline.packages.deb.stanzas import Stanza
 from pipeline.run import run
 from pipeline.step import Job
 
-_HINT = ("packages under test may not take others away: leave these out of the packages of the distribution and of "
-         "OPKGs, or give a package that gets on with them")
+_HINT = (
+    "packages under test may not take others away: leave these out of the packages of the distribution and of "
+    "OPKGs, or give a package that gets on with them"
+)
 
 
 def build(job: Job) -> None:
@@ -35,8 +37,11 @@ def build(job: Job) -> None:
         file = _copied(job.recipes / paths.get(name, name), folder)
         stanza = _control(file)
         if stanza.name in given:
-            raise BuildError(f"{file.name}: {stanza.name} is there twice, in versions {given[stanza.name].version} "
-                             f"and {stanza.version}", hint="give it once: `packages` in the cluster's recipe")
+            raise BuildError(
+                f"{file.name}: {stanza.name} is there twice, in versions {given[stanza.name].version} "
+                f"and {stanza.version}",
+                hint="give it once: `packages` in the cluster's recipe",
+            )
         given[stanza.name] = stanza
     words = ["--allow-downgrades", "--reinstall", *(f"{PACKAGES}/{file.name}" for file in sorted(folder.iterdir()))]
 
@@ -66,8 +71,11 @@ def _control(file: Path) -> Stanza:
     try:
         return Stanza(run(["dpkg-deb", "--field", file], timeout=60).stdout)
     except CommandError as error:
-        raise BuildError(f"{file.name} is no package that dpkg-deb can read", tail=error.tail,
-                         hint="it is damaged, or was not copied to its end: make it anew") from None
+        raise BuildError(
+            f"{file.name} is no package that dpkg-deb can read",
+            tail=error.tail,
+            hint="it is damaged, or was not copied to its end: make it anew",
+        ) from None
 
 
 def _displaced(names: list[str], before: Packages, given: Packages, log: Path) -> BuildError:

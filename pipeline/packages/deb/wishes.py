@@ -31,11 +31,15 @@ class Wish:
         by = f" ({asker})" if asker else ""
         relation = Relation.parse(text)
         if relation is None or relation.name != relation.name.lower():
-            raise BuildError(f"{text!r} is no package{by}", hint='write "name", "name=1.2" or "name>=1.2"; names of '
-                                                                 "Debian's packages are in lower case")
+            raise BuildError(
+                f"{text!r} is no package{by}",
+                hint='write "name", "name=1.2" or "name>=1.2"; names of Debian\'s packages are in lower case',
+            )
         if relation.architecture not in ("", "any", "native", "all", architecture):
-            raise BuildError(f"{text}{by}: only packages for {architecture} are read, none for "
-                             f"{relation.architecture}", hint=f'write "{relation.name}"')
+            raise BuildError(
+                f"{text}{by}: only packages for {architecture} are read, none for {relation.architecture}",
+                hint=f'write "{relation.name}"',
+            )
         return cls(Relation(relation.name, relation.rel, relation.version), asker)
 
     @property
@@ -57,8 +61,10 @@ class Choice:
     @property
     def preferences(self) -> str:
         """The pins as apt reads them."""
-        return "\n".join(f"Package: {name}\nPin: version {stanza.version}\nPin-Priority: {_PRIORITY}\n"
-                         for name, stanza in sorted(self.pins.items()))
+        return "\n".join(
+            f"Package: {name}\nPin: version {stanza.version}\nPin-Priority: {_PRIORITY}\n"
+            for name, stanza in sorted(self.pins.items())
+        )
 
 
 class Chooser:
@@ -109,8 +115,10 @@ class Chooser:
         if name in pins:
             return pins[name]
         fitting = self._fitting(name, needs)
-        stanza = next((one for one in fitting if all(self._can_be_met(group, pins) for group in one.dependencies)),
-                      next(iter(fitting), None))
+        stanza = next(
+            (one for one in fitting if all(self._can_be_met(group, pins) for group in one.dependencies)),
+            next(iter(fitting), None),
+        )
         if stanza and stanza != self.index.candidates(name)[0]:
             pins[name] = stanza
         return stanza
@@ -122,8 +130,9 @@ class Chooser:
         """Whether another version meets a need, and may be taken."""
         return need.name not in self.base and need.name not in pins and bool(self._fitting(need.name, [need]))
 
-    def _pinned(self, group: Sequence[Relation], needs: Mapping[str, Sequence[Relation]],
-                pins: dict[str, Stanza]) -> Relation | None:
+    def _pinned(
+        self, group: Sequence[Relation], needs: Mapping[str, Sequence[Relation]], pins: dict[str, Stanza]
+    ) -> Relation | None:
         """The alternative that another version meets, which is pinned."""
         for need in group:
             fitting = self._fitting(need.name, [*needs.get(need.name, ()), need])
@@ -148,8 +157,11 @@ class Chooser:
         name, needs = group[0].name, [wish.relation for wish in group]
         if fitting := self._fitting(name, needs):
             return fitting[0]
-        able = [stanza for stanza in self.index.providers(needs[0])
-                if all(provides(stanza.get("Provides"), need) for need in needs)]
+        able = [
+            stanza
+            for stanza in self.index.providers(needs[0])
+            if all(provides(stanza.get("Provides"), need) for need in needs)
+        ]
         names = list(dict.fromkeys(stanza.name for stanza in able))
         if not names:
             raise self._impossible(group)
@@ -163,16 +175,22 @@ class Chooser:
         name = group[0].name
         wrong = [wish for wish in group if not wish.relation.admits(self.base[name])]
         if wrong:
-            raise BuildError(f"{_told(wrong)}: the base root of the distribution has {name} {self.base[name]}",
-                             hint="change the version that is asked for, or give your own .deb to the cluster")
+            raise BuildError(
+                f"{_told(wrong)}: the base root of the distribution has {name} {self.base[name]}",
+                hint="change the version that is asked for, or give your own .deb to the cluster",
+            )
 
     def _impossible(self, group: Sequence[Wish]) -> BuildError:
         name = group[0].name
         there = [stanza.version for stanza in self.index.candidates(name)]
-        there += [f"{stanza.name}, which provides {', '.join(map(str, stanza.provided(name)))}"
-                  for stanza in self.index.providers(Relation(name))]
-        return BuildError(f"no {_told(group)}: {self.index.searched} has {', '.join(there)}",
-                          hint="change the version that is asked for, or give your own .deb to the cluster")
+        there += [
+            f"{stanza.name}, which provides {', '.join(map(str, stanza.provided(name)))}"
+            for stanza in self.index.providers(Relation(name))
+        ]
+        return BuildError(
+            f"no {_told(group)}: {self.index.searched} has {', '.join(there)}",
+            hint="change the version that is asked for, or give your own .deb to the cluster",
+        )
 
     def _unknown(self, wishes: Sequence[Wish]) -> BuildError:
         said = []
@@ -181,8 +199,10 @@ class Chooser:
             meant = f"did you mean {' or '.join(closest)}?" if closest else ""
             remarks = "; ".join(filter(None, (wish.asker, meant)))
             said.append(f"{wish.name} ({remarks})" if remarks else wish.name)
-        return BuildError(f"unknown package: {', '.join(said)}", hint=f"searched {self.index.searched}; `doit update` "
-                                                                      "brings the archive's newest index")
+        return BuildError(
+            f"unknown package: {', '.join(said)}",
+            hint=f"searched {self.index.searched}; `doit update` brings the archive's newest index",
+        )
 
 
 def _told(group: Sequence[Wish]) -> str:

@@ -19,8 +19,14 @@ from pipeline.step import Builder, Input
 from tests.namespaced import job
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-PARAMS = {"suites": ["bookworm"], "suite": "bookworm", "components": ["main"], "architecture": "amd64",
-          "keyring": str(KEYRING), "mirror": ""}
+PARAMS = {
+    "suites": ["bookworm"],
+    "suite": "bookworm",
+    "components": ["main"],
+    "architecture": "amd64",
+    "keyring": str(KEYRING),
+    "mirror": "",
+}
 PACKAGES = {"base": ["systemd-sysv", "iputils-ping", "kmod", "procps", "udev"], "top": ["munge", "ssl-cert"]}
 
 

@@ -16,8 +16,9 @@ def test_it_lives_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive/Packages").write_text("Package: x\nVersion: 1\nArchitecture: all\nFilename: x\nSize: 1\n\n")
     folder = tmp_path / name
-    apt = Apt(folder, architecture="amd64", lists=folder / "lists",
-              sources=[f"deb [trusted=yes] copy:{tmp_path}/archive ./"])
+    apt = Apt(
+        folder, architecture="amd64", lists=folder / "lists", sources=[f"deb [trusted=yes] copy:{tmp_path}/archive ./"]
+    )
     update = apt.get("update", timeout=30)
     assert update.status == 0, update.stdout + update.stderr
     target = apt.get("indextargets", "--format", "$(FILENAME)", "Created-By: Packages", timeout=30).stdout

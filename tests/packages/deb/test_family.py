@@ -17,7 +17,7 @@ def test_what_is_there_is_listed_and_what_is_not_whole_told(tmp_path: Path) -> N
     program.write_text(f"#!/bin/sh\nprintf '{SAID}\\n'\n")
     program.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    done = subprocess.run(["sh", "-c", f"{DEB.listing}\nlist_packages"], env={"PATH": path}, capture_output=True,
-                          text=True, check=True)
-    assert done.stdout.splitlines() == ["munge 0.5.15-2 whole", "half 2:1.0~rc1-1 iF", "foo - iHR",
-                                        "held 1.0 hi"]
+    done = subprocess.run(
+        ["sh", "-c", f"{DEB.listing}\nlist_packages"], env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["munge 0.5.15-2 whole", "half 2:1.0~rc1-1 iF", "foo - iHR", "held 1.0 hi"]

@@ -36,66 +36,101 @@ start-stop-daemon --$1 --exec /usr/bin/tail -- -f /etc/passwd
 
 #: One idiom a package: what it brings, and what its postinst does.
 IDIOMS: dict[str, tuple[dict[str, str], str]] = {
-    "unit": ({"lib/systemd/system/unit.service": UNIT}, """
+    "unit": (
+        {"lib/systemd/system/unit.service": UNIT},
+        """
         systemctl daemon-reload
         systemctl enable unit.service
         systemctl restart unit.service
         systemctl is-active unit.service
-        systemctl --system daemon-reload >/dev/null || true"""),
-    "preset": ({"lib/systemd/system/preset.service": UNIT}, """
+        systemctl --system daemon-reload >/dev/null || true""",
+    ),
+    "preset": (
+        {"lib/systemd/system/preset.service": UNIT},
+        """
         systemctl preset preset.service
         systemctl mask e2scrub_all.timer
-        systemctl try-reload-or-restart preset.service"""),
-    "helped": ({"lib/systemd/system/helped.service": UNIT}, """
+        systemctl try-reload-or-restart preset.service""",
+    ),
+    "helped": (
+        {"lib/systemd/system/helped.service": UNIT},
+        """
         deb-systemd-helper unmask helped.service
         deb-systemd-helper --quiet was-enabled helped.service && deb-systemd-helper enable helped.service
         deb-systemd-helper update-state helped.service
-        deb-systemd-invoke start helped.service"""),
-    "old": ({"etc/init.d/old": INIT}, """
+        deb-systemd-invoke start helped.service""",
+    ),
+    "old": (
+        {"etc/init.d/old": INIT},
+        """
         chmod 755 /etc/init.d/old
         update-rc.d old defaults
         invoke-rc.d old start
         service old restart
-        /etc/init.d/old start"""),
-    "devices": ({"lib/udev/rules.d/90-devices.rules": 'KERNEL=="none", MODE="0660"\n'}, """
+        /etc/init.d/old start""",
+    ),
+    "devices": (
+        {"lib/udev/rules.d/90-devices.rules": 'KERNEL=="none", MODE="0660"\n'},
+        """
         udevadm control --reload-rules && udevadm trigger && udevadm settle
         ischroot
         systemd-detect-virt --chroot
-        modprobe nothing || true"""),
-    "init": ({}, """
+        modprobe nothing || true""",
+    ),
+    "init": (
+        {},
+        """
         test "$(ps -p 1 -o comm=)" = systemd
         case "$(readlink /proc/1/exe)" in */systemd) ;; *) exit 1 ;; esac
-        ! test -d /run/systemd/system"""),
-    "users": ({"usr/bin/users-helper": "#!/bin/sh\n"}, """
+        ! test -d /run/systemd/system""",
+    ),
+    "users": (
+        {"usr/bin/users-helper": "#!/bin/sh\n"},
+        """
         adduser --system --group --quiet --home /var/lib/users users-d
         useradd --system --no-create-home users-e
         install -d -o users-d -g users-d -m 2750 /var/lib/users
         dpkg-statoverride --update --add root users-d 4750 /usr/bin/users-helper
-        su -s /bin/sh users-d -c 'test -w /var/lib/users'"""),
-    "names": ({"usr/bin/names": "#!/bin/sh\n"}, """
+        su -s /bin/sh users-d -c 'test -w /var/lib/users'""",
+    ),
+    "names": (
+        {"usr/bin/names": "#!/bin/sh\n"},
+        """
         dpkg-divert --local --rename --divert /usr/bin/munge.real --add /usr/bin/munge
         ln -s names /usr/bin/munge
         update-alternatives --install /usr/bin/any-name any-name /usr/bin/names 10
         mkfifo /var/lib/names
         ln /usr/bin/names /usr/bin/names2
-        ldconfig"""),
-    "folders": ({}, """
+        ldconfig""",
+    ),
+    "folders": (
+        {},
+        """
         perl -e 'rename("/usr/share/doc/munge", "/usr/share/doc/munge.old") or die $!'
-        mv /usr/share/doc/libmunge2 /usr/share/doc/libmunge2.old"""),
-    "asks": ({}, """
+        mv /usr/share/doc/libmunge2 /usr/share/doc/libmunge2.old""",
+    ),
+    "asks": (
+        {},
+        """
         . /usr/share/debconf/confmodule
         db_input critical asks/name || true
         db_go || true
         db_get asks/name
         echo "$RET" > /etc/asks
-        db_stop"""),
-    "settles": ({"usr/lib/tmpfiles.d/settles.conf": "d /var/lib/settles 0750 root root\n",
-                 "usr/lib/sysusers.d/settles.conf": 'u settles - "a user" /\n'}, """
+        db_stop""",
+    ),
+    "settles": (
+        {
+            "usr/lib/tmpfiles.d/settles.conf": "d /var/lib/settles 0750 root root\n",
+            "usr/lib/sysusers.d/settles.conf": 'u settles - "a user" /\n',
+        },
+        """
         systemd-sysusers settles.conf
         systemd-tmpfiles --create settles.conf
         id settles
         echo "set" > "$HOME/.settles"
-        sysctl -p /dev/null"""),
+        sysctl -p /dev/null""",
+    ),
     "stays": ({}, "setsid sleep 9876 >/dev/null 2>&1 & echo left a daemon"),
 }
 
@@ -107,13 +142,26 @@ def packages(real: Path) -> None:
         more = {"templates": "Template: asks/name\nType: string\nDefault: somebody\nDescription: Who?\n"}
         scripts = {"postinst": f"#!/bin/sh\nset -e\n{script}\n", **(more if name == "asks" else {})}
         make_deb(real / "given", name, files=files, scripts=scripts, Depends="debconf, adduser")
-    make_deb(real / "given1", "listens", scripts={
-        "triggers": "interest-noawait /usr/bin\n", "postinst": "#!/bin/sh\necho \"$1\" >> /etc/listens\n"})
+    make_deb(
+        real / "given1",
+        "listens",
+        scripts={"triggers": "interest-noawait /usr/bin\n", "postinst": '#!/bin/sh\necho "$1" >> /etc/listens\n'},
+    )
     for version in ("1", "2"):
-        files = {"etc/settings": f"version {version}\n",
-                 "usr/share/changes/thing/x" if version == "1" else "usr/share/changes/thing": "x\n"}
-        make_deb(real / f"given{version}", "changes", version, files=files, scripts={
-            "conffiles": "/etc/settings\n", "postinst": f"#!/bin/sh\n[ {version} = 2 ] || echo mine > /etc/settings\n"})
+        files = {
+            "etc/settings": f"version {version}\n",
+            "usr/share/changes/thing/x" if version == "1" else "usr/share/changes/thing": "x\n",
+        }
+        make_deb(
+            real / f"given{version}",
+            "changes",
+            version,
+            files=files,
+            scripts={
+                "conffiles": "/etc/settings\n",
+                "postinst": f"#!/bin/sh\n[ {version} = 2 ] || echo mine > /etc/settings\n",
+            },
+        )
 
 
 @pytest.fixture(params=["root", "user"])
@@ -188,8 +236,12 @@ def _holds(file: Path, text: bytes) -> bool:
 #: What cannot work, and what a person is told: message, last lines, hint.
 FAILURES = {
     "fails": ("echo one; false", "fails", "one", "not booted"),
-    "fetches": ("getent hosts example.org || { echo Could not resolve host: example.org; exit 6; }",
-                "exit status 6", "example.org", "no network"),
+    "fetches": (
+        "getent hosts example.org || { echo Could not resolve host: example.org; exit 6; }",
+        "exit status 6",
+        "example.org",
+        "no network",
+    ),
     "node": ("mknod /var/lib/node c 1 3", "exit status 1", "not permitted", "devices"),
     "tunes": ("sysctl -w vm.swappiness=1", "exit status 1", "vm.swappiness", "kernel's settings"),
     "waits": ("sleep 1000", "no end after 2 s", "Setting up waits", "foreground"),

@@ -47,17 +47,26 @@ def refusal(folder: Path, archive: Archive, **params: Any) -> UserError:
     return caught.value
 
 
-@pytest.mark.parametrize(("how", "message", "hint"), [
-    ({"sums": ["MD5Sum"]}, r"no checksums but weak ones", "SHA256"),
-    ({"sums": ["SHA1"], "signed": "detached"}, r"no checksums but weak ones", "SHA256"),
-    ({"sums": []}, r"no checksums but weak ones", "SHA256"),
-    ({"signed": "no"}, r"the archive is not signed$", "InRelease"),
-    ({"release": "Valid-Until: Sat, 01 Jan 2022 00:00:00 UTC\n"}, "out of date", "clock"),
-    ({"release": "Date: Sat, 01 Jan 2124 00:00:00 UTC\n"}, "dated in the future", "clock"),
-    ({"edit": lambda text: f"<html>\n{text}"}, "not one that apt can read", "apt-ftparchive"),
-], ids=["md5", "sha1", "none", "unsigned", "expired", "future", "no index"])
-def test_what_is_wrong_with_an_archive(archive: Archive, tmp_path: Path, how: dict[str, Any], message: str, hint: str,
-                                       ) -> None:
+@pytest.mark.parametrize(
+    ("how", "message", "hint"),
+    [
+        ({"sums": ["MD5Sum"]}, r"no checksums but weak ones", "SHA256"),
+        ({"sums": ["SHA1"], "signed": "detached"}, r"no checksums but weak ones", "SHA256"),
+        ({"sums": []}, r"no checksums but weak ones", "SHA256"),
+        ({"signed": "no"}, r"the archive is not signed$", "InRelease"),
+        ({"release": "Valid-Until: Sat, 01 Jan 2022 00:00:00 UTC\n"}, "out of date", "clock"),
+        ({"release": "Date: Sat, 01 Jan 2124 00:00:00 UTC\n"}, "dated in the future", "clock"),
+        ({"edit": lambda text: f"<html>\n{text}"}, "not one that apt can read", "apt-ftparchive"),
+    ],
+    ids=["md5", "sha1", "none", "unsigned", "expired", "future", "no index"],
+)
+def test_what_is_wrong_with_an_archive(
+    archive: Archive,
+    tmp_path: Path,
+    how: dict[str, Any],
+    message: str,
+    hint: str,
+) -> None:
     archive.publish(**how)
     _check(refusal(tmp_path, archive), f"^file://{archive.root} .*{message}", hint)
 
@@ -67,24 +76,46 @@ def _for(part: str, change: Callable[[bytes], bytes], root: Path) -> Answer:
     return lambda path: (200, {}, change((root / path[1:]).read_bytes())) if part in path else None
 
 
-@pytest.mark.parametrize(("answer", "message", "hint"), [
-    (lambda root: lambda path: PAGE, "something that is no archive answers", "log in"),
-    (lambda root: lambda path: PAGE if path == "/in" else (302, {"Location": "/in"}, b""), "no archive answers", "log"),
-    (lambda root: lambda path: (302, {"Location": path}, b""), "without an end", "`mirror`"),
-    (lambda root: lambda path: (401, {"WWW-Authenticate": "Basic realm=x"}, b""), "a name and a password", "open"),
-    (lambda root: lambda path: (407, {}, b""), "the proxy wants a name and a password", "http_proxy"),
-    (lambda root: lambda path: (403, {}, b""), "refuses to give out", "another"),
-    (lambda root: lambda path: (404, {}, b""), "wrong mirror: it does not have this release", "`suites`"),
-    (lambda root: lambda path: (503, {}, b""), "trouble of its own", "minutes"),
-    (lambda root: lambda path: (404, {}, b"") if "Packages" in path else None, "its Release file names", "minutes"),
-    (lambda root: _for("Packages", lambda data: data[:100], root), "index is damaged", "minutes"),
-    (lambda root: _for("Packages", lambda data: b"x" + data[1:], root), "index is damaged", "minutes"),
-    (lambda root: _for("InRelease", lambda data: data[:300], root), "index is damaged", "minutes"),
-    (lambda root: _for("InRelease", lambda data: data.replace(b"ny", b"m"), root), "is not what was", "honest"),
-], ids=["page", "page elsewhere", "loop", "401", "407", "403", "404", "503", "no Packages", "half a Packages",
-        "other Packages", "half an InRelease", "other InRelease"])
-def test_what_a_mirror_may_answer(archive: Archive, tmp_path: Path, answer: Callable[[Path], Answer], message: str,
-                                  hint: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "message", "hint"),
+    [
+        (lambda root: lambda path: PAGE, "something that is no archive answers", "log in"),
+        (
+            lambda root: lambda path: PAGE if path == "/in" else (302, {"Location": "/in"}, b""),
+            "no archive answers",
+            "log",
+        ),
+        (lambda root: lambda path: (302, {"Location": path}, b""), "without an end", "`mirror`"),
+        (lambda root: lambda path: (401, {"WWW-Authenticate": "Basic realm=x"}, b""), "a name and a password", "open"),
+        (lambda root: lambda path: (407, {}, b""), "the proxy wants a name and a password", "http_proxy"),
+        (lambda root: lambda path: (403, {}, b""), "refuses to give out", "another"),
+        (lambda root: lambda path: (404, {}, b""), "wrong mirror: it does not have this release", "`suites`"),
+        (lambda root: lambda path: (503, {}, b""), "trouble of its own", "minutes"),
+        (lambda root: lambda path: (404, {}, b"") if "Packages" in path else None, "its Release file names", "minutes"),
+        (lambda root: _for("Packages", lambda data: data[:100], root), "index is damaged", "minutes"),
+        (lambda root: _for("Packages", lambda data: b"x" + data[1:], root), "index is damaged", "minutes"),
+        (lambda root: _for("InRelease", lambda data: data[:300], root), "index is damaged", "minutes"),
+        (lambda root: _for("InRelease", lambda data: data.replace(b"ny", b"m"), root), "is not what was", "honest"),
+    ],
+    ids=[
+        "page",
+        "page elsewhere",
+        "loop",
+        "401",
+        "407",
+        "403",
+        "404",
+        "503",
+        "no Packages",
+        "half a Packages",
+        "other Packages",
+        "half an InRelease",
+        "other InRelease",
+    ],
+)
+def test_what_a_mirror_may_answer(
+    archive: Archive, tmp_path: Path, answer: Callable[[Path], Answer], message: str, hint: str
+) -> None:
     with served(archive.root, answer(archive.root)) as url:
         _check(refusal(tmp_path, archive, mirror=url), f"^{url} .*{message}", hint)
 
@@ -98,12 +129,16 @@ def test_a_mirror_that_is_not_there(archive: Archive, tmp_path: Path) -> None:
 def test_keys_that_do_not_belong_to_the_archive(archive: Archive, tmp_path: Path) -> None:
     stranger = Archive(tmp_path / "mirror", tmp_path / "gnupg")
     stranger.close()
-    _check(refusal(tmp_path / "1", archive, keyring=str(stranger.keyring)), "with a key that the keyring does not have",
-           "`keyring`")
+    _check(
+        refusal(tmp_path / "1", archive, keyring=str(stranger.keyring)),
+        "with a key that the keyring does not have",
+        "`keyring`",
+    )
     for number, keys in enumerate((b"", b"no keys", b"KBXf")):
         (tmp_path / "keys").write_bytes(keys)
-        _check(refusal(tmp_path / f"none-{number}", archive, keyring=str(tmp_path / "keys")), "is no keyring",
-               "`keyring`")
+        _check(
+            refusal(tmp_path / f"none-{number}", archive, keyring=str(tmp_path / "keys")), "is no keyring", "`keyring`"
+        )
     _check(refusal(tmp_path / "2", archive, keyring=str(tmp_path)), "Is a directory", "`keyring`")
 
 
@@ -111,14 +146,37 @@ def test_a_key_that_has_expired(archive: Archive, tmp_path: Path) -> None:
     """gpg is told a day long gone, as if the key had been made then for a day."""
     old = Archive(tmp_path / "mirror", tmp_path / "gnupg")
     try:
-        for words in (["--quick-generate-key", "old archive", "ed25519", "sign", "1d"],
-                      ["--output", str(old.keyring), "--export", "old archive"],
-                      ["--local-user", "old archive", "--clearsign", "--output", str(tmp_path / "InRelease"),
-                       str(tmp_path / "Release")]):
+        for words in (
+            ["--quick-generate-key", "old archive", "ed25519", "sign", "1d"],
+            ["--output", str(old.keyring), "--export", "old archive"],
+            [
+                "--local-user",
+                "old archive",
+                "--clearsign",
+                "--output",
+                str(tmp_path / "InRelease"),
+                str(tmp_path / "Release"),
+            ],
+        ):
             release = archive.root / "dists/tiny/InRelease"
             (tmp_path / "Release").write_text(release.read_text().partition("\n\n")[2].partition("-----BEGIN")[0])
-            subprocess.run(["gpg", "--homedir", old.home, "--batch", "--yes", "--quiet", "--passphrase", "",
-                            "--faked-system-time", "20200101T000000", *words], check=True, capture_output=True)
+            subprocess.run(
+                [
+                    "gpg",
+                    "--homedir",
+                    old.home,
+                    "--batch",
+                    "--yes",
+                    "--quiet",
+                    "--passphrase",
+                    "",
+                    "--faked-system-time",
+                    "20200101T000000",
+                    *words,
+                ],
+                check=True,
+                capture_output=True,
+            )
         release.write_bytes((tmp_path / "InRelease").read_bytes())
         error = refusal(tmp_path / "index", archive, keyring=str(old.keyring))
         assert "key that signs the archive has expired" in error.message

@@ -24,34 +24,53 @@ def test_versions_have_the_order_that_dpkg_gives_them(one: str, other: str) -> N
 
 
 def test_versions_in_order() -> None:
-    versions = ["0~", "0", "1.0~~", "1.0~bpo1", "1.0", "1.0-1", "1.0-1+b1", "1.0a", "1.0+dfsg", "1.0.1", "1.9",
-                "1.10", "1:0.1"]
+    versions = [
+        "0~",
+        "0",
+        "1.0~~",
+        "1.0~bpo1",
+        "1.0",
+        "1.0-1",
+        "1.0-1+b1",
+        "1.0a",
+        "1.0+dfsg",
+        "1.0.1",
+        "1.9",
+        "1.10",
+        "1:0.1",
+    ]
     assert sorted(set(versions), key=by_version) == versions
     assert compare("1.0", "1.0-0") == 0 and compare("0:1", "1") == 0 and compare("1.", "1.0") == 0
 
 
-@pytest.mark.parametrize(("text", "wanted"), [
-    ("jq", Relation("jq")),
-    (" g++-12 ", Relation("g++-12")),
-    ("jq>=1.6", Relation("jq", ">=", "1.6")),
-    ("jq (>= 1:1.6~rc1+b2-3)", Relation("jq", ">=", "1:1.6~rc1+b2-3")),
-    ("jq(<<2)", Relation("jq", "<<", "2")),
-    ("jq < 2", Relation("jq", "<<", "2")),
-    ("jq=1.6", Relation("jq", "=", "1.6")),
-    ("python3:any (>= 3.9~)", Relation("python3", ">=", "3.9~", "any")),
-    ("libc6:i386", Relation("libc6", architecture="i386")),
-    ("jq >=", None),
-    ("jq 1.6", None),
-    ("", None),
-    ("_", None),
-])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("jq", Relation("jq")),
+        (" g++-12 ", Relation("g++-12")),
+        ("jq>=1.6", Relation("jq", ">=", "1.6")),
+        ("jq (>= 1:1.6~rc1+b2-3)", Relation("jq", ">=", "1:1.6~rc1+b2-3")),
+        ("jq(<<2)", Relation("jq", "<<", "2")),
+        ("jq < 2", Relation("jq", "<<", "2")),
+        ("jq=1.6", Relation("jq", "=", "1.6")),
+        ("python3:any (>= 3.9~)", Relation("python3", ">=", "3.9~", "any")),
+        ("libc6:i386", Relation("libc6", architecture="i386")),
+        ("jq >=", None),
+        ("jq 1.6", None),
+        ("", None),
+        ("_", None),
+    ],
+)
 def test_a_relation(text: str, wanted: Relation | None) -> None:
     assert Relation.parse(text) == wanted
 
 
 def test_fields() -> None:
     assert relations("a (>= 1) | b, c:any,\n d") == [
-        [Relation("a", ">=", "1"), Relation("b")], [Relation("c", architecture="any")], [Relation("d")]]
+        [Relation("a", ">=", "1"), Relation("b")],
+        [Relation("c", architecture="any")],
+        [Relation("d")],
+    ]
     assert relations("") == []
     assert provides("x (= 3.0), y", Relation("x", ">=", "2")) and provides("x (= 3.0), y", Relation("y"))
     assert not provides("x (= 3.0), y", Relation("x", ">>", "3.0"))

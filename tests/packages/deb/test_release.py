@@ -54,11 +54,22 @@ def locked(lock: Input) -> list[str]:
     return [package.name for package in read_lock(lock.file("lock.json"))]
 
 
-@pytest.mark.parametrize("how", [
-    {"suffixes": [""]}, {"suffixes": [".gz"]}, {"suffixes": [".xz"]}, {"suffixes": [".bz2"]}, {"suffixes": [".zst"]},
-    {"suffixes": [".xz"], "by_hash": True}, {"signed": "detached"}, {"sums": ["MD5Sum", "SHA512"]},
-    {"release": "Codename: stable\nSuite: other\n"}, {"architectures": ["all"]},
-], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"suffixes": [""]},
+        {"suffixes": [".gz"]},
+        {"suffixes": [".xz"]},
+        {"suffixes": [".bz2"]},
+        {"suffixes": [".zst"]},
+        {"suffixes": [".xz"], "by_hash": True},
+        {"signed": "detached"},
+        {"sums": ["MD5Sum", "SHA512"]},
+        {"release": "Codename: stable\nSuite: other\n"},
+        {"architectures": ["all"]},
+    ],
+    ids=str,
+)
 def test_whatever_apt_reads_is_read(archive: Archive, tmp_path: Path, how: dict[str, Any]) -> None:
     archive.publish(**how)
     assert "apt" in Index(index(tmp_path / "index", archive).path)
@@ -69,16 +80,26 @@ def test_components_may_be_empty_or_in_some_suites_only(archive: Archive, tmp_pa
     archive.publish(SUITE, {"main": "", "contrib": None, "extra": "more"})
     archive.publish("tiny-updates", {"main": None, "contrib": None})
     archive.publish("empty", {"main": None})
-    found = index(tmp_path / "index", archive, suites=[SUITE, "tiny-updates", "empty"],
-                  components=["main", "contrib", "extra"])
+    found = index(
+        tmp_path / "index", archive, suites=[SUITE, "tiny-updates", "empty"], components=["main", "contrib", "extra"]
+    )
     assert found.file("sources.list").read_text().splitlines() == [
         "deb [trusted=yes] http://main tiny main contrib extra",
         "deb [trusted=yes] http://main tiny-updates main contrib",
-        "deb [trusted=yes] http://main empty main"]
-    sizes = {file.name.partition("_dists_")[2].partition("_binary")[0]: file.stat().st_size > 0
-             for file in found.file("lists").glob("*_Packages")}
-    assert sizes == {"tiny_main": True, "tiny_contrib": False, "tiny_extra": True, "tiny-updates_main": False,
-                     "tiny-updates_contrib": False, "empty_main": False}
+        "deb [trusted=yes] http://main empty main",
+    ]
+    sizes = {
+        file.name.partition("_dists_")[2].partition("_binary")[0]: file.stat().st_size > 0
+        for file in found.file("lists").glob("*_Packages")
+    }
+    assert sizes == {
+        "tiny_main": True,
+        "tiny_contrib": False,
+        "tiny_extra": True,
+        "tiny-updates_main": False,
+        "tiny-updates_contrib": False,
+        "empty_main": False,
+    }
     assert locked(lock(tmp_path / "lock", found, "tool")) == ["apt", "tool"]
 
 
@@ -88,9 +109,15 @@ def test_an_index_for_all_architectures_stands_beside_the_others(archive: Archiv
     assert locked(lock(tmp_path / "lock", found, "tool", "g++-odd")) == ["apt", "g++-odd", "tool"]
 
 
-@pytest.mark.parametrize("edit", [
-    lambda keys: keys, lambda keys: keys.replace(b"\n", b"\r\n"), lambda keys: keys + keys,
-], ids=["as it is", "from Windows", "several"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda keys: keys,
+        lambda keys: keys.replace(b"\n", b"\r\n"),
+        lambda keys: keys + keys,
+    ],
+    ids=["as it is", "from Windows", "several"],
+)
 def test_keyrings_may_be_text(archive: Archive, tmp_path: Path, edit: Callable[[bytes], bytes]) -> None:
     archive.publish()
     keys = subprocess.run(["gpg", "--homedir", archive.home, "--armor", "--export"], check=True, capture_output=True)
@@ -99,8 +126,9 @@ def test_keyrings_may_be_text(archive: Archive, tmp_path: Path, edit: Callable[[
 
 
 @pytest.mark.parametrize("place", ["over http", "with space & \u00fcmlaut + [x]#", "100% full"])
-def test_odd_names_of_folders_and_packages(archive: Archive, tmp_path: Path, place: str,
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_names_of_folders_and_packages(
+    archive: Archive, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifacts = tmp_path / """a:1,b \u00fc 100% 'q' "q" \\x #[y]"""
     artifacts.mkdir()
     monkeypatch.setenv("TMPDIR", str(artifacts))  # as it is where builders run
@@ -125,28 +153,36 @@ def test_redirects_are_followed(archive: Archive, tmp_path: Path) -> None:
         build_fetch(job(tmp_path / "fetch", archive.params(url), found))
 
 
-@pytest.mark.parametrize(("how", "params", "message"), [
-    ({}, {"components": ["main", "mian"]}, r"no suite has the component mian; did you mean \"main\"\?"),
-    ({}, {"components": ["other"]}, "no suite has the component other"),
-    ({"architectures": ["arm64"]}, {}, "tiny has no packages for amd64; it is for arm64"),
-    ({"suffixes": [".xz"], "plain": False}, {}, r"packed index \(Packages\.xz\) and not of Packages itself"),
-])
-def test_what_is_not_there_is_told(archive: Archive, tmp_path: Path, how: dict[str, Any], params: dict[str, Any],
-                                   message: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "params", "message"),
+    [
+        ({}, {"components": ["main", "mian"]}, r"no suite has the component mian; did you mean \"main\"\?"),
+        ({}, {"components": ["other"]}, "no suite has the component other"),
+        ({"architectures": ["arm64"]}, {}, "tiny has no packages for amd64; it is for arm64"),
+        ({"suffixes": [".xz"], "plain": False}, {}, r"packed index \(Packages\.xz\) and not of Packages itself"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    archive: Archive, tmp_path: Path, how: dict[str, Any], params: dict[str, Any], message: str
+) -> None:
     archive.publish(**how)
     with pytest.raises(UserError, match=message) as caught:
         index(tmp_path / "index", archive, **params)
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("was", "then", "message"), [
-    ("SHA256: ", "SHA512: ", r"^tool 2:1\.0~rc1\+b1: no SHA256 in the archive's index"),
-    ("Size: ", "X: ", r"^the archive's index is not good: tool all 2:1\.0~rc1\+b1 has no Size information"),
-    ("Filename: ", "X: ", r"^the archive's index is not good: .*'2:1\.0~rc1\+b1' of 'tool:amd64'"),
-    ("Version: ", "X: ", r"^the archive's index is not good: Package 'tool' has no installation candidate"),
-])
-def test_packages_that_nobody_could_check_are_refused_by_name(archive: Archive, tmp_path: Path, was: str, then: str,
-                                                              message: str) -> None:
+@pytest.mark.parametrize(
+    ("was", "then", "message"),
+    [
+        ("SHA256: ", "SHA512: ", r"^tool 2:1\.0~rc1\+b1: no SHA256 in the archive's index"),
+        ("Size: ", "X: ", r"^the archive's index is not good: tool all 2:1\.0~rc1\+b1 has no Size information"),
+        ("Filename: ", "X: ", r"^the archive's index is not good: .*'2:1\.0~rc1\+b1' of 'tool:amd64'"),
+        ("Version: ", "X: ", r"^the archive's index is not good: Package 'tool' has no installation candidate"),
+    ],
+)
+def test_packages_that_nobody_could_check_are_refused_by_name(
+    archive: Archive, tmp_path: Path, was: str, then: str, message: str
+) -> None:
     archive.publish(SUITE, {"main": ""})
     archive.publish("more", {"main": "more"}, edit=lambda text: text.replace(was, then))
     found = index(tmp_path / "index", archive, suites=[SUITE, "more"])

@@ -77,8 +77,10 @@ def test_nothing_downstream_names_the_mirror(archive: Archive, tmp_path: Path) -
     with served(archive.root) as url:
         found = index(tmp_path / "index", archive, mirror=url)
         base = lock(tmp_path / "base", [], found)
-    assert base.file("lock.json").read_bytes() == lock(
-        tmp_path / "again", [], index(tmp_path / "file", archive)).file("lock.json").read_bytes()
+    assert (
+        base.file("lock.json").read_bytes()
+        == lock(tmp_path / "again", [], index(tmp_path / "file", archive)).file("lock.json").read_bytes()
+    )
     for file in [*found.path.rglob("*"), *base.path.rglob("*")]:
         assert "127.0.0.1" not in file.name
         assert not file.is_file() or b"127.0.0.1" not in file.read_bytes()
@@ -97,8 +99,12 @@ def test_fetched_packages_are_whole_and_kept_once(archive: Archive, tmp_path: Pa
     locked = lock(tmp_path / "lock", ["munge"], index(tmp_path / "index", archive))
     seen: list[tuple[int, int]] = []
     with served(archive.root) as url:
-        work = job(tmp_path / "fetch", archive.params(url), locked,
-                   progress=lambda done, total, unit: seen.append((done, total)))
+        work = job(
+            tmp_path / "fetch",
+            archive.params(url),
+            locked,
+            progress=lambda done, total, unit: seen.append((done, total)),
+        )
         build_fetch(work)
     total = sum(package.size for package in read_lock(locked.file("lock.json")))
     assert seen[-1] == (total, total)
@@ -183,7 +189,8 @@ def test_versions_can_be_asked_for(archive: Archive, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("packages", "reason"), [(["broken"], "libmunge"), (["munge", "rival"], "rival")])
 def test_what_cannot_be_installed_together_is_explained_by_apt(
-        archive: Archive, tmp_path: Path, packages: list[str], reason: str) -> None:
+    archive: Archive, tmp_path: Path, packages: list[str], reason: str
+) -> None:
     with pytest.raises(UserError, match="do not go together") as caught:
         lock(tmp_path / "lock", packages, index(tmp_path / "index", archive))
     assert reason in caught.value.tail
@@ -210,7 +217,8 @@ def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "# deb http://old.example/debian bookworm main\n"
         "deb https://tools.example/apt stable main\n"
         "deb [arch=amd64 signed-by=/x] http://one.example/debian/ bookworm main contrib\n"
-        "deb http://sec.example/debian-security bookworm-security main\n")
+        "deb http://sec.example/debian-security bookworm-security main\n"
+    )
     found = mirrors_for(params, tmp_path)
     assert (found.main, found.security) == ("http://one.example/debian", "http://sec.example/debian-security")
     (tmp_path / "sources.list").unlink()
@@ -218,7 +226,8 @@ def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "sources.list.d/debian.sources").write_text(
         "Enabled: no\nTypes: deb\nURIs: http://off.example/debian\nSuites: trixie\nComponents: main\n\n"
         "# the one in use\nTypes: deb deb-src\nURIs: http://two.example/deb\nSuites: trixie\n trixie-updates\n"
-        "Components: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+        "Components: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n"
+    )
     found = mirrors_for(params, tmp_path)
     assert (found.main, found.security) == ("http://two.example/deb", "http://two.example/deb-security")
     monkeypatch.setenv(VARIABLE, "http://three.example/debian/ http://four.example/s")
@@ -240,9 +249,12 @@ def test_a_proxy_is_used(archive: Archive, tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_trimmed_index_keeps_what_counts(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
-    (tmp_path / "lists/x_Packages").write_bytes(trimmed(
-        b"Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\nDescription: long\n text\nMD5sum: 0\n\n"
-        b"Package: b\nVersion: 1\nProvides: x (= 1),\n virtual\nTag: t,\n u\nPriority: required\n\n"))
+    (tmp_path / "lists/x_Packages").write_bytes(
+        trimmed(
+            b"Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\nDescription: long\n text\nMD5sum: 0\n\n"
+            b"Package: b\nVersion: 1\nProvides: x (= 1),\n virtual\nTag: t,\n u\nPriority: required\n\n"
+        )
+    )
     index = Index(tmp_path)
     assert index.candidates("a")[0].text == "Package: a\nVersion: 1\nEssential: yes\nDepends: b,\n c\n"
     assert index.minimal() == ["a", "apt", "b"]

@@ -36,9 +36,15 @@ def package(name: str, **fields: str) -> LockedPackage:
 
 
 def test_what_essential_packages_need_comes_first() -> None:
-    locked = [package("apt", Depends="libapt (>= 2), adduser | other"), package("libapt", Pre_Depends="libc"),
-              package("libc"), package("other"), package("shell", Essential="yes", Depends="awk, gone | libc"),
-              package("mawk", Provides="awk (= 1)"), package("editor", Depends="shell")]
+    locked = [
+        package("apt", Depends="libapt (>= 2), adduser | other"),
+        package("libapt", Pre_Depends="libc"),
+        package("libc"),
+        package("other"),
+        package("shell", Essential="yes", Depends="awk, gone | libc"),
+        package("mawk", Provides="awk (= 1)"),
+        package("editor", Depends="shell"),
+    ]
     assert [item.name for item in root.essential(locked)] == ["apt", "libapt", "libc", "other", "shell", "mawk"]
 
 
@@ -58,10 +64,17 @@ def test_what_is_unpacked_stays_in_its_root(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     folders = {"absolute": str(outside), "up": "../../../../../../../../.." + str(outside), "merged": "usr/merged"}
-    make_deb(tmp_path / "given", "a", files={"usr/merged/first": "1\n", "etc/same": "old\n"},
-             links={**folders, "etc/file": f"{outside}/file"})
-    make_deb(tmp_path / "given", "b", files={**{f"{name}/second": "2\n" for name in folders}, "etc/file": "3\n",
-                                             "etc/same": "new\n"})
+    make_deb(
+        tmp_path / "given",
+        "a",
+        files={"usr/merged/first": "1\n", "etc/same": "old\n"},
+        links={**folders, "etc/file": f"{outside}/file"},
+    )
+    make_deb(
+        tmp_path / "given",
+        "b",
+        files={**{f"{name}/second": "2\n" for name in folders}, "etc/file": "3\n", "etc/same": "new\n"},
+    )
     inside(unpack, tmp_path)
     root = tmp_path / "root"
     assert not list(outside.iterdir())

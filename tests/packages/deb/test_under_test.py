@@ -18,12 +18,16 @@ from tests.packages.deb import realroot
 #: What must not be installed: control fields (`files` are what it brings), and what a person is told.
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "rival": ({"Conflicts": "munge"}, r"rival would remove munge \S+ \(rival 1 says Conflicts: munge\)"),
-    "breaker": ({"Breaks": "libmunge2 (<< 99)"},
-                r"would remove libmunge2 \S+ \(breaker 1 says Breaks: .*; munge \S+ \(munge .* needs libmunge2"),
+    "breaker": (
+        {"Breaks": "libmunge2 (<< 99)"},
+        r"would remove libmunge2 \S+ \(breaker 1 says Breaks: .*; munge \S+ \(munge .* needs libmunge2",
+    ),
     "libmunge2": ({}, r"libmunge2 would remove munge \S+ \(munge \S+ needs libmunge2 \(= "),
     "hostile": ({"Conflicts": "coreutils"}, r"hostile_1_all\.deb cannot be installed on top of the"),
-    "heir": ({"Replaces": "small", "files": {"usr/share/small/data": "small 1\n"}},
-             r"heir would remove small 1 \(all its files are replaced\)"),
+    "heir": (
+        {"Replaces": "small", "files": {"usr/share/small/data": "small 1\n"}},
+        r"heir would remove small 1 \(all its files are replaced\)",
+    ),
     "lost": ({"Depends": "nowhere"}, r"lost_1_all\.deb cannot be installed on top of the locked packages"),
     "foreign": ({"Architecture": "arm64"}, r"foreign_1_all\.deb failed: package architecture \(arm64\) does not"),
 }
@@ -35,9 +39,14 @@ def stanza(name: str, version: str = "1", **fields: str) -> Stanza:
 
 
 def test_reasons_are_found_in_what_packages_say() -> None:
-    before = {one.name: one for one in (
-        stanza("ssh", Provides="ssh-server (= 3)", Conflicts="old-ssh (<< 3)"),
-        stanza("task", Depends="ssh | other, lib (>= 1)"), stanza("lib"))}
+    before = {
+        one.name: one
+        for one in (
+            stanza("ssh", Provides="ssh-server (= 3)", Conflicts="old-ssh (<< 3)"),
+            stanza("task", Depends="ssh | other, lib (>= 1)"),
+            stanza("lib"),
+        )
+    }
 
     def why(name: str, *given: Stanza, gone: str = "") -> str:
         return installed.why_not(name, before, {one.name: one for one in given}, frozenset(gone.split()))
@@ -65,12 +74,18 @@ def test_nothing_goes_for_a_package_under_test(real: Path) -> None:
 def refuse(folder: str) -> None:
     """Inner side: each is refused, and told with who goes and why."""
     place = Path(folder)
-    below = [*realroot.stack(place), realroot.made_layer(place / "lower", under_test.build, given(place / "below"),
-                                                    *realroot.stack(place))]
+    below = [
+        *realroot.stack(place),
+        realroot.made_layer(place / "lower", under_test.build, given(place / "below"), *realroot.stack(place)),
+    ]
     for name, (_, message) in REFUSED.items():
         with pytest.raises(UserError, match=message) as caught:
-            realroot.made_layer(place / f"refused-{name}", under_test.build,
-                           {"packages": [str(place / f"refused/{name}_1_all.deb")]}, *below)
+            realroot.made_layer(
+                place / f"refused-{name}",
+                under_test.build,
+                {"packages": [str(place / f"refused/{name}_1_all.deb")]},
+                *below,
+            )
         assert caught.value.hint
     with pytest.raises(UserError, match=r"twin_1_all\.deb: twin is there twice, in versions 1\.1 and 1"):
         realroot.made_layer(place / "twins", under_test.build, given(place / "twice", "*/twin*.deb"), *below)

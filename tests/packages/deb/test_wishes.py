@@ -61,28 +61,31 @@ def locked(folder: Path, index: Input, asked: Mapping[str, str] | Sequence[str],
     return [one for one in found if one != "apt 1"]
 
 
-@pytest.mark.parametrize(("asked", "wanted"), [
-    (["tool"], ["tool 2.0"]),
-    (["tool<<2"], ["tool 1.0"]),
-    (["tool (<= 1.0)"], ["tool 1.0"]),
-    (["tool=1.0"], ["tool 1.0"]),
-    (["tool>=1.5", "tool<<3~"], ["tool 2.0"]),
-    (["tool>=3~"], ["tool 3.0~bpo1"]),
-    (["tool>2.0"], ["tool 3.0~bpo1"]),
-    (["strict"], ["library 2.0", "strict 2.0"]),
-    (["strict=1.0"], ["library 1.0", "strict 1.0"]),
-    (["strict>=3~"], ["library 3.0~bpo1", "strict 3.0~bpo1"]),
-    (["newer"], ["chain 1", "library 3.0~bpo1", "newer 1", "strict 3.0~bpo1"]),
-    (["tool:any<<2", "library:amd64"], ["library 2.0", "tool 1.0"]),
-    (["any"], ["any 1", "tool 2.0", "virt-a 1"]),
-    (["virt>=3"], ["virt-a 1"]),
-    (["virt<<3"], ["virt-b 1"]),
-    (["mail", "virt-b"], ["virt-b 1"]),
-    (["only"], ["only 1"]),
-    (["user"], ["tool 2.0", "user 2.0"]),
-    (["user", "tool<<2"], ["tool 1.0", "user 1.0"]),
-    (["user>=2", "tool>=3~"], ["tool 3.0~bpo1", "user 2.0"]),
-])
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        (["tool"], ["tool 2.0"]),
+        (["tool<<2"], ["tool 1.0"]),
+        (["tool (<= 1.0)"], ["tool 1.0"]),
+        (["tool=1.0"], ["tool 1.0"]),
+        (["tool>=1.5", "tool<<3~"], ["tool 2.0"]),
+        (["tool>=3~"], ["tool 3.0~bpo1"]),
+        (["tool>2.0"], ["tool 3.0~bpo1"]),
+        (["strict"], ["library 2.0", "strict 2.0"]),
+        (["strict=1.0"], ["library 1.0", "strict 1.0"]),
+        (["strict>=3~"], ["library 3.0~bpo1", "strict 3.0~bpo1"]),
+        (["newer"], ["chain 1", "library 3.0~bpo1", "newer 1", "strict 3.0~bpo1"]),
+        (["tool:any<<2", "library:amd64"], ["library 2.0", "tool 1.0"]),
+        (["any"], ["any 1", "tool 2.0", "virt-a 1"]),
+        (["virt>=3"], ["virt-a 1"]),
+        (["virt<<3"], ["virt-b 1"]),
+        (["mail", "virt-b"], ["virt-b 1"]),
+        (["only"], ["only 1"]),
+        (["user"], ["tool 2.0", "user 2.0"]),
+        (["user", "tool<<2"], ["tool 1.0", "user 1.0"]),
+        (["user>=2", "tool>=3~"], ["tool 3.0~bpo1", "user 2.0"]),
+    ],
+)
 def test_the_version_that_fits_is_taken(index: Input, tmp_path: Path, asked: list[str], wanted: list[str]) -> None:
     assert locked(tmp_path, index, asked) == wanted
 
@@ -97,27 +100,37 @@ def test_what_fits_the_base_is_taken(index: Input, tmp_path: Path) -> None:
         locked(tmp_path / "2", index, ["user=2.0"], base=["tool<<2"])
 
 
-@pytest.mark.parametrize(("asked", "message"), [
-    ({"tool>=9": "OPKG a"}, r"^no tool that is >= 9 \(OPKG a\): tiny \(main free\), .* has 2\.0, 1\.0, 3\.0~bpo1$"),
-    ({"tool>=2": "OPKG a", "tool<<2": "distro d"}, r"no tool that is << 2 \(distro d\) and >= 2 \(OPKG a\)"),
-    ({"virt>=4": "OPKG a"}, r"no virt that is >= 4 \(OPKG a\): .* virt-a, which provides virt \(= 3\.0\), virt-b, "),
-    ({"mail": "OPKG a"}, r"^mail \(OPKG a\): that is provided by virt-a, virt-b$"),
-    ({"toool": "OPKG a"}, r"^unknown package: toool \(OPKG a; did you mean tool"),
-    ({"library:i386": "OPKG a"}, r"^library:i386 \(OPKG a\): only packages for amd64 are read"),
-    ({"Tool": "OPKG a"}, r"^'Tool' is no package \(OPKG a\)$"),
-    ({"tool >=": "OPKG a"}, r"is no package \(OPKG a\)"),
-])
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tool>=9": "OPKG a"}, r"^no tool that is >= 9 \(OPKG a\): tiny \(main free\), .* has 2\.0, 1\.0, 3\.0~bpo1$"),
+        ({"tool>=2": "OPKG a", "tool<<2": "distro d"}, r"no tool that is << 2 \(distro d\) and >= 2 \(OPKG a\)"),
+        (
+            {"virt>=4": "OPKG a"},
+            r"no virt that is >= 4 \(OPKG a\): .* virt-a, which provides virt \(= 3\.0\), virt-b, ",
+        ),
+        ({"mail": "OPKG a"}, r"^mail \(OPKG a\): that is provided by virt-a, virt-b$"),
+        ({"toool": "OPKG a"}, r"^unknown package: toool \(OPKG a; did you mean tool"),
+        ({"library:i386": "OPKG a"}, r"^library:i386 \(OPKG a\): only packages for amd64 are read"),
+        ({"Tool": "OPKG a"}, r"^'Tool' is no package \(OPKG a\)$"),
+        ({"tool >=": "OPKG a"}, r"is no package \(OPKG a\)"),
+    ],
+)
 def test_what_cannot_be_had_is_told_with_who_asked_and_what_there_is(
-        index: Input, tmp_path: Path, asked: dict[str, str], message: str) -> None:
+    index: Input, tmp_path: Path, asked: dict[str, str], message: str
+) -> None:
     with pytest.raises(UserError, match=message) as caught:
         locked(tmp_path, index, asked)
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("asked", "message"), [
-    ("tool<<2", r"^tool that is << 2 \(OPKG app\): the base root of the distribution has tool 2\.0$"),
-    ("newer", r"do not go together: newer \(OPKG app\)$"),
-])
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("tool<<2", r"^tool that is << 2 \(OPKG app\): the base root of the distribution has tool 2\.0$"),
+        ("newer", r"do not go together: newer \(OPKG app\)$"),
+    ],
+)
 def test_what_does_not_fit_the_base_is_told(index: Input, tmp_path: Path, asked: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         locked(tmp_path, index, [asked], base=["tool", "strict"])
