@@ -1,4 +1,4 @@
-"""The definition of one machine: its libvirt XML, and that of the domain that installs it where that is another."""
+"""The definition of one machine: its libvirt XML for each purpose that it is started for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pipeline.step import Job
 
 
 def build(job: Job) -> None:
-    """Write domain.xml, and netboot.xml where the machine is installed and can't boot by network."""
+    """Write run.xml, and install.xml of a compute node."""
     given = job.params
     machine = Machine.from_json(given["machine"])
     place = site.of(given["cluster"], is_shared=given["shared"])
-    for name, domain in domains.of(
+    for purpose, domain in domains.of(
         given["cluster"], given["architecture"], machine, given["hypervisor"], place
     ).items():
-        (job.out / f"{name}.xml").write_text(libvirt_xml.render(domain), encoding="utf-8")
+        (job.out / f"{purpose}.xml").write_text(libvirt_xml.render(domain), encoding="utf-8")

@@ -36,15 +36,11 @@ done
 
 
 def build(job: Job) -> None:
-    """Builder: domain.cfg of one machine, netboot.cfg as well if it is a compute node, and libxl's JSON of each."""
+    """Builder: run.cfg of one machine, install.cfg as well if it is a compute node, and libxl's JSON of each."""
     given = job.params
-    models = domains.of(
-        given["cluster"],
-        given["architecture"],
-        Machine.from_json(given["machine"]),
-        "xen",
-        site.shared(given["cluster"]),
-    )
+    machine, place = Machine.from_json(given["machine"]), site.shared(given["cluster"])
+    by_purpose = domains.of(given["cluster"], given["architecture"], machine, "xen", place)
+    models = {str(purpose): domain for purpose, domain in by_purpose.items()}
     for name, model in models.items():
         (job.out / f"{name}.cfg").write_text(xl_config.render(model), encoding="utf-8")
     check(job, models)

@@ -14,6 +14,7 @@ from pipeline.builders import layout, settings
 from pipeline.builders.settings import Settings
 from pipeline.description import Cluster, Host, Machine
 from pipeline.drivers import engines
+from pipeline.drivers.domain import Purpose
 from pipeline.drivers.driver import Driver
 from pipeline.engine import Engine
 from pipeline.guests import flavours
@@ -48,11 +49,9 @@ class Composition:
         found = {role: entry.digest for role, entry in entries.items() if entry is not None}
         return {**found, "settings": self._settings_digest(self.cluster.machine(machine))}
 
-    def definition(self, machine: str, *, installing: bool) -> str:
-        """How libvirt is told of a machine.  One without firmware is installed as a domain of its own."""
-        netboot = installing and self._driver.installer is not None
-        folder = self.engine.entry(self.made.definitions[machine]).path
-        return (folder / ("netboot.xml" if netboot else "domain.xml")).read_text()
+    def definition(self, machine: str, purpose: Purpose) -> str:
+        """How libvirt is told of a machine that is started for this."""
+        return (self.engine.entry(self.made.definitions[machine]).path / f"{purpose}.xml").read_text()
 
     def names(self) -> Mapping[str, str]:
         """What all machines get to know of the cluster: files by path."""
@@ -87,7 +86,7 @@ class Composition:
     def kernels(self) -> Mapping[str, Path]:
         """What an engine loads itself, by the name that definitions know: installers, and kernels from outside."""
         found: dict[str, Path] = {}
-        if self._driver.installer is not None:
+        if not self._driver.netboots:
             netboot = self.engine.entry(self.made.netboot).path
             found |= {"netboot-kernel": netboot / "kernel", "netboot-initrd.img": netboot / "initrd.img"}
         if self.made.kernel:

@@ -23,6 +23,7 @@ from pipeline.cluster.machines import Machines
 from pipeline.cluster.survey import Survey
 from pipeline.description import Cluster, Host, Machine
 from pipeline.drivers import domain, libvirt_xml
+from pipeline.drivers.domain import Purpose
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
 from pipeline.exclusive import exclusive
@@ -51,8 +52,8 @@ class Parts(Protocol):
     def marks(self, machine: str) -> Mapping[str, str]:
         """Role -> digest of all that a machine is made of."""
 
-    def definition(self, machine: str, *, installing: bool) -> str:
-        """How libvirt is told of a machine, or of the one that installs it."""
+    def definition(self, machine: str, purpose: Purpose) -> str:
+        """How libvirt is told of a machine that is started for this."""
 
     def disks(self, machines: Sequence[Machine], folder: Path) -> list[Given]:
         """Fresh disks of machines, in a folder."""
@@ -198,7 +199,7 @@ class Runner:
         if phase == "install":
             self.notes.remove(f"installed/{name}")
             self.notes.add(f"begun/{name}")
-        definition = self.parts.definition(name, installing=phase == "install")
+        definition = self.parts.definition(name, "install" if phase == "install" else "run")
         marks = sorted(self.parts.marks(name).items())
         power.start(
             connection,

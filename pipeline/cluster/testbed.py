@@ -11,7 +11,7 @@ from pipeline import consent, events, naming
 from pipeline.cluster.runner import Runner
 from pipeline.description import Cluster, Host, Interface, Machine, Network
 from pipeline.drivers import domain, libvirt_xml
-from pipeline.drivers.domain import Kernel
+from pipeline.drivers.domain import Kernel, Purpose
 from pipeline.drivers.site import RUN
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
@@ -50,7 +50,7 @@ class TestbedParts:
         size = f"{self._host.memory_mib} MiB, {self._host.cpus} cpus"
         return {"size": size} if entry is None else {"dom0": entry.digest, "size": size}
 
-    def definition(self, machine: str, *, installing: bool) -> str:
+    def definition(self, machine: str, purpose: Purpose) -> str:
         # QEMU's multiboot loader: the hypervisor is the kernel, dom0's kernel and ramdisk are its modules
         kernel = Kernel(
             image=f"{RUN}/disks/xen",

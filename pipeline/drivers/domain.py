@@ -13,6 +13,8 @@ from typing import Literal
 from pipeline.description import Hypervisor, Machine, Role, Virtualization
 
 Accelerator = Literal["tcg", "kvm"]
+#: What a machine is started for; each driver answers how it boots then.  A head node is only ever run.
+Purpose = Literal["run", "install"]
 
 _UUIDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:xen-oscar:domain:1")
 

@@ -17,7 +17,8 @@ class Driver:
 
     `types` are libvirt's words for its domains.  `complete` makes of a bare domain the one that the machine runs as: by
     the site of its cluster, and with the command line of its kernel where that comes from outside.  `installer` makes
-    of that the domain which installs the machine; None where firmware boots a machine with an empty disk by network.
+    of that the domain which installs the machine, whatever its disk holds: one that boots by network, or where engines
+    can't (`netboots` is false) one that is given the installer's kernel, with that command line.
     `fill` adds to a definition how a domain boots and which devices it has, `adjust` what depends on where it is
     started (the accelerator; our element of the metadata is handed in, too).  `restored` is the definition with which a
     machine comes back, from the one in the file of its memory; None = that one as it is.
@@ -30,11 +31,12 @@ class Driver:
     name: Hypervisor
     types: Set[str]
     complete: Callable[[Domain, Machine, Site, str], Domain]
-    installer: Callable[[Domain, Site, str], Domain] | None
+    installer: Callable[[Domain, Site, str], Domain]
     fill: Callable[[ET.Element, Domain, str], None]
     adjust: Callable[[ET.Element, ET.Element, Accelerator], None]
     restored: Callable[[str], str] | None
     besides_mib: int
+    netboots: bool
     takes_devices: bool
     reports: bool
     has_kernel: bool

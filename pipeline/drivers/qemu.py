@@ -1,7 +1,7 @@
 """QEMU: the domain of a machine, and its definition.
 
-The head node boots from its disk only.  A compute node tries its disk and then the network, so an empty disk leads to
-the installer by itself.
+A machine boots from its disk only; one that is to be installed from its first card only, by the card's own boot program
+and DHCP, whatever its disk holds.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ def _complete(domain: Domain, machine: Machine, site: Site, _arguments: str) -> 
     return dataclasses.replace(
         domain,
         disks=driver.disks(domain, root, site),
-        interfaces=tuple(
-            Interface(site.bridge(card.network), card.mac, boot=2 if machine.role == "compute" and number == 0 else 0)
-            for number, card in enumerate(machine.interfaces)
-        ),
+        interfaces=tuple(Interface(site.bridge(card.network), card.mac) for card in machine.interfaces),
         console=f"{site.folder}/console/{machine.name}.log",
         report=f"{site.folder}/report/{machine.name}",
+    )
+
+
+def _installer(node: Domain, _site: Site, _arguments: str) -> Domain:
+    first, *others = node.interfaces
+    return dataclasses.replace(
+        node,
+        disks=tuple(dataclasses.replace(disk, boot=0) for disk in node.disks),
+        interfaces=(dataclasses.replace(first, boot=1), *others),
     )
 
 
@@ -159,11 +165,12 @@ DRIVER = Driver(
     "qemu",
     {"qemu", "kvm"},
     _complete,
-    None,
+    _installer,
     _fill,
     _adjust,
     _restored,
     _BESIDES_MIB,
+    netboots=True,
     takes_devices=False,
     reports=True,
     has_kernel=False,

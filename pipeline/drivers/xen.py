@@ -135,6 +135,7 @@ DRIVER = Driver(
     _adjust,
     None,
     _BESIDES_MIB,
+    netboots=False,
     takes_devices=True,
     reports=False,
     has_kernel=True,

@@ -85,12 +85,14 @@ def build(folder: str) -> None:
 @needs_xltools
 def test_the_builder_keeps_what_libxl_understood_beside_each_configuration(tmp_path: Path) -> None:
     inside(build, tmp_path)
-    for machine, names in {"head": ["domain"], "node1": ["domain", "netboot"]}.items():
+    for machine, names in {"head": ["run"], "node1": ["run", "install"]}.items():
         out = tmp_path / machine / "out"
         assert sorted(path.name for path in out.iterdir()) == sorted(
             f"{name}.{kind}" for name in names for kind in ("cfg", "json")
         )
-        models = domains.of("one", "amd64", cluster("one").machine(machine), "xen", site.shared("one"))
+        models: dict[str, Domain] = dict(
+            domains.of("one", "amd64", cluster("one").machine(machine), "xen", site.shared("one")).items()
+        )
         for name in names:
             data = json.loads((out / f"{name}.json").read_text())
             assert xl_config.understood(data) == xl_config.expected(models[name])

@@ -494,7 +494,7 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(power, "start", lambda connection, definition, **_: started.append(definition))
-    monkeypatch.setattr(Composition, "definition", lambda _self, name, installing: f"{name} {installing}")
+    monkeypatch.setattr(Composition, "definition", lambda _self, name, purpose: f"{name} {purpose}")
     monkeypatch.setattr(libvirt_xml, "for_start", lambda definition, accelerator, marks: definition)
     monkeypatch.setattr(stage.life.runner, "_start", partial(Runner._start, stage.life.runner))
 
@@ -523,7 +523,7 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
         stage.life._notes.remove("installed/node2")
         stage.life.reach("install")
         assert (stage.told, stage.place.removed, stage.place.added) == (told, disks, disks)
-    assert started == ["node2 True"] * 2
+    assert started == ["node2 install"] * 2
 
 
 def test_a_run_that_ends_while_nodes_are_added_is_repeated(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pipeline.cluster import described
 from pipeline.cluster.course import Course
 from pipeline.cluster.runner import Runner
 from pipeline.description import Host, Machine
+from pipeline.drivers.domain import Purpose
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError
 from pipeline.step import Plan
@@ -35,7 +36,7 @@ class Parts:
     def marks(self, machine: str) -> Mapping[str, str]:
         return {}
 
-    def definition(self, machine: str, *, installing: bool) -> str:
+    def definition(self, machine: str, purpose: Purpose) -> str:
         return ""
 
     def disks(self, machines: Sequence[Machine], folder: Path) -> list[Given]:

@@ -34,7 +34,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> testbeds.TestbedHos
 
 def test_what_it_loads_is_named_without_the_place_of_artifacts(host: testbeds.TestbedHost) -> None:
     """QEMU parts names of modules at spaces and commas, which that place may have."""
-    definition = ET.fromstring(host.parts.definition("dom0", installing=False))
+    definition = ET.fromstring(host.parts.definition("dom0", "run"))
     kernel, _, ramdisk = (definition.findtext("os/initrd") or "").partition(",")
     loaded = [definition.findtext("os/kernel"), kernel.split()[0], ramdisk]
     assert loaded == [f"/run/xen-oscar/disks/{name}" for name in ("xen", "kernel", "initrd.img")]

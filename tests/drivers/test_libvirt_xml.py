@@ -23,9 +23,15 @@ def model(name: str, of: Cluster | None = None) -> domain.Domain:
     return engines.domain_of(description.name, description.architecture, description.machine(name), site.PRIVATE)
 
 
-@pytest.mark.parametrize("name", ["head", "node1"])
-def test_golden(name: str) -> None:
-    assert libvirt_xml.render(model(name)) == (GOLDEN / f"{name}.xml").read_text()
+def installer() -> domain.Domain:
+    return engines.of("qemu").installer(model("node1"), site.PRIVATE, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("head", model("head")), ("node1", model("node1")), ("node1-install", installer())]
+)
+def test_golden(name: str, made: domain.Domain) -> None:
+    assert libvirt_xml.render(made) == (GOLDEN / f"{name}.xml").read_text()
 
 
 def test_golden_with_kvm_and_a_kernel_from_outside() -> None:
@@ -45,9 +51,12 @@ def test_names_and_ids_depend_on_cluster_and_machine_only() -> None:
     assert model("node1").name == domain.name_of("one", "node1") == "one-node1"
 
 
-def test_only_the_first_card_of_a_compute_node_boots_from_the_network() -> None:
-    assert [card.boot for card in model("head").interfaces] == [0, 0]
-    assert [card.boot for card in model("node1").interfaces] == [2]
+def test_only_what_is_to_be_installed_boots_from_the_network_and_from_nothing_else() -> None:
+    for name in ("head", "node1"):
+        assert not any(card.boot for card in model(name).interfaces)
+        assert next(disk.boot for disk in model(name).disks) == 1
+    assert [card.boot for card in installer().interfaces] == [1]
+    assert not any(disk.boot for disk in installer().disks)
 
 
 @pytest.mark.parametrize("before", ["tcg", "kvm"])
@@ -94,13 +103,13 @@ def test_a_definition_that_is_not_ours() -> None:
 @pytest.mark.parametrize(
     ("name", "hypervisor", "files"),
     [
-        ("head", "qemu", ["domain.xml"]),
-        ("node1", "qemu", ["domain.xml"]),
-        ("head", "xen", ["domain.xml"]),
-        ("node1", "xen", ["domain.xml", "netboot.xml"]),
+        ("head", "qemu", ["run.xml"]),
+        ("node1", "qemu", ["install.xml", "run.xml"]),
+        ("head", "xen", ["run.xml"]),
+        ("node1", "xen", ["install.xml", "run.xml"]),
     ],
 )
-def test_a_machine_has_one_definition_and_one_more_where_it_is_installed_by_it(
+def test_a_machine_has_a_definition_for_each_purpose(
     tmp_path: Path, name: str, hypervisor: str, files: list[str]
 ) -> None:
     found = cluster("one")
@@ -120,4 +129,4 @@ def test_a_machine_has_one_definition_and_one_more_where_it_is_installed_by_it(
     definition.build(Job(step, (), tmp_path, tmp_path, tmp_path, tmp_path, tmp_path / "log", lambda *_: None, print))
     assert sorted(path.name for path in tmp_path.iterdir()) == files
     if hypervisor == "qemu":
-        assert (tmp_path / "domain.xml").read_text() == (GOLDEN / f"{name}.xml").read_text()
+        assert (tmp_path / "run.xml").read_text() == (GOLDEN / f"{name}.xml").read_text()
