@@ -1,6 +1,6 @@
 """What a cluster is once every name, address and MAC has been given: plain, frozen, JSON-able data.
 
-`manifests.allocation` makes a `Cluster` of a manifest; builders, the hypervisor, the running cluster and the checks
+`manifests.describing` makes a `Cluster` of a manifest; builders, the hypervisor, the running cluster and the checks
 read it.  Nothing here knows recipes, files or libvirt.
 """
 

@@ -128,7 +128,8 @@ class Plan:
     """All that can be made, every cluster as it will be, and the VM containers.
 
     `steps` and `records` are by task, `clusters` and `made` by cluster: what its machines are, and are made of;
-    `testbeds` by host: the tasks of what it is made of.  `reads` are the paths outside of the recipes that were looked
+    `testbeds` by host: the tasks of what it is made of; `lots` by cluster: its share of a host that others use
+    as well (`allocation`).  `reads` are the paths outside of the recipes that were looked
     at to make it, as they were given.  `warnings` are mistakes in the recipes that stop nothing.  They are part of the
     plan, so that a run that only remembers its plan tells them as well.  `broken` are the recipes of which nothing can
     be made: "clusters/mine" or "opkgs/mine" -> all their mistakes, one a line; what needs such a recipe is broken too,
@@ -140,6 +141,7 @@ class Plan:
     clusters: dict[str, Cluster] = field(default_factory=dict)
     made: dict[str, Made] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
+    lots: dict[str, int] = field(default_factory=dict)
     testbeds: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

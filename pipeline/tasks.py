@@ -7,24 +7,18 @@ a verdict is an artifact as well).
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
 import re
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import checkout, events, naming
 from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
-from pipeline.files import write_whole
 from pipeline.hosts import kinds
 from pipeline.mistakes import no_such
-from pipeline.signature import Signature, below, is_settled
-from pipeline.signature import of as signature_of
+from pipeline.planned import load_plan
 from pipeline.step import Plan
 
 if TYPE_CHECKING:
@@ -64,7 +58,7 @@ class Graph:
         checkout.require_usable(top, self.artifacts)
         checkout.sign(top, self.artifacts)
         own = checkout.own_folder(top, self.artifacts)
-        self.plan: Plan = load_plan(self.recipes, own / "cache" / "plan.pickle")
+        self.plan: Plan = load_plan(self.recipes, self.artifacts, own)
         self.engine = Engine(self.plan, self.artifacts, self.recipes)
         for text in self.plan.told():
             events.warning(text)
@@ -264,53 +258,6 @@ class Graph:
             if name not in self.plan.clusters or life.machines().runs():
                 return life
         return self.lifecycle(name)
-
-
-def load_plan(recipes: Path, cache: Path) -> Plan:
-    """The plan for a recipes folder, remembered for as long as nothing that it was made from changes.
-
-    Planning reads and validates everything, which takes a good part of a second; a run with nothing to do shall not.
-    """
-    remembered = _remembered_plan(recipes, cache)
-    if remembered is not None:
-        return remembered
-    from pipeline import plan as planning
-    from pipeline.manifests.recipes import load
-
-    began = time.time_ns()
-    before = _signature(recipes, ())
-    plan = planning.make(load(recipes))
-    signed = _signature(recipes, plan.reads)
-    # edited meanwhile, or so shortly before that it could not be seen if it were edited again: not worth remembering
-    settled = before == signed[: len(before)] and is_settled((number for _, number in signed), began)
-    if settled and not plan.broken:  # which may be mended in a place that a plan without that recipe does not read
-        with contextlib.suppress(OSError):  # somebody else's folder: then planning takes its time
-            write_whole(cache, pickle.dumps((signed, plan)), mode=0o600)
-    return plan
-
-
-def _remembered_plan(recipes: Path, cache: Path) -> Plan | None:
-    try:
-        status = cache.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            return None  # a pickle is a program: nobody else's is run
-        signed, plan = pickle.loads(cache.read_bytes())
-        return plan if isinstance(plan, Plan) and signed == _signature(recipes, plan.reads) else None
-    except Exception:  # any damage to a cache, of whatever kind, only means: plan again
-        return None
-
-
-def _signature(recipes: Path, others: Iterable[str]) -> list[tuple[str, Signature]]:
-    """Signatures of all that a plan is made from: the recipes, the modules that plan, and what lies elsewhere."""
-
-    def is_read(link: Path) -> bool:
-        """A link in a root to be is one of that root: what it leads to here is nothing of ours."""
-        from pipeline import kept
-
-        return not kept.in_root(str(link.relative_to(recipes)))
-
-    modules = below(Path(__file__).resolve().parent, left_out=("__pycache__",))
-    return [(sys.version, ()), *modules, *below(recipes, is_read), *((path, signature_of(path)) for path in others)]
 
 
 def _refuse(mistakes: str) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import plan as planning
-from pipeline import tasks
+from pipeline import planned
 from pipeline.manifests.recipes import load
+from pipeline.planned import load_plan
 from pipeline.step import Plan
 from pipeline.store import Store
-from pipeline.tasks import load_plan
 from tests import debpackages
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -306,7 +306,7 @@ def test_warnings_are_told_by_the_remembered_plan_too(recipes: Path, tmp_path: P
         )
     )
     line = config.read_text().splitlines().index("  <clientDeps>") + 2
-    first, again = (load_plan(recipes, tmp_path / "plan.pickle") for _ in range(2))
+    first, again = (load_plan(recipes, tmp_path, tmp_path) for _ in range(2))
     assert again.warnings == first.warnings
     assert len(first.warnings) == 1
     assert first.warnings[0].startswith(f'{config}:{line}: filters.arch: "amd46" is no architecture')
@@ -319,6 +319,7 @@ class Remembered:
     """A recipes folder with a cluster `mine` whose head node has a package under test, and the plans made of it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.recipes = Path(shutil.copytree(RECIPES, folder / "recipes", symlinks=True))
         self.package = debpackages.make(folder / "build", "tool")
         self.cache = folder / "cache" / "plan.pickle"
@@ -330,7 +331,7 @@ class Remembered:
         now = time.time_ns()
         while time.clock_gettime_ns(_COARSE_CLOCK) < now + 20_000_000:
             time.sleep(0.001)
-        return load_plan(self.recipes, self.cache)
+        return load_plan(self.recipes, self.folder, self.folder)
 
     def is_new(self) -> bool:
         """Whether the next run plans anew."""
@@ -458,7 +459,7 @@ def test_links_of_a_root_to_be_are_not_followed(remembered: Remembered) -> None:
     (folder / "all").symlink_to("/usr")
     (folder / "up").symlink_to("..")
     remembered.plan()
-    assert not [path for path, _ in tasks._signature(remembered.recipes, ()) if "/srv/all/" in path]
+    assert not [path for path, _ in planned._signature(remembered.recipes, ()) if "/srv/all/" in path]
 
 
 def test_a_side_s_files_that_are_a_link_are_watched_behind_it(remembered: Remembered, tmp_path: Path) -> None:
@@ -474,7 +475,7 @@ def test_a_side_s_files_that_are_a_link_are_watched_behind_it(remembered: Rememb
 
 def test_links_in_a_circle_have_an_end(remembered: Remembered) -> None:
     (remembered.recipes / "opkgs/more").symlink_to("..")
-    signed = tasks._signature(remembered.recipes, ())
+    signed = planned._signature(remembered.recipes, ())
     assert len(signed) < 2000
 
 
@@ -487,3 +488,80 @@ def test_a_keyring_that_changes_is_seen_wherever_it_lies(remembered: Remembered,
         seen.append(remembered.plan().steps["index:debian12"].files)
     assert seen[0] == ()
     assert len(set(seen)) == 3
+
+
+# --- clusters that share a host
+
+
+HERE = 'kind = "xen"\nconnection = "xen:///system"\n'
+
+
+def shared(folder: Path, *names: str) -> Plan:
+    """The plan of a checkout in `folder` with these clusters on one given host."""
+    recipes = folder / "recipes"
+    if not recipes.exists():
+        shutil.copytree(RECIPES, recipes, symlinks=True)
+        (recipes / "hosts/here.toml").write_text(HERE)
+    for manifest in recipes.glob("clusters/on-*.toml"):
+        manifest.unlink()
+    for name in names:
+        (recipes / f"clusters/{name}.toml").write_text('extends = "debian12"\nhost = "here"\n')
+    return load_plan(recipes, folder.parent, folder)
+
+
+def macs(plan: Plan, name: str) -> set[str]:
+    return {card.mac for machine in plan.clusters[name].machines for card in machine.interfaces}
+
+
+def subnets(plan: Plan, name: str) -> list[str]:
+    return [network.cidr for network in plan.clusters[name].networks]
+
+
+def test_clusters_on_one_host_share_no_mac_and_no_subnet_and_keep_theirs(tmp_path: Path, plan: Plan) -> None:
+    alone = shared(tmp_path / "a", "on-b")
+    assert alone.clusters["on-b"].networks == plan.clusters["debian12"].networks
+    assert macs(alone, "on-b") == macs(plan, "debian12")
+    more = shared(tmp_path / "a", "on-a", "on-b")
+    assert more.clusters["on-b"] == alone.clusters["on-b"]
+    assert subnets(more, "on-a") == ["10.77.2.0/24", "10.77.3.0/24"]
+    assert not macs(more, "on-a") & macs(more, "on-b")
+    another_checkout = shared(tmp_path / "b", "on-a")
+    assert subnets(another_checkout, "on-a") == ["10.77.4.0/24", "10.77.5.0/24"]
+    assert macs(shared(tmp_path / "a", "on-a", "on-b"), "on-a") == macs(more, "on-a")
+    assert subnets(more, "debian12-xen") == subnets(plan, "debian12"), "the testbed is another host"
+
+
+def test_the_lot_of_a_cluster_that_may_run_is_not_given_away(tmp_path: Path) -> None:
+    shared(tmp_path / "a", "on-b")
+    mark = tmp_path / "a/run/on-b/container"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert shared(tmp_path / "a", "on-c").lots["on-c"] == 1
+    mark.unlink()
+    assert shared(tmp_path / "a", "on-c", "on-d").lots["on-d"] == 0
+    shutil.rmtree(tmp_path / "a")
+    assert shared(tmp_path / "b", "on-e").lots["on-e"] == 0
+
+
+def test_what_a_manifest_says_of_a_network_counts_more_than_the_lot(tmp_path: Path) -> None:
+    shared(tmp_path / "a", "on-a")
+    manifest = tmp_path / "a/recipes/clusters/mine.toml"
+    for said, found in {
+        'private.cidr = "192.168.5.0/24"': ["10.77.2.0/24", "192.168.5.0/24"],
+        'public.head = "10.77.0.9"': ["10.77.0.0/24", "10.77.3.0/24"],
+        'private.cidr = "10.77.2.0/23"': ["10.77.0.0/24", "10.77.2.0/23"],
+    }.items():
+        manifest.write_text(f'extends = "debian12"\nhost = "here"\n[networks]\n{said}\n')
+        assert subnets(load_plan(tmp_path / "a/recipes", tmp_path, tmp_path / "a"), "mine") == found
+
+
+def test_machines_on_one_host_have_names_of_their_own(tmp_path: Path) -> None:
+    shared(tmp_path / "a")
+    for name, prefix in (("a", "b-node"), ("a-b", "node")):
+        manifest = tmp_path / f"a/recipes/clusters/{name}.toml"
+        manifest.write_text(f'extends = "debian12"\nhost = "here"\n[compute]\nprefix = "{prefix}"\n')
+    broken = load_plan(tmp_path / "a/recipes", tmp_path, tmp_path / "a").broken["clusters/a-b"]
+    assert broken.endswith(
+        "recipes/clusters/a-b.toml:1: node1 would be called a-b-node1 on here, as b-node1 of a is; expected other "
+        "names in one of them"
+    )

@@ -22,10 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import keys as key_module
-from pipeline import sandbox, tasks
+from pipeline import sandbox
 from pipeline.kept import Kept
 from pipeline.keys import Keys
 from pipeline.opkgs import install
+from pipeline.planned import load_plan
 from pipeline.rootfs import RootFs
 from pipeline.run import Completed
 from pipeline.step import Plan, Step
@@ -86,7 +87,7 @@ class World:
         now = time.time_ns()
         while time.clock_gettime_ns(5) < now + 20_000_000:  # CLOCK_REALTIME_COARSE
             time.sleep(0.001)
-        return tasks.load_plan(self.recipes, self.folder / "cache/plan.pickle")
+        return load_plan(self.recipes, self.folder, self.folder)
 
     def keys(self) -> dict[str, str]:
         """The key of every step of the cluster, by task."""

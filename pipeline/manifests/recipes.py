@@ -6,6 +6,7 @@ recipes.cluster("debian12")     # one, with what it refers to: what else is in t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from pipeline import description, naming
 from pipeline.errors import ManifestError
-from pipeline.manifests import allocation, loader
+from pipeline.hosts import kinds
+from pipeline.manifests import describing, loader
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.host import Host
@@ -28,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 #: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
 _FOLDERS = frozenset(
-    ("cache", "checkout", "checkouts", "failed", "identity", "logs", "pool", "reports", "run", "store")
+    ("cache", "checkout", "checkouts", "failed", "identity", "kept", "locks", "logs", "pool", "reports", "run", "store")
 )
 #: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
 _BEGINNINGS = {
@@ -77,16 +79,28 @@ class Recipes:
             entry.stem for entry in folder.iterdir() if entry.suffix == ".toml" and not entry.name.startswith(".")
         )
 
-    def describe(self, cluster: str) -> description.Cluster:
-        """A cluster with every name and address given out."""
+    def describe(self, cluster: str, lot: int = 0) -> description.Cluster:
+        """A cluster with every name and address given out; `lot` is its share of its host."""
         manifest = self.cluster(cluster)
         secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
-        return allocation.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()))
+        return describing.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()), lot)
 
     def describe_host(self, host: str) -> description.Host:
         """A VM container as plain data."""
         manifest = self.host(host)
         return manifest.describe(self.distro(manifest.distro).guest if manifest.distro else "")
+
+    def sharing(self) -> dict[str, list[str]]:
+        """Connection -> names of the clusters that share the host there, of those that can be read; only hosts that
+        several clusters can have a share of."""
+        found: dict[str, list[str]] = {}
+        for name in self.names("clusters"):
+            with contextlib.suppress(ManifestError):
+                host = self.host(self.cluster(name).host)
+                if kinds.of(host.connection).is_shared:
+                    where = host.name if kinds.of(host.connection).is_made else host.connection
+                    found.setdefault(where, []).append(name)
+        return found
 
     def distros(self) -> list[Distro]:
         """All distributions that can be read."""

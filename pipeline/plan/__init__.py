@@ -13,19 +13,26 @@ built, run or asked of the network here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from pipeline import naming
+from pipeline.description import Cluster
+from pipeline.drivers import domain
 from pipeline.errors import ManifestError
 from pipeline.hosts import kinds
 from pipeline.manifests.recipes import Recipes
+from pipeline.mistakes import Mistake, fail, shown
 from pipeline.plan import cluster, distro
 from pipeline.step import Plan, Step
 
 
-def make(recipes: Recipes) -> Plan:
-    """The plan for everything in the recipes that can be made; a mistake stops only what needs that recipe."""
-    plan = Plan()
+def make(recipes: Recipes, lots: Mapping[str, int] = MappingProxyType({})) -> Plan:
+    """The plan for everything in the recipes that can be made; a mistake stops only what needs that recipe.
+
+    `lots` are those of clusters that share a host (see `allocation`); others have lot 0.
+    """
+    plan = Plan(lots=dict(lots))
     for kind, add in _KINDS.items():
         for name in recipes.names(kind):
             try:
@@ -58,7 +65,8 @@ def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:
 
 
 def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
-    description = recipes.describe(name)
+    description = recipes.describe(name, plan.lots.get(name, 0))
+    _require_own_names(plan, recipes, description)
     plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
     steps, made = cluster.steps(recipes, name, description)
     _add(plan, steps)
@@ -80,3 +88,21 @@ _KINDS: dict[str, Callable[[Plan, Recipes, str], None]] = {
 
 def _add(plan: Plan, steps: Iterable[Step]) -> None:
     plan.steps.update({step.task: step for step in steps})
+
+
+def _require_own_names(plan: Plan, recipes: Recipes, cluster: Cluster) -> None:
+    """Raise ManifestError where a machine would be called as one of another cluster on the same host."""
+    where = plan.hosts[cluster.host]
+    if not kinds.of(where.connection).is_shared:
+        return
+    own = {domain.name_of(cluster.name, machine.name): machine.name for machine in cluster.machines}
+    for other in plan.clusters.values():
+        there = plan.hosts[other.host]
+        if there.name != where.name and (there.connection != where.connection or kinds.of(there.connection).is_made):
+            continue
+        for machine in other.machines:
+            name = domain.name_of(other.name, machine.name)
+            if name in own:
+                file = recipes.folder / "clusters" / f"{cluster.name}.toml"
+                text = f"{own[name]} would be called {name} on {where.name}, as {machine.name} of {other.name} is"
+                fail([Mistake(shown(file), 1, "", f"{text}; expected other names in one of them")])

@@ -1,7 +1,8 @@
-"""Names, MACs and addresses of every machine of a cluster, from its manifest alone.
+"""Names, MACs and addresses of every machine of a cluster, from its manifest and its lot.
 
 The same manifest always gives the same machines, and a compute node keeps what it has when others are added: its MAC
-and its address count from its index, never from how many there are.
+and its address count from its index, never from how many there are.  What clusters on one host must not share counts
+from the lot (`allocation.lots`).
 """
 
 from __future__ import annotations
@@ -9,26 +10,29 @@ from __future__ import annotations
 import ipaddress
 
 from pipeline import description
+from pipeline.allocation import lots
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.machine import MachineTable, OneMachine
-from pipeline.manifests.network import NetworkTable
+from pipeline.manifests.network import Networks, NetworkTable, PrivateNetwork, PublicNetwork
 
-#: The fourth byte of a MAC tells the network, the last two the machine.
-_NETWORK_BYTE = {"public": 0, "private": 1}
+#: What says of a network which addresses it has.
+_ADDRESSES = frozenset(("cidr", "host", "head", "first_node"))
 
 
-def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret, ...] = ()) -> description.Cluster:
+def describe(
+    cluster: Cluster, distro: Distro, secrets: tuple[description.Secret, ...] = (), lot: int = 0
+) -> description.Cluster:
     """The cluster with everything given out; `secrets` are those of its OPKGs."""
-    public, private = cluster.networks.public, cluster.networks.private
+    public, private = _subnets(cluster.networks, lot)
     first = ipaddress.IPv4Address(private.first_node_address)
     head = _machine(
         cluster,
         cluster.head.name,
         0,
         cluster.head,
-        _interface("eth0", "public", public, 0, public.head_address),
-        _interface("eth1", "private", private, 0, private.head_address),
+        _interface("eth0", "public", public, lot, 0, public.head_address),
+        _interface("eth1", "private", private, lot, 0, private.head_address),
     )
     nodes = tuple(
         _machine(
@@ -36,7 +40,7 @@ def describe(cluster: Cluster, distro: Distro, secrets: tuple[description.Secret
             f"{cluster.compute.prefix}{index}",
             index,
             cluster.compute,
-            _interface("eth0", "private", private, index, str(first + index - 1)),
+            _interface("eth0", "private", private, lot, index, str(first + index - 1)),
         )
         for index in range(1, cluster.compute.count + 1)
     )
@@ -82,6 +86,20 @@ def _machine(
     )
 
 
-def _interface(name: str, network: str, table: NetworkTable, index: int, address: str) -> description.Interface:
-    mac = f"{table.mac_prefix}:{_NETWORK_BYTE[network]:02x}:{index >> 8:02x}:{index & 255:02x}"
+def _subnets(networks: Networks, lot: int) -> tuple[PublicNetwork, PrivateNetwork]:
+    """The tables, with the lot's subnets where nothing else is said, and the other network has not got them."""
+    public, private = networks.public, networks.private
+    if not public.model_fields_set & _ADDRESSES:
+        own = public.model_copy(update={"cidr": lots.subnet(lot, "public")})
+        public = public if own.subnet.overlaps(private.subnet) and private.model_fields_set & _ADDRESSES else own
+    if not private.model_fields_set & _ADDRESSES:
+        other = private.model_copy(update={"cidr": lots.subnet(lot, "private")})
+        private = private if other.subnet.overlaps(public.subnet) else other
+    return public, private
+
+
+def _interface(
+    name: str, network: str, table: NetworkTable, lot: int, index: int, address: str
+) -> description.Interface:
+    mac = lots.mac(table.mac_prefix, lot, network, index)
     return description.Interface(name, network, mac, address, table.subnet.prefixlen)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import description
-from pipeline.manifests.allocation import describe
 from pipeline.manifests.cluster import Cluster
+from pipeline.manifests.describing import describe
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.machine import MOST_NODES
 from tests.manifests.conftest import DISTRO
