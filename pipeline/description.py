@@ -7,6 +7,7 @@ read it.  Nothing here knows recipes, files or libvirt.
 from __future__ import annotations
 
 import dataclasses
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -16,6 +17,7 @@ ROLES: tuple[Role, ...] = ("head", "compute")
 #: How a Xen domain sees its hardware: paravirtualised, paravirtualised in a hardware container, fully virtualised.
 Virtualization = Literal["pv", "pvh", "hvm"]
 Hypervisor = Literal["qemu", "xen"]
+DiskKind = Literal["throwaway", "kept"]
 #: Where a Xen domain's kernel comes from: its own disk, read by pygrub, or a file on the VM container.
 Boot = Literal["pygrub", "kernel"]
 
@@ -27,6 +29,16 @@ class FileSystem:
     mount: str
     size_mib: int
     type: str
+
+
+@dataclass(frozen=True)
+class DataDisk:
+    """A disk for data, beside the one that the system is on; empty when it is new.  A "kept" one outlives its cluster
+    and every installation, a "throwaway" one goes with its machine."""
+
+    name: str
+    size_mib: int
+    kind: DiskKind
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,8 @@ class Host:
 class Machine:
     """A head or compute node.  `index` is 0 for the head node, 1.. for compute nodes.  Disk size in MiB.
 
-    The rest counts on Xen: `device` is a block device of the VM container that is this machine's disk ("" = a disk
-    file of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
+    `disks` are those for data.  The rest counts on Xen: `device` is a block device of the VM container that is this
+    machine's disk ("" = a disk file of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
     """
 
     name: str
@@ -79,10 +91,17 @@ class Machine:
     disk_mib: int
     filesystems: tuple[FileSystem, ...]
     interfaces: tuple[Interface, ...]
+    disks: tuple[DataDisk, ...] = ()
     virtualization: Virtualization = "pv"
     boot: Boot = "pygrub"
     device: str = ""
     pci: tuple[str, ...] = ()
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """All its disks by name, in order -> the last letter of what they are called in the machine: vda, xvdb ..."""
+        given = ("sis", "identity") if self.role == "head" else ()
+        return dict(zip(("root", *given, *(disk.name for disk in self.disks)), string.ascii_lowercase, strict=False))
 
     def address_on(self, network: str) -> str:
         """This machine's address on `network`; KeyError where it has none."""
@@ -101,6 +120,7 @@ class Machine:
                 **data,
                 "filesystems": tuple(FileSystem(**item) for item in data["filesystems"]),
                 "interfaces": tuple(Interface(**item) for item in data["interfaces"]),
+                "disks": tuple(DataDisk(**item) for item in data["disks"]),
                 "pci": tuple(data["pci"]),
             }
         )

@@ -117,6 +117,12 @@ def test_what_a_checkout_has_left_that_is_no_more_makes_room(tmp_path: Path, mak
     (tmp_path / "one").rename(tmp_path / "elsewhere")
     second.engine.collect(1 << 30, idle.run_folders(second.artifacts))
     assert first.engine.own.exists(), "there is room enough"
+    kept = first.engine.own / "kept/c/node1.data.img"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    second.engine.collect(0, idle.run_folders(second.artifacts))
+    assert kept.exists(), "what people wrote there may be wanted whatever becomes of the checkout"
+    kept.unlink()
     second.engine.collect(0, idle.run_folders(second.artifacts))
     assert not first.engine.own.exists()
 

@@ -106,7 +106,7 @@ def host_name(subject: Subject) -> Finding:
 
 
 def hardware(subject: Subject) -> Finding:
-    """Processors and memory as described; the kernel keeps some memory for itself."""
+    """Processors, memory and disks for data as described; the kernel keeps some memory for itself."""
     machine, facts = subject.machine, subject.facts
     problems = []
     if facts.cpus != machine.cpus:
@@ -114,7 +114,17 @@ def hardware(subject: Subject) -> Finding:
     if not machine.memory_mib * 0.9 - _KERNEL_MIB <= facts.memory_mib <= machine.memory_mib:
         problems.append(f"{facts.memory_mib} MiB of memory, not {machine.memory_mib}")
     plural = "" if facts.cpus == 1 else "s"
-    return Finding(tuple(problems), f"{facts.cpus} processor{plural}, {facts.memory_mib} MiB of memory")
+    seen = [f"{facts.cpus} processor{plural}", f"{facts.memory_mib} MiB of memory"]
+    for disk in machine.disks:
+        names = [f"{bus}{machine.letters[disk.name]}" for bus in ("vd", "xvd")]
+        found = next((block for block in facts.blocks if block.name in names), None)
+        if found is None:
+            problems.append(f"there is no disk {' or '.join(names)}, which is to be {disk.name}")
+            continue
+        if found.size != disk.size_mib * _MIB:
+            problems.append(f"{found.name} ({disk.name}) has {found.size // _MIB} MiB, not {disk.size_mib}")
+        seen.append(f"{found.name} {disk.name} {found.size // _MIB} MiB")
+    return Finding(tuple(problems), ", ".join(seen))
 
 
 def network(subject: Subject) -> Finding:

@@ -199,7 +199,10 @@ class Runner:
         if phase == "install":
             self.notes.remove(f"installed/{name}")
             self.notes.add(f"begun/{name}")
-        definition = self.parts.definition(name, "install" if phase == "install" else "run")
+        purpose: Purpose = "install" if phase == "install" else "run"
+        if purpose == "run":
+            self.place.provide(self.home(), self.cluster.machine(name))
+        definition = self.parts.definition(name, purpose)
         marks = sorted(self.parts.marks(name).items())
         power.start(
             connection,

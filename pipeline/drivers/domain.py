@@ -21,7 +21,8 @@ _UUIDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:xen-oscar:domain:1")
 
 @dataclass(frozen=True)
 class Disk:
-    """A block device.  `boot` is its place in the boot order, 0 = not booted from."""
+    """A block device.  `boot` is its place in the boot order, 0 = not booted from; what is written to one that `lasts`
+    has to survive a crash of the host."""
 
     path: str
     format: Literal["qcow2", "raw"]
@@ -29,6 +30,7 @@ class Disk:
     serial: str
     readonly: bool = False
     boot: int = 0
+    lasts: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,15 @@ class Driver:
     has_kernel: bool
 
 
-def disks(domain: Domain, root: Disk, site: Site) -> tuple[Disk, ...]:
-    """The machine's own disk; for a head node the SIS image and its identity as well."""
-    given = ("sis", "identity") if domain.role == "head" else ()
-    return (
-        root,
-        *(
-            Disk(site.given(name), "raw", f"{root.target[:-1]}{letter}", serial=name, readonly=True)
-            for name, letter in zip(given, "bc", strict=False)
-        ),
-    )
+def disks(machine: Machine, root: Disk, site: Site) -> tuple[Disk, ...]:
+    """The machine's own disk; for a head node the SIS image and its identity as well; and those for data."""
+    data = {disk.name: disk for disk in machine.disks}
+    found = [root]
+    for name, letter in list(machine.letters.items())[1:]:
+        target = f"{root.target[:-1]}{letter}"
+        if name in data:
+            path, lasts = site.data(machine.name, name), data[name].kind == "kept"
+            found.append(Disk(path, "raw", target, serial=name, lasts=lasts))
+        else:
+            found.append(Disk(site.given(name), "raw", target, serial=name, readonly=True))
+    return tuple(found)

@@ -29,6 +29,10 @@ class Site:
         """A disk that a head node gets besides, by its name."""
         return f"{self.folder}/disks/{name}{'.img' if self.overlays else ''}"
 
+    def data(self, machine: str, disk: str) -> str:
+        """A machine's disk for data, by its name."""
+        return self.given(f"{machine}.{disk}")
+
     def bridge(self, network: str) -> str:
         """The bridge of a network; names of bridges have 15 characters at most."""
         return f"{self.bridges}{network}"[:15]

@@ -34,7 +34,7 @@ def _complete(domain: Domain, machine: Machine, site: Site, arguments: str) -> D
     root = Disk(machine.device or site.disk(machine.name), "raw", "xvda", serial="root", boot=1)
     return dataclasses.replace(
         domain,
-        disks=driver.disks(domain, root, site),
+        disks=driver.disks(machine, root, site),
         interfaces=tuple(Interface(site.bridge(card.network), card.mac) for card in machine.interfaces),
         kernel=kernel,
         hypervisor="xen",
@@ -48,10 +48,10 @@ def _installer(node: Domain, site: Site, arguments: str) -> Domain:
     """The node's own domain but for its kernel: a netboot domain.
 
     It has the node's name and identifier, so the two never run at once, and it never runs twice in a row.  It gets
-    none of the node's PCI devices: the installer has no drivers for them.
+    none of the node's PCI devices, for which the installer has no drivers, and none of its disks for data.
     """
     kernel = Kernel(f"{site.folder}/boot/netboot-kernel", f"{site.folder}/boot/netboot-initrd.img", arguments)
-    return dataclasses.replace(node, kernel=kernel, bootloader="", pci=(), on_reboot="destroy")
+    return dataclasses.replace(node, disks=node.disks[:1], kernel=kernel, bootloader="", pci=(), on_reboot="destroy")
 
 
 def _fill(root: ET.Element, domain: Domain, architecture: str) -> None:

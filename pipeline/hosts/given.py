@@ -85,8 +85,16 @@ class GivenPlace:
         )
         self._take(disks)
 
+    def provide(self, home: Home, machine: Machine) -> None:
+        calls: list[tuple[str, ...]] = [
+            ("provide", f"{machine.name}.{disk.name}", str(disk.size_mib), disk.kind, self._owner)
+            for disk in machine.disks
+        ]
+        if calls:
+            self._access.run(self._of(home).script.of(calls))
+
     def remove(self, home: Home, machines: Sequence[str]) -> None:
-        """Take the disks and saved memory of machines that have ended; block devices of the host stay."""
+        """Take disks and saved memory of machines that have ended; what is kept stays, as block devices do."""
         self._access.run(self._of(home).script("remove", *machines))
         for name in machines:
             (self._run_dir / "disks" / f"{name}.qcow2").unlink(missing_ok=True)
@@ -168,6 +176,11 @@ class GivenPlace:
         return int(processors), "kvm" if accelerator == "kvm" else "tcg"
 
     @property
+    def _owner(self) -> str:
+        """Whose cluster it is, for people."""
+        return f"{getpass.getuser()} on {socket.gethostname()} ({self._run_dir})"
+
+    @property
     def _mark(self) -> Path:
         """Tells the word of the cluster's last start, and on which start of the host that was."""
         return self._run_dir / "container"
@@ -193,8 +206,7 @@ class GivenPlace:
         return [f"{machine.name}={domain.uuid_of(self._cluster.name, machine.name)}" for machine in machines]
 
     def _preparations(self) -> Iterator[tuple[str, ...]]:
-        owner = f"{getpass.getuser()} on {socket.gethostname()} ({self._run_dir})"
-        yield "prepare", owner, *self._listed(self._cluster.machines)
+        yield "prepare", self._owner, *self._listed(self._cluster.machines)
         yield self._memory(self._cluster.machines)
         for network in self._cluster.networks:
             bridge = site.shared(self._cluster.name).bridge(network.name)

@@ -115,10 +115,31 @@ enlist() {
     done >>"$folder/machines"
 }
 
+# provide MACHINE.DISK MIB throwaway|kept OWNER: a disk for data is there, and has that size; what is on it stays.  Those
+# that are kept lie beside all clusters' folders, and belong to whoever had the first one there
+provide() {
+    file=$folder/disks/$1
+    if [ "$3" = kept ]; then
+        all=$top/.kept/$cluster
+        mkdir -p "$all" && chmod 0711 "$top/.kept" "$all" || exit
+        [ -e "$all/owner" ] || echo "$4" >"$all/owner" || exit
+        [ "$(cat "$all/owner")" = "$4" ] || refuse "$all has disks that are kept for $(cat "$all/owner"): give your \
+cluster another name; or if they are yours, remove $all/owner there"
+        ln -sfn "$all/$1" "$file" && file=$all/$1 || exit
+    elif [ -h "$file" ]; then
+        rm "$file" || exit # it was to be kept before
+    fi
+    has=0
+    [ ! -e "$file" ] || has=$(($(stat -c %s "$file") >> 20))
+    [ "$has" -le "$2" ] || refuse "$file has $has MiB there, and the recipe says $2, what is beyond would be lost: say \
+size = \"${has}M\", or remove the file, and what is on it with it"
+    truncate -s "$2M" "$file" || exit
+}
+
 # remove MACHINE...: the files of machines that have ended
 remove() {
     for machine; do
-        rm -f "$folder/disks/$machine" "$folder/saved/$machine" && remove_logs "$machine" || exit
+        rm -f "$folder/disks/$machine" "$folder/disks/$machine."* "$folder/saved/$machine" && remove_logs "$machine" || exit
     done
 }
 

@@ -16,13 +16,13 @@ from pipeline.store import remove
 
 def run_folders(artifacts: Path) -> Iterator[tuple[Path, Callable[[], bool]]]:
     """The run folders of clusters that do not run, of whichever checkout, and what checkouts that are no more have
-    left; and how to remove each, which says whether it is gone."""
+    left, unless that are disks which are kept; and how to remove each, which says whether it is gone."""
     for own in checkout.own_folders(artifacts):
         folders = [folder for folder in sorted((own / "run").glob("[!.]*")) if folder.is_dir()]
         for folder in folders:
             if not _runs(folder):
                 yield folder, partial(_remove_idle, folder)
-        if checkout.is_lost(own) and not any(map(_runs, folders)):
+        if checkout.is_lost(own) and not any((own / "kept").glob("*/*")) and not any(map(_runs, folders)):
             yield own, partial(_remove_lost, own)
 
 

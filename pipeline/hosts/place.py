@@ -36,8 +36,12 @@ class Place(Protocol):
         """Make room for more machines of a cluster that runs, and bring their disks; raises ClusterError where there is
         none."""
 
+    def provide(self, home: Home, machine: Machine) -> None:
+        """Have a machine's disks for data there before it starts: new ones are empty, those that are there stay; raises
+        ClusterError where one is larger than it should be."""
+
     def remove(self, home: Home, machines: Sequence[str]) -> None:
-        """Take what there is of machines that have ended: their disks and saved memory."""
+        """Take what there is of machines that have ended: saved memory and disks, but for those that are kept."""
 
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because what the cluster needs has gone meanwhile."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline import events
 from pipeline.description import Cluster, Host, Machine
 from pipeline.holding import Holder
-from pipeline.hosts import memory, namespace
+from pipeline.hosts import datadisks, memory, namespace
 from pipeline.hosts.place import Failed
 from pipeline.hosts.shelf import LocalShelf, Shelf
 from pipeline.virt.accelerator import Found
@@ -45,8 +45,12 @@ class PrivatePlace:
         if remark:
             events.note(f"{self._cluster.name}: {remark}")
 
+    def provide(self, home: Home, machine: Machine) -> None:
+        datadisks.provide(self._run_dir, self._cluster.name, machine)
+
     def remove(self, home: Home, machines: Sequence[str]) -> None:
         for name in machines:
+            datadisks.remove(self._run_dir, name)
             for left in (self._run_dir / "disks" / f"{name}.qcow2", self._run_dir / "saved" / name):
                 left.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ are handed to it while it runs, as they are, without copying.  How it is started
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -18,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import foreign, naming, sandbox
-from pipeline.description import Cluster, Host
+from pipeline.description import Cluster, Host, Machine
 from pipeline.drivers import domain, site
 from pipeline.errors import ClusterError
-from pipeline.hosts import namespace
+from pipeline.hosts import datadisks, namespace
 from pipeline.hosts.given import COPY, GivenPlace
 from pipeline.hosts.home import GivenHome
 from pipeline.hosts.namespace import Namespace
@@ -71,9 +72,14 @@ class Testbed:
             raise ClusterError(f"{self.name} does not run", hint=f"doit {naming.host(self.host.name)}")
         return home
 
-    def attach(self, cluster: str, name: str, path: Path, format: str, *, readonly: bool) -> str:
-        """Hand a disk of a cluster to dom0; returns its path there.  Handing it in again is no mistake."""
-        serial = _serial(cluster) + _serial(name)
+    def attach(
+        self, cluster: str, name: str, path: Path, format: str, *, readonly: bool = False, lasts: bool = False
+    ) -> str:
+        """Hand a disk of a cluster to dom0; returns its path there.  Handing it in again is no mistake.
+
+        `name` is that of a machine for its own disk, MACHINE.DISK for another one of it, or what a head node is given.
+        """
+        serial = _serial(cluster, *name.split("."))
         with self._handing(), connect(self.required().libvirt_uri) as connection:
             dom0 = connection.domain(domain.name_of(self.name, MACHINE))
             with plain_words(f"{self.name}: {path.name} cannot be handed to it"):
@@ -81,11 +87,11 @@ class Testbed:
                 if serial not in present:
                     taken = set(present.values())
                     target = next(name for name in _targets() if name not in taken)
-                    dom0.attachDevice(_disk(self._shown(path, serial), format, target, serial, readonly))
+                    dom0.attachDevice(_disk(self._shown(path, serial), format, target, serial, readonly, lasts))
         return f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial}"
 
-    def detach(self, cluster: str, name: str = "") -> None:
-        """Take the disks of a cluster away again, or the one of that name; those that are there."""
+    def detach(self, cluster: str, *name: str) -> None:
+        """Take the disks of a cluster away again, or those of that machine, or that one; those that are there."""
         home = self.alive()
         if home is None:
             return
@@ -94,7 +100,7 @@ class Testbed:
             with plain_words(f"{self.name}: a disk cannot be taken away"):
                 for element in ET.fromstring(dom0.XMLDesc()).iterfind("devices/disk"):
                     serial = element.findtext("serial", "")
-                    if serial.startswith(_serial(cluster) + (_serial(name) if name else "")):
+                    if serial.startswith(_serial(cluster, *name, whole=False)):
                         dom0.detachDevice(ET.tostring(element, encoding="unicode"))
                         (self.run_dir / "disks" / serial).unlink(missing_ok=True)
 
@@ -173,10 +179,25 @@ class TestbedPlace(GivenPlace):
         super().__init__(testbed.host, cluster, run_dir, testbed.uri)
         self._testbed = testbed
 
+    def provide(self, home: Home, machine: Machine) -> None:
+        """They are made here, and handed to it; one that it had with another size is handed to it anew."""
+        lines = ["set -e"]
+        before = {file: file.stat().st_size for file in (self._run_dir / "disks").glob(f"{machine.name}.*.img")}
+        files = datadisks.provide(self._run_dir, self._cluster.name, machine)
+        for disk in machine.disks:
+            name, file = f"{machine.name}.{disk.name}", files[disk.name]
+            if before.get(file) != file.stat().st_size:
+                self._testbed.detach(self._cluster.name, machine.name, disk.name)
+            path = self._testbed.attach(self._cluster.name, name, file, "raw", lasts=disk.kind == "kept")
+            lines += self._linked(name, path)
+        if files:
+            self._access.run("\n".join(lines))
+
     def remove(self, home: Home, machines: Sequence[str]) -> None:
         """Take the disks and saved memory of machines that have ended; what lies below them is handed back."""
         for name in machines:
             self._testbed.detach(self._cluster.name, name)
+            datadisks.remove(self._run_dir, name)
         super().remove(home, machines)
 
     def accelerator(self, here: Callable[[], Found]) -> Found:
@@ -211,11 +232,15 @@ class TestbedPlace(GivenPlace):
             path = self._testbed.attach(
                 self._cluster.name, disk.name, disk.file, "raw" if disk.readonly else "qcow2", readonly=disk.readonly
             )
-            place = f"{self._script.folder}/disks/{disk.name}"
-            lines += [f"udevadm wait --timeout=60 {path}", f"ln -sfn {path} {place}"]
+            lines += self._linked(disk.name, path)
             if disk.device:
-                lines.append(f"sh -c {shlex.quote(self._script('fill', disk.device, place))}")
+                filling = self._script("fill", disk.device, f"{self._script.folder}/disks/{disk.name}")
+                lines.append(f"sh -c {shlex.quote(filling)}")
         self._access.run("\n".join(lines), within=COPY)
+
+    def _linked(self, name: str, path: str) -> list[str]:
+        """Lines that wait for a disk that has been handed to it, and show it under its name."""
+        return [f"udevadm wait --timeout=60 {path}", f"ln -sfn {path} {self._script.folder}/disks/{name}"]
 
 
 def place(host: Host, cluster: Cluster, run_dir: Path, artifacts: Path) -> TestbedPlace:
@@ -223,9 +248,17 @@ def place(host: Host, cluster: Cluster, run_dir: Path, artifacts: Path) -> Testb
     return TestbedPlace(Testbed(host, run_dir.parent, artifacts / "store"), cluster, run_dir)
 
 
-def _serial(name: str) -> str:
-    """Half of a disk's serial number, of which QEMU's SCSI disks have room for 36 characters and udev for fewer."""
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+def _serial(cluster: str, machine: str = "", disk: str = "", *, whole: bool = True) -> str:
+    """A disk's serial number, or the part of it that all of a machine or cluster have in common: 6, 6 and 4 characters.
+
+    udev shows no more of that of a SCSI disk than 20 characters, all of them small.
+    """
+    parts = [(cluster, 6), (machine, 6), (disk, 4)]
+    return "".join(
+        base64.b32encode(hashlib.sha256(name.encode()).digest())[:size].decode().lower()
+        for name, size in parts
+        if name or whole
+    )
 
 
 def _serials(definition: str) -> Mapping[str, str]:
@@ -244,9 +277,10 @@ def _targets() -> Iterator[str]:
     yield from (f"sd{first}{second}" for first in letters for second in letters)
 
 
-def _disk(file: str, format: str, target: str, serial: str, readonly: bool) -> str:
+def _disk(file: str, format: str, target: str, serial: str, readonly: bool, lasts: bool) -> str:
     element = ET.Element("disk", type="file", device="disk")
-    ET.SubElement(element, "driver", name="qemu", type=format, cache="unsafe", discard="unmap")
+    cache = "writeback" if lasts else "unsafe"
+    ET.SubElement(element, "driver", name="qemu", type=format, cache=cache, discard="unmap")
     ET.SubElement(element, "source", file=file)
     ET.SubElement(element, "target", dev=target, bus="scsi")
     if readonly:

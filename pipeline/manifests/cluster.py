@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from pipeline.manifests.fields import Domain, FilePath, Items
 from pipeline.manifests.loader import Manifest, Table
-from pipeline.manifests.machine import Compute, Head, OneMachine
+from pipeline.manifests.machine import MOST_DATA_DISKS, Compute, Head, OneMachine
 from pipeline.manifests.network import Networks
 from pipeline.manifests.xen import XenTable, unknown
 from pipeline.mistakes import Faults, Key, did_you_mean, quoted, shown
@@ -127,6 +127,10 @@ class Cluster(Manifest):
         for name in self.machines:
             for text in unknown(name, self.head.name, self.compute.prefix, self.compute.count):
                 yield ("machines", name), text
+            table = self.head if name == self.head.name else self.compute
+            count = len({*table.disks, *self.machines[name].disks})
+            if count > MOST_DATA_DISKS:
+                yield ("machines", name, "disks"), f"{count} disks in all; expected at most {MOST_DATA_DISKS}"
 
     def _xen_faults(self) -> Iterator[tuple[Key, str]]:
         for key, text in self.xen.faults(self.head.name, self.compute.prefix, self.compute.count):

@@ -79,6 +79,9 @@ def _machine(
             for item in table.filesystems
         ),
         interfaces=interfaces,
+        disks=tuple(
+            description.DataDisk(disk, item.size, item.kind) for disk, item in {**table.disks, **own.disks}.items()
+        ),
         virtualization=virtualization,
         boot=boot,
         device=device,

@@ -6,11 +6,12 @@ Sizes are MiB here and text like "512M" in the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.description import DiskKind
 from pipeline.manifests.fields import LARGEST_MIB, HostName, Items, Mebibytes, MebibytesOrFill
 from pipeline.manifests.loader import Table
 from pipeline.mistakes import Faults, Key, quoted
@@ -27,6 +28,12 @@ MOST_NODES = 65535
 MOST_CPUS = 128
 _LEAST_PARTITION_MIB = 16
 
+MOST_DATA_DISKS = 12
+#: What machines call the disks that they have anyway.
+OWN_DISKS = ("root", "sis", "identity")
+#: It is the disk's serial number, for which virtio has 20 bytes.
+_DISK_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?")
+
 
 class FileSystemTable(Table):
     """One partition of a machine's disk."""
@@ -35,6 +42,15 @@ class FileSystemTable(Table):
     """The mount point like "/" or "/home", or "swap"."""
     size: MebibytesOrFill
     """The size like "512M" or "2G", or "fill" for what is left of the disk."""
+
+
+class DataDiskTable(Table):
+    """A disk for data, beside the one that the system is on."""
+
+    size: Mebibytes
+    """The size like "512M" or "2G"; a disk that is kept may be made larger."""
+    kind: DiskKind = "throwaway"
+    """"throwaway": it goes with its machine; "kept": what is on it outlives the cluster and every installation."""
 
 
 def _default_disk(root: int, swap: int) -> tuple[FileSystemTable, ...]:
@@ -55,6 +71,8 @@ class MachineTable(Table):
     """The size of the disk; without it, what the file systems add up to."""
     filesystems: Items[FileSystemTable]
     """The partitions: the root file system, and usually swap."""
+    disks: dict[str, DataDiskTable] = Field(default_factory=dict)
+    """The disks for data, by name: empty when they are new."""
 
     @property
     def disk_mib(self) -> int:
@@ -70,7 +88,12 @@ class MachineTable(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [*_memory_faults(self.memory), *self._file_system_faults(), *self._disk_faults()]
+        faults = [
+            *_memory_faults(self.memory),
+            *self._file_system_faults(),
+            *self._disk_faults(),
+            *_data_disk_faults(self.disks),
+        ]
         if faults:
             raise Faults(faults)
         return self
@@ -117,6 +140,21 @@ def _memory_faults(mib: int) -> Iterator[tuple[Key, str]]:
         )
 
 
+def _data_disk_faults(disks: Mapping[str, DataDiskTable]) -> Iterator[tuple[Key, str]]:
+    for name, disk in disks.items():
+        if not _DISK_NAME.fullmatch(name):
+            yield (
+                ("disks", name),
+                f"{quoted(name)} is no name of a disk; expected letters a-z, digits and inner hyphens, 20 at most",
+            )
+        elif name in OWN_DISKS:
+            yield ("disks", name), f"{quoted(name)} is the name of a disk that machines have anyway; expected another"
+        if disk.size > LARGEST_MIB:
+            yield ("disks", name, "size"), f'too large; expected at most "{LARGEST_MIB}M"'
+    if len(disks) > MOST_DATA_DISKS:
+        yield ("disks",), f"{len(disks)} disks; expected at most {MOST_DATA_DISKS}"
+
+
 def _wrong_mount(mount: str) -> str:
     """What is wrong with a mount point, or ""."""
     if mount in ("/", "swap"):
@@ -159,10 +197,13 @@ class OneMachine(Table):
     """The size of its memory; without it, as [head] or [compute] says."""
     cpus: Annotated[int, Field(ge=1, le=MOST_CPUS)] | None = None
     """The number of its processors; without it, as [head] or [compute] says."""
+    disks: dict[str, DataDiskTable] = Field(default_factory=dict)
+    """Disks for data that it has besides, or that are others than [head] or [compute] says, by name."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         faults = list(_memory_faults(self.memory)) if self.memory is not None else []
+        faults += _data_disk_faults(self.disks)
         if faults:
             raise Faults(faults)
         return self

@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from pipeline import plan as planning
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Machines
 from pipeline.engine import Engine
-from pipeline.manifests.recipes import load
+from pipeline.planned import load_plan
 from pipeline.verbs import actions, verbs
 from pipeline.verbs.rows import advice
 from pipeline.virt.connection import Connection
@@ -92,7 +91,7 @@ def act(
 def lifecycle_of(project: Checkout, cluster: str) -> Lifecycle:
     """The running side of a cluster of a checkout."""
     recipes = project.folder / "recipes"
-    plan = planning.make(load(recipes))
+    plan = load_plan(recipes, project.artifacts, project.own)
     return Lifecycle(plan, cluster, Engine(plan, project.artifacts, recipes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -27,8 +28,12 @@ pytestmark = pytest.mark.boot
 CLUSTER = 'extends = "debian12"\n'
 
 #: What the cluster `ci` is first, and what becomes of it while it runs.
-ONE_NODE = "[compute]\ncount = 1\n"
-MORE = "[compute]\ncount = 2\n[machines.node1]\nmemory = '448M'\n"
+DATA = "disks.data = { size = '16M', kind = 'kept' }\n"
+ONE_NODE = f"[compute]\ncount = 1\n{DATA}"
+MORE = f"[compute]\ncount = 2\n{DATA}[machines.node1]\nmemory = '448M'\ndisks.scratch.size = '8M'\n"
+#: A kept disk is written, and what was written is noted where the system is.
+KEPT = "/dev/disk/by-id/virtio-data"
+WRITE = f"dd if=/dev/urandom of={KEPT} bs=1M count=16 conv=fsync && md5sum {KEPT} > /root/sum"
 
 ODD = """<?xml version="1.0"?>
 <oscar>
@@ -102,6 +107,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
         first = project.doit("start:ci", "headnode:ci")
         assert first.status == 0, first.output
         before = boot_ids(project, "head", "node1")
+        wrote = project.run(project.command("ssh", "ci", "node1", "--", WRITE))
+        assert wrote.returncode == 0, wrote.stderr
         write_ci(project, "1.0", MORE)
         run = project.doit("cluster:ci", "--fresh")
         assert run.status == 0, run.output
@@ -162,6 +169,16 @@ def test_machines_carry_what_they_were_made_from(running: Checkout) -> None:
     }
     manifest = json.loads((running.own / "ci/image/manifest.json").read_text())
     assert marks["image"] == manifest["digest"]
+
+
+def test_what_is_on_a_disk_that_is_kept_stays_when_its_machine_is_started_anew(running: Checkout) -> None:
+    """`test_data_disks.py` starts whole clusters anew."""
+    look = "md5sum --check --quiet /root/sum && blockdev --getsize64 /dev/disk/by-id/virtio-scratch"
+    seen = running.run(running.command("ssh", "ci", "node1", "--", look))
+    assert (seen.returncode, seen.stdout.strip()) == (0, str(8 << 20)), seen.stderr
+    said = running.run(running.command("ssh", "ci", "node1", "--", "cat /root/sum")).stdout
+    kept = running.own / "kept/ci/node1.data.img"
+    assert hashlib.md5(kept.read_bytes()).hexdigest() == said.split()[0], "that file is the disk"
 
 
 def test_people_reach_the_machines(running: Checkout) -> None:

@@ -25,7 +25,13 @@ pytestmark = pytest.mark.boot
 
 NAME = "away"
 #: As little as can be installed.
-CLUSTER = 'distro = "debian12"\nopkgs = ["sis", "base"]\nhost = "other"\n[compute]\ncount = 1\n'
+CLUSTER = """distro = "debian12"
+opkgs = ["sis", "base"]
+host = "other"
+[compute]
+count = 1
+disks.data = { size = "8M", kind = "kept" }
+"""
 #: What is asked of the machine that one is on; its libvirt answers there as it does to others.
 HERE = """
 from pipeline.description import Host
@@ -128,6 +134,7 @@ def test_a_whole_cluster_runs_there(running: There) -> None:
 
 def test_memory_is_saved_there_and_comes_back(running: There) -> None:
     lifecycle = acts.lifecycle_of(running.project, NAME)
+    acts.by_ssh(lifecycle, "node1")("echo kept | dd of=/dev/disk/by-id/virtio-data conv=fsync")
     acts.save_and_restore(lifecycle.machines(), "node1", acts.by_ssh(lifecycle, "node1"))
 
 
@@ -153,6 +160,26 @@ def test_a_connection_that_is_cut_while_one_waits_is_told_and_the_next_run_goes_
     assert "no longer" in said and "is left as it is" in said and "Traceback" not in said, said
     again = project.doit(f"start:{NAME}")
     assert again.status == 0, again.output
+    assert acts.by_ssh(acts.lifecycle_of(project, NAME), "node1")("head -c 4 /dev/disk/by-id/virtio-data") == "kept"
+
+
+def test_another_cluster_runs_beside_it(running: There) -> None:
+    """What both would have by default is different: MACs, addresses, bridges."""
+    running.project.write_cluster("beside", CLUSTER)
+    try:
+        run = running.project.doit("boot:beside")
+        assert run.status == 0, run.output
+        listed = running.project.run(running.project.command("vm", "list")).stdout
+        assert [line.split()[:3] for line in listed.splitlines()] == [
+            [NAME, "head", "running"],
+            [NAME, "node1", "running"],
+            ["beside", "head", "running"],
+        ]
+        macs = "for one in $(virsh -c qemu:///system list --name); do virsh -c qemu:///system domiflist $one; done"
+        cards = [line.split()[-1] for line in running.machine.run(macs).splitlines() if "bridge" in line]
+        assert len(cards) == len(set(cards)) == 5
+    finally:
+        assert running.project.doit("stop:beside").status == 0
 
 
 def test_nothing_of_it_stays(running: There) -> None:
@@ -160,3 +187,4 @@ def test_nothing_of_it_stays(running: There) -> None:
     running.nothing_is_left()
     kept = running.machine.run("ls /var/lib/xen-oscar/.store").split()
     assert len(kept) == 2, "the head node's disk and the SIS image, for the next start"
+    assert running.machine.run(f"head -c 4 /var/lib/xen-oscar/.kept/{NAME}/node1.data") == "kept"

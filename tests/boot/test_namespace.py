@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import sandbox
-from pipeline.description import Network
+from pipeline.description import Cluster, Network
 from pipeline.drivers import engines, libvirt_xml, site
 from pipeline.drivers.domain import Domain, Kernel
 from pipeline.errors import ClusterError, UserError
@@ -75,19 +75,22 @@ def connection(running: Namespace) -> Iterator[Connection]:
 
 
 class Lab:
-    """Starts tiny machines in a cluster."""
+    """Starts tiny machines in a cluster; `described` is what it is, if not what all samples are."""
 
-    def __init__(self, running: Namespace, connection: Connection, ramdisk: Path) -> None:
+    def __init__(
+        self, running: Namespace, connection: Connection, ramdisk: Path, described: Cluster | None = None
+    ) -> None:
         self.running = running
         self.connection = connection
         self.ramdisk = ramdisk
+        self.described = described
         self.folder = running.run_dir / "disks"
         self.empty = ramdisk.parent / "empty.img"
         for name in ("sis.img", "identity.img"):
             disks.blank(self.folder / name, 1)
 
     def domain(self, node: str, act: str) -> Domain:
-        description = cluster(self.running.cluster, memory_mib=MEMORY_MIB)
+        description = self.described or cluster(self.running.cluster, memory_mib=MEMORY_MIB)
         model = engines.domain_of(description.name, description.architecture, description.machine(node), site.PRIVATE)
         card = description.machine(node).interfaces[0]
         arguments = f"console=ttyS0 panic=0 net.ifnames=0 act={act} address={card.address}/{card.prefix}"

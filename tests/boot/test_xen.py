@@ -46,6 +46,7 @@ CI = """extends = "debian12-xen"
 host = "ci"
 [compute]
 count = 1
+disks.data = { size = "8M", kind = "kept" }
 [xen.machines.head]
 boot = "kernel"
 [xen.machines.node1]
@@ -214,9 +215,11 @@ def test_a_person_gets_at_a_console(running: Checkout) -> None:
 def test_machines_are_paused_saved_and_brought_back(running: Checkout) -> None:
     lifecycle = acts.lifecycle_of(running, "ci-xen")
     machines, ask = lifecycle.machines(), acts.by_ssh(lifecycle, "node1")
+    ask("echo kept | dd of=/dev/xvdb conv=fsync")
     acts.pause_and_resume(machines, "node1", ask)
     acts.save_and_restore(machines, "node1", ask)
     assert acts.stop_and_start(machines, "node1", ask)[-1] == "ready"
+    assert ask("head -c 4 /dev/xvdb") == "kept"
 
 
 def test_a_bridge_that_has_gone_is_told_before_anything_is_started(running: Checkout) -> None:
@@ -230,6 +233,7 @@ def test_a_bridge_that_has_gone_is_told_before_anything_is_started(running: Chec
     assert acts.lifecycle_of(running, "ci-xen").states()["head"] == "running", "what once came up is left as it is"
     assert running.doit("stop:ci-xen").status == 0
     nothing_is_left(running, "ci-xen")
+    assert (running.own / "kept/ci-xen/node1.data.img").read_bytes()[:5] == b"kept\n"
 
 
 @pytest.fixture

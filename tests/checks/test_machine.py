@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.checks import machine as checks
 from pipeline.checks.facts import FactsError
+from pipeline.description import DataDisk
 from tests.checks.samples import MIB, PACKAGES, RELEASE, cluster, sections, subject
 
 GOOD = {name: sections(cluster().machine(name)) for name in ("oscarhead", "node1")}
@@ -192,3 +193,17 @@ def test_unreadable_facts_are_an_error_and_not_a_verdict(name: str, facts: dict[
     check = next(check for check in checks.CHECKS if check.name == name)
     with pytest.raises(FactsError):
         check.evaluate(subject("node1", **facts))
+
+
+def test_disks_for_data_are_looked_for_by_place_and_size() -> None:
+    whole = subject("node1")
+    machine = dataclasses.replace(whole.machine, disks=(DataDisk("data", 64, "kept"), DataDisk("more", 32, "kept")))
+    blocks = whole.facts.text("blocks")
+    for more, problems in {
+        "vdb vdb 254:16 131072 0\nvdc vdc 254:32 65536 0\n": (),
+        "xvdb xvdb 202:16 131072 0\nxvdc xvdc 202:32 65536 0\n": (),
+        "vdb vdb 254:16 131072 0\n": ("there is no disk vdc or xvdc, which is to be more",),
+        "vdb vdb 254:16 65536 0\nvdc vdc 254:32 65536 0\n": ("vdb (data) has 32 MiB, not 64",),
+    }.items():
+        facts = subject("node1", blocks=blocks + more).facts
+        assert checks.hardware(dataclasses.replace(whole, machine=machine, facts=facts)).problems == problems

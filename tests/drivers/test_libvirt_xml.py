@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from pipeline.builders import definition
-from pipeline.description import Cluster
+from pipeline.description import Cluster, DataDisk, Hypervisor
 from pipeline.drivers import domain, engines, libvirt_xml, site
 from pipeline.drivers.domain import Kernel
 from pipeline.step import Job, Step
@@ -42,6 +43,28 @@ def test_golden_with_kvm_and_a_kernel_from_outside() -> None:
         artifacts=(("disk", "sha256:1"), ("image", "sha256:2")),
     )
     assert libvirt_xml.render(changed) == (GOLDEN / "node1-kvm.xml").read_text()
+
+
+def test_disks_for_data_follow_what_a_machine_has_anyway_and_the_installer_gets_none() -> None:
+    found = cluster("one")
+    data = (DataDisk("data", 64, "kept"), DataDisk("scratch", 32, "throwaway"))
+    head, node = (dataclasses.replace(machine, disks=data) for machine in (found.head, found.nodes[0]))
+    found = dataclasses.replace(found, head=head, nodes=(node,))
+    made = model("node1", found)
+    assert [(disk.target, disk.serial, disk.lasts) for disk in made.disks] == [
+        ("vda", "root", False),
+        ("vdb", "data", True),
+        ("vdc", "scratch", False),
+    ]
+    assert made.disks[1].path == "/run/xen-oscar/disks/node1.data.img"
+    assert [disk.target for disk in model("head", found).disks] == ["vda", "vdb", "vdc", "vdd", "vde"]
+    caches = [element.attrib["cache"] for element in ET.fromstring(libvirt_xml.render(made)).iter("driver")]
+    assert caches == ["unsafe", "writeback", "unsafe"]
+    for hypervisor, place in (("qemu", site.PRIVATE), ("xen", site.shared("one"))):
+        driver = engines.of(cast(Hypervisor, hypervisor))
+        whole = driver.complete(domain.of("one", "amd64", node), node, place, "")
+        assert [disk.serial for disk in whole.disks] == ["root", "data", "scratch"]
+        assert [disk.serial for disk in driver.installer(whole, place, "").disks] == ["root"]
 
 
 def test_names_and_ids_depend_on_cluster_and_machine_only() -> None:

@@ -295,6 +295,30 @@ def _make_no_room(mount: str) -> None:
         assert time.monotonic() - begin > 0.4, "one at a time"
 
 
+def test_a_disk_for_data_is_made_once_grows_and_never_shrinks(tmp_path: Path) -> None:
+    (tmp_path / "c/disks").mkdir(parents=True)
+    kept = tmp_path / ".kept/c/node1.data"
+
+    def provide(mib: int, kind: str = "kept", owner: str = "me") -> tuple[int, str]:
+        return call(tmp_path, ("provide", "node1.data", str(mib), kind, owner))
+
+    assert provide(2) == (0, "")
+    kept.write_bytes(b"data".ljust(2 << 20, b"\0"))
+    assert provide(3) == (0, "")
+    assert kept.stat().st_size == 3 << 20 and (tmp_path / "c/disks/node1.data").read_bytes()[:4] == b"data"
+    status, said = provide(2)
+    assert status == 1 and f"{kept} has 3 MiB there, and the recipe says 2" in said and 'say size = "3M"' in said
+    status, said = provide(3, owner="somebody else")
+    assert status == 1 and "has disks that are kept for me: give your cluster another name" in said
+    assert call(tmp_path, ("remove", "node1")) == (0, "") and kept.exists()
+    assert provide(3) == (0, "")
+    assert provide(1, "throwaway") == (0, ""), "it is another one"
+    assert (tmp_path / "c/disks/node1.data").stat().st_size == 1 << 20
+    (tmp_path / "c/run").write_text("first\n")
+    assert call(tmp_path, ("clear",)) == (0, "")
+    assert not (tmp_path / "c").exists() and kept.read_bytes()[:4] == b"data"
+
+
 def test_what_was_made_goes_again(tmp_path: Path) -> None:
     inside(_make_and_clear, tmp_path)
 

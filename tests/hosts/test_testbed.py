@@ -69,3 +69,34 @@ def test_two_clusters_at_once_get_disks_of_different_names(
     assert len(list((testbed.run_dir / "disks").iterdir())) == 2, "where the testbed sees them"
     testbed.detach("one")
     assert len(dom0.disks) == len(list((testbed.run_dir / "disks").iterdir())) == 1
+
+
+def test_a_machine_s_disks_are_told_apart_and_go_with_it(
+    testbed: testbeds.Testbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dom0 = Dom0()
+    monkeypatch.setattr(testbeds, "connect", lambda uri: answering(dom0))
+    (testbed.run_dir / "disks").mkdir(parents=True)
+    disk = tmp_path / "disk"
+    disk.touch()
+    names = ["node1", "node1.data", "node1.more", "node10", "node10.data", "sis"]
+    paths = [testbed.attach("one", name, disk, "raw", lasts=name.endswith("data")) for name in names]
+    assert len(set(paths)) == len(names)
+    assert all(len(path.rpartition("_")[2]) <= 20 for path in paths), "what udev shows of a serial number"
+    assert testbed.attach("one", "node1.data", disk, "raw") == paths[1] and len(dom0.disks) == len(names)
+    caches = [element.find("driver").attrib["cache"] for element in cast(list[Any], dom0.disks)]
+    assert caches == ["unsafe", "writeback", "unsafe", "unsafe", "writeback", "unsafe"]
+
+    def there() -> list[str]:
+        return [
+            paths[index]
+            for index in range(len(names))
+            if any(paths[index].endswith(element.findtext("serial", "")) for element in dom0.disks)
+        ]
+
+    testbed.detach("one", "node1", "data")
+    assert there() == [paths[0], *paths[2:]]
+    testbed.detach("one", "node1")
+    assert there() == paths[3:]
+    testbed.detach("one")
+    assert there() == []

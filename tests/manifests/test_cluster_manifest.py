@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.builders import layout as disk_layout
+from pipeline.description import DataDisk, Machine
 from pipeline.errors import ManifestError
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.recipes import load
@@ -41,6 +43,30 @@ def test_every_partition_table_has_its_room(recipes: Writer) -> None:
         assert disk_layout.of(found.nodes[0]).partitions[-1].start < found.nodes[0].disk_mib * disk_layout.MIB
 
 
+def test_a_machine_has_the_disks_for_data_of_its_kind_and_its_own(recipes: Writer) -> None:
+    text = """distro = "debian12"
+    [compute.disks.data]
+    size = "1G"
+    [compute.disks.scratch]
+    size = "64M"
+    [machines.node2.disks]
+    data = { size = "2G", kind = "kept" }
+    more = { size = "16M" }
+    """
+    found = load(recipes({"clusters/c.toml": text})).describe("c")
+    assert found.head.disks == ()
+    assert found.nodes[0].disks == (DataDisk("data", 1024, "throwaway"), DataDisk("scratch", 64, "throwaway"))
+    data, scratch, more = found.nodes[1].disks
+    assert (data, scratch, more.name) == (DataDisk("data", 2048, "kept"), found.nodes[0].disks[1], "more")
+    assert found.nodes[1].letters == {"root": "a", "data": "b", "scratch": "c", "more": "d"}
+    assert found.head.letters == {"root": "a", "sis": "b", "identity": "c"}
+    assert Machine.from_json(json.loads(json.dumps(found.nodes[1].to_json()))) == found.nodes[1]
+
+
+def disks(side: str, count: int) -> str:
+    return "\n".join(f'{side}.disks.d{number}.size = "16M"' for number in range(count))
+
+
 def layout(*entries: str) -> str:
     return "compute.filesystems = [{ mount = '/', size = '1G' }, " + ", ".join(entries) + "]"
 
@@ -54,6 +80,16 @@ def layout(*entries: str) -> str:
         ('head.memory = "2048MiB"', r'did you mean "2G"\?'),
         ('head.memory = "999999999T"', "out of range"),
         ('head.memory = "0M"', "out of range"),
+        ('compute.disks.root.size = "1G"', r'compute\.disks\.root: "root" is the name of a disk that machines have'),
+        ('head.disks."My Disk".size = "1G"', r"head\.disks\.\"My Disk\": \"My Disk\" is no name of a disk"),
+        ("head.disks." + "a" * 21 + '.size = "1G"', "inner hyphens, 20 at most"),
+        ('head.disks.data = "1G"', r'head\.disks\.data: "1G" is text; expected a table'),
+        ('head.disks.data.kind = "kept"', r"head\.disks\.data\.size: missing"),
+        ('head.disks.data = { size = "1G", kind = "keep" }', r'data\.kind: "keep" is not .*did you mean "kept"\?'),
+        ('head.disks.data.size = "fill"', r'data\.size: "fill" is not a size'),
+        ('machines.node1.disks.sis.size = "1G"', r'machines\.node1\.disks\.sis: "sis" is the name of a disk'),
+        (disks("compute", 13), "13 disks; expected at most 12"),
+        (f'{disks("compute", 12)}\nmachines.node1.disks.one.size = "1G"', r"node1\.disks: 13 disks in all; expected"),
         ("head.cpus = 0", "head.cpus: 0 is out of range; expected at least 1"),
         ("head.cpus = 129", "expected at most 128"),
         ('head.name = "My_Head"', r'"My_Head" is not a host name; .*did you mean "my-head"\?'),
