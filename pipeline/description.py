@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+#: How a machine comes up: a head node from its disk, a compute node is installed by it first.
 Role = Literal["head", "compute"]
-ROLES: tuple[Role, ...] = ("head", "compute")
 #: How a Xen domain sees its hardware: paravirtualised, paravirtualised in a hardware container, fully virtualised.
 Virtualization = Literal["pv", "pvh", "hvm"]
 Hypervisor = Literal["qemu", "xen"]
@@ -77,14 +77,16 @@ class Host:
 
 @dataclass(frozen=True)
 class Machine:
-    """A head or compute node.  `index` is 0 for the head node, 1.. for compute nodes.  Disk size in MiB.
+    """A head or compute node.  `membership` says what kind of machine it is: "head", or one of those that are installed
+    ("compute", or whatever the manifest calls another).  `index` counts from 1 within it, 0 is the head node.  Disk
+    size in MiB.
 
     `disks` are those for data.  The rest counts on Xen: `device` is a block device of the VM container that is this
     machine's disk ("" = a disk file of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
     """
 
     name: str
-    role: Role
+    membership: str
     index: int
     memory_mib: int
     cpus: int
@@ -96,6 +98,10 @@ class Machine:
     boot: Boot = "pygrub"
     device: str = ""
     pci: tuple[str, ...] = ()
+
+    @property
+    def role(self) -> Role:
+        return "head" if self.membership == "head" else "compute"
 
     @property
     def letters(self) -> dict[str, str]:
@@ -136,7 +142,7 @@ class Secret:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole cluster: the head node, the compute nodes in order, the two networks, the OPKGs in manifest order.
+    """A whole cluster: the head node, all that are installed in order, the two networks, the OPKGs in manifest order.
 
     `guest` is the flavour of system that its machines run, a module of `guests/`; `secrets` are those of the OPKGs.
     """
@@ -156,6 +162,14 @@ class Cluster:
     @property
     def machines(self) -> tuple[Machine, ...]:
         return (self.head, *self.nodes)
+
+    @property
+    def members(self) -> dict[str, tuple[Machine, ...]]:
+        """The machines that are installed, by membership; "compute" comes first."""
+        found: dict[str, tuple[Machine, ...]] = {}
+        for node in self.nodes:
+            found[node.membership] = (*found.get(node.membership, ()), node)
+        return found
 
     def network(self, name: str) -> Network:
         return next(network for network in self.networks if network.name == name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import naming
-from pipeline.description import Cluster, Host, Role
+from pipeline.description import Cluster, Host
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Record(Artifact):
 
 @dataclass(frozen=True)
 class Stack:
-    """The root file system of a role, as tasks: the locks of its packages, lowest first, the layer of the packages
+    """The root file system of a membership, as tasks: the locks of its packages, lowest first, the layer of packages
     under test ("" where there are none), and that of its OPKGs, which lies on top."""
 
     locks: tuple[str, ...]
@@ -88,15 +88,15 @@ class Stack:
 class Made:
     """What a running cluster is made of, as tasks; "" is what it has no need of.
 
-    `definitions` and `disks` are by machine.  `xenconfigs`, `dom0` and `kernel` are for clusters on Xen: configurations
-    that libxl took, by machine, the testbed, and a kernel that is loaded from outside.  The installer `netboot` is in
-    the image, too.  `family` is that of its packages.
+    `definitions` and `disks` are by machine, `stacks` by membership.  `xenconfigs`, `dom0` and `kernel` are for
+    clusters on Xen: configurations that libxl took, by machine, the testbed, and a kernel that is loaded from outside.
+    The installer `netboot` is in the image, too.  `family` is that of its packages.
     """
 
     image: str
     definitions: Mapping[str, str]
     disks: Mapping[str, str]
-    stacks: Mapping[Role, Stack]
+    stacks: Mapping[str, Stack]
     netboot: str
     family: str
     xenconfigs: Mapping[str, str] = field(default_factory=dict)

@@ -490,6 +490,27 @@ def test_a_keyring_that_changes_is_seen_wherever_it_lies(remembered: Remembered,
     assert len(set(seen)) == 3
 
 
+# --- memberships
+
+
+def test_a_membership_has_a_stack_and_an_image_of_its_own(recipes: Path, plan: Plan) -> None:
+    manifest = recipes / "clusters/mine.toml"
+    manifest.write_text(
+        'extends = "debian12"\n[memberships.login]\npackages = ["vim"]\nfilesystems = [{mount = "/", size = "3G"}]\n'
+    )
+    found = planning.make(load(recipes))
+    image = found.steps["image:mine"]
+    assert list(image.params["images"]) == ["compute", "login"]
+    assert image.params["images"]["login"]["disk_mib"] == 3073
+    parents = {parent.role: parent.task for parent in image.parents}
+    assert (parents["image/compute"], parents["image/login"]) == ("opkgs:mine/compute", "opkgs:mine/login")
+    assert "vim" in str(found.steps["lock:mine/login"]) and "vim" not in str(found.steps["lock:mine/compute"])
+    assert found.steps["disk:mine/login1"].params == {"size_mib": 3073}
+    assert set(found.made["mine"].stacks) == {"head", "compute", "login"}
+    manifest.write_text(manifest.read_text().replace('packages = ["vim"]\n', ""))
+    assert changed(found, planning.make(load(recipes))) == {"lock:mine/login"}
+
+
 # --- clusters that share a host
 
 

@@ -1,11 +1,11 @@
-"""The SIS image: a file system that the head node mounts where SystemImager keeps images.
+"""The SIS images: a file system that the head node mounts where SystemImager keeps images.
 
-    images/compute/         the root file system that compute nodes are installed from
+    images/compute/         the root file system that compute nodes are installed from; one for each membership
     images/compute.sums     MD5 of each regular file, as `md5sum -c` takes it: what an installed node is held against
-    scripts/                what the installer is told: partitions and file systems of the disks, how many bytes the
+    scripts/                what the installer is told: partitions and file systems of the disks, how many bytes an
                             image has, and which files have holes
     overrides               where SystemImager has what goes over images: a link to a place that can be written to
-    rsyncd.d/               the rsync module of the image, for the head node's rsync daemon
+    rsyncd.d/               the rsync modules of the images, for the head node's rsync daemon
     boot/                   kernel, ramdisk and iPXE script for the network boot; GRUB for the installed disks
 
 It reaches the head node as a disk of its own, so that another image does not mean another head node.  It knows no
@@ -14,6 +14,7 @@ node: who they are reaches the head node when it starts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,7 @@ from typing import Any
 
 from pipeline import inventory
 from pipeline.builders import layout
+from pipeline.builders.settings import SIS
 from pipeline.description import FileSystem
 from pipeline.errors import BuildError
 from pipeline.guests.cmdline import OPTIONS
@@ -29,13 +31,7 @@ from pipeline.layers.tools import tools
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Job
 
-#: What the installer and rsync call the one image of a cluster.
-IMAGE = "compute"
-
-#: Whom messages about their disks are about.
-_WHO = "compute nodes"
-
-#: On the head node, what goes over the image: compute/ on every node, NODE/ on one.
+#: On the head node, what goes over images: compute/ on every node, MEMBERSHIP/ on those of one, NODE/ on one.
 OVERRIDES = "/var/lib/xen-oscar/overrides"
 
 #: Nobody writes to it, and checksums of metadata cost an emulated head node time on every read.
@@ -51,47 +47,59 @@ _INSTALLER_OPTIONS = f"{OPTIONS} initrd=initrd.img"
 
 
 def build(job: Job) -> None:
-    """Builder: sis.img, and beside it the image's inventory."""
-    with tools(job) as tool, stacking.stacked(job) as root:
+    """Builder: sis.img, and beside it each image's inventory."""
+    images: Mapping[str, Mapping[str, Any]] = job.params["images"]
+    with tools(job) as tool, contextlib.ExitStack() as mounted:
         tree = job.work / "sis"
-        content = stacking.contents(job.layers)
-        (job.out / inventory.LIST).write_text(inventory.dump(content))
-        _write_images(tree, content)
-        _write_scripts(tree / "scripts", job.params["disk_mib"], job.params["filesystems"], content)
+        for folder in ("images", "scripts", "rsyncd.d"):
+            (tree / folder).mkdir(parents=True)
+        binds, held = [], []
+        for image, disk in images.items():
+            layers = [item for item in job.inputs if item.role == f"image/{image}"]
+            root = mounted.enter_context(stacking.stacked(job, layers))
+            content = stacking.contents(layers)
+            (job.out / listed(image)).write_text(inventory.dump(content))
+            _write_image(tree, image, content)
+            _write_scripts(tree / "scripts", image, disk["disk_mib"], disk["filesystems"], content)
+            (tree / "rsyncd.d" / f"40{image}.conf").write_text(f"[{image}]\npath = {SIS}/images/{image}\n")
+            binds.append(Bind(root, f"/tmp/tree/images/{image}"))
+            held.append(ext4.measure(content))
         (tree / "overrides").symlink_to(OVERRIDES)
         _write_boot(tree / "boot", job)
-        (tree / "rsyncd.d").mkdir()
-        (tree / "rsyncd.d" / f"40{IMAGE}.conf").write_text(f"[{IMAGE}]\npath = /var/lib/systemimager/images/{IMAGE}\n")
         _clamp(tree)
-        held = [ext4.measure(inventory.of(tree, SOURCE_DATE_EPOCH)), ext4.measure(content)]
+        held.append(ext4.measure(inventory.of(tree, SOURCE_DATE_EPOCH)))
         inodes = sum(item.inodes for item in held) + 64
         size = sum(item.size for item in held) + inodes * 256
         # block groups and the index of large files and folders take a little more
         size = -(-(size + size // 32 + (8 << 20)) >> 20) << 20
-        with ext4.blank(job.out / "sis.img", size) as image:
+        with ext4.blank(job.out / "sis.img", size) as file:
             ext4.make(
                 tool,
-                image,
+                file,
                 tree,
                 uuid=str(layout.identifier("sis")),
                 size=size,
                 label="sis",
                 features=_FEATURES,
                 inodes=inodes,
-                binds=[Bind(root, f"/tmp/tree/images/{IMAGE}")],
+                binds=binds,
             )
 
 
-def _write_images(tree: Path, content: inventory.Tree) -> None:
-    (tree / "images" / IMAGE).mkdir(parents=True)
-    (tree / "scripts").mkdir()
+def listed(image: str) -> str:
+    """The file that an image's inventory is in."""
+    return f"{image}.{inventory.LIST}"
+
+
+def _write_image(tree: Path, image: str, content: inventory.Tree) -> None:
+    (tree / "images" / image).mkdir()
     files = {path: entry for path, entry in sorted(content.items()) if entry.type == "f"}
     holes = [path for path, entry in files.items() if entry.holes]
     # the content of a file with several names travels once
     travels = {entry.inode or path: entry.size for path, entry in files.items()}
-    _write(tree / "images" / f"{IMAGE}.sums", "".join(checksum_line(path, entry.md5) for path, entry in files.items()))
-    _write(tree / "scripts" / f"{IMAGE}.holes", "".join(f"./{path}\0" for path in holes))
-    _write(tree / "scripts" / f"{IMAGE}.bytes", f"{sum(travels.values())}\n")
+    _write(tree / "images" / f"{image}.sums", "".join(checksum_line(path, entry.md5) for path, entry in files.items()))
+    _write(tree / "scripts" / f"{image}.holes", "".join(f"./{path}\0" for path in holes))
+    _write(tree / "scripts" / f"{image}.bytes", f"{sum(travels.values())}\n")
 
 
 def checksum_line(path: str, md5: str) -> str:
@@ -105,35 +113,36 @@ def _write(file: Path, text: str) -> None:
 
 
 def _write_scripts(
-    scripts: Path, disk_mib: int, filesystems: Iterable[Mapping[str, Any]], content: inventory.Tree
+    scripts: Path, image: str, disk_mib: int, filesystems: Iterable[Mapping[str, Any]], content: inventory.Tree
 ) -> None:
     """What the installer asks for: what the disk shall look like."""
-    plan = layout.planned("compute", disk_mib, [FileSystem(**item) for item in filesystems], _WHO)
-    (scripts / f"{IMAGE}.sfdisk").write_text(plan.sfdisk_script())
-    (scripts / f"{IMAGE}.filesystems").write_text(plan.table(_inodes(plan, content)))
-    (scripts / f"{IMAGE}.sectors").write_text(f"{plan.sectors}\n")
+    who = f"{image} nodes"
+    plan = layout.planned("compute", disk_mib, [FileSystem(**item) for item in filesystems], who)
+    (scripts / f"{image}.sfdisk").write_text(plan.sfdisk_script())
+    (scripts / f"{image}.filesystems").write_text(plan.table(_inodes(plan, content, who)))
+    (scripts / f"{image}.sectors").write_text(f"{plan.sectors}\n")
 
 
-def _inodes(plan: layout.Layout, content: inventory.Tree) -> dict[str, int]:
+def _inodes(plan: layout.Layout, content: inventory.Tree, who: str) -> dict[str, int]:
     """How many inodes each file system of a node must be told to have, by mount point; 0 = as many as it gets."""
-    layout.require_together(_WHO, plan, content)
+    layout.require_together(who, plan, content)
     found = {}
     for partition in plan.mounts:
         assert partition.filesystem is not None
         place = partition.filesystem.mount
         if place != "swap":
-            _require_folder(place, content)
+            _require_folder(place, content, who)
             held = ext4.measure(content, place, plan.below(place))
-            found[place] = ext4.inodes_for(held, partition.size, f"{_WHO}, {place}")
+            found[place] = ext4.inodes_for(held, partition.size, f"{who}, {place}")
     return found
 
 
-def _require_folder(place: str, content: inventory.Tree) -> None:
+def _require_folder(place: str, content: inventory.Tree, who: str) -> None:
     """The installer mounts before it copies, and nothing can be copied to where something is mounted but a folder."""
     for path in (place.strip("/"), *(str(above) for above in PurePosixPath(place.strip("/")).parents)):
         if path in content and content[path].type != "d":
             raise BuildError(
-                f"{_WHO}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
+                f"{who}: nothing can be mounted on {place}: /{inventory.shown(path)} is no folder",
                 hint="packages or OPKGs have made that: leave them out, or the file system",
             )
 

@@ -26,7 +26,7 @@ _LANE_MIB = 16
 
 
 def collect(
-    cluster: Cluster, shell: Tells, image: str, guest: Guest, family: Family, *, lanes: int, timeout: float
+    cluster: Cluster, shell: Tells, guest: Guest, family: Family, *, lanes: int, timeout: float
 ) -> Iterator[Facts]:
     """The facts of the head node, then those of each node when it has answered, `lanes` at a time.
 
@@ -35,7 +35,7 @@ def collect(
     """
     marks = new_mark(), new_mark()
     lanes = max(1, min(lanes, cluster.head.memory_mib // _LANE_MIB))
-    lines = shell.lines(cluster.head.name, script(cluster, image, guest, family, *marks, lanes), timeout=timeout)
+    lines = shell.lines(cluster.head.name, script(cluster, guest, family, *marks, lanes), timeout=timeout)
     known = {machine.name for machine in cluster.machines}
     head = None
     for facts in parse(lines, *marks):
@@ -54,21 +54,21 @@ def new_mark() -> str:
     return f"=={secrets.token_hex(8)}=="
 
 
-def script(cluster: Cluster, image: str, guest: Guest, family: Family, mark: str, inner: str, lanes: int) -> str:
+def script(cluster: Cluster, guest: Guest, family: Family, mark: str, inner: str, lanes: int) -> str:
     """The whole script for the head node.  Nodes get only the `inner` mark, with which none can speak for another."""
     lister = f"tree={shlex.quote((_FOLDER / 'tree.pl').read_text())}\n"
     asking = family.listing + guest.services
     words = {
         "mark": mark,
         "collector": lister + asking + (_FOLDER / "collect.sh").read_text(),
-        "image": f"{_IMAGES}/{image}",
         "lanes": str(lanes),
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     lines.append((_FOLDER / "fanout.sh").read_text())
     for node in cluster.nodes:
         given = f"mark={shlex.quote(inner)} sums=given mounts={_mounts(node)}"
-        lines.append(f"node {shlex.quote(node.name)} {shlex.quote(given)}")
+        image = f"{_IMAGES}/{node.membership}"
+        lines.append(f"node {shlex.quote(node.name)} {shlex.quote(image)} {shlex.quote(given)}")
     given = f"sums={sandbox.SOURCE_DATE_EPOCH} mounts={_mounts(cluster.head)}"
     lines.append(f"finish {shlex.quote(cluster.head.name)} {shlex.quote(given)}")
     return "\n".join(lines) + "\n"

@@ -2,21 +2,22 @@
 # what one has answered is passed on, and taken away here, before the next is asked: neither the memory of ssh clients
 # nor what nodes say grows with their number.
 #
-# Given: mark, collector (collect.sh, and before it what that is given for any machine), image (path of the SIS image
-# without a suffix), lanes.  What follows calls `node NAME ASSIGNMENTS` for each node and then `finish HEAD ASSIGNMENTS`.
+# Given: mark, collector (collect.sh, and before it what that is given for any machine), lanes.  What follows calls
+# `node NAME IMAGE ASSIGNMENTS` for each node (IMAGE: the path of its SIS image) and then `finish HEAD ASSIGNMENTS`.
 
-[ -r "$image.sums" ] && image_sums=$image.sums || image_sums=/dev/null
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 : >"$work/queue"
 # opened for both, so that neither end waits for the other nor sees the end of the file
 mkfifo "$work/gathered" && exec 8<>"$work/gathered" || exit 1
 
-node() { printf '%s %s\n' "$1" "$2" >>"$work/queue"; }
+node() { printf '%s %s %s\n' "$1" "$2" "$3" >>"$work/queue"; }
 
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 
+# gather NAME IMAGE ASSIGNMENTS
 gather() {
+    [ -r "$2.sums" ] && sums=$2.sums || sums=/dev/null
     {
         getent hosts "$1"
         LC_ALL=C ping -c 1 -W 10 "$1" 2>&1
@@ -24,7 +25,7 @@ gather() {
     } >"$work/$1.ping" &
     mkfifo "$work/$1.in"
     {
-        ssh -o BatchMode=yes -o ConnectTimeout=60 -o LogLevel=ERROR "$1" "$2
+        ssh -o BatchMode=yes -o ConnectTimeout=60 -o LogLevel=ERROR "$1" "$3
 $collector" <"$work/$1.in" 2>"$work/$1.err"
         echo "$?" >"$work/$1.status"
     } | {
@@ -33,7 +34,7 @@ $collector" <"$work/$1.in" 2>"$work/$1.err"
         read -r clock
         {
             date +%s.%N
-            cat "$image_sums"
+            cat "$sums"
         } >&9 2>/dev/null &
         exec 9>&-
         cat
@@ -44,8 +45,8 @@ $collector" <"$work/$1.in" 2>"$work/$1.err"
 
 # Ask the next node; false where there is none.
 ask() {
-    read -r node given <&7 || return 1
-    gather "$node" "$given" 7<&- &
+    read -r node image given <&7 || return 1
+    gather "$node" "$image" "$given" 7<&- &
     asked=$((asked + 1))
 }
 

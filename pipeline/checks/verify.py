@@ -33,16 +33,15 @@ _COLLECT_TIMEOUT = 900
 
 @dataclass(frozen=True)
 class Expected:
-    """What cannot be read off the description, for each role: package name -> version, and what the SIS image or the
-    head node's disk holds; what kind of system runs there, and of what packages; path -> who changed it when it was
-    made already; and the image's name."""
+    """What cannot be read off the description, for each membership: package name -> version, and what its SIS image or
+    the head node's disk holds; what kind of system runs there, and of what packages; and for each role path -> who
+    changed it when it was made already."""
 
-    packages: Mapping[Role, Mapping[str, str]]
-    files: Mapping[Role, Tree]
+    packages: Mapping[str, Mapping[str, str]]
+    files: Mapping[str, Tree]
     guest: Guest
     family: Family
     configured: Mapping[Role, Mapping[str, str]] = field(default_factory=lambda: {"head": {}, "compute": {}})
-    image: str = "compute"
 
 
 def verify(
@@ -100,7 +99,6 @@ def _judge_all(
         for facts in collect(
             cluster,
             shell,
-            expected.image,
             expected.guest,
             expected.family,
             lanes=lanes,
@@ -124,8 +122,8 @@ def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) ->
         machine,
         facts,
         cluster.networks,
-        expected.packages[machine.role],
-        expected.files[machine.role],
+        expected.packages[machine.membership],
+        expected.files[machine.membership],
         expected.guest.known_on(cluster),
         expected.family,
         expected.configured[machine.role],

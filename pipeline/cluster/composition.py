@@ -5,7 +5,6 @@ A machine carries the digests of all that when it runs, so what has changed sinc
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +104,6 @@ class Composition:
 
     def _settings_digest(self, machine: Machine) -> str:
         its = self._settings(machine)
-        # and which disk it is that holds all this, and what else there is to write on
-        data = [dataclasses.astuple(disk) for disk in machine.disks]
-        text = json.dumps([dict(its.files), dict(its.links), machine.device, data], sort_keys=True)
+        # and which disk it is that holds all this
+        text = json.dumps([dict(its.files), dict(its.links), machine.device], sort_keys=True)
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from pipeline import checks, events, inventory, report
+from pipeline.builders import image
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Expected
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.opkgphase import configured
-from pipeline.description import ROLES, Role
 from pipeline.errors import ClusterError
 from pipeline.guests import flavours
 from pipeline.packages import lock
@@ -38,7 +38,7 @@ def verify(life: Lifecycle) -> None:
     with shell.connected():
         capacity = life.capacity()
         expected = Expected(
-            {role: _packages(life, role) for role in ROLES},
+            {membership: _packages(life, membership) for membership in life.made.stacks},
             _files(life),
             flavours.of(cluster.guest),
             FAMILIES[life.made.family],
@@ -99,10 +99,10 @@ def _keep(store: Store, key: str, record: Record, verdict: Verdict, ingredients:
     store.link(record.task, entry)
 
 
-def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
-    """What machines of a role were made to have: package -> version."""
+def _packages(life: Lifecycle, membership: str) -> Mapping[str, str]:
+    """What machines of a membership were made to have: package -> version."""
     found = {}
-    stack = life.made.stacks[role]
+    stack = life.made.stacks[membership]
     for task in stack.locks:
         found.update({package.name: package.evr for package in lock.read(life.engine.entry(task).path / lock.NAME)})
     if stack.under_test:
@@ -110,13 +110,12 @@ def _packages(life: Lifecycle, role: Role) -> Mapping[str, str]:
     return found
 
 
-def _files(life: Lifecycle) -> Mapping[Role, inventory.Tree]:
-    """What the head node's disk and the SIS image were noted to hold when they were built."""
-    tasks: dict[Role, str] = {"head": life.made.disks[life.cluster.head.name], "compute": life.made.image}
-    return {
-        role: inventory.stacked([inventory.load((life.engine.entry(task).path / inventory.LIST).read_text())])
-        for role, task in tasks.items()
-    }
+def _files(life: Lifecycle) -> Mapping[str, inventory.Tree]:
+    """What the head node's disk and the SIS images were noted to hold when they were built, by membership."""
+    images = life.engine.entry(life.made.image).path
+    files = {membership: images / image.listed(membership) for membership in life.cluster.members}
+    files["head"] = life.engine.entry(life.made.disks[life.cluster.head.name]).path / inventory.LIST
+    return {each: inventory.stacked([inventory.load(file.read_text())]) for each, file in files.items()}
 
 
 def _timeline(life: Lifecycle) -> Timeline:

@@ -22,7 +22,7 @@ _UUIDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:xen-oscar:domain:1")
 @dataclass(frozen=True)
 class Disk:
     """A block device.  `boot` is its place in the boot order, 0 = not booted from; what is written to one that `lasts`
-    has to survive a crash of the host."""
+    has to survive a crash of the host.  `size_mib` is known of those for data alone."""
 
     path: str
     format: Literal["qcow2", "raw"]
@@ -31,6 +31,7 @@ class Disk:
     readonly: bool = False
     boot: int = 0
     lasts: bool = False
+    size_mib: int = 0
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def disks(machine: Machine, root: Disk, site: Site) -> tuple[Disk, ...]:
         target = f"{root.target[:-1]}{letter}"
         if name in data:
             path, lasts = site.data(machine.name, name), data[name].kind == "kept"
-            found.append(Disk(path, "raw", target, serial=name, lasts=lasts))
+            found.append(Disk(path, "raw", target, serial=name, lasts=lasts, size_mib=data[name].size_mib))
         else:
             found.append(Disk(site.given(name), "raw", target, serial=name, readonly=True))
     return tuple(found)

@@ -45,6 +45,9 @@ def render(domain: Domain) -> str:
     )
     if domain.nested:
         machine.set("nested", "yes")
+    sizes = {disk.serial: disk.size_mib for disk in domain.disks if disk.size_mib}
+    if sizes:  # libvirt need not know; but a machine with a larger disk is defined anew, and so started anew
+        machine.set("data", ", ".join(f"{name} {mib} MiB" for name, mib in sizes.items()))
     text(root, "memory", str(domain.memory_mib), unit="MiB")
     text(root, "vcpu", str(domain.vcpus))
     root.set("type", domain.hypervisor)

@@ -13,11 +13,13 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pipeline.manifests import membership
 from pipeline.manifests.fields import Domain, FilePath, Items
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.machine import MOST_DATA_DISKS, Compute, Head, OneMachine
+from pipeline.manifests.membership import Group, Membership
 from pipeline.manifests.network import Networks
-from pipeline.manifests.xen import XenTable, unknown
+from pipeline.manifests.xen import XenTable
 from pipeline.mistakes import Faults, Key, did_you_mean, quoted, shown
 from pipeline.packages.families import FAMILIES
 
@@ -72,6 +74,8 @@ class Cluster(Manifest):
     """The head node."""
     compute: Compute = Compute()
     """The compute nodes."""
+    memberships: dict[str, Membership] = Field(default_factory=dict)
+    """Machines that are neither head nor compute nodes, by what they are: login nodes, file servers ..."""
     machines: dict[str, OneMachine] = Field(default_factory=dict)
     """What is special about single machines, by name."""
     networks: Networks = Networks()
@@ -86,6 +90,7 @@ class Cluster(Manifest):
         faults = [
             *self._name_faults(),
             *self._room_faults(),
+            *membership.faults(self.head.name, self.groups, self.networks.private),
             *self._opkg_faults(),
             *self._machine_faults(),
             *self._xen_faults(),
@@ -93,6 +98,11 @@ class Cluster(Manifest):
         if faults:
             raise Faults(faults)
         return self
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The machines that are installed, by membership."""
+        return membership.groups(self.compute, self.memberships, self.networks.private)
 
     def _name_faults(self) -> Iterator[tuple[Key, str]]:
         prefix, name = self.compute.prefix, self.head.name
@@ -124,16 +134,17 @@ class Cluster(Manifest):
                 yield ("opkgs", index), f"{quoted(name)} is there twice; expected each OPKG once"
 
     def _machine_faults(self) -> Iterator[tuple[Key, str]]:
+        tables = {name: group.table for group in self.groups for name in group.names()} if self.machines else {}
         for name in self.machines:
-            for text in unknown(name, self.head.name, self.compute.prefix, self.compute.count):
+            for text in membership.unknown(name, self.head.name, self.groups):
                 yield ("machines", name), text
-            table = self.head if name == self.head.name else self.compute
+            table = tables.get(name, self.head)
             count = len({*table.disks, *self.machines[name].disks})
             if count > MOST_DATA_DISKS:
                 yield ("machines", name, "disks"), f"{count} disks in all; expected at most {MOST_DATA_DISKS}"
 
     def _xen_faults(self) -> Iterator[tuple[Key, str]]:
-        for key, text in self.xen.faults(self.head.name, self.compute.prefix, self.compute.count):
+        for key, text in self.xen.faults(self.head.name, self.groups):
             yield ("xen", *key), text
 
 

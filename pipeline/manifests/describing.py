@@ -7,10 +7,9 @@ from the lot (`allocation.lots`).
 
 from __future__ import annotations
 
-import ipaddress
-
 from pipeline import description
 from pipeline.allocation import lots
+from pipeline.manifests import membership
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.machine import MachineTable, OneMachine
@@ -25,10 +24,10 @@ def describe(
 ) -> description.Cluster:
     """The cluster with everything given out; `secrets` are those of its OPKGs."""
     public, private = _subnets(cluster.networks, lot)
-    first = ipaddress.IPv4Address(private.first_node_address)
     head = _machine(
         cluster,
         cluster.head.name,
+        "head",
         0,
         cluster.head,
         _interface("eth0", "public", public, lot, 0, public.head_address),
@@ -37,12 +36,14 @@ def describe(
     nodes = tuple(
         _machine(
             cluster,
-            f"{cluster.compute.prefix}{index}",
-            index,
-            cluster.compute,
-            _interface("eth0", "private", private, lot, index, str(first + index - 1)),
+            name,
+            group.membership,
+            number,
+            group.table,
+            _interface("eth0", "private", private, lot, group.mac_index(number, private), str(group.address(number))),
         )
-        for index in range(1, cluster.compute.count + 1)
+        for group in membership.groups(cluster.compute, cluster.memberships, private)
+        for number, name in enumerate(group.names(), 1)
     )
     return description.Cluster(
         name=cluster.name,
@@ -63,13 +64,13 @@ def describe(
 
 
 def _machine(
-    cluster: Cluster, name: str, index: int, table: MachineTable, *interfaces: description.Interface
+    cluster: Cluster, name: str, kind: str, index: int, table: MachineTable, *interfaces: description.Interface
 ) -> description.Machine:
     virtualization, boot, device, pci = cluster.xen.of(name)
     own = cluster.machines.get(name, OneMachine())
     return description.Machine(
         name=name,
-        role="compute" if index else "head",
+        membership=kind,
         index=index,
         memory_mib=own.memory or table.memory,
         cpus=own.cpus or table.cpus,

@@ -179,15 +179,22 @@ class Head(MachineTable):
     filesystems: Items[FileSystemTable] = _default_disk(3072, 256)
 
 
-class Compute(MachineTable):
+class Installed(MachineTable):
+    """What compute nodes and those of other memberships have in common: they are installed by the head node."""
+
+    count: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
+    """How many there are."""
+    memory: Mebibytes = 384
+    filesystems: Items[FileSystemTable] = _default_disk(2048, 256)
+
+
+class Compute(Installed):
     """The compute nodes: all alike."""
 
     prefix: HostName = "node"
     """The host name without the number: "node" for node1, node2, ..."""
     count: Annotated[int, Field(ge=1, le=MOST_NODES)] = 2
     """How many there are."""
-    memory: Mebibytes = 384
-    filesystems: Items[FileSystemTable] = _default_disk(2048, 256)
 
 
 class OneMachine(Table):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -11,13 +11,11 @@ from pydantic import AfterValidator, Field
 from pipeline.description import Boot, Virtualization
 from pipeline.manifests.fields import Items
 from pipeline.manifests.loader import Table
-from pipeline.mistakes import Key, did_you_mean, quoted
+from pipeline.manifests.membership import Group, unknown
+from pipeline.mistakes import Key, quoted
 
 _PCI = re.compile(r"(?:([0-9a-f]{4}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])")
 _DEVICE = re.compile(r"/dev(?:/[A-Za-z0-9][A-Za-z0-9._+:-]*)+")
-
-#: How many names of compute nodes are compared with a wrong one.
-_COMPARED = 200
 
 
 def _pci(value: str) -> str:
@@ -67,14 +65,14 @@ class XenTable(Table):
         own = self.machines.get(machine, XenMachine())
         return own.type or self.type, own.boot or self.boot, own.device or "", own.pci
 
-    def faults(self, head: str, prefix: str, count: int) -> Iterator[tuple[Key, str]]:
+    def faults(self, head: str, groups: Sequence[Group]) -> Iterator[tuple[Key, str]]:
         """What is wrong with it in a cluster whose machines have these names."""
         if (self.type, self.boot) == ("hvm", "kernel"):
             yield ("boot",), _HVM_KERNEL
         devices: dict[str, str] = {}
         for name, own in self.machines.items():
             key: Key = ("machines", name)
-            yield from ((key, text) for text in unknown(name, head, prefix, count))
+            yield from ((key, text) for text in unknown(name, head, groups))
             kind, boot, device, pci = self.of(name)
             if (kind, boot) == ("hvm", "kernel") and (own.type or own.boot):
                 yield (*key, "boot" if own.boot else "type"), _HVM_KERNEL
@@ -88,13 +86,3 @@ class XenTable(Table):
 
 
 _HVM_KERNEL = 'a "hvm" machine boots from its disk as hardware does; expected boot = "pygrub" or type = "pv" or "pvh"'
-
-
-def unknown(name: str, head: str, prefix: str, count: int) -> Iterator[str]:
-    """What is wrong with the name of a machine of a cluster with these names, if anything is."""
-    match = re.fullmatch(re.escape(prefix) + "([1-9][0-9]{0,5})", name)
-    if name != head and (match is None or int(match[1]) > count):
-        nodes = f"{prefix}1" if count == 1 else f"{prefix}1 to {prefix}{count}"
-        # node3 of two nodes is not a slip of the pen: there is no better guess than the list
-        names = [] if match else [head, *(f"{prefix}{one}" for one in range(1, count + 1)[:_COMPARED])]
-        yield f"there is no machine {quoted(name)}; expected {head} or {nodes}{did_you_mean(name, names)}"

@@ -17,26 +17,16 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pipeline.confine import NOT_STARTED
 from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
 from pipeline.layers import stacking
 from pipeline.opkgs.names import FOLDER
-from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, has_script, that_run
+from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, Side, When, has_script, that_run
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
-
-Side = Literal["head", "compute"]
-
-#: The phases that run when an OPKG's files have come, and the folders of files that go there.
-_PHASES: dict[Side, tuple[Phase, ...]] = {
-    "head": tuple(that_run("furnished", "server")),
-    "compute": tuple(that_run("furnished", "client")),
-}
-_FILES: dict[Side, tuple[str, ...]] = {"head": ("common", "server"), "compute": ("common", "client")}
 
 #: What stands in the way of a file, by the error that it makes.
 _WRONG_KIND = {
@@ -57,24 +47,24 @@ _DEADLINE = 300.0
 
 
 def build(job: Job) -> None:
-    """Builder: one layer with everything that the OPKGs bring to this side."""
-    side: Side = job.params["side"]
+    """Builder: one layer with everything that the OPKGs bring to machines of this membership."""
+    membership: str = job.params["membership"]
     opkgs: list[str] = job.params["opkgs"]
     files = {path: Kept.parse(kept) for path, kept in job.step.files}
     with stacking.changed(job) as root, RootFs(root) as inside, _told(inside, job.params.get("names", {})):
-        if side == "head":
+        if membership == "head":
             for name in opkgs:
                 bring(inside, name, job.recipes, files)
             for phase, name in itertools.product(that_run("prepared", "server"), opkgs):
-                _run_if_there(inside, name, phase, files, side, job.log)
+                _run_if_there(inside, name, phase, files, membership, job.log)
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
-            furnish(inside, name, job.recipes, files, side, job.log)
+            furnish(inside, name, job.recipes, files, membership, job.log)
             stacking.require_kept(job, f"OPKG {name}")
-        if side == "head":
+        if membership == "head":
             for name in opkgs:
                 for script in _run_later(name, files):
-                    _require_startable(inside, name, script, side)
+                    _require_startable(inside, name, script, membership)
         elif job.params.get("imaged"):
             _finish_image(job, root)
 
@@ -82,9 +72,11 @@ def build(job: Job) -> None:
 def _finish_image(job: Job, image: Path) -> None:
     """Run what OPKGs do to the whole image from the head node, whose root is only read."""
     head = [item for item in job.inputs if item.role == "head"]
+    membership: str = job.params["membership"]
+    binds = [Bind(image, IMAGE, writable=True)]
     with stacking.stacked(job, head) as root:
         for phase, name in itertools.product(that_run("imaged", "server"), job.params["imaged"]):
-            _run(root, name, phase.name, job.log, IMAGE, binds=[Bind(image, IMAGE, writable=True)])
+            _run(root, name, phase.name, membership, job.log, IMAGE, binds=binds)
             stacking.require_kept(job, f"OPKG {name}")
 
 
@@ -108,20 +100,22 @@ def bring(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept]) -> 
     _name_phases(root, f"{PACKAGES}/{name}/scripts")
 
 
-def furnish(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], side: Side, log: Path) -> None:
-    """Bring an OPKG's files for this side to `root`, then run its script; on compute nodes its folder goes again."""
-    if side == "compute":
+def furnish(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], membership: str, log: Path) -> None:
+    """Bring an OPKG's files for these machines to `root`, then run its script; but on the head node its folder goes
+    again."""
+    if membership != "head":
         bring(root, name, recipes, files)
-    for part in _FILES[side]:
+    side: Side = "server" if membership == "head" else "client"
+    for part in ("common", side):
         prefix = f"files/{part}/"
         for path, kept in _own(name, files).items():
             if path.startswith(prefix):
                 _bring(recipes / "opkgs" / name / path, kept, root, "/" + path.removeprefix(prefix))
     try:
-        for phase in _PHASES[side]:
-            _run_if_there(root, name, phase, files, side, log)
+        for phase in that_run("furnished", side):
+            _run_if_there(root, name, phase, files, membership, log)
     finally:
-        if side == "compute":
+        if membership != "head":
             _remove(root, f"{PACKAGES}/{name}")
 
 
@@ -131,19 +125,21 @@ def _own(name: str, files: Mapping[str, Kept]) -> dict[str, Kept]:
     return {path.removeprefix(folder): kept for path, kept in files.items() if path.startswith(folder)}
 
 
-def _run_if_there(root: RootFs, name: str, phase: Phase, files: Mapping[str, Kept], side: Side, log: Path) -> None:
+def _run_if_there(root: RootFs, name: str, phase: Phase, files: Mapping[str, Kept], membership: str, log: Path) -> None:
     if has_script(phase.name, name, files):
-        _require_startable(root, name, f"scripts/{phase.name}", side)
-        _run(root.top, name, phase.name, log)
+        _require_startable(root, name, f"scripts/{phase.name}", membership)
+        _run(root.top, name, phase.name, membership, log)
 
 
-def _run(root: Path, name: str, phase: str, log: Path, *arguments: str, binds: Sequence[Bind] = ()) -> None:
+def _run(
+    root: Path, name: str, phase: str, membership: str, log: Path, *arguments: str, binds: Sequence[Bind] = ()
+) -> None:
     home = f"{PACKAGES}/{name}"
     try:
         chroot_run(
             root,
             [f"{home}/scripts/{phase}", *arguments],
-            env={"OSCAR_PACKAGE_HOME": home},
+            env={"OSCAR_PACKAGE_HOME": home, "OSCAR_MEMBERSHIP": membership},
             cwd=home,
             log=log,
             timeout=_DEADLINE,
@@ -204,9 +200,9 @@ def _run_later(name: str, files: Mapping[str, Kept]) -> list[str]:
     return [*scripts, *(f"testing/{test}" for test in TESTS if f"opkgs/{name}/testing/{test}" in files)]
 
 
-def _require_startable(root: RootFs, name: str, script: str, side: Side) -> None:
+def _require_startable(root: RootFs, name: str, script: str, membership: str) -> None:
     """Raise BuildError unless a script that shall run is there, and so is its interpreter."""
-    where = "the head node" if side == "head" else "compute nodes"
+    where = "the head node" if membership == "head" else f"{membership} nodes"
     path = f"{PACKAGES}/{name}/{script}"
     if not root.is_file(path):
         raise BuildError(
@@ -218,7 +214,7 @@ def _require_startable(root: RootFs, name: str, script: str, side: Side) -> None
         raise BuildError(
             f"OPKG {name}: {script} cannot be started on {where}: its interpreter {wanted} is not there",
             hint=f"name the package that has it in recipes/opkgs/{name}/config.xml, in "
-            + ("serverDeps" if side == "head" else "clientDeps"),
+            + ("serverDeps" if membership == "head" else "clientDeps"),
         )
 
 

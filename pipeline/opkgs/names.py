@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
-from pipeline.description import Cluster
+from pipeline.description import Cluster, Machine
 
 FOLDER = "/etc/oscar"
 _HOSTS = "/etc/hosts"
@@ -24,7 +24,9 @@ Asks = Literal["nothing", "cluster", "nodes"]
 _ASKS: tuple[Asks, ...] = get_args(Asks)
 
 #: A text that mentions one of these asks for the nodes: the files that list them, or the folder as a whole.
-_NODES = re.compile(rb"""\bOSCAR_NODES\b|/etc/oscar/(nodes\b|cluster\.json|\*)|/etc/oscar/?(?=["'`\s;|&)]|\Z)""")
+_NODES = re.compile(
+    rb"""\bOSCAR_(?:NODES|MEMBERS_\w+)\b|/etc/oscar/(nodes\b|cluster\.json|\*)|/etc/oscar/?(?=["'`\s;|&)]|\Z)"""
+)
 _CLUSTER = re.compile(rb"/etc/oscar/cluster\.sh")
 
 
@@ -43,7 +45,7 @@ def most(asked: Iterable[Asks]) -> Asks:
 def files(cluster: Cluster) -> dict[str, str]:
     """All files by absolute path, the same on each machine."""
     nodes = [
-        (node.name, node.address_on("private"), node.interfaces[0].mac, node.cpus, node.memory_mib)
+        (node.name, node.address_on("private"), node.interfaces[0].mac, node.cpus, node.memory_mib, node.membership)
         for node in cluster.nodes
     ]
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
@@ -54,7 +56,14 @@ def files(cluster: Cluster) -> dict[str, str]:
     return {
         f"{FOLDER}/cluster.json": json.dumps(cluster.to_json(), indent=1, sort_keys=True) + "\n",
         f"{FOLDER}/cluster.sh": _variables(
-            {**_lasting(cluster), "OSCAR_NODES": " ".join(node.name for node in cluster.nodes)}
+            {
+                **_lasting(cluster),
+                "OSCAR_NODES": _named(cluster.nodes),
+                **{
+                    f"OSCAR_MEMBERS_{kind.upper().replace('-', '_')}": _named(each)
+                    for kind, each in cluster.members.items()
+                },
+            }
         ),
         f"{FOLDER}/nodes": "".join(" ".join(map(str, node)) + "\n" for node in nodes),
         _HOSTS: "\n".join(hosts) + "\n",
@@ -66,6 +75,10 @@ def while_built(cluster: Cluster, asked: Asks) -> Mapping[str, str]:
     if asked == "nodes":
         return {path: text for path, text in files(cluster).items() if path != _HOSTS}
     return {f"{FOLDER}/cluster.sh": _variables(_lasting(cluster))} if asked == "cluster" else {}
+
+
+def _named(nodes: Iterable[Machine]) -> str:
+    return " ".join(node.name for node in nodes)
 
 
 def _lasting(cluster: Cluster) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import naming
-from pipeline.description import ROLES, Cluster, Host, Role
+from pipeline.description import Cluster, Host
 from pipeline.guests import flavours
 from pipeline.hosts import kinds
 from pipeline.manifests.distro import Distro
@@ -27,18 +27,24 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
         Parent("bootloader", f"bootloader:{distro.architecture}"),
     )
     found: list[Step] = []
-    layers: dict[Role, tuple[Parent, ...]] = {}
-    stacks: dict[Role, Stack] = {}
-    for role in ROLES:
-        made, layers[role], stacks[role] = membership.stack(recipes, distro, cluster, role, layers.get("head", ()))
+    layers: dict[str, tuple[Parent, ...]] = {}
+    stacks: dict[str, Stack] = {}
+    for name_of in ("head", *cluster.members):
+        made, layers[name_of], stacks[name_of] = membership.stack(
+            recipes, distro, cluster, name_of, layers.get("head", ())
+        )
         found += made
     image = Step(
         "image",
         name,
-        f"SIS image of the compute nodes of {name}",
+        f"SIS images of all that is installed in {name}",
         "pipeline.builders.image:build",
-        params=machine.partitions(cluster.nodes[0]),  # which are all alike
-        parents=(*layers["compute"], *tools, Parent("netboot", naming.netboot(distro.architecture))),
+        params={"images": {each: machine.partitions(nodes[0]) for each, nodes in cluster.members.items()}},
+        parents=(
+            *(Parent(f"image/{each}", one.task, one.part) for each in cluster.members for one in layers[each]),
+            *tools,
+            Parent("netboot", naming.netboot(distro.architecture)),
+        ),
         tools=LAYER_TOOLS,
     )
     xltools = _xltools(recipes, distro, host)

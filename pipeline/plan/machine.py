@@ -53,7 +53,7 @@ def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parent
             params={"size_mib": machine.disk_mib},
         )
     # of its hardware only the disk: more memory makes no other one
-    known = Machine(machine.name, machine.role, machine.index, 0, 0, machine.disk_mib, machine.filesystems, ())
+    known = Machine(machine.name, machine.membership, machine.index, 0, 0, machine.disk_mib, machine.filesystems, ())
     return Step(
         "disk",
         name,
@@ -66,7 +66,7 @@ def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parent
 
 
 def partitions(node: Machine) -> dict[str, Any]:
-    """What the installer must know of the disk of a compute node."""
+    """What the installer must know of the disk of a node; those of a membership are alike."""
     return {"disk_mib": node.disk_mib, "filesystems": list(map(dataclasses.asdict, node.filesystems))}
 
 

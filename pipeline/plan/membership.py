@@ -1,4 +1,4 @@
-"""The root file system of a role's machines: a stack of layers, and the locks of what is in it."""
+"""The root file system of a membership's machines: a stack of layers, and the locks of what is in it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from pipeline.packages.families import FAMILIES
 from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock
 from pipeline.step import Parent, Stack, Step
 
-#: OPKG dependencies and files are for servers and clients; machines are head and compute nodes.
-_OPKG_SIDE: dict[Role, Side] = {"head": "server", "compute": "client"}
-
 
 def stack(
-    recipes: Recipes, distro: Distro, cluster: Cluster, role: Role, head: tuple[Parent, ...]
+    recipes: Recipes, distro: Distro, cluster: Cluster, membership: str, head: tuple[Parent, ...]
 ) -> tuple[list[Step], tuple[Parent, ...], Stack]:
-    """The root file system of a role as a stack of layers: what changes most lies on top.  `head` is the head node's,
-    on which OPKGs may have a script that changes the image."""
-    side = _OPKG_SIDE[role]
-    name, base, family = f"{cluster.name}/{role}", distro.name, FAMILIES[distro.family]
-    what = "the head node" if role == "head" else "the compute nodes"
+    """The root file system of a membership as a stack of layers: what changes most lies on top.  `head` is the head
+    node's, on which OPKGs may have a script that changes the image."""
+    role: Role = "head" if membership == "head" else "compute"
+    side: Side = "server" if role == "head" else "client"  # as OPKGs have it
+    name, base, family = f"{cluster.name}/{membership}", distro.name, FAMILIES[distro.family]
+    what = "the head node" if role == "head" else f"the {membership} nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]
+    manifest = recipes.cluster(cluster.name)
     wanted = asked(f"distribution {base}", distro.packages.head if role == "head" else distro.packages.compute)
+    if membership in manifest.memberships:
+        wanted += asked(f"membership {membership}", manifest.memberships[membership].packages)
     for one in opkgs:
         wanted += asked(f"OPKG {one.name}", model.packages(one, side, distro))
     secrets = {"secrets": [secret.path for secret in cluster.secrets]} if cluster.secrets else {}
@@ -45,8 +46,8 @@ def stack(
     )
     found = [locked, fetch(name, f"packages of {what} of {cluster.name}", distro), layer]
     layers.append(Parent("layer", layer.task))
-    packages = recipes.cluster(cluster.name).packages
-    given = packages.head if role == "head" else packages.compute
+    under_tests = {"head": manifest.packages.head, "compute": manifest.packages.compute}
+    given = under_tests.get(membership, ())
     under_test = ""
     local = [str(Path(path).resolve()) for path in given]  # a link stands for what it points at
     if local:
@@ -67,7 +68,7 @@ def stack(
     for one in opkgs:
         files.update(folders.content(one, side))
     told = names.while_built(cluster, names.most(folders.asks(one, side) for one in opkgs))
-    params: dict[str, Any] = {"side": role, "opkgs": list(cluster.opkgs), **secrets}
+    params: dict[str, Any] = {"membership": membership, "opkgs": list(cluster.opkgs), **secrets}
     if told:
         params["names"] = told
     imaged = [one.name for one in opkgs if any(one.script(phase.name) for phase in phases.that_run("imaged", "server"))]

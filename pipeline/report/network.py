@@ -67,7 +67,7 @@ def _interface(machine: Machine, network: Network) -> Interface | None:
 
 def _machine(machine: Machine, x: float, y: float, states: Mapping[str, State]) -> Markup:
     state = states.get(machine.name, "unknown")
-    role = "head node" if machine.role == "head" else "compute node"
+    role = f"{machine.membership} node"
     plural = "" if machine.cpus == 1 else "s"
     what = f"{machine.cpus} CPU{plural} · {machine.memory_mib} MiB · disk {machine.disk_mib} MiB"
     return _box(x, y, _BOX[1], f"{_SIGNS[state]} {machine.name}", role, what, state)

@@ -31,6 +31,9 @@ host = "other"
 [compute]
 count = 1
 disks.data = { size = "8M", kind = "kept" }
+[memberships.login]
+packages = ["tree"]
+filesystems = [{ mount = "/", size = "1500M" }]
 """
 #: What is asked of the machine that one is on; its libvirt answers there as it does to others.
 HERE = """
@@ -127,9 +130,20 @@ def test_a_whole_cluster_runs_there(running: There) -> None:
     assert [line.split()[1:4] for line in listed.splitlines()] == [
         ["head", "running", "qemu/other"],
         ["node1", "running", "qemu/other"],
+        ["login1", "running", "qemu/other"],
     ]
     assert f"{NAME}-node1" in running.machine.run("virsh -c qemu:///system list --name")
     assert "only disks on this machine" in running.project.run(running.project.command("inspect", NAME)).stderr
+
+
+def test_a_login_node_has_what_its_membership_says(running: There) -> None:
+    """That its files, packages and partitions are those of its own image, the verdict has said."""
+    lifecycle = acts.lifecycle_of(running.project, NAME)
+    look = "command -v tree; tail -n 2 /etc/oscar/nodes"
+    assert acts.by_ssh(lifecycle, "login1")(look).split()[0::6] == ["/usr/bin/tree", "compute", "login"]
+    verdict = json.loads((running.project.own / f"reports/{NAME}/verdict.json").read_text())
+    checked = {result["name"] for result in verdict["results"] if result["machine"] == "login1"}
+    assert {"image files", "packages", "partitions"} <= checked
 
 
 def test_memory_is_saved_there_and_comes_back(running: There) -> None:
@@ -173,11 +187,12 @@ def test_another_cluster_runs_beside_it(running: There) -> None:
         assert [line.split()[:3] for line in listed.splitlines()] == [
             [NAME, "head", "running"],
             [NAME, "node1", "running"],
+            [NAME, "login1", "running"],
             ["beside", "head", "running"],
         ]
         macs = "for one in $(virsh -c qemu:///system list --name); do virsh -c qemu:///system domiflist $one; done"
         cards = [line.split()[-1] for line in running.machine.run(macs).splitlines() if "bridge" in line]
-        assert len(cards) == len(set(cards)) == 5
+        assert len(cards) == len(set(cards)) == 6
     finally:
         assert running.project.doit("stop:beside").status == 0
 

@@ -89,7 +89,7 @@ def test_more_than_four_file_systems_share_an_extended_partition() -> None:
 def test_disks_that_are_alike_are_equal_and_roles_differ() -> None:
     node = machine(FileSystem("/", 0, "ext4"), SWAP)
     assert layout.of(node) == layout.of(dataclasses.replace(node, name="node2", index=2, memory_mib=999))
-    head = dataclasses.replace(node, role="head")
+    head = dataclasses.replace(node, membership="head")
     assert layout.of(node).label_id != layout.of(head).label_id
     assert layout.of(node).uuid_of("/") != layout.of(head).uuid_of("/")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -41,7 +42,9 @@ def _compute_layer(folder: Path) -> Input:
     (tree / "root").mkdir(mode=0o700)
     oddfiles.make(tree / "odd")
     stacking.write(work, tree, None)
-    return Input("layer", "layer:test", work.out, hashlib.sha256((work.out / stacking.LAYER).read_bytes()).hexdigest())
+    return Input(
+        "image/compute", "layer:test", work.out, hashlib.sha256((work.out / stacking.LAYER).read_bytes()).hexdigest()
+    )
 
 
 def make(folder: str) -> None:
@@ -54,7 +57,10 @@ def make(folder: str) -> None:
         _input(base / "netboot", "netboot", {"kernel": b"kernel", "initrd.img": b"ramdisk"}),
         _input(base / "bootloader", "bootloader", {"boot.img": b"boot", "core.img": b"core"}),
     ]
-    work = job(base / "image", partitions(node), *inputs, pool=ROOT / "artifacts/pool")
+    login = dataclasses.replace(node, filesystems=node.filesystems[:1])
+    inputs.insert(1, dataclasses.replace(inputs[0], role="image/login"))
+    params = {"images": {"compute": partitions(node), "login": partitions(login)}}
+    work = job(base / "image", params, *inputs, pool=ROOT / "artifacts/pool")
     sandbox.scratch(work.work, 1 << 30)
     os.environ.update(sandbox.environment())
     image.build(work)
@@ -102,8 +108,14 @@ def test_image(tmp_path: Path) -> None:
     assert int((tree / "scripts/compute.bytes").read_text()) >= 20_008
     assert (tree / "overrides").readlink() == Path("/var/lib/xen-oscar/overrides")
 
+    # each membership has its own
+    assert [line.split()[2] for line in (tree / "scripts/login.filesystems").read_text().splitlines()] == ["/"]
+    assert (tree / "images/login.sums").read_bytes() == sums
+    assert (tmp_path / "one/image/out" / image.listed("login")).exists()
+
     # what the head node serves
-    assert "path = /var/lib/systemimager/images/compute" in (tree / "rsyncd.d/40compute.conf").read_text()
+    for name in ("compute", "login"):
+        assert f"path = /var/lib/systemimager/images/{name}\n" in (tree / f"rsyncd.d/40{name}.conf").read_text()
     assert (tree / "boot/kernel").read_bytes() == b"kernel"
     assert (tree / "boot/boot.ipxe").read_text().startswith("#!ipxe\n")
     assert (tree / "boot/core.img").read_bytes() == b"core"

@@ -192,7 +192,7 @@ def many(folder: Path, count: int, memory_mib: int = 512) -> Cluster:
 
 
 def collect(whole: Cluster, shell: Tells, *, lanes: int = 32) -> dict[str, Facts]:
-    found = collecting.collect(whole, shell, "compute", GUEST, DEB, lanes=lanes, timeout=60)
+    found = collecting.collect(whole, shell, GUEST, DEB, lanes=lanes, timeout=60)
     return {facts.machine: facts for facts in found}
 
 
@@ -247,7 +247,7 @@ def test_a_node_that_hangs_holds_up_no_other_and_is_told_of_alone(tmp_path: Path
     shell = brief(tmp_path, 'if [ "$node" = node2 ]; then exec sleep 60; fi')
     seen = []
     with pytest.raises(CommandError, match="no end after 3 s"):
-        for facts in collecting.collect(many(tmp_path, 12), shell, "compute", GUEST, DEB, lanes=2, timeout=3):
+        for facts in collecting.collect(many(tmp_path, 12), shell, GUEST, DEB, lanes=2, timeout=3):
             seen.append(facts.machine)
     assert {"oscarhead", "node1", *(f"node{number}" for number in range(3, 12))} <= set(seen)
 
@@ -255,7 +255,7 @@ def test_a_node_that_hangs_holds_up_no_other_and_is_told_of_alone(tmp_path: Path
 def test_facts_of_a_node_arrive_when_it_has_answered(tmp_path: Path) -> None:
     shell = brief(tmp_path, f'[ "$node" = node1 ] || until [ -e {tmp_path}/go ]; do sleep 0.05; done')
     order = []
-    for facts in collecting.collect(many(tmp_path, 6), shell, "compute", GUEST, DEB, lanes=6, timeout=60):
+    for facts in collecting.collect(many(tmp_path, 6), shell, GUEST, DEB, lanes=6, timeout=60):
         order.append(facts.machine)
         if facts.machine == "node1":
             (tmp_path / "go").touch()  # the others have not answered yet
@@ -338,7 +338,7 @@ def test_mount_points_reach_the_nodes_and_the_head_nodes_mark_does_not() -> None
     node = replace(
         whole.nodes[0], filesystems=(*whole.nodes[0].filesystems, replace(whole.nodes[0].filesystems[0], mount="/boot"))
     )
-    script = collecting.script(replace(whole, nodes=(node,)), "compute", GUEST, DEB, "==a==", "==b==", 32)
+    script = collecting.script(replace(whole, nodes=(node,)), GUEST, DEB, "==a==", "==b==", 32)
     asked = script.rpartition("\nnode ")[2]
     assert "/ /boot" in asked and "swap" not in asked
     assert "==b==" in asked and "==a==" not in asked

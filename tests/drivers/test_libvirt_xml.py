@@ -60,6 +60,9 @@ def test_disks_for_data_follow_what_a_machine_has_anyway_and_the_installer_gets_
     assert [disk.target for disk in model("head", found).disks] == ["vda", "vdb", "vdc", "vdd", "vde"]
     caches = [element.attrib["cache"] for element in ET.fromstring(libvirt_xml.render(made)).iter("driver")]
     assert caches == ["unsafe", "writeback", "unsafe"]
+    larger = dataclasses.replace(node, disks=(dataclasses.replace(data[0], size_mib=65), data[1]))
+    another = model("node1", dataclasses.replace(found, nodes=(larger,)))
+    assert libvirt_xml.render(another) != libvirt_xml.render(made), "so it is started anew when its disk is larger"
     for hypervisor, place in (("qemu", site.PRIVATE), ("xen", site.shared("one"))):
         driver = engines.of(cast(Hypervisor, hypervisor))
         whole = driver.complete(domain.of("one", "amd64", node), node, place, "")

@@ -63,6 +63,73 @@ def test_a_machine_has_the_disks_for_data_of_its_kind_and_its_own(recipes: Write
     assert Machine.from_json(json.loads(json.dumps(found.nodes[1].to_json()))) == found.nodes[1]
 
 
+MEMBERSHIPS = """\
+[memberships.login]
+packages = ["vim"]
+[memberships.nas]
+count = 2
+prefix = "store"
+memory = "512M"
+first_node = "10.77.1.100"
+disks.data = { size = "2G", kind = "kept" }
+"""
+
+
+def test_memberships_have_names_addresses_and_macs_that_stay(recipes: Writer) -> None:
+    text = 'distro = "debian12"\n'
+    small = load(recipes({"clusters/c.toml": text + MEMBERSHIPS})).describe("c")
+    large = load(recipes({"clusters/c.toml": f"{text}compute.count = 40\n{MEMBERSHIPS}"})).describe("c")
+    assert [machine.name for machine in small.machines] == ["head", "node1", "node2", "login1", "store1", "store2"]
+    others = [machine for machine in small.nodes if machine.membership != "compute"]
+    assert [(one.membership, one.index, one.role, one.memory_mib) for one in others] == [
+        ("login", 1, "compute", 384),
+        ("nas", 1, "compute", 512),
+        ("nas", 2, "compute", 512),
+    ]
+    cards = [one.interfaces[0] for one in others]
+    assert [card.address for card in cards] == ["10.77.1.224", "10.77.1.100", "10.77.1.101"]
+    assert [card.mac[-5:] for card in cards] == ["80:e0", "80:64", "80:65"]
+    assert [machine for machine in large.nodes if machine.membership != "compute"] == others
+    assert [disk.name for disk in others[1].disks] == ["data"]
+    assert {kind: len(each) for kind, each in large.members.items()} == {"compute": 40, "login": 1, "nas": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("head.count = 1", r'memberships\.head: "head" is always there; expected another name, or \[head\]'),
+        ("Login.count = 1", r'memberships\.Login: "Login" is no name; expected a-z'),
+        (
+            "login.prefix = 'node'",
+            r'memberships\.login\.prefix: "node1" is one of compute too; expected another prefix',
+        ),
+        ("a.prefix = 'x'\nb.prefix = 'x'", r'memberships\.b\.prefix: "x1" is one of a too'),
+        (
+            "login.first_node = '10.77.2.1'",
+            r"login\.first_node: 1 of them from 10\.77\.2\.1 on are not in 10\.77\.1\.0/24",
+        ),
+        ("login.first_node = '10.77.1.2'", r"login\.first_node: .* have addresses of the compute nodes"),
+        ("login.count = 31", r"login\.first_node: 31 of them from 10\.77\.1\.224 on have addresses of the head node"),
+        ("a.count = 1\nb.count = 33", r"b\.first_node: 33 of them from 10\.77\.1\.192 on have addresses of a"),
+        ("login.memory = '1M'", r"login\.memory: 1 MiB is too little"),
+        ("login.packages = ['-x']", r"login\.packages\[0\]"),
+    ],
+)
+def test_mistakes_in_memberships(recipes: Writer, text: str, wanted: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        cluster(recipes, f"[memberships]\n{text}\n")
+    assert re.search(wanted, caught.value.message, re.MULTILINE), caught.value.message
+
+
+def test_machines_of_memberships_may_have_something_special(recipes: Writer) -> None:
+    special = "[machines.login1]\nmemory = '1G'\n[xen.machines.store2]\ntype = 'pvh'\n"
+    text = f'distro = "debian12"\n{special}{MEMBERSHIPS}'
+    found = load(recipes({"clusters/c.toml": text})).describe("c")
+    assert (found.machine("login1").memory_mib, found.machine("store2").virtualization) == (1024, "pvh")
+    with pytest.raises(ManifestError, match='no machine "store3"; expected head, node1 to node2, login1 or store1 to'):
+        load(recipes({"clusters/c.toml": text.replace("machines.store2", "machines.store3")})).cluster("c")
+
+
 def disks(side: str, count: int) -> str:
     return "\n".join(f'{side}.disks.d{number}.size = "16M"' for number in range(count))
 

@@ -64,7 +64,7 @@ class Workplace:
         for path in paths:
             self.files[f"opkgs/tool/{path}"] = kept.of(self.recipes, f"opkgs/tool/{path}")
 
-    def apply(self, side: install.Side) -> None:
+    def apply(self, side: str) -> None:
         with RootFs(self.root) as root:
             if side == "head":
                 install.bring(root, "tool", self.recipes, self.files)
@@ -116,7 +116,7 @@ def test_a_compute_node_has_the_package_only_while_its_script_runs(place: Workpl
     ],
 )
 def test_scripts_of_older_generations_run(
-    place: Workplace, sandbox: Sandbox, side: install.Side, older: str, present: str
+    place: Workplace, sandbox: Sandbox, side: str, older: str, present: str
 ) -> None:
     place.add(f"scripts/{older}")
     place.apply(side)

@@ -48,11 +48,22 @@ def test_description_can_be_sourced_by_a_shell(tmp_path: Path, cluster: Cluster)
     ).stdout
     assert said.split() == ["head", "10.8.0.1", "10.9.0.1", "node1", "node2", "10.8.0.0/24", "demo", "demo.test"]
     assert found["/etc/oscar/nodes"].splitlines() == [
-        "node1 10.8.0.11 52:54:00:00:01:00 2 384",
-        "node2 10.8.0.12 52:54:00:00:02:00 2 384",
+        "node1 10.8.0.11 52:54:00:00:01:00 2 384 compute",
+        "node2 10.8.0.12 52:54:00:00:02:00 2 384 compute",
     ]
     assert "10.8.0.12 node2.demo.test node2\n" in found["/etc/hosts"]
     assert Cluster.from_json(json.loads(found["/etc/oscar/cluster.json"])) == cluster
+
+
+def test_scripts_know_who_is_of_which_membership(tmp_path: Path, cluster: Cluster) -> None:
+    login = dataclasses.replace(cluster.nodes[1], name="login1", membership="big-login", index=1)
+    found = names.files(dataclasses.replace(cluster, nodes=(cluster.nodes[0], login)))
+    (tmp_path / "cluster.sh").write_text(found["/etc/oscar/cluster.sh"])
+    show = '. "$0"; echo $OSCAR_NODES, $OSCAR_MEMBERS_COMPUTE, $OSCAR_MEMBERS_BIG_LOGIN'
+    argv: list[str | Path] = ["sh", "-euc", show, tmp_path / "cluster.sh"]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    assert said.strip() == "node1 login1, node1, login1"
+    assert [line.split()[-1] for line in found["/etc/oscar/nodes"].splitlines()] == ["compute", "big-login"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +74,7 @@ def test_description_can_be_sourced_by_a_shell(tmp_path: Path, cluster: Cluster)
         (b"cat > /etc/oscar/dnsmasq.conf", "nothing"),
         (b". /etc/oscar/cluster.sh\necho > /etc/oscar/nodes.d/x", "nodes"),
         (b". /etc/oscar/cluster.sh; echo ${OSCAR_NODES}", "nodes"),
+        (b". /etc/oscar/cluster.sh; echo $OSCAR_MEMBERS_LOGIN", "nodes"),
         (b"while read; do :; done < /etc/oscar/nodes", "nodes"),
         (b"json.load(open('/etc/oscar/cluster.json'))", "nodes"),
         (b"for f in /etc/oscar/*; do", "nodes"),

@@ -78,11 +78,11 @@ def build(where: str) -> None:
         shutil.copytree(folder / "base", root, symlinks=True, dirs_exist_ok=True)
     params = {"opkgs": ["a", "b"], "names": {"/etc/oscar/nodes": "node1\n", "/etc/oscar/cluster.sh": "X=1\n"}}
     below = layer(base)
-    head = given(folder, "head", {**params, "side": "head"}, below)
+    head = given(folder, "head", {**params, "membership": "head"}, below)
     sandbox.scratch(head.work, 1 << 28)
     install.build(head)
     on_head = [Input("head", "", item.path, item.digest) for item in (below, layer(head))]
-    nodes = given(folder, "compute", {**params, "side": "compute", "imaged": ["a"]}, below, *on_head)
+    nodes = given(folder, "compute", {**params, "membership": "compute", "imaged": ["a"]}, below, *on_head)
     sandbox.scratch(nodes.work, 1 << 28)
     install.build(nodes)
     with stacking.stacked(nodes, [below, layer(head)]) as root:

@@ -32,7 +32,11 @@ class Head:
     def define(self, *nodes: str) -> None:
         (self.root / "etc/oscar/cluster.sh").write_text("OSCAR_PRIVATE_CIDR=10.8.0.0/24\n")
         (self.root / "etc/oscar/nodes").write_text(
-            "".join(f"{name} 10.8.0.{name[-1]} 52:54:00:00:00:A{name[-1]} 1 384\n" for name in nodes)
+            "".join(
+                f"{name} 10.8.0.{name[-1]} 52:54:00:00:00:A{name[-1]} 1 384 "
+                f"{'login' if name.startswith('login') else 'compute'}\n"
+                for name in nodes
+            )
         )
         for name in nodes:
             (self.state / "identity" / name).mkdir(exist_ok=True)
@@ -66,6 +70,9 @@ def test_clients_are_those_that_the_cluster_has(head: Head) -> None:
     ]
     assert (head.state / "by-address/10.8.0.2").resolve() == head.state / "identity/node2"
     assert head.holds("overrides") == ["compute", "node1", "node2"]
+    head.define("node1", "login7")
+    assert (head.state / "clients/clients").read_text().splitlines()[1].endswith(" login7 10.8.0.7 24 login")
+    assert head.holds("overrides") == ["compute", "login", "login7", "node1"]
 
 
 def test_of_a_node_that_is_gone_nothing_stays_and_the_others_stay_installed(head: Head) -> None:
@@ -104,11 +111,15 @@ def test_what_all_nodes_are_given_is_there_once_and_goes_over_what_was(head: Hea
 
 
 def test_folders_of_overrides_are_as_the_image_has_them(head: Head) -> None:
-    image, over = head.root / "var/lib/systemimager/images/compute", head.state / "overrides"
+    head.define("login1")
+    images, over = head.root / "var/lib/systemimager/images", head.state / "overrides"
+    image = images / "compute"
+    (images / "login/etc").mkdir(parents=True)
+    (images / "login/etc").chmod(0o700)
     for path, mode in {"": 0o555, "etc": 0o750, "etc/a folder": 0o2775}.items():
         (image / path).mkdir(exist_ok=True)
         (image / path).chmod(mode)
-    for path in ("compute/etc/a folder/own", "node1"):
+    for path in ("compute/etc/a folder/own", "node1", "login/etc", "login1/etc"):
         (over / path).mkdir(parents=True)
     (over / "compute/etc/a folder/own").chmod(0o711)
     head.run("like-image")
@@ -119,6 +130,10 @@ def test_folders_of_overrides_are_as_the_image_has_them(head: Head) -> None:
         "compute/etc": 0o750,
         "compute/etc/a folder": 0o2775,
         "compute/etc/a folder/own": 0o711,
+        "login": (images / "login").stat().st_mode & 0o7777,
+        "login1": (images / "login").stat().st_mode & 0o7777,
+        "login/etc": 0o700,
+        "login1/etc": 0o700,
     }
 
 
