@@ -23,7 +23,7 @@ def read(
     codenames: Codenames = MappingProxyType({}),
 ) -> Opkg:
     """The OPKG whose `config.xml` this is; its name is its folder's.  Filters may name suites by `codenames`."""
-    root = document.parse(file)
+    root = document.parse(file).root
     if root.tag != "oscar":
         fail([Mistake(shown(file), root.line, root.tag, 'expected the root element "oscar"')])
     generation = _generation(root)

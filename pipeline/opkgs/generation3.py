@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import get_args
 
 from pipeline.mistakes import did_you_mean, listing, quoted
@@ -58,6 +60,12 @@ _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "versionEntry": ("version",),
     "changelogEntry": ("authorName", "date", "closes"),
 }
+
+#: As XML Schema has a dateTime: real hours and all.
+_DATE = re.compile(
+    r"-?\d{4,}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d+)?"
+    r"(?:Z|[+-]\d\d:\d\d)?"
+)
 
 #: Elements by which a document is known to be of this generation.
 OWN = frozenset((*_SIDES, "changelog", "authors"))
@@ -127,16 +135,33 @@ class Generation3(Reader):
             below = child.tag if where == "oscar" else f"{where}.{child.tag}"
             if child.tag in allowed:
                 self._grammar(child, below)
-            else:
+            elif where != "oscar" or not child.tag.startswith("older:"):
                 wanted = f"expected one of {listing(allowed)}" if allowed else "expected text only"
-                self.wrong(child, below, f"unknown element; {wanted}{did_you_mean(child.tag, allowed)}")
+                self._unknown(child, below, f"unknown element; {wanted}", child.tag, allowed)
         for name in element.attributes:
             options = _ATTRIBUTES.get(element.tag, ())
             if name not in options and element.tag != "oscar":
-                self.wrong(
-                    element,
-                    where,
-                    f"unknown attribute {quoted(name)}; expected {listing(options)}{did_you_mean(name, options)}",
-                )
+                text = f"unknown attribute {quoted(name)}; expected {listing(options)}"
+                self._unknown(element, where, text, name, options)
+        if element.tag == "changelogEntry" and not _DATE.fullmatch(element.attributes.get("date", "")):
+            text = f"{quoted(element.attributes.get('date', ''))} is no date; expected one like 2026-11-29T12:00:00Z"
+            self.warn(element, f"{where}.date", text)
+        self._order(element, where, allowed)
         if allowed and element.text:
-            self.wrong(element, where, f"{quoted(element.text)} stands between elements; expected elements only")
+            text = f"{quoted(element.text)} stands between elements; expected elements only"
+            (self.warn if element.children else self.wrong)(element, where, text)
+
+    def _unknown(self, element: Element, where: str, text: str, name: str, known: Sequence[str]) -> None:
+        """A slip of the pen would lose what was meant; what is like nothing known is only not acted upon."""
+        meant = did_you_mean(name, known)
+        if meant or element.tag in (*_SIDES, *_RELATIONS, "pkg", "filters", "dist", "arch"):
+            self.wrong(element, where, f"{text}{meant}")
+        else:
+            self.warn(element, where, f"{text}; it is not acted upon")
+
+    def _order(self, element: Element, where: str, allowed: Sequence[str]) -> None:
+        """OSCAR's schema has an order; nothing here depends on it."""
+        places = [(allowed.index(child.tag), child) for child in element.children if child.tag in allowed]
+        for (before, _), (place, child) in itertools.pairwise(places if element.tag == "oscar" else ()):
+            if place < before:
+                self.warn(child, child.tag, f"it should stand before {allowed[before]}")

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pipeline.description import Secret
 from pipeline.mistakes import Mistake, did_you_mean, listing
+from pipeline.opkgs.about import About
 from pipeline.opkgs.filters import Filter, Target, Versioned
 from pipeline.opkgs.phases import Side
 from pipeline.opkgs.secrets import in_the_way
@@ -43,9 +44,10 @@ class Script:
 class Opkg:
     """An OPKG.  `name` is its folder's; `title` is what older generations have as a name for people to read.
 
-    `provides`, `conflicts` and `requires` are between OPKGs; `dependencies` name packages of the distribution.
-    `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that it has, `secrets` the files
-    with random bytes that it wants.  `warnings` are mistakes with which it can be used all the same.
+    `about` is what it says for people.  `provides`, `conflicts` and `requires` are between OPKGs; `dependencies` name
+    packages of the distribution.  `scripts` are its phases' scripts, `tests` those of `test_root` and `test_user` that
+    it has, `secrets` the files with random bytes that it wants.  `warnings` are mistakes with which it can be used all
+    the same.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Opkg:
     scripts: tuple[Script, ...]
     tests: tuple[str, ...]
     folder: Path
+    about: About
     secrets: tuple[Secret, ...] = ()
     warnings: tuple[Mistake, ...] = ()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.mistakes import Mistake, did_you_mean, listing, quoted, shown
+from pipeline.opkgs import about
 from pipeline.opkgs.document import Element
 from pipeline.opkgs.filters import (
     Codenames,
@@ -49,10 +50,12 @@ class Reader(abc.ABC):
             )
         title, summary = self.required("name"), self.required("summary")
         self.judge(name, title, summary)
+        title = self.root.value("older:name") or title  # as it was called before it was converted
+        version = self.version()
         return Opkg(
             name=name,
             title=title,
-            version=self.version(),
+            version=version,
             summary=summary,
             class_=self._class(),
             generation=generation,
@@ -64,6 +67,7 @@ class Reader(abc.ABC):
             scripts=scripts,
             tests=tests,
             folder=self.file.parent,
+            about=about.of(self.root, version),
         )
 
     # What each generation says in its own way.
