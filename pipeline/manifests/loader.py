@@ -61,7 +61,7 @@ class Document:
 
 def read(file: Path) -> Document:
     """Read one file; whatever is wrong with it is a ManifestError."""
-    text = _text(file)
+    text = text_of(file)
     try:
         data = tomllib.loads(text)
     except RecursionError:
@@ -76,7 +76,8 @@ def read(file: Path) -> Document:
     return Document(file, data, places)
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a file that a person has written; raises ManifestError where it is none."""
     try:
         if file.exists() and not file.is_file():
             _refuse(file, 1, "a folder or a special file; expected a text file")

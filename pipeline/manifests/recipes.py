@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline import description, naming
 from pipeline.errors import ManifestError
 from pipeline.hosts import kinds
-from pipeline.manifests import describing, loader
+from pipeline.manifests import describing, lists, loader
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.host import Host
@@ -57,6 +57,9 @@ class Recipes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: The lists that manifests refer to, wherever they lie, and what was passed over in them.
+        self.lists: set[Path] = set()
+        self._passed_over: set[Mistake] = set()
         self.distro = functools.cache(self._distro)
         self.host = functools.cache(self._host)
         self.netboot = functools.cache(self._netboot)
@@ -109,8 +112,8 @@ class Recipes:
         return [item for item in read if item]
 
     def warnings(self) -> list[Mistake]:
-        """What the OPKGs that can be read warn of, by file and line."""
-        return sorted({warning for item in self._opkgs().values() for warning in item.warnings})
+        """What the OPKGs that can be read, and lists that were, warn of, by file and line."""
+        return sorted({*self._passed_over, *(warning for item in self._opkgs().values() for warning in item.warnings)})
 
     def _distro(self, name: str) -> Distro:
         return loader.validate(self._document("distros", name), Distro)
@@ -164,7 +167,7 @@ class Recipes:
             self._file("clusters", name),
             lambda base: self._file("clusters", base) if base in names else None,
             names,
-            _absolute_paths,
+            self._prepare,
         )
         collector = Collector()
         manifest = collector.attempt(lambda: loader.validate(document, Cluster))
@@ -207,7 +210,19 @@ class Recipes:
 
     def _document(self, kind: str, name: str) -> Document:
         self._known(kind, name)
-        return loader.read(self._file(kind, name))
+        document = loader.read(self._file(kind, name))
+        self._expand_lists(document)
+        return document
+
+    def _expand_lists(self, document: Document) -> None:
+        files, passed_over = lists.expand(document)
+        self.lists.update(files)
+        self._passed_over.update(passed_over)
+
+    def _prepare(self, document: Document) -> None:
+        """A cluster that others lie over: with the entries of lists, and with paths that are right anywhere."""
+        self._expand_lists(document)
+        _absolute_paths(document)
 
     def _known(self, kind: str, name: str) -> None:
         """Names that come from the command line, and names of files."""

@@ -39,6 +39,7 @@ def make(recipes: Recipes, lots: Mapping[str, int] = MappingProxyType({})) -> Pl
                 add(plan, recipes, name)
             except ManifestError as error:
                 plan.broken[f"{kind}/{name}"] = error.message
+    plan.reads.extend(sorted(map(str, recipes.lists)))
     plan.warnings.extend(map(str, recipes.warnings()))
     return plan
 

@@ -1,0 +1,124 @@
+"""Lists of OSCAR's in manifests: what they hold stands in their place, and mistakes are told where they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import plan as planning
+from pipeline.errors import ManifestError
+from pipeline.manifests import lists
+from pipeline.manifests.cluster import Cluster
+from pipeline.manifests.recipes import load
+from pipeline.mistakes import Mistake
+from tests.manifests.conftest import DISTRO, Writer
+
+#: Real lists of the OSCAR project, which are not ours to copy.
+SAMPLES = Path(os.environ.get("XEN_OSCAR_SAMPLES") or Path(__file__).parents[3] / "shared" / "samples")
+
+PACKAGES = "bash\n\n# a comment\n  vim  \nbash\n/etc/redhat-release\nlibc6:i386\n"
+SET = "<package_set><name>Mine</name><packages><opkg>slurm</opkg><pkg>x</pkg></packages></package_set>"
+DISK = """# of SystemInstaller
+/dev/hda1        100  ext3  /boot      defaults bootable
+/dev/hda6        *    ext3  /          defaults
+/dev/hda5        512  swap
+/dev/shm         -    tmpfs /dev/shm   defaults
+nfs_oscar:/home  -    nfs   /home      rw
+"""
+
+
+def cluster(recipes: Writer, text: str, **files: str) -> Cluster:
+    folder = recipes({"clusters/c.toml": 'distro = "debian12"\n' + text})
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+    return load(folder).cluster("c")
+
+
+def test_a_package_list_stands_for_what_it_lists(recipes: Writer) -> None:
+    distro = DISTRO.replace('base = ["systemd"]', 'base = ["systemd", { list = "../mine.pkglist" }, "less", "vim"]')
+    folder = recipes({"distros/debian12.toml": distro, "clusters/c.toml": 'distro = "debian12"\n'})
+    (folder / "mine.pkglist").write_text(PACKAGES)
+    read = load(folder)
+    assert read.distro("debian12").packages.base == ("systemd", "bash", "vim", "libc6:i386", "less", "vim")
+    plan = planning.make(load(folder))
+    assert str((folder / "mine.pkglist").absolute()) in plan.reads
+    assert [one.partition("mine.pkglist")[2] for one in plan.warnings if "mine" in one] == [
+        ':6: "/etc/redhat-release" is a path and no package; passed over'
+    ]
+
+
+def test_a_package_set_stands_for_its_opkgs(recipes: Writer) -> None:
+    for text in (SET, "slurm\n"):
+        assert cluster(recipes, 'opkgs = [{ list = "../set.xml" }, "munge"]\n', set_xml=text).opkgs[-1] == "slurm"
+
+
+def test_a_disk_file_stands_for_its_partitions(recipes: Writer) -> None:
+    text = '[compute]\ndisk = "4G"\nfilesystems = [{ list = "../ide.disk" }]\n'
+    found = cluster(recipes, text, ide_disk=DISK).compute
+    assert [(item.mount, item.size) for item in found.filesystems] == [("/boot", 100), ("swap", 512), ("/", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "wanted"),
+    [
+        ('opkgs = [{ list = "../x" }]', "slurn\n", r'\bx:1: opkgs\[0\]: "slurn" is not in .*did you mean "slurm"'),
+        ('opkgs = ["base", { list = "../x" }, "y"]', "munge\n", r'c\.toml:2: opkgs\[2\]: "y" is not in'),
+        ('opkgs = [{ list = "../x" }]', "<a/>", r'\bx:1: "a" is no package set; expected the root element package_set'),
+        ('opkgs = [{ list = "../x" }]', "<a", r"\bx:1: this is not XML"),
+        ('opkgs = [{ list = "../none" }]', "", r"\bnone:1: cannot be read: No such file"),
+        (
+            'compute.filesystems = [{ list = "../x" }]',
+            "raid1 /dev/md0 /dev/sda1",
+            r'\bx:1: "raid1" cannot be made here',
+        ),
+        ('compute.filesystems = [{ list = "../x" }]', "/dev/md0 5 ext3 /", r'\bx:1: "/dev/md0" is no partition'),
+        (
+            'compute.filesystems = [{ list = "../x" }]',
+            "/dev/sda1 99 ext3 /\n/dev/sdb1 9 ext3 /a",
+            r'\bx:2: "/dev/sdb1" is on another disk',
+        ),
+        ('compute.filesystems = [{ list = "../x" }]', "/dev/sda1 1G ext3 /", r'\bx:1: "1G" is no size'),
+        ('compute.filesystems = [{ list = "../x" }]', "/dev/sda1 99 ext3", r"\bx:1: no mount point"),
+        (
+            'compute.filesystems = [{ list = "../x" }]',
+            "/dev/sda1 999 ext3 /\n/dev/sda2 99 ext3 /usr",
+            r'\bx:2: compute\.filesystems\[1\]\.mount: "/usr" can\'t be on a partition of its own',
+        ),
+    ],
+)
+def test_mistakes_are_told_where_they_are(recipes: Writer, text: str, content: str, wanted: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        cluster(recipes, f"{text}\n", x=content)
+    assert re.search(wanted, caught.value.message, re.MULTILINE), caught.value.message
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_whatever_a_list_holds_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    file = tmp_path_factory.mktemp("list") / "list"
+    file.write_text(text, encoding="utf-8", newline="")
+    for read in (lists.packages, lists.opkgs, lists.filesystems):
+        warnings: list[Mistake] = []
+        try:
+            found = list(read(file, warnings))
+        except ManifestError as error:
+            assert error.message.startswith(str(file))
+        else:
+            assert all(0 < line <= text.count("\n") + 2 + text.count("\r") for line, _ in found) or found
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no lists of the OSCAR project here: XEN_OSCAR_SAMPLES=FOLDER")
+def test_real_ones_are_read() -> None:
+    warnings: list[Mistake] = []
+    for file in SAMPLES.iterdir():
+        if file.suffix in (".rpmlist", ".pkglist"):
+            assert len(list(lists.packages(file, warnings))) >= 10, file
+        elif file.suffix == ".xml":
+            assert "sis" in [name for _, name in lists.opkgs(file, warnings)], file
+        elif file.suffix == ".disk" and "raid" not in file.name:
+            mounts = [item["mount"] for _, item in lists.filesystems(file, warnings)]
+            assert mounts == ["/boot", "swap", "/"], file
