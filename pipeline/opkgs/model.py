@@ -125,7 +125,8 @@ def resolve(
                 if in_the_way(one.path, its.path)
             ]
             if _conflict(item, opkgs[other]) or _conflict(opkgs[other], item):
-                wrong.append(f'OPKG "{name}" conflicts with "{other}"; expected one of them')
+                led = chosen.led(name, other)
+                wrong.append(f'OPKG "{name}" conflicts with "{other}"{led}; expected one of them')
     return tuple(chosen.order), wrong
 
 
@@ -135,11 +136,17 @@ class _Choice:
     def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str], unread: Sequence[str]) -> None:
         self.order: list[str] = []
         self.wrong: list[str] = []
+        self._led: dict[str, tuple[str, ...]] = {}
         self._opkgs = opkgs
         self._wanted = wanted
         self._unread = unread
         for name in wanted:
             self._add(name, ())
+
+    def led(self, *names: str) -> str:
+        """How those of them came to be chosen that nobody named, in words."""
+        chains = [" -> ".join(self._led[name]) for name in names if len(self._led[name]) > 1]
+        return f" ({', '.join(chains)})" if chains else ""
 
     def _add(self, name: str, above: tuple[str, ...]) -> None:
         if name in above:
@@ -147,29 +154,30 @@ class _Choice:
             self.wrong.append(f"OPKGs require each other in a circle: {circle}")
         elif name not in self.order:
             for need in self._opkgs[name].requires:
-                provider = self._provider(name, need)
+                provider = self._provider(name, need, above)
                 if provider is not None:
                     self._add(provider, (*above, name))
             if name not in self.order:
                 self.order.append(name)
+                self._led[name] = (*above, name)
 
-    def _provider(self, name: str, need: Versioned) -> str | None:
+    def _provider(self, name: str, need: Versioned, above: tuple[str, ...]) -> str | None:
         able = [other for other, item in sorted(self._opkgs.items()) if _satisfies(item, need)]
         for other in (need.name, *self._wanted):
             if other in able:
                 return other
         if len(able) == 1:
             return able[0]
+        chain = f" ({' -> '.join([*above, name, need.name])})" if above else ""
         if able:
             self.wrong.append(
-                f'OPKG "{name}" requires "{need}", which several OPKGs provide; '
+                f'OPKG "{name}" requires "{need}", which several OPKGs provide{chain}; '
                 f"expected one of them to be named: {listing(able)}"
             )
         else:
             but = f", unless one does that cannot be read: {listing(self._unread)}" if self._unread else ""
-            self.wrong.append(
-                f'OPKG "{name}" requires "{need}", which no OPKG provides{but}{did_you_mean(need.name, self._opkgs)}'
-            )
+            near = did_you_mean(need.name, self._opkgs)
+            self.wrong.append(f'OPKG "{name}" requires "{need}", which no OPKG provides{but}{chain}{near}')
         return None
 
 

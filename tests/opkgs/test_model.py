@@ -172,6 +172,13 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     assert resolve(known, ["lost"], DEBIAN)[1] == [
         'OPKG "lost" requires "slrum", which no OPKG provides; did you mean "slurm"?'
     ]
+    known |= opkgs(tmp_path, top=needs("middle"), middle=needs("lost"), suite=needs("slurm"))
+    assert resolve(known, ["top"], DEBIAN)[1] == [
+        'OPKG "lost" requires "slrum", which no OPKG provides (top -> middle -> lost -> slrum); did you mean "slurm"?'
+    ]
+    assert resolve(known, ["pbs", "suite"], DEBIAN)[1] == [
+        'OPKG "slurm" conflicts with "pbs" (suite -> slurm); expected one of them'
+    ]
     assert resolve(known, ["old"], DEBIAN)[1] == ['OPKG "old" is not for debian 12 on amd64; it is for fc=4']
     assert resolve(known, ["old"], target("fc", "4"))[1] == []
 
