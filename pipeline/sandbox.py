@@ -70,7 +70,7 @@ def network_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if name.lower().endswith("_proxy") or name in ("XEN_OSCAR_MIRROR", "SSL_CERT_FILE")
+        if name.lower().endswith("_proxy") or name.startswith("XEN_OSCAR_MIRROR") or name == "SSL_CERT_FILE"
     }
 
 

@@ -48,7 +48,7 @@ def describe(
     return description.Cluster(
         name=cluster.name,
         distro=distro.name,
-        architecture=distro.architecture,
+        architecture=distro.machine,
         domain=cluster.domain,
         host=cluster.host,
         networks=(

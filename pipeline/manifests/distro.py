@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import abc
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from pipeline.guests.flavours import Flavour
-from pipeline.manifests.fields import FilePath, Items, PackageName, SomeItems, SuiteName
+from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
-from pipeline.mistakes import quoted
+from pipeline.mistakes import Faults, Key, quoted
+from pipeline.opkgs import filters
 
 
 def _mirror(value: str) -> str:
@@ -20,6 +22,12 @@ def _mirror(value: str) -> str:
         f'{quoted(value)} is not a mirror; expected an address like "http://HOST/debian" or '
         '"file:///srv/debian", with %20 for a space'
     )
+
+
+def _rpm_mirror(value: str) -> str:
+    if value == "" or value.startswith(("/", "./", "../", "~/")):
+        return value
+    return _mirror(value)
 
 
 def _word(value: str) -> str:
@@ -52,13 +60,75 @@ class DistroPackages(Table):
     """The packages with which Xen configurations are checked: Xen's xl and the C compiler tcc; none = others' are."""
 
 
-class Distro(Manifest):
-    """A Linux distribution that machines can run: `recipes/distros/NAME.toml`."""
+class DebPackages(DistroPackages):
+    """The same, by the names that Debian has for packages."""
+
+    base: SomeItems[DebName]
+    head: Items[DebName] = ()
+    compute: Items[DebName] = ()
+    dom0: Items[DebName] = ()
+    xl: Items[DebName] = ()
+
+
+class Distro(Manifest, abc.ABC):
+    """What distributions of every package family have: `recipes/distros/NAME.toml`.
+
+    The plan asks a distribution for the parameters of the steps that its family makes.
+    """
+
+    family: str
+    guest: Flavour = "debian"
+    """The kind of system that it is, which says how its files are written and its services are asked: "debian"."""
+    architecture: str
+    mirror: str
+    kernel: PackageName
+    """The package of the kernel that machines boot."""
+    compat: Compat
+    """How OPKG filters name this distribution."""
+    packages: DistroPackages
+    """The packages of each kind of machine."""
+
+    @property
+    def machine(self) -> str:
+        """The architecture by the name that recipes and tasks have for it."""
+        return filters.architecture(self.architecture)
+
+    @property
+    def codename(self) -> str:
+        """Another name for its version, "" = none."""
+        return ""
+
+    @property
+    @abc.abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """The files with the keys that sign its packages or their index."""
+
+    @abc.abstractmethod
+    def source(self) -> dict[str, Any]:
+        """Of a step that takes a snapshot of its metadata."""
+
+    @abc.abstractmethod
+    def place(self) -> dict[str, Any]:
+        """Of a step that fetches its packages."""
+
+    def choice(self) -> dict[str, Any]:
+        """Of a step that chooses packages."""
+        return {"architecture": self.architecture}
+
+    @abc.abstractmethod
+    def base(self) -> dict[str, Any]:
+        """Of the step that makes its base root."""
+
+    def installed(self) -> dict[str, Any]:
+        """Of a step that adds packages to a root."""
+        return {}
+
+
+class DebDistro(Distro):
+    """A distribution of Debian packages."""
 
     family: Literal["deb"]
     """The package family: "deb"."""
-    guest: Flavour = "debian"
-    """The kind of system that it is, which says how its files are written and its services are asked: "debian"."""
     suite: SuiteName
     """The suite that the base system comes from, like "bookworm"."""
     suites: SomeItems[SuiteName]
@@ -71,9 +141,104 @@ class Distro(Manifest):
     """The file on the host with the keys that sign the suites."""
     mirror: Annotated[str, AfterValidator(_mirror)] = ""
     """The address of the mirror; without it, the one that the host's own apt uses."""
-    kernel: PackageName
+    kernel: DebName
     """The package of the kernel that machines boot."""
-    compat: Compat
-    """How OPKG filters name this distribution."""
-    packages: DistroPackages
+    packages: DebPackages
     """The packages of each kind of machine."""
+
+    @property
+    def codename(self) -> str:
+        return self.suite
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.keyring,)
+
+    def source(self) -> dict[str, Any]:
+        return {
+            "suites": list(self.suites),
+            "components": list(self.components),
+            "architecture": self.architecture,
+            "keyring": self.keyring,
+            "mirror": self.mirror,
+        }
+
+    def place(self) -> dict[str, Any]:
+        return {"mirror": self.mirror, "suites": list(self.suites)}
+
+    def base(self) -> dict[str, Any]:
+        return {"suite": self.suite, "architecture": self.architecture}
+
+
+class Repository(Table):
+    """One repository of RPM packages."""
+
+    name: Annotated[str, AfterValidator(_word)]
+    """What it is called, like "baseos"."""
+    path: FilePath
+    """The folder that holds `repodata`, below the mirror."""
+    signed: bool = False
+    """Whether its metadata are signed (repomd.xml.asc) by the distribution's keys."""
+
+
+class RpmDistro(Distro):
+    """A distribution of RPM packages."""
+
+    family: Literal["rpm"]
+    """The package family: "rpm"."""
+    repositories: SomeItems[Repository]
+    """The repositories that packages may come from; of all of them the newest version is taken."""
+    architecture: Literal["x86_64"] = "x86_64"
+    """The architecture in the distribution's own words."""
+    keyrings: Items[FilePath] = ()
+    """The files with the keys that sign packages, and metadata where a repository says so; without any, checksums in
+    the metadata are all that there is."""
+    mirror: Annotated[str, AfterValidator(_rpm_mirror)] = ""
+    """The address or the folder of the mirror; XEN_OSCAR_MIRROR_NAME in the environment names another."""
+    database: FilePath = "/var/lib/rpm"
+    """Where its rpm keeps what is installed."""
+    weak: bool = False
+    """Whether what packages recommend is installed as well."""
+    excluded: Items[str] = ()
+    """Packages that are as if they were not there: names or patterns like "kernel-debug*"."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.keyrings
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        faults: list[tuple[Key, str]] = []
+        names = [one.name for one in self.repositories]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                faults.append((("repositories", index, "name"), f"{quoted(name)} is there twice; expected each once"))
+            if self.repositories[index].signed and not self.keyrings:
+                faults.append((("repositories", index, "signed"), "no keys to check with; expected keyrings = [...]"))
+        if faults:
+            raise Faults(faults)
+        return self
+
+    def _repositories(self) -> list[dict[str, Any]]:
+        return [one.model_dump() for one in self.repositories]
+
+    def source(self) -> dict[str, Any]:
+        return {"distro": self.name, "repositories": self._repositories(), "architecture": self.architecture,
+                "keys": list(self.keyrings), "mirror": self.mirror}  # fmt: skip
+
+    def place(self) -> dict[str, Any]:
+        return {"distro": self.name, "repositories": self._repositories(), "keys": list(self.keyrings),
+                "mirror": self.mirror}  # fmt: skip
+
+    def choice(self) -> dict[str, Any]:
+        return {"architecture": self.architecture, "weak": self.weak, "excluded": list(self.excluded)}
+
+    def base(self) -> dict[str, Any]:
+        return {"database": self.database}
+
+    def installed(self) -> dict[str, Any]:
+        return {"database": self.database}
+
+
+#: The distributions that there can be, by family.
+DISTROS: dict[str, type[Distro]] = {"deb": DebDistro, "rpm": RpmDistro}

@@ -27,7 +27,9 @@ SomeItems = Annotated[Items[T], AfterValidator(_some), Field(json_schema_extra={
 
 _UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
+_DEB = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
+#: In any family: RPM packages have names like MAKEDEV, groups begin with @, and one may say an architecture.
+_PACKAGE = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9]+)?")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _OUI = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}")
 
@@ -87,6 +89,12 @@ def _domain(value: str) -> str:
 
 def _package(value: str) -> str:
     if _PACKAGE.fullmatch(value):
+        return value
+    raise ValueError(f"{quoted(value)} is not a package name; expected letters, digits and + - . _")
+
+
+def _deb(value: str) -> str:
+    if _DEB.fullmatch(value):
         return value
     raise ValueError(f"{quoted(value)} is not a package name; expected letters a-z, digits and + - .")
 
@@ -149,6 +157,7 @@ MebibytesOrFill = Annotated[int, BeforeValidator(_mebibytes_or_fill), WithJsonSc
 HostName = Annotated[str, AfterValidator(host_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
 PackageName = Annotated[str, AfterValidator(_package)]
+DebName = Annotated[str, AfterValidator(_deb)]
 SuiteName = Annotated[str, AfterValidator(_suite)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]

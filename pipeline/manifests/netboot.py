@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.manifests.fields import PackageName, SomeItems
+from pipeline.manifests.fields import DebName, SomeItems
 from pipeline.manifests.loader import Manifest
 
 
@@ -11,5 +11,5 @@ class Netboot(Manifest):
 
     distro: str
     """The name of the distribution (a file in recipes/distros) that its packages come from."""
-    packages: SomeItems[PackageName]
+    packages: SomeItems[DebName]
     """The packages whose programs are used."""

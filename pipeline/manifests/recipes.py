@@ -17,7 +17,7 @@ from pipeline.errors import ManifestError
 from pipeline.hosts import kinds
 from pipeline.manifests import describing, lists, loader
 from pipeline.manifests.cluster import Cluster
-from pipeline.manifests.distro import Distro
+from pipeline.manifests.distro import DISTROS, Distro
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Document
 from pipeline.manifests.netboot import Netboot
@@ -25,6 +25,7 @@ from pipeline.mistakes import Collector, Key, Mistake, did_you_mean, fail, listi
 from pipeline.opkgs import config, folders, model
 from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg
+from pipeline.packages.families import FAMILIES
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -116,7 +117,16 @@ class Recipes:
         return sorted({*self._passed_over, *(warning for item in self._opkgs().values() for warning in item.warnings)})
 
     def _distro(self, name: str) -> Distro:
-        return loader.validate(self._document("distros", name), Distro)
+        document = self._document("distros", name)
+        family, collector = document.data.get("family", "deb"), Collector()
+        if family not in DISTROS:
+            text = f"{quoted(family)} is not known; expected one of {listing(DISTROS)}{did_you_mean(family, DISTROS)}"
+            collector = Collector([document.mistake(("family",), text)])
+            family = document.data["family"] = "deb"  # as which its other mistakes are told
+        found = collector.attempt(lambda: loader.validate(document, DISTROS[family]))
+        collector.finish()
+        assert found is not None  # finish() raises otherwise
+        return found
 
     def _host(self, name: str) -> Host:
         document = self._document("hosts", name)
@@ -138,7 +148,7 @@ class Recipes:
         document = self._document("netboot", name)
         manifest = loader.validate(document, Netboot)
         self._refer(document, [(("distro",), "distros", manifest.distro)])
-        architecture = self.distro(manifest.distro).architecture
+        architecture = self.distro(manifest.distro).machine
         if name != architecture:
             fail(
                 [
@@ -157,7 +167,11 @@ class Recipes:
 
     def _codenames(self) -> Codenames:
         """What the suites of all distributions that can be read are called as versions."""
-        return {(item.compat.name.lower(), item.suite.lower()): item.compat.version for item in self.distros()}
+        return {
+            (item.compat.name.lower(), item.codename.lower()): item.compat.version
+            for item in self.distros()
+            if item.codename
+        }
 
     def _cluster(self, name: str) -> Cluster:
         """The cluster; its `opkgs` are completed by what they require, and in the order of installation."""
@@ -177,7 +191,7 @@ class Recipes:
         collector.attempt(lambda: self.host(manifest.host))
         distro = collector.attempt(lambda: self.distro(manifest.distro))
         if distro is not None:
-            installer = distro.architecture
+            installer = distro.machine
             collector.attempt(lambda: self._refer(document, [(("distro",), "netboot", installer)]))
             collector.attempt(lambda: self.netboot(installer) if installer in self.names("netboot") else None)
         opkgs = self._opkgs()
@@ -187,6 +201,19 @@ class Recipes:
                 collector.attempt(functools.partial(self.opkg, one))
         collector.finish()
         assert distro is not None
+        suffix = FAMILIES[distro.family].suffix
+        others = [
+            document.mistake(
+                ("packages", side, index),
+                f"{quoted(Path(file).name)} is not for {distro.name}, whose "
+                f"packages are files that end in {quoted(suffix)}",
+            )
+            for side in ("head", "compute")
+            for index, file in enumerate(getattr(manifest.packages, side))
+            if Path(file).suffix != suffix
+        ]
+        if others:
+            fail(others)
         order, wrong = model.resolve(opkgs, manifest.opkgs, distro, unread)
         if wrong:
             fail([document.mistake(("opkgs",), text) for text in wrong])

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter
 
 from pipeline.manifests.cluster import Cluster
-from pipeline.manifests.distro import Distro
+from pipeline.manifests.distro import DISTROS, Distro
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Manifest
 from pipeline.manifests.netboot import Netboot
 
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _KINDS: tuple[type[Manifest], ...] = (Cluster, Distro, Host, Netboot)
 
 
@@ -24,12 +27,24 @@ def schemas() -> dict[str, str]:
 
 
 def _schema(kind: type[Manifest]) -> dict[str, Any]:
+    if kind is Distro:  # one of several, by its family
+        union: Any = Annotated[Union[*DISTROS.values()], Field(discriminator="family")]
+        adapter: TypeAdapter[Any] = TypeAdapter(union)
+        schema = _without_defaults(adapter.json_schema())
+        for model in DISTROS.values():
+            _without_name(schema["$defs"][model.__name__])
+        return {"$schema": _DIALECT, **schema}
     schema = _without_defaults(kind.model_json_schema())
-    del schema["properties"]["name"]
-    schema["required"].remove("name")
+    _without_name(schema)
     if kind is Cluster:  # what it needs may stand in the cluster that it extends
         schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return {"$schema": _DIALECT, **schema}
+
+
+def _without_name(schema: dict[str, Any]) -> None:
+    """It is the file's."""
+    del schema["properties"]["name"]
+    schema["required"].remove("name")
 
 
 def _without_defaults(schema: Any) -> Any:

@@ -6,5 +6,6 @@ from collections.abc import Mapping
 
 from pipeline.packages.deb.family import DEB
 from pipeline.packages.family import Family
+from pipeline.packages.rpm.family import RPM
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (DEB,)}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (DEB, RPM)}

@@ -49,9 +49,8 @@ def _add_netboot(plan: Plan, recipes: Recipes, name: str) -> None:
 
 
 def _add_distro(plan: Plan, recipes: Recipes, name: str) -> None:
-    keyring = str((recipes.folder / recipes.distro(name).keyring).absolute())
-    plan.reads.append(keyring)
-    _add(plan, distro.steps(recipes, recipes.distro(name), keyring))
+    plan.reads.extend(distro.keys(recipes, recipes.distro(name)))
+    _add(plan, distro.steps(recipes, recipes.distro(name)))
 
 
 def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:

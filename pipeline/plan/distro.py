@@ -45,14 +45,14 @@ def lock(name: str, what: str, distro: Distro, wanted: Asked, base: str = "") ->
         maker.name,
         params={
             "packages": {package: ", ".join(dict.fromkeys(by)) for package, by in sorted(askers.items())},
-            "architecture": distro.architecture,
+            **distro.choice(),
         },
         parents=tuple(parents),
         tools=maker.tools,
     )
 
 
-def fetch(name: str, what: str, distro: Distro) -> Step:
+def fetch(recipes: Recipes, name: str, what: str, distro: Distro) -> Step:
     """The packages of the lock of that name."""
     family = FAMILIES[distro.family]
     return Step(
@@ -60,7 +60,8 @@ def fetch(name: str, what: str, distro: Distro) -> Step:
         name,
         f"{what}, fetched and checked against the lock",
         family.fetch.name,
-        params={"mirror": distro.mirror, "suites": list(distro.suites)},
+        params=distro.place(),
+        files=_keys(recipes, distro) if "keys" in distro.place() else (),
         parents=(Parent("lock", f"lock:{name}", LOCK),),
         tools=family.fetch.tools,
         network=True,
@@ -90,7 +91,7 @@ def assembled(
     )
 
 
-def steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:
+def steps(recipes: Recipes, distro: Distro) -> list[Step]:
     """All of a distribution."""
     name, family = distro.name, FAMILIES[distro.family]
     root = assembled(
@@ -99,7 +100,7 @@ def steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:
         f"base root file system of {name}",
         family.root,
         name,
-        params={"suite": distro.suite, "architecture": distro.architecture},
+        params=distro.base(),
     )
     initrd = Step(
         "initrd",
@@ -111,16 +112,16 @@ def steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:
         tools=COMPRESSING_TOOLS,
     )
     return [
-        *(_dom0(distro, root) if distro.packages.dom0 else ()),
-        *(_xltools(distro) if distro.packages.xl else ()),
-        _index(recipes, distro, keyring),
+        *(_dom0(recipes, distro, root) if distro.packages.dom0 else ()),
+        *(_xltools(recipes, distro) if distro.packages.xl else ()),
+        _index(recipes, distro),
         lock(
             name,
             f"the base packages of {name}",
             distro,
             asked(f"distribution {name}", [*distro.packages.base, distro.kernel]),
         ),
-        fetch(name, f"base packages of {name}", distro),
+        fetch(recipes, name, f"base packages of {name}", distro),
         root,
         initrd,
         Step(
@@ -134,22 +135,25 @@ def steps(recipes: Recipes, distro: Distro, keyring: str) -> list[Step]:
     ]
 
 
-def _index(recipes: Recipes, distro: Distro, keyring: str) -> Step:
-    """Signatures are checked with a keyring: one that is not there is told where it is wanted."""
+def keys(recipes: Recipes, distro: Distro) -> list[str]:
+    """Where the keys lie that sign a distribution."""
+    return [str((recipes.folder / key).absolute()) for key in distro.keys]
+
+
+def _keys(recipes: Recipes, distro: Distro) -> tuple[tuple[str, str], ...]:
+    """The same as files that a step reads: one that is not there is told where it is wanted."""
+    return tuple((key, str(kept.of(recipes.folder, key))) for key in keys(recipes, distro) if Path(key).is_file())
+
+
+def _index(recipes: Recipes, distro: Distro) -> Step:
     family = FAMILIES[distro.family]
     return Step(
         "index",
         distro.name,
         f"snapshot of the package index of {distro.name}, signatures checked",
         family.index.name,
-        params={
-            "suites": list(distro.suites),
-            "components": list(distro.components),
-            "architecture": distro.architecture,
-            "keyring": distro.keyring,
-            "mirror": distro.mirror,
-        },
-        files=((keyring, str(kept.of(recipes.folder, keyring))),) if Path(keyring).is_file() else (),
+        params=distro.source(),
+        files=_keys(recipes, distro),
         tools=family.index.tools,
         network=True,
         mirrors=family.mirrors,
@@ -157,7 +161,7 @@ def _index(recipes: Recipes, distro: Distro, keyring: str) -> Step:
     )
 
 
-def _dom0(distro: Distro, root: Step) -> list[Step]:
+def _dom0(recipes: Recipes, distro: Distro, root: Step) -> list[Step]:
     name, stack = f"dom0-{distro.name}", (Parent("layer", root.task),)
     layer = assembled(
         "packages",
@@ -166,6 +170,7 @@ def _dom0(distro: Distro, root: Step) -> list[Step]:
         FAMILIES[distro.family].layer,
         name,
         on=stack,
+        params=distro.installed(),
     )
     return [
         lock(
@@ -175,25 +180,25 @@ def _dom0(distro: Distro, root: Step) -> list[Step]:
             asked(f"distribution {distro.name}", distro.packages.dom0),
             f"lock:{distro.name}",
         ),
-        fetch(name, f"packages that make a Xen host of {distro.name}", distro),
+        fetch(recipes, name, f"packages that make a Xen host of {distro.name}", distro),
         layer,
         Step(
             "dom0",
             distro.name,
             f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
             "pipeline.builders.dom0:build",
-            parents=(*stack, Parent("layer", layer.task), Parent("toolroot", f"toolroot:{distro.architecture}")),
+            parents=(*stack, Parent("layer", layer.task), Parent("toolroot", f"toolroot:{distro.machine}")),
             ships=("dom0", "installer"),
             tools=COMPRESSING_TOOLS,
         ),
     ]
 
 
-def _xltools(distro: Distro) -> list[Step]:
+def _xltools(recipes: Recipes, distro: Distro) -> list[Step]:
     name = f"xltools-{distro.name}"
     return [
         lock(name, f"Xen's xl of {distro.name}", distro, asked(f"distribution {distro.name}", distro.packages.xl)),
-        fetch(name, f"packages of Xen's xl of {distro.name}", distro),
+        fetch(recipes, name, f"packages of Xen's xl of {distro.name}", distro),
         assembled(
             "xltools",
             distro.name,
@@ -224,7 +229,7 @@ def netboot_steps(recipes: Recipes, architecture: str) -> list[Step]:
             distro,
             asked(f"netboot {architecture}", netboot.packages),
         ),
-        fetch(name, f"packages of the build tools and the installer for {architecture}", distro),
+        fetch(recipes, name, f"packages of the build tools and the installer for {architecture}", distro),
         tools,
         Step(
             "bootloader",

@@ -42,9 +42,9 @@ def stack(
         family.layer,
         name,
         on=layers,
-        params=secrets,
+        params={**distro.installed(), **secrets},
     )
-    found = [locked, fetch(name, f"packages of {what} of {cluster.name}", distro), layer]
+    found = [locked, fetch(recipes, name, f"packages of {what} of {cluster.name}", distro), layer]
     layers.append(Parent("layer", layer.task))
     under_tests = {"head": manifest.packages.head, "compute": manifest.packages.compute}
     given = under_tests.get(membership, ())
@@ -56,7 +56,7 @@ def stack(
             name,
             f"layer: the packages under test on {what}",
             family.under_test.name,
-            params={"packages": [Path(path).name for path in local], **secrets},
+            params={"packages": [Path(path).name for path in local], **distro.installed(), **secrets},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
             parents=tuple(layers),
             tools=family.under_test.tools,

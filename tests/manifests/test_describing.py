@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pipeline import description
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.describing import describe
-from pipeline.manifests.distro import Distro
+from pipeline.manifests.distro import DebDistro
 from pipeline.manifests.machine import MOST_NODES
 from tests.manifests.conftest import DISTRO
 
-distro = Distro.model_validate({"name": "debian12", **tomllib.loads(DISTRO)})
+distro = DebDistro.model_validate({"name": "debian12", **tomllib.loads(DISTRO)})
 
 
 def described(count: int, private: dict[str, Any]) -> description.Cluster:

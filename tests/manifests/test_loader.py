@@ -165,5 +165,5 @@ def test_distros_hosts_and_netboot_are_checked(recipes: Writer) -> None:
         "netboot/i386.toml:2",
         "netboot/ppc.toml:1",
     ]
-    assert told[0].endswith('family: "dep" is not known; expected "deb"; did you mean "deb"?')
+    assert told[0].endswith('family: "dep" is not known; expected one of deb, rpm; did you mean "deb"?')
     assert 'expected "private"' in told[3]

@@ -1,0 +1,61 @@
+"""rpm's database in a root: of no time but the packages' own, so that the same packages give the same bytes.
+
+rpm notes when it installed each package, and under which number of its transaction, which is a time as well.  Both are
+4-byte integers in the header that it keeps of each package: with them set, the rest depends on the packages alone.
+Source: rpm's lib/rpmtag.h (tags), lib/header.c (the form of headers), lib/backend/sqlite.c.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from pathlib import Path
+
+from pipeline.sandbox import SOURCE_DATE_EPOCH
+
+#: RPMTAG_INSTALLTIME, RPMTAG_INSTALLTID.
+_TIMES = (1008, 1128)
+_INT32 = 4
+_SQLITE = "rpmdb.sqlite"
+
+
+def settle(folder: Path) -> None:
+    """Take the times of installation out of the database in that folder, if it is of a form that has them so."""
+    file = folder / _SQLITE
+    if file.exists():
+        _settle_sqlite(file)
+    for name in (".rpm.lock", ".dbenv.lock", *(f"__db.00{number}" for number in range(1, 10))):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _settle_sqlite(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        rows = connection.execute("SELECT hnum, blob FROM Packages ORDER BY hnum").fetchall()
+        for number, blob in rows:
+            connection.execute("UPDATE Packages SET blob = ? WHERE hnum = ?", (timeless(blob), number))
+        key = struct.pack("=i", SOURCE_DATE_EPOCH)
+        connection.execute("UPDATE Installtid SET key = ?", (key,))
+        connection.commit()
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+    for suffix in ("-wal", "-shm", "-journal"):
+        file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
+
+
+def timeless(header: bytes) -> bytes:
+    """A header with the times of installation set; it begins with the number of its index's entries and the size of its
+    data, and each entry is (tag, type, offset in the data, count), all in network order."""
+    count, size = struct.unpack_from(">II", header)
+    data = 8 + 16 * count
+    if len(header) < data + size:
+        raise ValueError("no header of rpm's")
+    changed = bytearray(header)
+    for number in range(count):
+        tag, kind, offset, many = struct.unpack_from(">IIiI", header, 8 + 16 * number)
+        if tag in _TIMES and kind == _INT32 and many == 1 and 0 <= offset <= size - 4:
+            struct.pack_into(">I", changed, data + offset, SOURCE_DATE_EPOCH)
+    return bytes(changed)

@@ -1,0 +1,33 @@
+"""Who builds what of RPM packages."""
+
+from __future__ import annotations
+
+from pipeline.packages.family import Family, Maker
+
+_UNPACKING = ("rpm2archive", "tar", "zstd")
+
+#: rpm(8): what is in the database is whole; gpg-pubkey are keys and no packages.
+_LISTING = r"""
+list_packages() {
+    RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} whole\n' 2>/dev/null |
+        sed '/^gpg-pubkey /d' | sort
+}
+"""
+
+RPM = Family(
+    name="rpm",
+    called="RPM package",
+    suffix=".rpm",
+    magic=b"\xed\xab\xee\xdb",
+    database="var/lib/rpm",
+    listing=_LISTING,
+    mirrors="pipeline.packages.rpm.mirrors:bases",
+    releases="pipeline.packages.rpm.mirrors:releases",
+    index=Maker("pipeline.packages.rpm.index:build", ("gpgv", "python:zstandard")),
+    lock=Maker("pipeline.packages.rpm.resolve:build", ("python:solv",)),
+    fetch=Maker("pipeline.packages.rpm.fetch:build", ("rpmkeys",)),
+    root=Maker("pipeline.packages.rpm.root:build", _UNPACKING),
+    layer=Maker("pipeline.packages.rpm.layer:build", ("cp", "tar", "zstd")),
+    under_test=Maker("pipeline.packages.rpm.under_test:build", ("cp", "tar", "zstd")),
+    unpacked=Maker("pipeline.packages.rpm.unpacked:build", _UNPACKING),
+)

@@ -1,0 +1,44 @@
+"""The locked RPM packages, from a mirror into the pool; their signatures are checked where the recipe has keys."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from pipeline.packages import lock
+from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
+from pipeline.packages.rpm.mirrors import mirrors_for
+from pipeline.packages.rpm.signatures import Keys
+from pipeline.step import Job
+
+
+def build(job: Job) -> None:
+    """Builder: bring every package of the lock into the pool, and show them in `packages/`."""
+    packages = lock.read(job.input("lock").file(lock.NAME))
+    mirrors = mirrors_for(job.params)
+    paths = {one["name"]: one["path"] for one in job.params["repositories"]}
+    wanted = [
+        Wanted(
+            url=f"{mirrors.base(paths[package.archive])}/{quote(package.path, safe='/+~')}",
+            name=package.file,
+            size=package.size,
+            sha256=package.sha256,
+        )
+        for package in packages
+    ]
+    job.pool.mkdir(parents=True, exist_ok=True)
+    into_pool(
+        wanted,
+        job.pool,
+        Advice(
+            gone=f"the repository has moved on: `doit update` refreshes the index (of {job.step.name})",
+            unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "
+            "what was fetched is kept, the next run goes on",
+        ),
+        job.progress,
+    )
+    out_of_pool(wanted, job.pool, job.out / "packages")
+    keys = Keys.of(job)
+    if keys.files and wanted:
+        keys.require_packages([job.out / "packages" / item.name for item in wanted], job.log)
+    # as `sha256sum -c` takes it; and where nothing is wanted there is still an artifact that says so
+    (job.out / "SHA256SUMS").write_text("".join(f"{item.sha256}  packages/{item.name}\n" for item in wanted))

@@ -1,0 +1,62 @@
+"""Where the repositories of a distribution are: below the mirror that its recipe names, or the person gave."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BuildError
+
+#: The name of the variable that gives a distribution another mirror: XEN_OSCAR_MIRROR_ROCKY9=PATH_OR_URL.
+VARIABLE = "XEN_OSCAR_MIRROR_{}"
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """A distribution's: the URL of its mirror, and who said so."""
+
+    distro: str
+    main: str
+    origin: str
+
+    def base(self, path: str) -> str:
+        """The URL of a repository, or of what else lies below the mirror."""
+        return f"{self.main}/{urllib.parse.quote(path.strip('/'), safe='/+~')}".rstrip("/")
+
+
+def mirrors_for(params: Mapping[str, Any]) -> Mirrors:
+    """That of the step with these parameters; raises BuildError where nobody has said which."""
+    distro = str(params["distro"])
+    variable = variable_of(distro)
+    for value, origin in ((os.environ.get(variable, ""), variable), (str(params["mirror"]), "its recipe")):
+        if value:
+            url = value if "://" in value else Path(value).expanduser().absolute().as_uri()
+            return Mirrors(distro, url.rstrip("/"), origin)
+    raise BuildError(
+        f"nobody has said where the packages of {distro} are",
+        hint=f"{variable}=PATH_OR_URL, or mirror = ... in recipes/distros/{distro}.toml",
+    )
+
+
+def variable_of(distro: str) -> str:
+    """What says another mirror for a distribution."""
+    return VARIABLE.format(distro.upper().replace("-", "_"))
+
+
+def bases(params: Mapping[str, Any]) -> list[str]:
+    """The URLs below which a step reads."""
+    return [mirrors_for(params).main]
+
+
+def releases(recipe: Mapping[str, Any]) -> Iterable[str]:
+    """The URLs of what a distribution's mirror must have, from its recipe as it is written."""
+    try:
+        mirrors = mirrors_for({"distro": recipe.get("name", ""), "mirror": recipe.get("mirror", "")})
+    except BuildError:
+        return []
+    paths = [str(one.get("path", "")) for one in recipe.get("repositories", []) if isinstance(one, dict)]
+    return [f"{mirrors.base(path)}/repodata/repomd.xml" for path in paths]

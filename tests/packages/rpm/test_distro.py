@@ -1,0 +1,85 @@
+"""A distribution of RPM packages by its recipe: from a mirror to a root, by the real commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import rpmsuite
+from tests.boot import checkout
+from tests.boot.checkout import Checkout
+from tests.rpmsuite import Suite
+
+RECIPE = """family = "rpm"
+mirror = "{}"
+repositories = [{{ name = "base", path = "base" }}]
+kernel = "kernel"
+compat = {{ name = "tiny", version = "1" }}
+[packages]
+base = ["filesystem", "setup", "busybox", "rpm"]
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    made = rpmsuite.make(tmp_path_factory.mktemp("suite"))
+    made.base()
+    made.rpm("kernel", "1", files={"/boot/vmlinuz-1": "no kernel"})
+    made.publish()
+    return made
+
+
+@pytest.fixture(scope="module")
+def project(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    folder = tmp_path_factory.mktemp("distro") / "project"
+    made = checkout.copy(folder, folder / "artifacts")
+    (folder / "recipes/distros/tiny.toml").write_text(RECIPE.format(suite.root))
+    yield made
+    made.remove()
+
+
+def test_a_root_is_made_of_its_packages_and_not_made_again(project: Checkout) -> None:
+    run = project.doit("root:tiny")
+    assert run.status == 0, run.output
+    assert run.built == {"index:tiny", "lock:tiny", "fetch:tiny", "root:tiny"}
+    locked = json.loads((project.own / "tiny/lock/files/lock.json").read_text())["packages"]
+    assert {one["name"] for one in locked} == {"filesystem", "setup", "busybox", "rpm", "kernel"}
+    assert project.doit("root:tiny").built == set()
+
+
+def test_a_newer_package_is_seen_when_the_index_is_updated(project: Checkout, suite: Suite) -> None:
+    assert project.doit("root:tiny").status == 0
+    suite.rpm("setup", "3", files={"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "/etc/group": "root:x:0:\n"})
+    suite.publish()
+    assert project.doit("root:tiny").built == set()
+    updated = project.run(project.command("update", "tiny"))
+    assert updated.returncode == 0, updated.stderr
+    run = project.doit("root:tiny")
+    assert run.status == 0 and "root:tiny" in run.built, run.output
+    why = project.run(project.command("why", "root:tiny"))
+    assert "up to date" in why.stdout
+
+
+def test_a_package_that_is_not_there_is_told(project: Checkout) -> None:
+    file = project.folder / "recipes/distros/tiny.toml"
+    before = file.read_text()
+    file.write_text(before.replace('"busybox"', '"busybocks"'))
+    try:
+        run = project.doit("lock:tiny")
+        assert run.status == 1 and "there is no package busybocks (distribution tiny)" in run.output, run.output
+        assert "Traceback" not in run.output
+    finally:
+        file.write_text(before)
+
+
+def test_nobody_has_said_where(project: Checkout) -> None:
+    file = project.folder / "recipes/distros/tiny.toml"
+    file.write_text(Path(file).read_text().replace("mirror =", "#mirror ="))
+    (project.folder / "recipes/distros/other.toml").write_text(file.read_text())
+    run = project.doit("index:other")
+    assert run.status == 1
+    assert "nobody has said where the packages of other are" in run.output
+    assert "XEN_OSCAR_MIRROR_OTHER=PATH_OR_URL" in run.output

@@ -1,0 +1,158 @@
+"""Roots of RPM packages, installed by the suite's own rpm: what they hold, the same bytes twice, what goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import BuildError
+from pipeline.layers import stacking
+from pipeline.packages import lock
+from pipeline.packages.rpm import database, fetch, index, layer, resolve, root
+from pipeline.sandbox import SOURCE_DATE_EPOCH, environment
+from pipeline.step import Builder, Input
+from tests import rpmsuite
+from tests.namespaced import inside, job
+from tests.rpmsuite import DATABASE, Suite
+
+BASE = ["filesystem", "setup", "busybox", "rpm"]
+TOP = ["app", "owned", "looks"]
+FAILING = {
+    "pre-fails": (
+        "%pre\necho it is not so >&2\nexit 3\n",
+        r"pre-fails-1-1\.noarch: its script %prein? failed: exit status 3",
+    ),
+    "post-fails": ("%post\nexit 4\n", r"post-fails-1-1\.noarch: its script %post failed: exit status 4"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite, locked and fetched: `base`, and on top of it `top`, and packages that fail."""
+    place = tmp_path_factory.mktemp("root")
+    suite = rpmsuite.make(place / "suite")
+    suite.base()
+    rpm = suite.rpm
+    rpm("app", "1", tags="Requires(post): busybox", scripts="%post\ncp /usr/share/app/data /etc/app.made\n")
+    owned = [
+        "%attr(4755,root,root) /usr/bin/setuid",
+        "%attr(0640,root,daemon) /etc/secret",
+        "%dir %attr(2775,root,daemon) /srv",
+    ]
+    rpm("owned", "1", files={"/usr/bin/setuid": "#!x", "/etc/secret": "s", "/srv/x": ""}, listed=owned)
+    rpm("looks", "1", tags="Requires: app", scripts='%post\nsleep 1000 &\n[ "$1" = 1 ] && test -e /etc/app.made\n')
+    for name, (script, _) in FAILING.items():
+        rpm(name, "1", scripts=script)
+    suite.publish()
+    _locked(place, suite, "base", BASE)
+    for name, wanted in {"top": TOP, **{name: [name] for name in FAILING}}.items():
+        _locked(place, suite, name, wanted, place / "base/lock/out")
+    inside(build_both, place, "one")
+    return place
+
+
+def _locked(place: Path, suite: Suite, name: str, wanted: list[str], base: Path | None = None) -> None:
+    params = {"distro": "tiny", "repositories": [{"name": "base", "path": "base"}], "architecture": "x86_64",
+              "mirror": str(suite.root), "keys": [], "packages": dict.fromkeys(wanted, "a test")}  # fmt: skip
+    found = job(place / name / "index", params)
+    index.build(found)
+    inputs = [Input("index", "", found.out, ""), *([Input("base", "", base, "")] if base else [])]
+    made = job(place / name / "lock", params, *inputs)
+    resolve.build(made)
+    fetch.build(job(place / name / "fetch", params, Input("lock", "", made.out, ""), pool=place / "pool"))
+
+
+def _built(place: Path, name: str, number: str, builder: Builder, *below: Input) -> Input:
+    """Inner side: one layer."""
+    os.environ.update(environment())
+    inputs = [Input(role, "", place / name / role / "out", "") for role in ("lock", "fetch")]
+    made = job(place / f"{name}-{number}", {"database": DATABASE}, *below, *inputs)
+    builder(made)
+    digest = hashlib.sha256((made.out / stacking.LAYER).read_bytes()).hexdigest()
+    return Input("layer", name, made.out, digest)
+
+
+def build_both(folder: str, number: str) -> None:
+    """Inner side: the base root, and a layer on top of it."""
+    place = Path(folder)
+    base = _built(place, "base", number, root.build)
+    top = _built(place, "top", number, layer.build, base)
+    print(base.digest, top.digest)
+
+
+def look(folder: str, number: str) -> None:
+    """Inner side: what is in the root with both layers."""
+    place = Path(folder)
+    layers = [
+        Input("layer", name, place / f"{name}-{number}/out",
+              hashlib.sha256((place / f"{name}-{number}/out" / stacking.LAYER).read_bytes()).hexdigest())
+        for name in ("base", "top")
+    ]  # fmt: skip
+    with stacking.stacked(job(place / "look"), layers) as tree:
+        for path in ("usr/bin/setuid", "etc/secret", "srv", "tmp", "root", "etc/app.made", "bin", "etc/machine-id"):
+            found = (tree / path).lstat()
+            print(path, oct(stat.S_IMODE(found.st_mode)), found.st_uid, found.st_gid, stat.S_ISLNK(found.st_mode))
+        copy = place / "rpmdb.sqlite"
+        copy.write_bytes((tree / DATABASE.lstrip("/") / "rpmdb.sqlite").read_bytes())
+        print("left", [path.name for path in (tree / DATABASE.lstrip("/")).iterdir()])
+
+
+def test_what_a_root_holds(folder: Path) -> None:
+    said = inside(look, folder, "one").splitlines()
+    assert said[:8] == [
+        "usr/bin/setuid 0o4755 0 0 False",
+        "etc/secret 0o640 0 2 False",
+        "srv 0o2775 0 2 False",
+        "tmp 0o1777 0 0 False",
+        "root 0o700 0 0 False",
+        "etc/app.made 0o644 0 0 False",
+        "bin 0o777 0 0 True",
+        "etc/machine-id 0o444 0 0 False",
+    ]
+    assert said[8] == "left ['rpmdb.sqlite']"
+    with sqlite3.connect(folder / "rpmdb.sqlite") as connection:
+        names = {
+            row[0].decode() if isinstance(row[0], bytes) else row[0]
+            for row in connection.execute("SELECT key FROM Name")
+        }
+        assert names == {*BASE, *TOP}
+        times = {struct.unpack("=i", key)[0] for (key,) in connection.execute("SELECT key FROM Installtid")}
+        assert times == {SOURCE_DATE_EPOCH}
+    locked = {one.name for name in ("base", "top") for one in lock.read(folder / name / "lock/out" / lock.NAME)}
+    assert names == locked
+
+
+def test_the_same_packages_give_the_same_bytes(folder: Path) -> None:
+    assert inside(build_both, folder, "two").split()[-2:] == inside(build_both, folder, "three").split()[-2:]
+
+
+def fail(folder: str, name: str) -> None:
+    """Inner side: a layer that fails."""
+    place = Path(folder)
+    base = place / "base-one/out"
+    digest = hashlib.sha256((base / stacking.LAYER).read_bytes()).hexdigest()
+    try:
+        _built(place, name, "failing", layer.build, Input("layer", "base", base, digest))
+    except BuildError as error:
+        print(f"told: {error.message}")
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_script_that_fails_is_told_with_its_package(folder: Path, name: str) -> None:
+    said = inside(fail, folder, name)
+    assert re.search(f"told: {FAILING[name][1]}", said), said
+
+
+def test_a_header_without_the_times() -> None:
+    header = struct.pack(">IIIIiIIIiI", 2, 8, 1008, 4, 0, 1, 1000, 4, 4, 1) + struct.pack(">II", 5, 6)
+    changed = database.timeless(header)
+    assert struct.unpack(">II", changed[-8:]) == (SOURCE_DATE_EPOCH, 6)
+    with pytest.raises(ValueError, match="no header"):
+        database.timeless(header[:-1])
