@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.guests import debian
+from pipeline.guests import debian, redhat
 from pipeline.guests.guest import Guest
 
 #: What a distribution's recipe can name; each is a module here.
-Flavour = Literal["debian"]
+Flavour = Literal["debian", "redhat"]
 
-GUESTS: Mapping[str, Guest] = {"debian": debian.GUEST}
+GUESTS: Mapping[str, Guest] = {"debian": debian.GUEST, "redhat": redhat.GUEST}
 
 
 def of(name: str) -> Guest:

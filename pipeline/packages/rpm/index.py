@@ -30,6 +30,11 @@ def build(job: Job) -> None:
     """Builder: fetch the metadata of every repository, and keep what resolving needs."""
     mirrors = mirrors_for(job.params)
     keys = signatures.Keys.of(job)
+    if not keys.files and mirrors.can_be_changed_on_the_way:
+        raise BuildError(
+            f"nothing would check what comes from {mirrors.main}: the recipe of {mirrors.distro} names no keys",
+            hint="keyrings = [...] in the recipe, or an https:// mirror, or a folder",
+        )
     connections = Connections()
     repositories = job.params["repositories"]
     for number, repository in enumerate(repositories):

@@ -23,6 +23,12 @@ class Mirrors:
     main: str
     origin: str
 
+    @property
+    def can_be_changed_on_the_way(self) -> bool:
+        """Whether others than the mirror itself may change what it sends."""
+        url = urllib.parse.urlsplit(self.main)
+        return url.scheme == "http" and url.hostname not in ("127.0.0.1", "::1", "localhost")
+
     def base(self, path: str) -> str:
         """The URL of a repository, or of what else lies below the mirror."""
         return f"{self.main}/{urllib.parse.quote(path.strip('/'), safe='/+~')}".rstrip("/")

@@ -226,6 +226,8 @@ def test_what_is_wrong_with_a_mirror_is_told(served: tuple[str, Path], tmp_path:
     assert "404" in told("5")
     with pytest.raises(BuildError, match="nobody has said where the packages of tiny are"):
         index.build(job(tmp_path / "6", PARAMS))
+    with pytest.raises(BuildError, match="nothing would check what comes from http:"):
+        index.build(job(tmp_path / "7", {**PARAMS, "mirror": "http://mirror.invalid"}))
 
 
 def test_the_index_names_no_mirror(found: Input) -> None:

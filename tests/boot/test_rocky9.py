@@ -1,0 +1,76 @@
+"""A whole cluster of RPM packages, from the recipe that people have and a fixture in the shape of its distribution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.packages import lock
+from tests.boot import checkout
+from tests.boot.checkout import Checkout
+from tests.boot.test_cluster import processes_of
+from tests.fixture import build
+
+pytestmark = pytest.mark.boot
+
+NAME = "rocky9"
+#: What differs from its package on a healthy node: its users, what OPKGs and scripts of packages have set, and a list
+#: of modules that costs a service.
+EXPLAINED = {
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/modules-load.d/modules.conf",
+    "/etc/munge",
+    "/usr/bin/ping",
+    "/var/lib/munge",
+    "/var/log/munge",
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
+    """A verified cluster of one node; a second one would show nothing more."""
+    mirror = tmp_path_factory.mktemp("mirror")
+    build.rocky(mirror, artifacts / "pool")
+    copied = checkout.copy(tmp_path_factory.mktemp("rocky") / "project", artifacts)
+    project = Checkout(copied.folder, copied.artifacts, (), {"XEN_OSCAR_MIRROR_ROCKY9": str(mirror)})
+    recipe = project.folder / f"recipes/clusters/{NAME}.toml"
+    recipe.write_text(f"{recipe.read_text()}[compute]\ncount = 1\n")
+    try:
+        run = project.doit(f"cluster:{NAME}", "--fresh")
+        assert run.status == 0, run.output
+        yield project
+    finally:
+        assert project.doit(f"stop:{NAME}").status == 0
+        assert processes_of(project.own / "run" / NAME) == []
+        project.remove()
+
+
+def ssh(project: Checkout, machine: str, command: str) -> str:
+    done = project.run(project.command("ssh", NAME, machine, "--", command))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_passes_the_same_checks_and_runs_a_job(running: Checkout) -> None:
+    verdict = json.loads((running.own / f"reports/{NAME}/verdict.json").read_text())
+    assert verdict["outcome"] == "passed"
+    names = {result["name"] for result in verdict["results"]}
+    assert {"packages", "image files", "disk files", "services", "kernel", "opkg slurm test_user"} <= names
+
+
+def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running: Checkout) -> None:
+    listed = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME}\\n' 2>/dev/null").split()
+    locked = {
+        package.name
+        for name in ("lock", "lock-compute")
+        for package in lock.read(running.own / NAME / name / "files" / lock.NAME)
+    }
+    assert sorted(listed) == sorted(locked)
+    different = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
+    assert {line.split()[-1] for line in different} <= EXPLAINED, different
