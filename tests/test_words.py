@@ -11,7 +11,7 @@ PIPELINE = Path(__file__).resolve().parents[1] / "pipeline"
 WORDS = re.compile(r"\b(dpkg|apt|systemd|systemctl|networkd|munge|slurm)(?=\b|_)", re.IGNORECASE)
 
 #: Rooms that know all of one system; a folder or a file.
-ROOMS = ("packages/deb/", "guests/debian.py", "dom0/", "builders/dom0.py", "hosts/xen-setup.sh")
+ROOMS = ("packages/deb/", "guests/debian.py", "guests/redhat.py", "dom0/", "builders/dom0.py", "hosts/xen-setup.sh")
 
 #: Elsewhere: which words, and why there.
 KNOWN = {
