@@ -166,6 +166,7 @@ class Archive:
     def params(self, mirror: str = "", **more: Any) -> dict[str, Any]:
         """What a distribution's recipe would say of it."""
         return {
+            "distro": "tiny",
             "suites": [SUITE],
             "components": ["main"],
             "architecture": ARCHITECTURE,

@@ -1,7 +1,7 @@
 """`doit run` (and plain `doit TASK`): doit's own command, made fit for a person at a terminal.
 
 - `--json` shows one JSON object a line, `--fresh` verifies anew although a verdict is known, `--yes` answers whatever
-  would be asked; they may stand anywhere.
+  would be asked, `--mirror NAME=WHERE` says where a distribution's packages are; they may stand anywhere.
 - A UserError is shown as its message and its hint, wherever it comes from; a traceback means a bug.
 - Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads any more end every process that was started, wait
   until the tasks have cleaned up, and leave a state from which the next run goes on.
@@ -17,11 +17,12 @@ import ctypes
 import errno
 import fnmatch
 import functools
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import doit.doit_cmd
@@ -32,6 +33,8 @@ from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 from pipeline.commands.ending import OrderlyDoit
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
+from pipeline.mistakes import no_such
+from pipeline.packages.given import as_url, variable_of
 from pipeline.run import cleans_up, end_all
 from pipeline.views.jsonlines import error_fields, write_json
 
@@ -145,6 +148,14 @@ class Run(OrderlyDoit, DoitRun):
             "default": False,
             "help": "give up the memory of saved machines where a cluster is made anew, without being asked",
         },
+        {
+            "name": "mirror",
+            "short": "",
+            "long": "mirror",
+            "type": list,
+            "default": [],
+            "help": "NAME=FOLDER_OR_URL: where the packages of a distribution are (may be given for several)",
+        },
     )
 
     def __init__(self, **kwargs: Any) -> None:
@@ -181,9 +192,11 @@ class Run(OrderlyDoit, DoitRun):
         force_verbosity: bool = False,
         failure_verbosity: int = 0,
         pdb: bool = False,
+        mirror: Sequence[str] = (),
     ) -> int:
         """Put every action under watch, and the output.  doit reads the names of these parameters."""
         self._require_tasks()
+        self._give_mirrors(mirror)
         for task in self.task_list:
             # doit captures output by exchanging sys.stdout, which threads would do to each other
             task.io.capture = False
@@ -209,6 +222,17 @@ class Run(OrderlyDoit, DoitRun):
                     pdb,
                 )
             )
+
+    def _give_mirrors(self, mirrors: Sequence[str]) -> None:
+        """Tell steps that fetch, which find it in their environment."""
+        known = [task.name.removeprefix("index:") for task in self.task_list if task.name.startswith("index:")]
+        for given in mirrors:
+            distro, _, where = given.partition("=")
+            if not where:
+                raise UserError(f"--mirror {given} says not where", hint="--mirror NAME=FOLDER_OR_URL")
+            if distro not in known:
+                raise no_such("distribution", distro, known)
+            os.environ[variable_of(distro)] = as_url(where)
 
     def _require_tasks(self) -> None:
         """Raise for a word that fits no task, before anything is run; doit finds out all but these."""

@@ -41,8 +41,8 @@ def check_mirrors(surroundings: Surroundings) -> Finding:
             "mirrors",
             "fail",
             "; ".join(refused),
-            "check the network and http_proxy; another mirror: XEN_OSCAR_MIRROR=URL, or `mirror` in the "
-            "recipe of the distribution (what has been fetched already needs no mirror)",
+            "check the network and http_proxy; another mirror: --mirror NAME=URL, XEN_OSCAR_MIRROR=URL, or `mirror` in "
+            "the recipe of the distribution (what has been fetched already needs no mirror)",
         )
     return Finding("mirrors", "ok", f"{len(answers)} releases can be read")
 
@@ -84,7 +84,9 @@ def _releases(recipes: Path) -> list[str]:
         except (OSError, ValueError) as error:
             raise UserError(f"{file}: {error}", hint="`doit list` names the mistake more exactly") from None
         family = FAMILIES.get(str(recipe.get("family")))
-        urls.update(dict.fromkeys(pkgutil.resolve_name(family.releases)(recipe) if family else ()))
+        urls.update(
+            dict.fromkeys(pkgutil.resolve_name(family.releases)({**recipe, "distro": file.stem}) if family else ())
+        )
     return list(urls)
 
 

@@ -140,7 +140,7 @@ class DebDistro(Distro):
     keyring: FilePath
     """The file on the host with the keys that sign the suites."""
     mirror: Annotated[str, AfterValidator(_mirror)] = ""
-    """The address of the mirror; without it, the one that the host's own apt uses."""
+    """The address of the mirror; without it, the one that the host's own apt uses; `--mirror` names another."""
     kernel: DebName
     """The package of the kernel that machines boot."""
     packages: DebPackages
@@ -156,6 +156,7 @@ class DebDistro(Distro):
 
     def source(self) -> dict[str, Any]:
         return {
+            "distro": self.name,
             "suites": list(self.suites),
             "components": list(self.components),
             "architecture": self.architecture,
@@ -164,7 +165,7 @@ class DebDistro(Distro):
         }
 
     def place(self) -> dict[str, Any]:
-        return {"mirror": self.mirror, "suites": list(self.suites)}
+        return {"distro": self.name, "mirror": self.mirror, "suites": list(self.suites)}
 
     def base(self) -> dict[str, Any]:
         return {"suite": self.suite, "architecture": self.architecture}
@@ -194,7 +195,7 @@ class RpmDistro(Distro):
     """The files with the keys that sign packages, and metadata where a repository says so; without any, checksums in
     the metadata are all that there is."""
     mirror: Annotated[str, AfterValidator(_rpm_mirror)] = ""
-    """The address or the folder of the mirror; XEN_OSCAR_MIRROR_NAME in the environment names another."""
+    """The address or the folder of the mirror; `--mirror` names another."""
     database: FilePath = "/var/lib/rpm"
     """Where its rpm keeps what is installed."""
     weak: bool = False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.packages.given import mirror_of, variable_of
 
 VARIABLE = "XEN_OSCAR_MIRROR"
 _HINT = (
@@ -52,11 +53,16 @@ def archive_of(suite: str) -> str:
 
 
 def mirrors_for(params: Mapping[str, Any], etc: Path = Path("/etc/apt")) -> Mirrors:
-    """The mirrors for a distribution with these `suites` and this `mirror` ("" = not given).
+    """The mirrors for the distribution `distro` with these `suites` and this `mirror` ("" = not given).
 
     The host's own mirror serves other releases as well, so a Debian host of any release will do.
     """
-    for origin, text in (("the recipe", str(params.get("mirror", ""))), (VARIABLE, os.environ.get(VARIABLE, ""))):
+    distro = str(params["distro"])
+    for origin, text in (
+        (variable_of(distro), mirror_of(distro)),
+        ("the recipe", str(params.get("mirror", ""))),
+        (VARIABLE, os.environ.get(VARIABLE, "")),
+    ):
         if text.strip():
             return _given(text, origin)
     suites = [str(suite) for suite in params["suites"]]

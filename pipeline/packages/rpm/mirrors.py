@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BuildError
-
-#: The name of the variable that gives a distribution another mirror: XEN_OSCAR_MIRROR_ROCKY9=PATH_OR_URL.
-VARIABLE = "XEN_OSCAR_MIRROR_{}"
+from pipeline.packages.given import as_url, mirror_of, variable_of
 
 
 @dataclass(frozen=True)
@@ -38,19 +34,13 @@ def mirrors_for(params: Mapping[str, Any]) -> Mirrors:
     """That of the step with these parameters; raises BuildError where nobody has said which."""
     distro = str(params["distro"])
     variable = variable_of(distro)
-    for value, origin in ((os.environ.get(variable, ""), variable), (str(params["mirror"]), "its recipe")):
-        if value:
-            url = value if "://" in value else Path(value).expanduser().absolute().as_uri()
+    for url, origin in ((mirror_of(distro), variable), (as_url(str(params["mirror"])), "its recipe")):
+        if url:
             return Mirrors(distro, url.rstrip("/"), origin)
     raise BuildError(
         f"nobody has said where the packages of {distro} are",
-        hint=f"{variable}=PATH_OR_URL, or mirror = ... in recipes/distros/{distro}.toml",
+        hint=f"--mirror {distro}=PATH_OR_URL, {variable}=PATH_OR_URL, or mirror = ... in recipes/distros/{distro}.toml",
     )
-
-
-def variable_of(distro: str) -> str:
-    """What says another mirror for a distribution."""
-    return VARIABLE.format(distro.upper().replace("-", "_"))
 
 
 def bases(params: Mapping[str, Any]) -> list[str]:
@@ -61,7 +51,7 @@ def bases(params: Mapping[str, Any]) -> list[str]:
 def releases(recipe: Mapping[str, Any]) -> Iterable[str]:
     """The URLs of what a distribution's mirror must have, from its recipe as it is written."""
     try:
-        mirrors = mirrors_for({"distro": recipe.get("name", ""), "mirror": recipe.get("mirror", "")})
+        mirrors = mirrors_for({"mirror": "", **recipe})
     except BuildError:
         return []
     paths = [str(one.get("path", "")) for one in recipe.get("repositories", []) if isinstance(one, dict)]

@@ -20,6 +20,7 @@ from tests.namespaced import job
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PARAMS = {
+    "distro": "debian12",
     "suites": ["bookworm"],
     "suite": "bookworm",
     "components": ["main"],

@@ -17,6 +17,7 @@ from pipeline.packages.deb.index import build as build_index
 from pipeline.packages.deb.mirrors import VARIABLE, mirrors_for
 from pipeline.packages.deb.resolve import build as build_lock
 from pipeline.packages.deb.stanzas import Index, trimmed
+from pipeline.packages.given import variable_of
 from pipeline.packages.lock import read as read_lock
 from pipeline.step import Input
 from tests.debmirror import SUITE, Archive, served
@@ -209,7 +210,7 @@ def test_wrong_mirror_suite_and_keyring(archive: Archive, tmp_path: Path) -> Non
 
 
 def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = {"suites": ["trixie", "trixie-security"], "mirror": ""}
+    params = {"distro": "debian13", "suites": ["trixie", "trixie-security"], "mirror": ""}
     with pytest.raises(UserError, match="no mirror") as caught:
         mirrors_for(params, tmp_path)
     assert VARIABLE in caught.value.hint
@@ -235,6 +236,8 @@ def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert mirrors_for({**params, "mirror": "file:///srv/debian"}, tmp_path).main == "file:///srv/debian"
     with pytest.raises(UserError, match="is no URL"):
         mirrors_for({**params, "mirror": "three.example"}, tmp_path)
+    monkeypatch.setenv(variable_of("debian13"), f"{tmp_path}")
+    assert mirrors_for({**params, "mirror": "file:///srv/debian"}, tmp_path).main == tmp_path.as_uri()
 
 
 def test_a_proxy_is_used(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,3 +83,17 @@ def test_nobody_has_said_where(project: Checkout) -> None:
     assert run.status == 1
     assert "nobody has said where the packages of other are" in run.output
     assert "XEN_OSCAR_MIRROR_OTHER=PATH_OR_URL" in run.output
+
+
+def test_a_mirror_is_given_with_the_command(project: Checkout, suite: Suite) -> None:
+    recipe = project.folder / "recipes/distros/given.toml"
+    recipe.write_text(RECIPE.format("file:///nowhere"))
+    for words, status, told in (
+        (["index:given"], 1, "file:///nowhere/base"),
+        (["index:given", "--mirror", "given"], 1, "--mirror NAME=FOLDER_OR_URL"),
+        (["--mirror", "givn=/x", "index:given"], 3, "did you mean given"),
+    ):
+        run = project.doit(*words)
+        assert run.status == status and told in run.output and "Traceback" not in run.output, run.output
+    run = project.doit("index:given", f"--mirror=given={suite.root}")
+    assert run.status == 0 and run.built == {"index:given"}, run.output
