@@ -20,6 +20,7 @@ NAME = "rocky9"
 #: What differs from its package on a healthy node: its users, what OPKGs and scripts of packages have set, and a list
 #: of modules that costs a service.
 EXPLAINED = {
+    "/etc/chrony.conf",
     "/etc/group",
     "/etc/gshadow",
     "/etc/passwd",
@@ -27,6 +28,7 @@ EXPLAINED = {
     "/etc/modules-load.d/modules.conf",
     "/etc/munge",
     "/usr/bin/ping",
+    "/var/lib/chrony",
     "/var/lib/munge",
     "/var/log/munge",
 }
@@ -61,7 +63,16 @@ def test_it_passes_the_same_checks_and_runs_a_job(running: Checkout) -> None:
     verdict = json.loads((running.own / f"reports/{NAME}/verdict.json").read_text())
     assert verdict["outcome"] == "passed"
     names = {result["name"] for result in verdict["results"]}
-    assert {"packages", "image files", "disk files", "services", "kernel", "opkg slurm test_user"} <= names
+    assert {
+        "packages",
+        "image files",
+        "disk files",
+        "services",
+        "kernel",
+        "opkg slurm test_user",
+        "opkg openmpi test_user",
+        "opkg ntpconfig test_root",
+    } <= names
 
 
 def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running: Checkout) -> None:
