@@ -27,6 +27,8 @@ EXPLAINED = {
     "/etc/shadow",
     "/etc/modules-load.d/modules.conf",
     "/etc/munge",
+    "/etc/openmpi-x86_64/openmpi-default-hostfile",
+    "/etc/openmpi-x86_64/openmpi-mca-params.conf",
     "/usr/bin/ping",
     "/var/lib/chrony",
     "/var/lib/munge",

@@ -73,9 +73,9 @@ class Keys:
                 with log.open("a") as file:
                     file.write(done.stdout + done.stderr)
                 if done.status != 0:
-                    bad = [line for line in done.stdout.splitlines() if not line.endswith("OK")]
+                    bad = [line for line in done.stdout.splitlines() if line.endswith("NOT OK")]
                     raise BuildError(
-                        f"{len(bad) or 'some'} packages are not signed by a key of the recipe",
+                        f"not signed by a key of the recipe: {len(bad) or 'some'} of {len(part)} packages",
                         tail="\n".join(line.rpartition("/")[2] for line in bad[:12]),
                         hint="add the key that signs them to the recipe, if it can be trusted; or use another mirror",
                         log=log,
