@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.packages import lock
+from tests import rpmsuite
 from tests.boot import checkout
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
@@ -17,6 +18,8 @@ from tests.fixture import build
 pytestmark = pytest.mark.boot
 
 NAME = "rocky9"
+#: A package that somebody works on.
+UNDER_TEST = "mytool"
 #: What differs from its package on a healthy node: its users, what OPKGs and scripts of packages have set, and a list
 #: of modules that costs a service.
 EXPLAINED = {
@@ -44,7 +47,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
     copied = checkout.copy(tmp_path_factory.mktemp("rocky") / "project", artifacts)
     project = Checkout(copied.folder, copied.artifacts, (), {"XEN_OSCAR_MIRROR_ROCKY9": str(mirror)})
     recipe = project.folder / f"recipes/clusters/{NAME}.toml"
-    recipe.write_text(f"{recipe.read_text()}[compute]\ncount = 1\n")
+    made = rpmsuite.make(tmp_path_factory.mktemp("under-test")).rpm(UNDER_TEST, "2")
+    recipe.write_text(f'{recipe.read_text()}[compute]\ncount = 1\n[packages]\ncompute = ["{made}"]\n')
     try:
         run = project.doit(f"cluster:{NAME}", "--fresh")
         assert run.status == 0, run.output
@@ -84,6 +88,6 @@ def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running:
         for name in ("lock", "lock-compute")
         for package in lock.read(running.own / NAME / name / "files" / lock.NAME)
     }
-    assert sorted(listed) == sorted(locked)
+    assert sorted(listed) == sorted({*locked, UNDER_TEST})
     different = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
     assert {line.split()[-1] for line in different} <= EXPLAINED, different

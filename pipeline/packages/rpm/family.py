@@ -28,6 +28,6 @@ RPM = Family(
     fetch=Maker("pipeline.packages.rpm.fetch:build", ("rpmkeys",)),
     root=Maker("pipeline.packages.rpm.root:build", _UNPACKING),
     layer=Maker("pipeline.packages.rpm.layer:build", ("cp", "tar", "zstd")),
-    under_test=Maker("pipeline.packages.rpm.under_test:build", ("cp", "tar", "zstd")),
+    under_test=Maker("pipeline.packages.rpm.under_test:build", ("cp", "rpm", "tar", "zstd")),
     unpacked=Maker("pipeline.packages.rpm.unpacked:build", _UNPACKING),
 )
