@@ -25,7 +25,7 @@ def _mirror(value: str) -> str:
 
 
 def _rpm_mirror(value: str) -> str:
-    if value == "" or value.startswith(("/", "./", "../", "~/")):
+    if value == "" or value.startswith("/"):
         return value
     return _mirror(value)
 

@@ -6,6 +6,9 @@ import os
 import urllib.parse
 from pathlib import Path
 
+from pipeline.errors import UserError
+
+_SCHEMES = ("http", "https", "file")
 _VARIABLE = "XEN_OSCAR_MIRROR_{}"
 
 
@@ -16,11 +19,23 @@ def variable_of(distro: str) -> str:
 
 def mirror_of(distro: str) -> str:
     """The URL (deb: two with a space between) that was given for a distribution, "" where none was."""
-    return as_url(os.environ.get(variable_of(distro), "").strip())
+    variable = variable_of(distro)
+    where = os.environ.get(variable, "").strip()
+    if where.startswith((".", "~")):  # whose, as steps run elsewhere?
+        raise UserError(f"{variable}: {where} is no whole path", hint=f"{variable}=/FOLDER, or a URL")
+    return as_url(where)
 
 
 def as_url(where: str) -> str:
     """A mirror that may also be named by its folder."""
-    if not where or urllib.parse.urlsplit(where).scheme:
-        return where
+    try:
+        scheme = urllib.parse.urlsplit(where).scheme
+    except ValueError:
+        scheme = "?"
+    if scheme and scheme not in _SCHEMES:
+        raise UserError(f"{where} is no mirror", hint=f"a folder, or a URL of {', '.join(_SCHEMES)}")
+    return where if scheme or not where else _folder(where)
+
+
+def _folder(where: str) -> str:
     return Path(where).expanduser().absolute().as_uri()

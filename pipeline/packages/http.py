@@ -18,6 +18,8 @@ from urllib.parse import SplitResult, urlsplit
 #: Seconds that a mirror may be silent.
 _TIMEOUT = 20
 _REDIRECTS = 5
+#: Bytes of an answer that nobody wants.
+_UNWANTED = 1 << 16
 
 
 class Refused(Exception):
@@ -52,16 +54,22 @@ class Connections:
             answer = self._ask(url)
             if answer.status not in (301, 302, 303, 307, 308):
                 break
-            answer.read()
-            url = urllib.parse.urljoin(url, answer.headers.get("Location", ""))
+            self._leave(answer)
+            url = _redirected(url, answer.headers.get("Location", ""))
         if answer.status != 200:
-            answer.read()
+            self._leave(answer)
             raise Refused(answer.status, answer.reason)
         try:
             yield answer
         except BaseException:
             self.close()  # what was not read would be taken for the next answer
             raise
+        if not answer.isclosed():
+            self.close()
+
+    def _leave(self, answer: http.client.HTTPResponse) -> None:
+        """Read what nobody wants, so that the connection can be used again, unless there is much of it."""
+        answer.read(_UNWANTED)
         if not answer.isclosed():
             self.close()
 
@@ -85,6 +93,19 @@ class Connections:
             if fresh:
                 raise
         return self._ask(url)  # the mirror had closed a connection that we kept
+
+
+def _redirected(url: str, to: str) -> str:
+    """Where a mirror sends us; raises Refused where that is no address, or could be read and changed on the way."""
+    try:
+        found = urllib.parse.urljoin(url, to)
+        parts = urlsplit(found)
+        parts.netloc.encode("idna")
+    except ValueError:
+        raise Refused(0, "a redirect to what is no address") from None
+    if parts.scheme not in ("http", "https") or (parts.scheme == "http" and url.startswith("https:")):
+        raise Refused(0, f"a redirect to {parts.scheme}:, which is not taken")
+    return found
 
 
 def _proxy(parts: SplitResult) -> str:

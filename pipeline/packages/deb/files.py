@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import BuildError
-from pipeline.packages.deb import unpacking
+from pipeline.packages import unpacking
 from pipeline.run import run, spawn
 
 _MAGIC = b"!<arch>\n"

@@ -11,6 +11,7 @@ import sqlite3
 import struct
 from pathlib import Path
 
+from pipeline.errors import BuildError
 from pipeline.sandbox import SOURCE_DATE_EPOCH
 
 #: RPMTAG_INSTALLTIME, RPMTAG_INSTALLTID.
@@ -20,10 +21,18 @@ _SQLITE = "rpmdb.sqlite"
 
 
 def settle(folder: Path) -> None:
-    """Take the times of installation out of the database in that folder, if it is of a form that has them so."""
+    """Take the times of installation out of the database in that folder, if it is of a form that has them so; raises
+    BuildError for one that rpm has not left so."""
     file = folder / _SQLITE
-    if file.exists():
-        _settle_sqlite(file)
+    if file.is_symlink() or file.exists():
+        try:
+            if file.is_symlink() or not file.is_file():
+                raise ValueError("it is no file")
+            _settle_sqlite(file)
+        except (sqlite3.Error, struct.error, ValueError) as error:
+            raise BuildError(
+                f"rpm's database is damaged: {error}", hint="a script of a package changes it, which none should"
+            ) from None
     for name in (".rpm.lock", ".dbenv.lock", *(f"__db.00{number}" for number in range(1, 10))):
         (folder / name).unlink(missing_ok=True)
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import quote
 
+from pipeline.errors import BuildError
 from pipeline.packages import lock
+from pipeline.packages.lock import LockedPackage
 from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
 from pipeline.packages.rpm.mirrors import mirrors_for
 from pipeline.packages.rpm.signatures import Keys
+from pipeline.run import run
 from pipeline.step import Job
+
+#: Packages that rpm is asked for at once.
+_AT_ONCE = 200
+#: An epoch of 0 is none, in metadata as in locks.
+_FORMAT = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH}\\n"
 
 
 def build(job: Job) -> None:
@@ -37,8 +47,27 @@ def build(job: Job) -> None:
         job.progress,
     )
     out_of_pool(wanted, job.pool, job.out / "packages")
+    _require_same(packages, job.out / "packages")
     keys = Keys.of(job)
     if keys.files and wanted:
         keys.require_packages([job.out / "packages" / item.name for item in wanted], job.log)
     # as `sha256sum -c` takes it; and where nothing is wanted there is still an artifact that says so
     (job.out / "SHA256SUMS").write_text("".join(f"{item.sha256}  packages/{item.name}\n" for item in wanted))
+
+
+def _require_same(packages: Sequence[LockedPackage], folder: Path) -> None:
+    """Raise BuildError unless each file is the package that its metadata, and so the lock, said: a signature is good
+    for any package, an old one with holes as well."""
+    for first in range(0, len(packages), _AT_ONCE):
+        part = packages[first : first + _AT_ONCE]
+        words = ["rpm", "-qp", "--nosignature", "--qf", _FORMAT, *(str(folder / package.file) for package in part)]
+        said = run(words, timeout=600).stdout.splitlines()
+        for package, line in zip(part, said, strict=False):
+            wanted = f"{package.name} {package.evr} {package.architecture}"
+            if line.replace(" 0:", " ", 1) != wanted:
+                raise BuildError(
+                    f"{package.file} is {line}, and its metadata say {wanted}",
+                    hint="the repository must be mended, or another one used",
+                )
+        if len(said) != len(part):
+            raise BuildError(f"rpm reads {len(said)} of {len(part)} packages", tail="\n".join(said[-5:]))

@@ -6,19 +6,22 @@ by the suite's own rpm, properly, or does not matter.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.errors import BuildError
-from pipeline.run import spawn
+from pipeline.errors import BuildError, CommandError
+from pipeline.packages import unpacking
+from pipeline.run import run, spawn
 
 #: The package that brings the folders, or links to them, into which all others put files.
 _FIRST = "filesystem"
-#: Seconds for one package.
-_DEADLINE = 300
+#: Seconds for one package to be read, and for all to be unpacked.
+_DEADLINE = 1200
 
 
 def extract(files: Sequence[Path], root: Path, work: Path) -> None:
@@ -27,25 +30,16 @@ def extract(files: Sequence[Path], root: Path, work: Path) -> None:
     streams.mkdir()
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         plain = list(threads.map(lambda file: _plain(file, streams / file.name), files))
-    for stream in sorted(plain, key=lambda path: not path.name.startswith(f"{_FIRST}-")):
-        with spawn(
-            [
-                "tar",
-                "-x",
-                "--keep-directory-symlink",
-                "--numeric-owner",
-                "--no-same-owner",
-                "-p",
-                "-f",
-                stream,
-                "-C",
-                root,
-            ],
-            stderr=subprocess.PIPE,
-        ) as process:
-            _, said = process.communicate(timeout=_DEADLINE)
-        if process.returncode != 0:
-            raise BuildError(f"{stream.name} cannot be unpacked", tail=said.decode(errors="replace")[-2000:])
+    ordered = sorted(plain, key=lambda path: not path.name.startswith(f"{_FIRST}-"))
+    try:
+        run(
+            [sys.executable, "-I", "-S", unpacking.__file__, root],
+            input=json.dumps([(str(stream), 0) for stream in ordered]).encode(),
+            timeout=_DEADLINE,
+        )
+    except CommandError as error:
+        raise BuildError("the packages cannot be unpacked over each other", tail=error.tail) from None
+    for stream in ordered:
         stream.unlink()
     streams.rmdir()
 
@@ -54,7 +48,10 @@ def _plain(file: Path, target: Path) -> Path:
     """The content of a package as a tar stream."""
     with file.open("rb") as source, target.open("wb") as stream:
         with spawn(["rpm2archive", "-n", "-"], stdin=source, stdout=stream, stderr=subprocess.PIPE) as process:
-            _, said = process.communicate(timeout=_DEADLINE)
+            try:
+                _, said = process.communicate(timeout=_DEADLINE)
+            except subprocess.TimeoutExpired:
+                raise BuildError(f"{file.name} could not be read in {_DEADLINE} s") from None
         if process.returncode != 0:
             raise BuildError(
                 f"{file.name} is no package that rpm2archive can read",

@@ -9,6 +9,7 @@ No name has a mirror in it.  Metadata of a repository that changes while they ar
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -60,11 +61,13 @@ def _snapshot(connections: Connections, mirrors: Mirrors, repository: dict[str, 
         if last:
             raise _unfit(base, wrong[0], mirrors)
     for kind, content in contents.items():
+        compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
         try:
-            plain = metadata.text(content)
+            with (folder / kind).open("wb") as file, compressor.stream_writer(file) as target:
+                for piece in metadata.decompressed(io.BytesIO(content)):
+                    target.write(piece)
         except ValueError as error:
             raise _unfit(base, named[kind], mirrors, str(error)) from None
-        (folder / kind).write_bytes(zstandard.ZstdCompressor(level=3, write_checksum=True).compress(plain))
 
 
 def _unfit(base: str, file: File, mirrors: Mirrors, why: str = "") -> BuildError:

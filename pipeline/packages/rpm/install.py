@@ -60,7 +60,10 @@ def install(
         said = file.read().decode(errors="replace")
     if failed := _FAILED.search(said):
         raise BuildError(f"{failed[2]}: its script {failed[1]} failed: {failed[3]}", tail=_excerpt(said), log=log)
-    database.settle(root / place.lstrip("/"))
+    settled = root.resolve() / place.lstrip("/")
+    if settled.resolve() != settled:
+        raise BuildError(f"{place} is a link in the root", hint="name the folder that it leads to: database = ...")
+    database.settle(settled)
 
 
 def _run(root: Path, argv: Sequence[str], binds: Sequence[Bind], log: Path) -> None:

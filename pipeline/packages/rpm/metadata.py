@@ -8,9 +8,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
-import io
 import lzma
 import xml.etree.ElementTree as ET
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
@@ -22,7 +22,7 @@ from pipeline.errors import BuildError
 REPOMD = "repodata/repomd.xml"
 
 #: Bytes: no repository's list of metadata is that long, and no file of it when it is decompressed.
-LONGEST_REPOMD, _LONGEST = 1 << 20, 4 << 30
+LONGEST_REPOMD, _LONGEST = 1 << 20, 2 << 30
 _NAMESPACE = "{http://linux.duke.edu/metadata/repo}"
 #: What is wanted of a repository, by the names that it may have there, the best first.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -97,13 +97,8 @@ def decompressed(stream: IO[bytes]) -> Iterator[bytes]:
             if whole > _LONGEST:
                 raise ValueError("larger than any metadata")
             yield piece
-    except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise ValueError(f"damaged: {error}") from None
-
-
-def text(content: bytes) -> bytes:
-    """The whole of one."""
-    return b"".join(decompressed(io.BytesIO(content)))
 
 
 def _no_repository(where: str, why: str) -> BuildError:

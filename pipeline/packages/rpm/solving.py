@@ -6,6 +6,8 @@ Source: libdnf's goal.cpp and sack.cpp for the flags; libsolv's bindings (bindin
 from __future__ import annotations
 
 import contextlib
+import posixpath
+import re
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +25,9 @@ from pipeline.packages.rpm import metadata
 _NAMESPACES = 'xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"'
 _COMMON = "{http://linux.duke.edu/metadata/common}"
 #: With the prefixes that libsolv looks for.
+#: A path of names that are no more than names, and how large a package can be, in bytes.
+_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+~^-]{0,250}/)*[A-Za-z0-9][A-Za-z0-9._+~^-]{0,250}")
+_LARGEST = 1 << 34
 ET.register_namespace("", _COMMON.strip("{}"))
 ET.register_namespace("rpm", "http://linux.duke.edu/metadata/rpm")
 
@@ -103,8 +108,16 @@ class Repositories:
     def locked(self, solvables: Sequence[Any]) -> Iterator[LockedPackage]:
         """These packages as a lock has them."""
         texts = {name: self._texts(name, [one for one in solvables if one.repo.name == name]) for name in self.names}
+        called: dict[str, str] = {}
         for one in solvables:
-            location = one.lookup_location()[0]
+            location = _location(one)
+            file = posixpath.basename(location)
+            if file in called:
+                raise _odd(one, f"its file is called {file}, as that of {called[file]} is")
+            called[file] = str(one)
+            size = one.lookup_num(solv.SOLVABLE_DOWNLOADSIZE)
+            if not 0 < size < _LARGEST or location not in texts[one.repo.name]:
+                raise _odd(one, f"it says {size} bytes of {location}")
             checksum = one.lookup_checksum(solv.SOLVABLE_CHECKSUM)
             if checksum is None or checksum.typestr() != "sha256":
                 raise BuildError(
@@ -120,7 +133,7 @@ class Repositories:
                 architecture=one.arch,
                 archive=one.repo.name,
                 path=location,
-                size=one.lookup_num(solv.SOLVABLE_DOWNLOADSIZE),
+                size=size,
                 sha256=checksum.hex(),
                 text=texts[one.repo.name][location],
             )
@@ -168,7 +181,7 @@ class Repositories:
 
     def _texts(self, name: str, wanted: Sequence[Any]) -> dict[str, str]:
         """What the metadata of a repository say of these packages, by location, in their own form."""
-        places = {one.lookup_location()[0] for one in wanted}
+        places = {_location(one) for one in wanted}
         found: dict[str, str] = {}
         if not places:
             return found
@@ -176,11 +189,27 @@ class Repositories:
             for _, element in ET.iterparse(file):
                 if element.tag == f"{_COMMON}package":
                     location = element.find(f"{_COMMON}location")
-                    place = location.get("href", "") if location is not None else ""
+                    place = posixpath.normpath(location.get("href", "") if location is not None else "")
                     if place in places:
                         found[place] = ET.tostring(element, encoding="unicode").strip()
                     element.clear()
         return found
+
+
+def _location(package: Any) -> str:
+    """Where its file is, below its repository; raises BuildError for what could lead elsewhere, or be taken for another
+    word by a program that gets it."""
+    path = posixpath.normpath(package.lookup_location()[0] or "")
+    if package.lookup_str(solv.SOLVABLE_MEDIABASE) or not path.endswith(".rpm") or not _PATH.fullmatch(path):
+        raise _odd(package, f"its file is said to be {path!r}")
+    return path
+
+
+def _odd(package: Any, why: str) -> BuildError:
+    return BuildError(
+        f"{package}: {why}, in the metadata of {package.repo.name}",
+        hint="the repository must be mended, or another one used",
+    )
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from pipeline.packages.rpm.install import install
 from pipeline.run import run
 from pipeline.step import Job
 
-_FORMAT = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH}\\n"
+_MAGIC = b"\xed\xab\xee\xdb"
+_FORMAT = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH} %|SOURCEPACKAGE?{source}:{binary}|\\n"
 
 
 def build(job: Job) -> None:
@@ -43,7 +44,11 @@ def build(job: Job) -> None:
 
 def _described(file: Path) -> LockedPackage:
     """What a package says of itself."""
+    with file.open("rb") as stream:  # rpm would take a text for a list of packages
+        whole = stream.read(len(_MAGIC)) == _MAGIC
     try:
+        if not whole:
+            raise CommandError(f"{file.name} does not begin as packages do")
         said = run(["rpm", "-qp", "--nosignature", "--qf", _FORMAT, file], timeout=60).stdout
     except CommandError as error:
         raise BuildError(
@@ -51,6 +56,8 @@ def _described(file: Path) -> LockedPackage:
             tail=error.tail,
             hint="it is damaged, or was not copied to its end: make it anew",
         ) from None
-    name, evr, architecture = said.split()
+    name, evr, architecture, kind = said.split()
+    if kind == "source":
+        raise BuildError(f"{file.name} is a source package", hint="give the packages that are built of it")
     epoch, version, release = lock.parts(evr)
     return LockedPackage(name, epoch, version, release, architecture, "", file.name, file.stat().st_size, "", "")

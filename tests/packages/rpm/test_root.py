@@ -16,6 +16,7 @@ from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.rpm import database, fetch, index, layer, resolve, root
+from pipeline.packages.rpm.files import extract
 from pipeline.sandbox import SOURCE_DATE_EPOCH, environment
 from pipeline.step import Builder, Input
 from tests import rpmsuite
@@ -148,6 +149,27 @@ def fail(folder: str, name: str) -> None:
 def test_a_script_that_fails_is_told_with_its_package(folder: Path, name: str) -> None:
     said = inside(fail, folder, name)
     assert re.search(f"told: {FAILING[name][1]}", said), said
+
+
+def unpack(folder: str) -> None:
+    """Inner side: a package with a link in place of a folder, and the next one with a file in that folder."""
+    place = Path(folder)
+    (place / "unpacked").mkdir()
+    extract(sorted((place / "suite/mirror/links/Packages").iterdir()), place / "unpacked", place)
+    within = place / "unpacked" / str(place / "outside").lstrip("/")
+    print(*("|".join(sorted(path.name for path in one.iterdir())) for one in (place / "outside", within)), sep=";")
+
+
+def test_no_link_of_a_package_leads_out(folder: Path) -> None:
+    suite = Suite(folder / "suite/mirror", folder / "suite/made")
+    (folder / "outside").mkdir()
+    tree = folder / "evil"
+    tree.mkdir()
+    (tree / "evil").symlink_to(folder / "outside")
+    suite.rpm("aa", repository="links", tree=tree, files={f"{folder}/outside/kept": "x"})
+    suite.rpm("bb", repository="links", files={"/evil/file": "x"})
+    said = inside(unpack, folder)
+    assert said.splitlines()[-1] == ";file|kept"
 
 
 def test_a_header_without_the_times() -> None:

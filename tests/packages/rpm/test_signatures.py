@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -161,3 +163,76 @@ def test_a_package_that_is_not_what_was_locked(suite: Suite, tmp_path: Path) -> 
     assert fetched(tmp_path / "last", given, found) == ["good-1-1.noarch.rpm"]
     (one,) = json.loads((found.path / lock.NAME).read_text())["packages"]
     assert one["name"] == "good" and len(one["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    "href",
+    ["../../good.rpm", "/etc/good.rpm", "http://elsewhere/good.rpm", "a&#10;b.rpm", "..", "x[a].rpm", "-e.rpm", ""],
+)
+def test_a_file_that_is_said_to_be_elsewhere(suite: Suite, tmp_path: Path, href: str) -> None:
+    changed, given = spoiled(suite, tmp_path)
+    change_primary(changed, 'href="Packages/good-1-1.noarch.rpm"', f'href="{href}"')
+    with pytest.raises(BuildError, match=r"good-1-1.noarch: its file is said to be"):
+        locked(tmp_path, given, "good")
+
+
+def test_metadata_of_another_package_than_the_file_holds(suite: Suite, tmp_path: Path) -> None:
+    """As where an old package that was signed is called new, by somebody on the way."""
+    changed, given = spoiled(suite, tmp_path)
+    change_primary(changed, '<name>good</name>\n  <arch>noarch</arch>\n  <version epoch="0" ver="1"',
+                   '<name>good</name>\n  <arch>noarch</arch>\n  <version epoch="0" ver="9"')  # fmt: skip
+    found = locked(tmp_path, given, "good")
+    with pytest.raises(BuildError, match=r"good-1-1.noarch.rpm is good 1-1 noarch, and its metadata say good 9-1"):
+        fetched(tmp_path, given, found)
+
+
+def test_files_of_one_name(suite: Suite, tmp_path: Path) -> None:
+    changed, given = spoiled(suite, tmp_path)
+    change_primary(changed, 'href="Packages/good-1-1.noarch.rpm"', 'href="other/unsigned-1-1.noarch.rpm"')
+    with pytest.raises(BuildError, match="its file is called unsigned-1-1"):
+        locked(tmp_path, given, "good", "unsigned")
+    change_primary(changed, 'href="other/unsigned-1-1.noarch.rpm"', 'href="./Packages/./good-1-1.noarch.rpm"')
+    assert locked(tmp_path / "again", given, "good")  # as some tools write them
+
+
+def test_damaged_metadata_whose_checksum_is_right(suite: Suite, tmp_path: Path) -> None:
+    changed, given = spoiled(suite, tmp_path)
+    primary = changed.root / "base/repodata/primary.xml.gz"
+    content = bytearray(primary.read_bytes())
+    content[30:60] = b"\xff" * 30
+    publish(changed, bytes(content))
+    with pytest.raises(BuildError, match="says: damaged"):
+        locked(tmp_path, given, "good")
+
+
+def test_mirrors_that_are_none(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mirror in ("ftp://mirror.example/x", "http://[x"):
+        with pytest.raises(UserError, match="is no mirror"):
+            locked(tmp_path / mirror.partition(":")[0], params(suite, mirror=mirror), "good")
+    monkeypatch.setenv("XEN_OSCAR_MIRROR_TINY", "./mirror")
+    with pytest.raises(UserError, match="is no whole path"):
+        locked(tmp_path / "relative", params(suite), "good")
+
+
+def spoiled(suite: Suite, folder: Path) -> tuple[Suite, dict[str, Any]]:
+    """A copy to change, that nobody signed; and what a recipe says of it."""
+    made = Suite(Path(shutil.copytree(suite.root, folder / "mirror")), suite.folder)
+    return made, params(made, repositories=[{"name": "base", "path": "base"}])
+
+
+def change_primary(suite: Suite, old: str, new: str) -> None:
+    primary = suite.root / "base/repodata/primary.xml.gz"
+    text = gzip.decompress(primary.read_bytes()).decode()
+    assert old in text
+    publish(suite, gzip.compress(text.replace(old, new).encode()))
+
+
+def publish(suite: Suite, primary: bytes) -> None:
+    """Put these metadata into a repository, with the checksum that they have now."""
+    folder = suite.root / "base/repodata"
+    before = hashlib.sha256((folder / "primary.xml.gz").read_bytes()).hexdigest()
+    size = (folder / "primary.xml.gz").stat().st_size
+    (folder / "primary.xml.gz").write_bytes(primary)
+    repomd = folder / "repomd.xml"
+    text = repomd.read_text().replace(before, hashlib.sha256(primary).hexdigest())
+    repomd.write_text(text.replace(f"<size>{size}</size>", f"<size>{len(primary)}</size>"))
