@@ -10,12 +10,13 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import checkout, naming
 from pipeline.allocation.ledger import Ledger
+from pipeline.errors import UserError
 from pipeline.files import write_whole
 from pipeline.signature import Signature, below, is_settled
 from pipeline.signature import of as signature_of
@@ -38,13 +39,17 @@ def load_plan(recipes: Path, artifacts: Path, own: Path) -> Plan:
     began = time.time_ns()
     before = _signature(recipes, ())
     read = load(recipes)
-    lots = _lots(read, ledger, artifacts, own)
+    lots: Mapping[str, int] | UserError
+    try:
+        lots = _lots(read, ledger, artifacts, own)
+    except UserError as error:  # which concerns those alone that share a host
+        lots = error
     plan = planning.make(read, lots)
     signed = _signature(recipes, plan.reads)
     # edited meanwhile, or so shortly before that it could not be seen if it were edited again: not worth remembering
     settled = before == signed[: len(before)] and is_settled((number for _, number in signed), began)
     if settled and not plan.broken:  # which may be mended in a place that a plan without that recipe does not read
-        with contextlib.suppress(OSError):  # somebody else's folder: then planning takes its time
+        with contextlib.suppress(OSError, UserError):  # somebody else's folder: then planning takes its time
             write_whole(cache, pickle.dumps((signed, ledger.content(), plan)), mode=0o600)
     return plan
 

@@ -234,20 +234,23 @@ def test_what_is_broken_and_not_needed_changes_nothing_else(
     assert (found.steps, found.clusters, found.hosts) == (plan.steps, plan.clusters, plan.hosts)
 
 
+EVERY_CLUSTER = [f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "rocky9")]
+
+
 @pytest.mark.parametrize(
     ("path", "text", "broken"),
     [
         (
             "distros/debian13.toml",
             "x = 1",
-            ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13", "distros/debian13", "netboot/amd64"],
+            [*EVERY_CLUSTER, "distros/debian13", "netboot/amd64"],
         ),  # the installer is made of it
         ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
         ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
         (
             "opkgs/core/config.xml",
             "<oscar><class>core</class>",
-            ["clusters/debian12", "clusters/debian12-xen", "clusters/debian13", "opkgs/core"],
+            [*EVERY_CLUSTER, "opkgs/core"],
         ),
     ],
 )
@@ -571,9 +574,26 @@ def test_what_a_manifest_says_of_a_network_counts_more_than_the_lot(tmp_path: Pa
         'private.cidr = "192.168.5.0/24"': ["10.77.2.0/24", "192.168.5.0/24"],
         'public.head = "10.77.0.9"': ["10.77.0.0/24", "10.77.3.0/24"],
         'private.cidr = "10.77.2.0/23"': ["10.77.0.0/24", "10.77.2.0/23"],
+        'private.cidr = "10.77.2.0/24"': ["10.77.3.0/24", "10.77.2.0/24"],
+        'public.cidr = "10.77.3.0/24"': ["10.77.3.0/24", "10.77.2.0/24"],
     }.items():
         manifest.write_text(f'extends = "debian12"\nhost = "here"\n[networks]\n{said}\n')
         assert subnets(load_plan(tmp_path / "a/recipes", tmp_path, tmp_path / "a"), "mine") == found
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"[" * 200000, b'{"schema": 1, "lots": {"x": {"a": -1}}}', None])
+def test_a_ledger_that_is_damaged_stops_those_alone_that_share_a_host(tmp_path: Path, content: bytes | None) -> None:
+    shared(tmp_path / "a", "on-a")
+    ledger = tmp_path / "locks/allocation.json"
+    ledger.unlink()
+    if content is None:
+        ledger.mkdir()
+    else:
+        ledger.write_bytes(content)
+    found = shared(tmp_path / "a", "on-a", "on-b")
+    assert {"debian12", "debian13", "rocky9"} <= set(found.clusters)
+    assert {"clusters/on-a", "clusters/on-b"} <= set(found.broken)
+    assert str(ledger) in found.broken["clusters/on-a"] and "put back what it was" in found.broken["clusters/on-a"]
 
 
 def test_machines_on_one_host_have_names_of_their_own(tmp_path: Path) -> None:

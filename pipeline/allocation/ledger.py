@@ -36,6 +36,8 @@ class Ledger:
 
         Only where new ones are given, lots go back: those of clusters that nobody will ever start again.
         """
+        if not wanted:
+            return {}
         known = self._read()
         if all(set(names) <= set(known.get(host, {})) for host, names in wanted.items()):
             return {host: {name: known[host][name] for name in names} for host, names in wanted.items()}
@@ -58,11 +60,13 @@ class Ledger:
         return given
 
     def content(self) -> bytes | None:
-        """All of it, to be compared; None where there is no ledger yet."""
+        """All of it, to be compared; None where there is no ledger yet.  Raises UserError where it cannot be read."""
         try:
             return self.file.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._damaged(str(error.strerror)) from None
 
     def _read(self) -> dict[str, dict[str, int]]:
         """What has been given; nothing where there is no ledger yet."""
@@ -71,7 +75,7 @@ class Ledger:
             return {}
         try:
             data: Any = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(str(error)) from None
         if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
             raise self._damaged(f"it is no ledger of schema {_SCHEMA}")

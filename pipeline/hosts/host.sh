@@ -122,18 +122,20 @@ provide() {
     if [ "$3" = kept ]; then
         all=$top/.kept/$cluster
         mkdir -p "$all" && chmod 0711 "$top/.kept" "$all" || exit
-        [ -e "$all/owner" ] || echo "$4" >"$all/owner" || exit
+        # whole or not there; of two that come at once one is first
+        [ -e "$all/owner" ] || { echo "$4" >"$all/owner.$$" && { ln "$all/owner.$$" "$all/owner" 2>/dev/null || :; } \
+            && rm "$all/owner.$$"; } || exit
         [ "$(cat "$all/owner")" = "$4" ] || refuse "$all has disks that are kept for $(cat "$all/owner"): give your \
 cluster another name; or if they are yours, remove $all/owner there"
         ln -sfn "$all/$1" "$file" && file=$all/$1 || exit
     elif [ -h "$file" ]; then
         rm "$file" || exit # it was to be kept before
     fi
-    has=0
-    [ ! -e "$file" ] || has=$(($(stat -c %s "$file") >> 20))
+    has=0 # of MiB, one that is begun counts; of what a link leads to, as when it was moved elsewhere
+    [ ! -e "$file" ] || has=$((($(stat -L -c %s "$file") + 1048575) >> 20))
     [ "$has" -le "$2" ] || refuse "$file has $has MiB there, and the recipe says $2, what is beyond would be lost: say \
 size = \"${has}M\", or remove the file, and what is on it with it"
-    truncate -s "$2M" "$file" || exit
+    truncate -s ">$2M" "$file" || exit
 }
 
 # remove MACHINE...: the files of machines that have ended

@@ -172,6 +172,12 @@ class TestbedHome(GivenHome):
         return ""
 
 
+def _identity(file: Path) -> tuple[int, int, int]:
+    """What differs where a file was exchanged, or has grown."""
+    found = file.stat()
+    return found.st_dev, found.st_ino, found.st_size
+
+
 class TestbedPlace(GivenPlace):
     """The place of one cluster on a testbed."""
 
@@ -180,13 +186,13 @@ class TestbedPlace(GivenPlace):
         self._testbed = testbed
 
     def provide(self, home: Home, machine: Machine) -> None:
-        """They are made here, and handed to it; one that it had with another size is handed to it anew."""
+        """They are made here, and handed to it; one that is another file now, or has grown, is handed anew."""
         lines = ["set -e"]
-        before = {file: file.stat().st_size for file in (self._run_dir / "disks").glob(f"{machine.name}.*.img")}
+        before = {file: _identity(file) for file in (self._run_dir / "disks").glob(f"{machine.name}.*.img")}
         files = datadisks.provide(self._run_dir, self._cluster.name, machine)
         for disk in machine.disks:
             name, file = f"{machine.name}.{disk.name}", files[disk.name]
-            if before.get(file) != file.stat().st_size:
+            if before.get(file) != _identity(file):
                 self._testbed.detach(self._cluster.name, machine.name, disk.name)
             path = self._testbed.attach(self._cluster.name, name, file, "raw", lasts=disk.kind == "kept")
             lines += self._linked(name, path)

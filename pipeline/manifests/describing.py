@@ -91,14 +91,17 @@ def _machine(
 
 
 def _subnets(networks: Networks, lot: int) -> tuple[PublicNetwork, PrivateNetwork]:
-    """The tables, with the lot's subnets where nothing else is said, and the other network has not got them."""
+    """The tables, with the lot's subnets where nothing else is said: the other of them where what is said for the other
+    network has the one."""
     public, private = networks.public, networks.private
+    said_private = bool(private.model_fields_set & _ADDRESSES)
     if not public.model_fields_set & _ADDRESSES:
-        own = public.model_copy(update={"cidr": lots.subnet(lot, "public")})
-        public = public if own.subnet.overlaps(private.subnet) and private.model_fields_set & _ADDRESSES else own
-    if not private.model_fields_set & _ADDRESSES:
-        other = private.model_copy(update={"cidr": lots.subnet(lot, "private")})
-        private = private if other.subnet.overlaps(public.subnet) else other
+        own = [public.model_copy(update={"cidr": lots.subnet(lot, name)}) for name in ("public", "private")]
+        free = [one for one in own if not (said_private and one.subnet.overlaps(private.subnet))]
+        public = next(iter(free), public)
+    if not said_private:
+        mine = [private.model_copy(update={"cidr": lots.subnet(lot, name)}) for name in ("private", "public")]
+        private = next((one for one in mine if not one.subnet.overlaps(public.subnet)), private)
     return public, private
 
 

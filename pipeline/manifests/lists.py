@@ -24,7 +24,7 @@ from pipeline.opkgs import document as xml
 #: A line's number, and what it lists: text, or a table.
 Entry = tuple[int, Any]
 
-_PARTITION = re.compile(r"/dev/((?:h|s|v|xv)d[a-z]+)(\d+)")
+_PARTITION = re.compile(r"/dev/((?:h|s|v|xv)d[a-z]+)([1-9][0-9]{0,2})")
 _NETWORK = ("nfs", "nfs4")
 _MEMORY = ("tmpfs", "proc", "sysfs", "devpts")
 
@@ -99,6 +99,8 @@ def opkgs(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
     for part in root.all("packages"):
         for child in part.children:
             if child.tag == "opkg":
+                if not child.text:
+                    fail([Mistake(shown(file), child.line, child.tag, "no name; expected the name of an OPKG")])
                 yield child.line, child.text
             else:
                 warnings.append(Mistake(shown(file), child.line, child.tag, "not known here; passed over"))
@@ -125,6 +127,8 @@ def filesystems(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
         disks.add(match[1])
         if len(disks) > 1:
             refuse(f"{quoted(device)} is on another disk; expected one disk alone")
+        if any(int(match[2]) == other for other, _, _ in found):
+            refuse(f"{quoted(device)} is there twice; expected each once")
         if not re.fullmatch(r"[1-9]\d{0,8}|\*", size):
             refuse(f"{quoted(size)} is no size; expected a number of MB, or * for what is left")
         mount = "swap" if kind == "swap" else more[0] if more else ""

@@ -101,6 +101,7 @@ def faults(head: str, found: Sequence[Group], private: PrivateNetwork) -> Iterat
         other = next((who for start, size, who in taken if begin < start + size and start < begin + count), None)
         where = f"{count} of them from {group.first} on"
         if not ends[0] < begin <= begin + count - 1 < ends[1]:
+            count = 0  # which have no MACs to compare
             yield (*key, "first_node"), f"{where} are not in {private.cidr}; expected an address with room behind it"
         elif other:
             yield (

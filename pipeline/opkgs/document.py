@@ -16,7 +16,7 @@ from xml.sax import saxutils
 from pipeline.mistakes import Mistake, fail, printable, quoted, shown
 
 _DEEPEST = 32
-_LIMIT = 1 << 20
+LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,11 @@ def parse(file: Path) -> Document:
     parser.EntityDeclHandler = entity
     parser.SkippedEntityHandler = lambda name, parameter: None if parameter else entity(name)
     try:
+        if file.exists() and not file.is_file():
+            refuse("a folder or a special file; expected a text file")
         with file.open("rb") as stream:
-            raw = stream.read(_LIMIT + 1)
-        if len(raw) > _LIMIT:
+            raw = stream.read(LONGEST + 1)
+        if len(raw) > LONGEST:
             refuse("larger than 1 MiB; expected a file written by a person")
         parser.Parse(raw, True)
     except OSError as error:

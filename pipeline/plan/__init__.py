@@ -19,7 +19,7 @@ from types import MappingProxyType
 from pipeline import naming
 from pipeline.description import Cluster
 from pipeline.drivers import domain
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, UserError
 from pipeline.hosts import kinds
 from pipeline.manifests.recipes import Recipes
 from pipeline.mistakes import Mistake, fail, shown
@@ -27,14 +27,18 @@ from pipeline.plan import cluster, distro
 from pipeline.step import Plan, Step
 
 
-def make(recipes: Recipes, lots: Mapping[str, int] = MappingProxyType({})) -> Plan:
+def make(recipes: Recipes, lots: Mapping[str, int] | UserError = MappingProxyType({})) -> Plan:
     """The plan for everything in the recipes that can be made; a mistake stops only what needs that recipe.
 
-    `lots` are those of clusters that share a host (see `allocation`); others have lot 0.
+    `lots` are those of clusters that share a host (see `allocation`), or why they have none; others have lot 0.
     """
-    plan = Plan(lots=dict(lots))
+    plan = Plan(lots={} if isinstance(lots, UserError) else dict(lots))
+    sharing = {name for names in recipes.sharing().values() for name in names} if isinstance(lots, UserError) else ()
     for kind, add in _KINDS.items():
         for name in recipes.names(kind):
+            if isinstance(lots, UserError) and kind == "clusters" and name in sharing:
+                plan.broken[f"{kind}/{name}"] = f"{lots.message}; {lots.hint}"
+                continue
             try:
                 add(plan, recipes, name)
             except ManifestError as error:

@@ -310,6 +310,15 @@ def test_a_disk_for_data_is_made_once_grows_and_never_shrinks(tmp_path: Path) ->
     assert status == 1 and f"{kept} has 3 MiB there, and the recipe says 2" in said and 'say size = "3M"' in said
     status, said = provide(3, owner="somebody else")
     assert status == 1 and "has disks that are kept for me: give your cluster another name" in said
+    assert [path.name for path in kept.parent.iterdir() if path.name.startswith("owner")] == ["owner"]
+    kept.rename(tmp_path / "moved")  # to a larger volume, say
+    kept.symlink_to(tmp_path / "moved")
+    with (tmp_path / "moved").open("ab") as file:
+        file.write(b"end")
+    status, said = provide(3)
+    assert status == 1 and "has 4 MiB there" in said, "what is begun of a MiB counts"
+    assert provide(4) == (0, "") and (tmp_path / "moved").read_bytes()[3 << 20 :][:3] == b"end"
+    os.truncate(tmp_path / "moved", 3 << 20)
     assert call(tmp_path, ("remove", "node1")) == (0, "") and kept.exists()
     assert provide(3) == (0, "")
     assert provide(1, "throwaway") == (0, ""), "it is another one"

@@ -83,6 +83,18 @@ def test_a_disk_file_stands_for_its_partitions(recipes: Writer) -> None:
             r'\bx:2: "/dev/sdb1" is on another disk',
         ),
         ('compute.filesystems = [{ list = "../x" }]', "/dev/sda1 1G ext3 /", r'\bx:1: "1G" is no size'),
+        ('compute.filesystems = [{ list = "../x" }]', f"/dev/sda{'1' * 5000} 9 ext3 /", r"\bx:1: .* is no partition"),
+        ('compute.filesystems = [{ list = "../x" }]', "/dev/sda0 9 ext3 /", r"\bx:1: .* is no partition"),
+        (
+            'compute.filesystems = [{ list = "../x" }]',
+            "/dev/sda1 9 ext3 /\n/dev/sda1 9 ext3 /a",
+            r'\bx:2: "/dev/sda1" is there twice',
+        ),
+        (
+            'opkgs = [{ list = "../x" }]',
+            "<package_set><packages><opkg/></packages></package_set>",
+            r"\bx:1: opkg: no name",
+        ),
         ('compute.filesystems = [{ list = "../x" }]', "/dev/sda1 99 ext3", r"\bx:1: no mount point"),
         (
             'compute.filesystems = [{ list = "../x" }]',

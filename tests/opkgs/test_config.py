@@ -168,3 +168,10 @@ def test_real_ones_are_read() -> None:
         assert found.name == file.parent.name
         assert found.version
         assert found.summary
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.xml")
+    with pytest.raises(ManifestError, match="a folder or a special file"):
+        config.read(tmp_path / "config.xml")
+    assert config.may_be_core(tmp_path / "config.xml")
