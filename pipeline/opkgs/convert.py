@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pipeline.opkgs import generation3
 from pipeline.opkgs.document import Comment, Document, Element
 from pipeline.opkgs.filters import Filter, Versioned
 from pipeline.opkgs.model import Dependency, Opkg
@@ -23,6 +24,17 @@ _PARTS: dict[tuple[Side, ...], str] = {
     ("server", "client"): "commonDeps",
 }
 _RELATIONS = ("provides", "conflicts", "requires")
+_ONCE = frozenset(("name", "version", "class", "summary"))
+_LISTS = ("rpmlist", "binary-package-list")
+_TEXTS = frozenset(("name", "class", "summary", "description", "license", "group", "uri", "url"))
+_FILTER = ("group", "distribution", "architecture")
+#: What stands in an element of a list, and its attributes.
+_KNOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **dict.fromkeys(("rpm", "pkg"), ((), ("rel", "version"))),
+    "filter": (_FILTER, (*_FILTER, "distribution_version")),
+    "distribution": (("name", "version"), ()),
+    **dict.fromkeys(("group", "architecture", "name", "version"), ((), ())),
+}
 #: Elements that are written from what they mean.
 _READ = frozenset(
     (
@@ -40,7 +52,7 @@ def to_generation3(document: Document, opkg: Opkg) -> Document:
     parts: list[Element] = [_text("name", opkg.name)]
     if opkg.title != opkg.name:
         parts.append(_text(f"{OLDER}name", opkg.title))
-    parts += [_text("class", opkg.class_), _text("summary", opkg.summary)]
+    parts += [_text("class", opkg.class_), _text("summary", opkg.summary[: generation3.SUMMARY].rstrip())]
     parts += [_text(tag, element.text) for tag in ("description", "license", "group") for element in old.all(tag)]
     parts += [_text("uri", element.text) for element in old.all("uri", "url")]
     if opkg.about.authors:
@@ -56,7 +68,8 @@ def to_generation3(document: Document, opkg: Opkg) -> Document:
     parts += _carried(old)
     comments = list(_comments(old))
     used = any(part.tag.startswith(OLDER) for part in parts)
-    root = Element("oscar", attributes={"xmlns:older": _NAMESPACE} if used else {}, content=[*comments, *parts])
+    own = {"xmlns:older": _NAMESPACE} if used else {}
+    root = Element("oscar", attributes={**old.attributes, **own}, content=[*comments, *parts])
     return Document(_laid_out(root, 0), document.before, document.after)
 
 
@@ -72,15 +85,38 @@ def _laid_out(element: Element, depth: int) -> Element:
 
 
 def _carried(old: Element) -> Iterator[Element]:
-    """What has no place in generation 3, as it was."""
-    for element in filter(_has_no_place, old.children):
+    """What has no place in generation 3, or not all of it, as it was."""
+    once: set[str] = set()
+    for element in old.children:
+        again = element.tag in _ONCE and element.tag in once
+        once.add(element.tag)
+        if not again and not _has_no_place(element):
+            continue
         yield Element(f"{OLDER}{element.tag}", attributes=element.attributes, content=element.content)
 
 
 def _has_no_place(element: Element) -> bool:
     if element.tag in _RELATIONS:
         return element.value("type") not in ("", "package")
+    if element.tag in _LISTS:
+        packages = [child for child in element.children if child.tag in ("rpm", "pkg")]
+        return not packages or bool(element.attributes) or not all(map(_is_known, element.children))
+    if element.tag == "filter":
+        return not _is_known(element) or bool(element.value("group") or element.attributes.get("group"))
+    if element.tag in _TEXTS:
+        too_long = element.tag == "summary" and len(element.text) > generation3.SUMMARY
+        return bool(element.attributes or element.children) or too_long
     return element.tag not in _READ
+
+
+def _is_known(element: Element) -> bool:
+    """Whether all that an element of a list says, or a filter, has been understood."""
+    if element.tag not in _KNOWN:
+        return False
+    within, attributes = _KNOWN[element.tag]
+    return element.attributes.keys() <= {*attributes} and all(
+        child.tag in within and _is_known(child) for child in element.children
+    )
 
 
 def _comments(element: Element) -> Iterator[Comment]:
@@ -103,7 +139,7 @@ def _author(element: Element) -> Element:
 
 def _dependency(item: Dependency) -> Iterator[Element]:
     """Of several filters one must fit, which are as many elements here: a filter's words must all fit in one."""
-    for each in item.filters or (Filter(),):
+    for each in (item.filters or (Filter(),)) if item.packages else ():
         filters = [_filters(each)] if each != Filter() else []
         yield _element(item.relation, [*filters, *map(_package, item.packages)])
 

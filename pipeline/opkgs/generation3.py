@@ -15,7 +15,7 @@ from pipeline.opkgs.phases import Side
 from pipeline.opkgs.reader import NAME, PACKAGE, VERSION, Reader
 
 _RELATIONS: tuple[Relation, ...] = get_args(Relation)
-_SUMMARY = 67
+SUMMARY = 67
 
 _SIDES: dict[str, tuple[Side, ...]] = {
     "serverDeps": ("server",),
@@ -80,11 +80,11 @@ class Generation3(Reader):
             self.wrong(
                 self.root.first("name") or self.root, "name", f"{quoted(title)} differs from its folder {quoted(name)}"
             )
-        if len(summary) > _SUMMARY:
+        if len(summary) > SUMMARY:
             self.wrong(
                 self.root.first("summary") or self.root,
                 "summary",
-                f"{len(summary)} letters; expected at most {_SUMMARY}",
+                f"{len(summary)} letters; expected at most {SUMMARY}",
             )
 
     def version(self) -> str:

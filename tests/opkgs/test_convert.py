@@ -137,3 +137,27 @@ def test_whatever_an_older_one_says(tmp_path_factory: pytest.TempPathFactory, te
     assert unchanged == written and dataclasses.replace(same, folder=again.folder, warnings=()) == dataclasses.replace(
         again, warnings=()
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("<rpmlist><filter group='oscar_server'/></rpmlist>", "<older:rpmlist>"),
+        ("<rpmlist><rpm arch='i386'>a</rpm></rpmlist>", 'arch="i386"'),
+        ("<rpmlist><filter><why>so</why></filter><rpm>a</rpm></rpmlist>", "<why>so</why>"),
+        ("<rpmlist><rpm>a</rpm><junk>b</junk></rpmlist>", "<junk>b</junk>"),
+        ("<description>a <b>bold</b> c</description>", "a <b>bold</b> c"),
+        ("<license lang='en'>GPL</license>", 'lang="en"'),
+        ("<summary>another</summary>", "<older:summary>another"),
+        ("<filter group='oscar_server' distribution='fedora'/>", "oscar_server"),
+    ],
+)
+def test_what_is_not_understood_is_carried(tmp_path: Path, said: str, kept: str) -> None:
+    file = tmp_path / "odd" / "config.xml"
+    file.parent.mkdir()
+    version = "<major>1</major><minor>0</minor><release>1</release>"
+    head = f"<oscar kind='x'><name>odd</name><version>{version}</version><summary>{'long ' * 16}</summary>"
+    file.write_text(f"{head}<license>GPL</license><rpmlist><rpm>it</rpm></rpmlist>{said}</oscar>")
+    _, new, text = converted(file, tmp_path)
+    assert kept in text and 'kind="x"' in text and ("long " * 16).strip() in text, text
+    assert len(new.summary) <= 67
