@@ -30,7 +30,7 @@ from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
-from pipeline.commands.ending import OrderlyDoit
+from pipeline.commands.ending import OrderlyDoit, hush
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
 from pipeline.mistakes import no_such
@@ -262,5 +262,7 @@ class Run(OrderlyDoit, DoitRun):
         if not self._as_json or self._outlet.loss is not None:
             super().tell(error)
             return
-        with contextlib.suppress(OSError):
+        try:
             write_json(sys.stdout, "error", **error_fields(error))
+        except OSError:
+            hush(sys.stdout)  # or the end of Python would try again, and change the status
