@@ -158,13 +158,16 @@ class Engine:
         )
 
     def forget(self, task: str) -> None:
-        """Remove what a task made last, and its link; what is made from it is left alone."""
-        entry = self.store.linked(task)
-        if entry is not None and not self.store.remove(entry.key):
-            raise UserError(
-                f"{task}: what it made is in use by another run or by a cluster that runs",
-                hint="wait for that run, or end the cluster (doit stop:NAME)",
-            )
+        """Remove what a task made last, and what it would take of the store now, which another checkout may have made;
+        and its link.  What is made from it is left alone."""
+        with self._asking:
+            current = self.keys.entry(task)
+        for key in {entry.key for entry in (self.store.linked(task), current) if entry is not None}:
+            if not self.store.remove(key):
+                raise UserError(
+                    f"{task}: what it made is in use by another run or by a cluster that runs",
+                    hint="wait for that run, or end the cluster (doit stop:NAME)",
+                )
         self.store.link_path(task).unlink(missing_ok=True)
 
     def _done(self, task: str, entry: Entry, how: events.Result, started: float) -> None:

@@ -6,11 +6,12 @@ from pipeline.packages.family import Family, Maker
 
 _UNPACKING = ("rpm2archive", "tar", "zstd")
 
-#: rpm(8): what is in the database is whole; gpg-pubkey are keys and no packages.
+#: rpm(8): what is in the database is whole; gpg-pubkey are keys and no packages; an epoch of 0 is none, as
+#: in metadata and locks.
 _LISTING = r"""
 list_packages() {
     RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} whole\n' 2>/dev/null |
-        sed '/^gpg-pubkey /d' | sort
+        sed '/^gpg-pubkey /d; s/ 0:/ /' | sort
 }
 """
 

@@ -10,15 +10,10 @@ from pipeline.errors import BuildError
 from pipeline.packages import lock
 from pipeline.packages.lock import LockedPackage
 from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
+from pipeline.packages.rpm import query
 from pipeline.packages.rpm.mirrors import mirrors_for
 from pipeline.packages.rpm.signatures import Keys
-from pipeline.run import run
 from pipeline.step import Job
-
-#: Packages that rpm is asked for at once.
-_AT_ONCE = 200
-#: An epoch of 0 is none, in metadata as in locks.
-_FORMAT = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH}\\n"
 
 
 def build(job: Job) -> None:
@@ -58,16 +53,10 @@ def build(job: Job) -> None:
 def _require_same(packages: Sequence[LockedPackage], folder: Path) -> None:
     """Raise BuildError unless each file is the package that its metadata, and so the lock, said: a signature is good
     for any package, an old one with holes as well."""
-    for first in range(0, len(packages), _AT_ONCE):
-        part = packages[first : first + _AT_ONCE]
-        words = ["rpm", "-qp", "--nosignature", "--qf", _FORMAT, *(str(folder / package.file) for package in part)]
-        said = run(words, timeout=600).stdout.splitlines()
-        for package, line in zip(part, said, strict=False):
-            wanted = f"{package.name} {package.evr} {package.architecture}"
-            if line.replace(" 0:", " ", 1) != wanted:
-                raise BuildError(
-                    f"{package.file} is {line}, and its metadata say {wanted}",
-                    hint="the repository must be mended, or another one used",
-                )
-        if len(said) != len(part):
-            raise BuildError(f"rpm reads {len(said)} of {len(part)} packages", tail="\n".join(said[-5:]))
+    for package, header in zip(packages, query.headers([folder / one.file for one in packages]), strict=True):
+        wanted = f"{package.name} {package.evr} {package.architecture}"
+        if str(header) != wanted:
+            raise BuildError(
+                f"{package.file} is {header}, and its metadata say {wanted}",
+                hint="the repository must be mended, or another one used",
+            )

@@ -9,12 +9,9 @@ from pipeline.errors import BuildError, CommandError
 from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.lock import LockedPackage
+from pipeline.packages.rpm import query
 from pipeline.packages.rpm.install import install
-from pipeline.run import run
 from pipeline.step import Job
-
-_MAGIC = b"\xed\xab\xee\xdb"
-_FORMAT = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH} %|SOURCEPACKAGE?{source}:{binary}|\\n"
 
 
 def build(job: Job) -> None:
@@ -23,11 +20,12 @@ def build(job: Job) -> None:
     folder.mkdir()
     given: dict[str, LockedPackage] = {}
     paths = {Path(path).name: path for path, _ in job.step.files}
-    for name in job.params["packages"]:
+    for number, name in enumerate(job.params["packages"]):
         source = job.recipes / paths.get(name, name)
         if not source.is_file():
             raise BuildError(f"{source}: no such package file", hint="correct `packages` in the cluster's recipe")
-        package = _described(Path(shutil.copyfile(source, folder / source.name)))
+        # a name of ours: rpm takes some for patterns
+        package = _described(Path(shutil.copyfile(source, folder / f"{number}.rpm")), source.name)
         if package.name in given:
             raise BuildError(
                 f"{source.name}: {package.name} is there twice, {given[package.name].evr} and {package.evr}",
@@ -42,22 +40,18 @@ def build(job: Job) -> None:
     lock.write_versions(job.out / lock.VERSIONS, {name: package.evr for name, package in given.items()})
 
 
-def _described(file: Path) -> LockedPackage:
+def _described(file: Path, called: str) -> LockedPackage:
     """What a package says of itself."""
-    with file.open("rb") as stream:  # rpm would take a text for a list of packages
-        whole = stream.read(len(_MAGIC)) == _MAGIC
     try:
-        if not whole:
-            raise CommandError(f"{file.name} does not begin as packages do")
-        said = run(["rpm", "-qp", "--nosignature", "--qf", _FORMAT, file], timeout=60).stdout
+        (header,) = query.headers([file])
     except CommandError as error:
         raise BuildError(
-            f"{file.name} is no package that rpm can read",
+            f"{called} is no package that rpm can read",
             tail=error.tail,
             hint="it is damaged, or was not copied to its end: make it anew",
         ) from None
-    name, evr, architecture, kind = said.split()
-    if kind == "source":
-        raise BuildError(f"{file.name} is a source package", hint="give the packages that are built of it")
-    epoch, version, release = lock.parts(evr)
-    return LockedPackage(name, epoch, version, release, architecture, "", file.name, file.stat().st_size, "", "")
+    if header.is_source:
+        raise BuildError(f"{called} is a source package", hint="give the packages that are built of it")
+    epoch, version, release = lock.parts(header.evr)
+    size = file.stat().st_size
+    return LockedPackage(header.name, epoch, version, release, header.architecture, "", file.name, size, "", "")

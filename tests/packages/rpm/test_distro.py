@@ -63,6 +63,20 @@ def test_a_newer_package_is_seen_when_the_index_is_updated(project: Checkout, su
     assert "up to date" in why.stdout
 
 
+def test_an_update_in_another_checkout_of_the_store(project: Checkout, tmp_path: Path) -> None:
+    """What it would take is another one's, to which it has no link yet."""
+    assert project.doit("index:tiny").status == 0
+    other = checkout.copy(tmp_path / "other", project.artifacts)
+    (other.folder / "recipes/distros/tiny.toml").write_bytes(
+        (project.folder / "recipes/distros/tiny.toml").read_bytes()
+    )
+    try:
+        assert other.run(other.command("update", "tiny")).returncode == 0
+        assert other.doit("index:tiny").built == {"index:tiny"}
+    finally:
+        other.remove()
+
+
 def test_a_package_that_is_not_there_is_told(project: Checkout) -> None:
     file = project.folder / "recipes/distros/tiny.toml"
     before = file.read_text()

@@ -70,6 +70,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Signer, Signer])
     made = rpmsuite.make(tmp_path_factory.mktemp("suite"))
     own, strange = keys
     own.sign(made.rpm("good"))
+    own.sign(made.rpm("zero", epoch="0"))
     own.sign(made.rpm("needs-good", tags="Requires: good"))
     strange.sign(made.rpm("strange"))
     made.rpm("unsigned")
@@ -107,9 +108,10 @@ def fetched(folder: Path, given: dict[str, Any], found: Input) -> list[str]:
 
 def test_what_the_distribution_signed_is_taken(suite: Suite, keys: tuple[Signer, Signer], tmp_path: Path) -> None:
     given = params(suite, keys[0])
-    assert fetched(tmp_path, given, locked(tmp_path, given, "needs-good")) == [
+    assert fetched(tmp_path, given, locked(tmp_path, given, "needs-good", "zero")) == [
         "good-1-1.noarch.rpm",
         "needs-good-1-1.noarch.rpm",
+        "zero-1-1.noarch.rpm",
     ]
 
 
