@@ -132,6 +132,25 @@ def wait_gone(pids: set[int], within: float = 20) -> None:
         os.close(descriptor)
 
 
+def called_with(word: str) -> set[int]:
+    """The processes that have it on their command lines."""
+    found = set()
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in line.read_bytes().split(b"\0"):
+                found.add(int(line.parent.name))
+    return found
+
+
+def fill(pipe: int) -> None:
+    """Write into a pipe until whoever writes next has to wait for its reader."""
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b"\n" * 4096)
+    os.set_blocking(pipe, True)
+
+
 @pytest.mark.parametrize("killed", ["holding", "later"])
 def test_lease_ends_the_cluster_of_a_run_that_is_killed(tmp_path: Path, cache: Path, killed: str) -> None:
     run_dir = tmp_path / "run" / "one"
@@ -262,7 +281,7 @@ def test_a_start_that_nobody_waits_for_any_more_ends_itself(tmp_path: Path, cach
     run_dir = tmp_path / "run" / "one"
     run_dir.mkdir(parents=True)
     read, write = os.pipe()
-    os.close(read)
+    fill(write)  # so that it can't have said `ready` and be gone before it is looked for
     with namespace.lease(run_dir):
         view = namespace._view(run_dir, cache, None)
         none = str(tmp_path / "none")
@@ -275,13 +294,11 @@ def test_a_start_that_nobody_waits_for_any_more_ends_itself(tmp_path: Path, cach
         ]
         with (run_dir / "namespace.log").open("wb") as log:
             subprocess.run(argv, stdout=write, stderr=log, stdin=subprocess.DEVNULL, check=True)
+        deadline = time.monotonic() + 60
+        while not (started := called_with(none)):  # a process that is becoming another program shows no words at all
+            assert time.monotonic() < deadline
+        os.close(read)
         os.close(write)
-        started = set()
-        for line in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(OSError):
-                if none.encode() in line.read_bytes().split(b"\0"):
-                    started.add(int(line.parent.name))
-        assert started
         wait_gone(started)
 
 
