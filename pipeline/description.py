@@ -18,13 +18,16 @@ Role = Literal["head", "compute"]
 Virtualization = Literal["pv", "pvh", "hvm"]
 Hypervisor = Literal["qemu", "xen"]
 DiskKind = Literal["throwaway", "kept"]
+#: What a machine has for disks, network cards and its report channel where nothing but its system says it: virtio; or
+#: what PCs had in 2005: IDE, Intel's e1000, a second serial port.
+Devices = Literal["virtio", "pc"]
 #: Where a Xen domain's kernel comes from: its own disk, read by pygrub, or a file on the VM container.
 Boot = Literal["pygrub", "kernel"]
 
 
 @dataclass(frozen=True)
 class FileSystem:
-    """One partition.  `mount` is a path, or "swap"; `size_mib` 0 = whatever is left; `type` ext4 or swap."""
+    """One partition.  `mount` is a path, or "swap"; `size_mib` 0 = whatever is left; `type` ext4, ext3 or swap."""
 
     mount: str
     size_mib: int
@@ -81,8 +84,9 @@ class Machine:
     ("compute", or whatever the manifest calls another).  `index` counts from 1 within it, 0 is the head node.  Disk
     size in MiB.
 
-    `disks` are those for data.  The rest counts on Xen: `device` is a block device of the VM container that is this
-    machine's disk ("" = a disk file of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
+    `disks` are those for data, `devices` what the system on it has drivers for; `by_label`: it finds its root by that.
+    The rest counts on Xen: `device` is a block device of the VM container that is this machine's disk ("" = a disk file
+    of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
     """
 
     name: str
@@ -94,6 +98,8 @@ class Machine:
     filesystems: tuple[FileSystem, ...]
     interfaces: tuple[Interface, ...]
     disks: tuple[DataDisk, ...] = ()
+    devices: Devices = "virtio"
+    by_label: bool = False
     virtualization: Virtualization = "pv"
     boot: Boot = "pygrub"
     device: str = ""
@@ -108,6 +114,15 @@ class Machine:
         """All its disks by name, in order -> the last letter of what they are called in the machine: vda, xvdb ..."""
         given = ("sis", "identity") if self.role == "head" else ()
         return dict(zip(("root", *given, *(disk.name for disk in self.disks)), string.ascii_lowercase, strict=False))
+
+    def names_of(self, disk: str) -> tuple[str, ...]:
+        """What a disk for data can be called in the machine, by the driver that its system has."""
+        letter = self.letters[disk]
+        if self.devices == "virtio":
+            return f"vd{letter}", f"xvd{letter}"
+        # where IDE disks are SCSI disks to the kernel, what is read-only is a CD there, and no disk
+        place = [name for name in self.letters if name not in ("sis", "identity")].index(disk)
+        return f"hd{letter}", f"sd{string.ascii_lowercase[place]}"
 
     def address_on(self, network: str) -> str:
         """This machine's address on `network`; KeyError where it has none."""

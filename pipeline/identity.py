@@ -24,6 +24,8 @@ from typing import Self
 
 from pipeline.builders.settings import Settings
 from pipeline.description import Cluster, Machine, Secret
+from pipeline.guests import flavours
+from pipeline.guests.guest import KeyType
 from pipeline.run import run
 from pipeline.sandbox import SOURCE_DATE_EPOCH
 
@@ -45,12 +47,13 @@ class Identity:
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.folder = folder
         self.cluster = cluster
+        self._type = flavours.of(cluster.guest).key
         self._ensure()
 
     @property
     def person_key(self) -> Path:
         """The private key for root on the head node."""
-        return self.folder / "person" / "id_ed25519"
+        return self.folder / "person" / f"id_{self._type}"
 
     @property
     def known_hosts(self) -> Path:
@@ -109,15 +112,15 @@ class Identity:
         machines.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, machines):
             folder.chmod(0o700)
-        _ssh_key(self.person_key, f"person@{self.cluster.name}")
+        _ssh_key(self.person_key, self._type, f"person@{self.cluster.name}")
         for account in _ACCOUNTS:
-            _ssh_key(self.folder / "accounts" / account, f"{account}@{self.cluster.name}")
+            _ssh_key(self.folder / "accounts" / account, self._type, f"{account}@{self.cluster.name}")
         for secret in self.cluster.secrets:
             file = self._secret(secret)
             if not file.exists() or file.stat().st_size != secret.size:
                 _write(file, secrets.token_bytes(secret.size))
         for machine in self.cluster.machines:
-            _ssh_key(machines / machine.name / "etc/ssh/ssh_host_ed25519_key", f"root@{machine.name}")
+            _ssh_key(machines / machine.name / self._host_key, self._type, f"root@{machine.name}")
         known = "".join(self._known_host(machine) for machine in self.cluster.machines)
         for machine in self.cluster.machines:
             self._furnish(machine, machines / machine.name, known)
@@ -133,12 +136,16 @@ class Identity:
             public = private.with_suffix(".pub").read_bytes()
             if machine.role == "head" and account == "root":
                 public += self.person_key.with_suffix(".pub").read_bytes()
-            _write(root / home / ".ssh/id_ed25519", private.read_bytes())
+            _write(root / home / f".ssh/id_{self._type}", private.read_bytes())
             _write(root / home / ".ssh/authorized_keys", public)
             (root / home / ".ssh").chmod(0o700)
 
+    @property
+    def _host_key(self) -> str:
+        return f"etc/ssh/ssh_host_{self._type}_key"
+
     def _known_host(self, machine: Machine) -> str:
-        key = (self.folder / "machines" / machine.name / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
+        key = (self.folder / "machines" / machine.name / f"{self._host_key}.pub").read_text().split()[:2]
         names = [machine.name, f"{machine.name}.{self.cluster.domain}", *(card.address for card in machine.interfaces)]
         return f"{','.join(names)} {' '.join(key)}\n"
 
@@ -154,15 +161,17 @@ def _add_settings(archive: tarfile.TarFile, settings: Settings, place: str) -> N
         archive.addfile(member)
 
 
-def _ssh_key(path: Path, comment: str) -> None:
-    if path.with_name(path.name + ".pub").exists():
+def _ssh_key(path: Path, type: KeyType, comment: str) -> None:
+    """Make it, unless there is one of that type."""
+    public = path.with_name(path.name + ".pub")
+    if public.exists() and public.read_text().startswith(f"ssh-{type} "):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", made])
+        run(["ssh-keygen", "-q", "-t", type, "-N", "", "-C", comment, "-f", made])
         made.rename(path)
-        made.with_name(path.name + ".pub").rename(path.with_name(path.name + ".pub"))
+        made.with_name(path.name + ".pub").rename(public)
 
 
 def _write(path: Path, data: bytes, mode: int = 0o600) -> None:

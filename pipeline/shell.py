@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError, CommandError
+from pipeline.guests import flavours
 from pipeline.identity import Identity
 from pipeline.run import first_line, run, spawn, stream
 from pipeline.ssh import LOG_LEVEL, broken, option, socket_folder
@@ -47,6 +48,7 @@ class ClusterShell:
             LOG_LEVEL,
             "-o",
             f"ProxyCommand={proxy_command}",
+            *(word for name, value in flavours.of(cluster.guest).ssh.items() for word in ("-o", f"{name}={value}")),
         ]
         self._shared: list[str] = []
         self._target = f"root@{cluster.head.address_on('public')}"

@@ -6,6 +6,8 @@ by the suite's own rpm; it is merged into /usr as today's distributions are.
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -112,8 +114,10 @@ class Suite:
         return made
 
     def publish(self, repository: str = "base", comps: str = "", checksum: str = "sha256") -> Path:
-        """Write the metadata of a repository; its folder."""
+        """Write the metadata of a repository; its folder.  `checksum` "sha" is SHA-1 by its name of 2005."""
         import createrepo_c as cr
+
+        legacy, checksum = checksum == "sha", "sha256" if checksum == "sha" else checksum
 
         folder = self.root / repository
         shutil.rmtree(folder / "repodata", ignore_errors=True)
@@ -132,6 +136,8 @@ class Suite:
                 file.add_pkg(package)
         for file in open_files.values():
             file.close()
+        if legacy:
+            _make_legacy(packages, list(paths.values()))
         if comps:
             paths["group"] = folder / "repodata" / "comps.xml"
             paths["group"].write_text(comps)
@@ -140,7 +146,14 @@ class Suite:
             record = cr.RepomdRecord(kind, str(path))
             record.fill(getattr(cr, checksum.upper()))
             repomd.set_record(record)
-        (folder / "repodata/repomd.xml").write_text(repomd.xml_dump())
+        text = repomd.xml_dump()
+        if legacy:
+            text = text.replace('type="sha256"', 'type="sha"')
+            for path in paths.values():
+                whole = path.read_bytes()
+                for content in (whole, gzip.decompress(whole) if path.suffix == ".gz" else whole):
+                    text = text.replace(hashlib.sha256(content).hexdigest(), hashlib.sha1(content).hexdigest())
+        (folder / "repodata/repomd.xml").write_text(text)
         return folder
 
     def base(self) -> None:
@@ -187,6 +200,17 @@ class Suite:
             if path.is_symlink() or (path.is_file() and path.name.endswith((".sh", ".py", ".pl"))):
                 path.unlink()
         return tree
+
+
+def _make_legacy(packages: Sequence[Path], files: Sequence[Path]) -> None:
+    """Have metadata name packages by their SHA-1: today's createrepo_c makes none."""
+    texts = {file: gzip.decompress(file.read_bytes()) for file in files}
+    for path in packages:
+        content = path.read_bytes()
+        old, new = (hashlib.new(name, content).hexdigest().encode() for name in ("sha256", "sha1"))
+        texts = {file: text.replace(old, new) for file, text in texts.items()}
+    for file, text in texts.items():
+        file.write_bytes(gzip.compress(text.replace(b'checksum type="sha256"', b'checksum type="sha"'), mtime=0))
 
 
 def make(folder: Path) -> Suite:

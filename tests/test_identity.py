@@ -45,6 +45,20 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path, cluster: Cluster) -> Non
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+def test_a_flavour_says_which_type_of_keys_it_knows(tmp_path: Path, cluster: Cluster) -> None:
+    folder = tmp_path / "identity"
+    Identity(folder, cluster)
+    old = dataclasses.replace(cluster, guest="fedora-core")  # the recipe names another distribution now
+    identity = Identity(folder, old)
+    for path in (identity.person_key, folder / "machines/head/etc/ssh/ssh_host_rsa_key",
+                 folder / "machines/node1/root/.ssh/id_rsa"):  # fmt: skip
+        assert path.exists()
+    assert identity.person_key.with_suffix(".pub").read_text().startswith("ssh-rsa ")
+    assert identity.known_hosts.read_text().split()[1] == "ssh-rsa"
+    authorized = (folder / "machines/node1/root/.ssh/authorized_keys").read_text()
+    assert authorized.startswith("ssh-rsa "), "an account's key is of the other type too"
+
+
 def test_two_clusters_share_no_secret(tmp_path: Path, cluster: Cluster) -> None:
     one, two = (Identity(tmp_path / name, cluster) for name in ("one", "two"))
     for path in ("secrets/etc/munge/munge.key", "person/id_ed25519", "machines/node1/etc/ssh/ssh_host_ed25519_key"):

@@ -45,7 +45,8 @@ def make(recipes: Path) -> Path:
 
 
 def content(home: Path) -> dict[str, str]:
-    return {name.removeprefix("opkgs/app/"): line for name, line in folders.content(folders.load(home), "server")}
+    found = folders.content(folders.load(home), "server", "systemd")
+    return {name.removeprefix("opkgs/app/"): line for name, line in found}
 
 
 def test_what_umasks_leave_of_a_checkout_makes_no_difference(tmp_path: Path) -> None:

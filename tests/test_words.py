@@ -23,6 +23,8 @@ KNOWN = {
     "layers/stacking.py": ({"dpkg"}, "a program that renames as any may"),
     "layers/refused.py": ({"dpkg"}, "whose file it is"),
     "layers/volatile.py": ({"apt", "dpkg", "systemd", "munge"}, "what packages make anew, in one list for all systems"),
+    "guests/guest.py": ({"systemd"}, "the inits that there are"),
+    "opkgs/folders.py": ({"systemd"}, "an example"),
     "opkgs/secrets.py": ({"munge"}, "an example"),
     "manifests/distro.py": ({"apt"}, "the mirror of this machine"),
     "opkgs/older.py": ({"systemctl"}, "advice for whoever writes an OPKG"),

@@ -230,7 +230,7 @@ class _Kinds:
                 path.chmod(chance.choice((0o644, 0o755, 0o600, 0o4755)))
         opkg = folders.load(folder)
         for side in ("server", "client"):
-            folders.content(opkg, side)
+            folders.content(opkg, side, "systemd")
 
     def _index(self, chance: random.Random) -> None:
         stanza = (

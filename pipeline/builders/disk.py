@@ -113,6 +113,8 @@ def _fill(
             source,
             uuid=partition.uuid,
             size=partition.size,
+            kind=partition.filesystem.type,
+            label=layout.ROOT_LABEL if place == "/" else "",
             offset=partition.offset,
             without=inner,
             inodes=ext4.inodes_for(held, partition.size, f"{machine.name}, {place}"),

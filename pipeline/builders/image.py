@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import inventory
-from pipeline.builders import layout
+from pipeline.builders import layout, settings
 from pipeline.builders.settings import SIS
 from pipeline.description import FileSystem
 from pipeline.errors import BuildError
@@ -79,11 +79,16 @@ def build(job: Job) -> None:
                 tree,
                 uuid=str(layout.identifier("sis")),
                 size=size,
+                kind=_kind(images.values()),
                 label="sis",
                 features=_FEATURES,
                 inodes=inodes,
                 binds=binds,
             )
+
+
+def _kind(images: Iterable[Mapping[str, Any]]) -> str:
+    return settings.sis_type(item["type"] for image in images for item in image["filesystems"])
 
 
 def listed(image: str) -> str:

@@ -22,12 +22,29 @@ MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "xen_blkfront", "ext4",
 
 
 def build(job: Job) -> None:
-    """Builder: boot/initrd.img-VERSION, and the names boot/vmlinuz and boot/initrd.img that grub.cfg uses."""
+    """Builder: boot/initrd.img-VERSION, unless the kernel's package has made its own; and the names boot/vmlinuz and
+    boot/initrd.img that grub.cfg uses."""
     with stacking.changed(job) as top, RootFs(top) as root:
         found = kernel.find(root)
-        root.write(f"boot/initrd.img-{found.version}", ramdisk(found).compressed())
-        for name in ("vmlinuz", "initrd.img"):
-            root.link(f"boot/{name}", f"{name}-{found.version}")
+        if job.params.get("own"):
+            name = _own(found)
+        else:
+            name = f"initrd.img-{found.version}"
+            root.write(f"boot/{name}", ramdisk(found).compressed())
+        root.link("boot/vmlinuz", f"vmlinuz-{found.version}")
+        root.link("boot/initrd.img", name)
+
+
+def _own(found: kernel.Kernel) -> str:
+    """The name of the ramdisk that mkinitrd has made for this kernel."""
+    name = f"initrd-{found.version}.img"
+    if not found.root.is_file(f"boot/{name}"):
+        raise BuildError(
+            f"the kernel's package has made no ramdisk /boot/{name}",
+            hint="see the log of the root: its scripts run mkinitrd, which wants /etc/fstab and /etc/modprobe.conf "
+            "(files = ... in the distribution's recipe)",
+        )
+    return name
 
 
 def ramdisk(found: kernel.Kernel) -> Ramdisk:

@@ -16,4 +16,4 @@ def build(job: Job) -> None:
     with stacking.stacked(job) as top, RootFs(top) as root:
         found = kernel.find(root)
         (job.out / "kernel").write_bytes(root.read(found.image))
-        (job.out / "initrd.img").write_bytes(root.read(f"boot/initrd.img-{found.version}"))
+        (job.out / "initrd.img").write_bytes(root.read("boot/initrd.img"))

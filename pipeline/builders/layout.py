@@ -22,6 +22,9 @@ MIB = (1 << 20) // SECTOR
 _NAMESPACE = uuid.UUID("5f2d6b0c-7f0e-5d43-9c1b-0a5ca4c1a57e")
 _LINUX, _SWAP, _EXTENDED = "83", "82", "5"
 
+#: What the root file system is called; only one on a machine has a label of ours.
+ROOT_LABEL = "/"
+
 
 @dataclass(frozen=True)
 class Partition:

@@ -6,10 +6,10 @@ description of them for both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.builders.layout import Layout
+from pipeline.builders.layout import ROOT_LABEL, Layout
 from pipeline.description import Machine
 from pipeline.guests.cmdline import OPTIONS
 from pipeline.rootfs import RootFs
@@ -56,17 +56,23 @@ def fstab(machine: Machine, layout: Layout) -> str:
         else:
             lines.append(f"UUID={partition.uuid} {mount} {kind} defaults,noatime 0 0")
     if machine.role == "head":
-        lines.append(f"LABEL=sis {SIS} ext4 ro,noatime 0 0")
+        lines.append(f"LABEL=sis {SIS} {sis_type(partition.type for partition in machine.filesystems)} ro,noatime 0 0")
     return "\n".join(lines) + "\n"
+
+
+def sis_type(types: Iterable[str]) -> str:
+    """What the head node mounts the SIS image as, by the types of the file systems of its cluster's machines."""
+    return "ext2" if "ext3" in types else "ext4"  # ext3 without a journal, which nobody writes to
 
 
 def boot_menu(machine: Machine, layout: Layout) -> str:
     """For GRUB, and simple enough for pygrub."""
+    root = f"LABEL={ROOT_LABEL}" if machine.by_label else f"UUID={layout.uuid_of('/')}"
     return (
         "set default=0\n"
         "set timeout=0\n"
         f"menuentry '{machine.name}' {{\n"
-        f"    linux /boot/vmlinuz root=UUID={layout.uuid_of('/')} rw {OPTIONS}\n"
+        f"    linux /boot/vmlinuz root={root} rw {OPTIONS}\n"
         "    initrd /boot/initrd.img\n"
         "}\n"
     )

@@ -116,7 +116,7 @@ def hardware(subject: Subject) -> Finding:
     plural = "" if facts.cpus == 1 else "s"
     seen = [f"{facts.cpus} processor{plural}", f"{facts.memory_mib} MiB of memory"]
     for disk in machine.disks:
-        names = [f"{bus}{machine.letters[disk.name]}" for bus in ("vd", "xvd")]
+        names = machine.names_of(disk.name)
         found = next((block for block in facts.blocks if block.name in names), None)
         if found is None:
             problems.append(f"there is no disk {' or '.join(names)}, which is to be {disk.name}")

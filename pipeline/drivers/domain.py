@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.description import Hypervisor, Machine, Role, Virtualization
+from pipeline.description import Devices, Hypervisor, Machine, Role, Virtualization
 
 Accelerator = Literal["tcg", "kvm"]
 #: What a machine is started for; each driver answers how it boots then.  A head node is only ever run.
@@ -59,9 +59,10 @@ class Domain:
     `bootloader` takes the kernel from the machine's disk while the domain is made; with neither it nor `kernel`, the
     firmware boots the disk.  `pci` are devices of the VM container (DDDD:BB:SS.F) that only this domain has.
 
-    `console` is where all that it writes to its serial console is kept, `report` where the lines of its report
-    channel arrive.  `nested`: it runs a hypervisor of its own, to which disks are handed while it
-    runs.  `accelerator` and `artifacts` (what it was made from: role and digest) are known when it starts.
+    `console` is where all that it writes to its serial console is kept, `report` where the lines of its report channel
+    arrive.  `nested`: it runs a hypervisor of its own, to which disks are handed while it runs.  `devices` says what
+    its disks, cards and report channel are.  `accelerator` and `artifacts` (what it was made from: role and digest) are
+    known when it starts.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Domain:
     report: str
     kernel: Kernel | None = None
     nested: bool = False
+    devices: Devices = "virtio"
     accelerator: Accelerator = "tcg"
     artifacts: tuple[tuple[str, str], ...] = ()
     hypervisor: Hypervisor = "qemu"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import xml.etree.ElementTree as ET
+from typing import Literal
 
-from pipeline.description import Machine
+from pipeline.description import Devices, Machine
 from pipeline.drivers import driver
 from pipeline.drivers.domain import Accelerator, Disk, Domain, Interface
 from pipeline.drivers.driver import Driver
@@ -17,6 +18,11 @@ from pipeline.drivers.elements import child, text
 from pipeline.drivers.site import Site
 
 REPORT_CHANNEL = "org.xen-oscar.report"
+
+#: Of each kind of devices the first disk's name, the bus that disks are on, and the network card.
+_FIRST_DISK: dict[Devices, str] = {"virtio": "vda", "pc": "hda"}
+_BUS: dict[Devices, str] = {"virtio": "virtio", "pc": "ide"}
+_CARD: dict[Devices, str] = {"virtio": "virtio", "pc": "e1000"}
 
 #: What the process takes beside its machine's memory when it emulates (measured: 113 to 116 MiB, 64 of them code).
 _BESIDES_MIB = 116
@@ -32,9 +38,11 @@ _NESTED_WITHOUT = ("smap", "smep", "xsave", "xsaveopt", "avx", "avx2", "fma", "f
 
 def _complete(domain: Domain, machine: Machine, site: Site, _arguments: str) -> Domain:
     """Its kernel is on its disk, or comes over the network."""
-    root = Disk(site.disk(machine.name), "qcow2" if site.overlays else "raw", "vda", serial="root", boot=1)
+    format: Literal["qcow2", "raw"] = "qcow2" if site.overlays else "raw"
+    root = Disk(site.disk(machine.name), format, _FIRST_DISK[machine.devices], serial="root", boot=1)
     return dataclasses.replace(
         domain,
+        devices=machine.devices,
         disks=driver.disks(machine, root, site),
         interfaces=tuple(Interface(site.bridge(card.network), card.mac) for card in machine.interfaces),
         console=f"{site.folder}/console/{machine.name}.log",
@@ -43,11 +51,13 @@ def _complete(domain: Domain, machine: Machine, site: Site, _arguments: str) -> 
 
 
 def _installer(node: Domain, _site: Site, _arguments: str) -> Domain:
-    """It gets none of the node's disks for data: the installer could not harm them if it wanted to."""
+    """It gets none of the node's disks for data: the installer could not harm them if it wanted to.  What is installed
+    has no say in which devices the installer has."""
     first, *others = node.interfaces
     return dataclasses.replace(
         node,
-        disks=(dataclasses.replace(node.disks[0], boot=0),),
+        devices="virtio",
+        disks=(dataclasses.replace(node.disks[0], target=_FIRST_DISK["virtio"], boot=0),),
         interfaces=(dataclasses.replace(first, boot=1), *others),
     )
 
@@ -65,16 +75,17 @@ def _fill(root: ET.Element, domain: Domain, architecture: str) -> None:
     text(root, "on_crash", "destroy")
     devices = ET.SubElement(root, "devices")
     for disk in domain.disks:
-        _disk(devices, disk)
+        _disk(devices, disk, domain.devices)
     ET.SubElement(devices, "controller", type="usb", model="none")
     if domain.nested:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     for interface in domain.interfaces:
-        _interface(devices, interface)
+        _interface(devices, interface, domain.devices)
     _console(devices, domain)
     ET.SubElement(devices, "memballoon", model="none")
-    rng = ET.SubElement(devices, "rng", model="virtio")
-    text(rng, "backend", "/dev/urandom", model="random")
+    if domain.devices == "virtio":
+        rng = ET.SubElement(devices, "rng", model="virtio")
+        text(rng, "backend", "/dev/urandom", model="random")
     ET.SubElement(devices, "panic", model="isa")
 
 
@@ -89,24 +100,26 @@ def _operating_system(root: ET.Element, domain: Domain, architecture: str) -> No
     ET.SubElement(system, "bios", useserial="yes")
 
 
-def _disk(devices: ET.Element, disk: Disk) -> None:
-    element = ET.SubElement(devices, "disk", type="file", device="disk")
+def _disk(devices: ET.Element, disk: Disk, kind: Devices) -> None:
+    # nothing but a CD is read-only to IDE
+    cd = kind == "pc" and disk.readonly
+    element = ET.SubElement(devices, "disk", type="file", device="cdrom" if cd else "disk")
     # most disks are throwaways or read-only: nothing on them has to survive a crash of the host
     cache = "writeback" if disk.lasts else "unsafe"
     ET.SubElement(element, "driver", name="qemu", type=disk.format, cache=cache, discard="unmap")
     ET.SubElement(element, "source", file=disk.path)
-    ET.SubElement(element, "target", dev=disk.target, bus="virtio")
+    ET.SubElement(element, "target", dev=disk.target, bus=_BUS[kind])
     if disk.readonly:
         ET.SubElement(element, "readonly")
     text(element, "serial", disk.serial)
     _boot(element, disk.boot)
 
 
-def _interface(devices: ET.Element, interface: Interface) -> None:
+def _interface(devices: ET.Element, interface: Interface, kind: Devices) -> None:
     element = ET.SubElement(devices, "interface", type="bridge")
     ET.SubElement(element, "mac", address=interface.mac)
     ET.SubElement(element, "source", bridge=interface.bridge)
-    ET.SubElement(element, "model", type="virtio")
+    ET.SubElement(element, "model", type=_CARD[kind])
     _boot(element, interface.boot)
     if not interface.boot:
         ET.SubElement(element, "rom", enabled="no")  # loading a network boot program that is never used takes time
@@ -118,9 +131,14 @@ def _console(devices: ET.Element, domain: Domain) -> None:
     ET.SubElement(serial, "log", file=domain.console, append="on")
     ET.SubElement(serial, "target", port="0")
     # a file and not a socket: a socket without a reader would stop the machine's write
-    channel = ET.SubElement(devices, "channel", type="file")
-    ET.SubElement(channel, "source", path=domain.report)
-    ET.SubElement(channel, "target", type="virtio", name=REPORT_CHANNEL)
+    if domain.devices == "virtio":
+        channel = ET.SubElement(devices, "channel", type="file")
+        ET.SubElement(channel, "source", path=domain.report)
+        ET.SubElement(channel, "target", type="virtio", name=REPORT_CHANNEL)
+    else:
+        channel = ET.SubElement(devices, "serial", type="file")
+        ET.SubElement(channel, "source", path=domain.report)
+        ET.SubElement(channel, "target", port="1")
 
 
 def _adjust(root: ET.Element, ours: ET.Element, accelerator: Accelerator) -> None:
@@ -158,8 +176,9 @@ def _boot(parent: ET.Element, order: int) -> None:
 def _restored(definition: str) -> str:
     """So that what the machine has reported stays: QEMU would begin a new file."""
     root = ET.fromstring(definition)
-    for source in root.iterfind("devices/channel[@type='file']/source"):
-        source.set("append", "on")
+    for kind in ("channel", "serial"):
+        for source in root.iterfind(f"devices/{kind}[@type='file']/source"):
+            source.set("append", "on")
     return ET.tostring(root, encoding="unicode")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.guests import debian, redhat
+from pipeline.guests import debian, fedora_core, redhat
 from pipeline.guests.guest import Guest
 
 #: What a distribution's recipe can name; each is a module here.
-Flavour = Literal["debian", "redhat"]
+Flavour = Literal["debian", "redhat", "fedora-core"]
 
-GUESTS: Mapping[str, Guest] = {"debian": debian.GUEST, "redhat": redhat.GUEST}
+GUESTS: Mapping[str, Guest] = {"debian": debian.GUEST, "redhat": redhat.GUEST, "fedora-core": fedora_core.GUEST}
 
 
 def of(name: str) -> Guest:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.description import Cluster, Machine, Role
+from pipeline.description import Cluster, Devices, Machine, Role
 
 Kind = Literal["content", "metadata", "missing", "added"]
+#: What starts a system's services.
+Init = Literal["systemd", "sysvinit"]
+#: Types of ssh keys, by ssh-keygen's names.
+KeyType = Literal["ed25519", "rsa"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,24 @@ class Guest:
 
     `services` is POSIX sh text: `failed_services` prints a line "failed NAME" for each service that failed, or what
     hinders it to know; `tell_services NAME ...` prints what people want to read about these.
+
+    `init` starts its services.  `devices` are those that its kernel has drivers for, `filesystem` is what it mounts as
+    its root, by mke2fs's name.  `own_ramdisk`: its kernel's package makes the ramdisk, and ours would not run there.
+    `by_label`: that one finds the root by its label, and knows no UUIDs.  `key` is the type of ssh keys that its
+    OpenSSH knows, `ssh` are ssh_config(5) settings with which newer clients still talk to it.
     """
 
     networks: Callable[[Cluster, Machine], Mapping[str, str]]
     known: tuple[Known, ...]
     fatal: tuple[tuple[str, str], ...]
     services: str
+    init: Init = "systemd"
+    devices: Devices = "virtio"
+    filesystem: Literal["ext4", "ext3"] = "ext4"
+    own_ramdisk: bool = False
+    by_label: bool = False
+    key: KeyType = "ed25519"
+    ssh: Mapping[str, str] = field(default_factory=dict)
 
     def known_on(self, cluster: Cluster) -> tuple[Known, ...]:
         """The paths that may differ on machines of a cluster: the flavour's, and its OPKGs' secrets."""

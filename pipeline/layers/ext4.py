@@ -95,6 +95,7 @@ def make(
     *,
     uuid: str,
     size: int,
+    kind: str = "ext4",
     offset: int = 0,
     label: str = "",
     features: str = "",
@@ -102,7 +103,7 @@ def make(
     without: Sequence[str] = (),
     binds: Sequence[Bind] = (),
 ) -> None:
-    """Make a file system of `size` bytes at `offset` of `image`, filled with `tree`.
+    """Make a file system of `size` bytes at `offset` of `image`, filled with `tree`; `kind` is ext2, ext3 or ext4.
 
     `without` are folders (absolute, as inside the tree) that stay empty; `binds` are laid over parts of the tree, at
     paths below /tmp/tree.  `inodes` 0 = as many as mke2fs gives.  Raises CommandError when it does not fit.
@@ -117,7 +118,7 @@ def make(
         "-q",
         "-F",
         "-t",
-        "ext4",
+        kind,
         "-b",
         str(_BLOCK),
         "-U",

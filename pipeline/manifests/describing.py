@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pipeline import description
 from pipeline.allocation import lots
+from pipeline.guests import flavours
+from pipeline.guests.guest import Guest
 from pipeline.manifests import membership
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import Distro
@@ -24,8 +26,10 @@ def describe(
 ) -> description.Cluster:
     """The cluster with everything given out; `secrets` are those of its OPKGs."""
     public, private = _subnets(cluster.networks, lot)
+    guest = flavours.of(distro.guest)
     head = _machine(
         cluster,
+        guest,
         cluster.head.name,
         "head",
         0,
@@ -36,6 +40,7 @@ def describe(
     nodes = tuple(
         _machine(
             cluster,
+            guest,
             name,
             group.membership,
             number,
@@ -64,7 +69,13 @@ def describe(
 
 
 def _machine(
-    cluster: Cluster, name: str, kind: str, index: int, table: MachineTable, *interfaces: description.Interface
+    cluster: Cluster,
+    guest: Guest,
+    name: str,
+    kind: str,
+    index: int,
+    table: MachineTable,
+    *interfaces: description.Interface,
 ) -> description.Machine:
     virtualization, boot, device, pci = cluster.xen.of(name)
     own = cluster.machines.get(name, OneMachine())
@@ -76,13 +87,15 @@ def _machine(
         cpus=own.cpus or table.cpus,
         disk_mib=table.disk_mib,
         filesystems=tuple(
-            description.FileSystem(item.mount, item.size, "swap" if item.mount == "swap" else "ext4")
+            description.FileSystem(item.mount, item.size, "swap" if item.mount == "swap" else guest.filesystem)
             for item in table.filesystems
         ),
         interfaces=interfaces,
         disks=tuple(
             description.DataDisk(disk, item.size, item.kind) for disk, item in {**table.disks, **own.disks}.items()
         ),
+        devices=guest.devices,
+        by_label=guest.by_label,
         virtualization=virtualization,
         boot=boot,
         device=device,

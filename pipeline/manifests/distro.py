@@ -6,7 +6,7 @@ import abc
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.guests.flavours import Flavour
 from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, SomeItems, SuiteName
@@ -200,6 +200,10 @@ class RpmDistro(Distro):
     """Where its rpm keeps what is installed."""
     weak: bool = False
     """Whether what packages recommend is installed as well."""
+    sha1: bool = False
+    """Whether SHA-1 is good enough as a checksum of packages: archives of before 2009 have nothing better."""
+    files: dict[FilePath, str] = Field(default_factory=dict)
+    """Texts by path that stand in the root before the first package: what an installer writes, and scripts expect."""
     excluded: Items[str] = ()
     """Packages that are as if they were not there: names or patterns like "kernel-debug*"."""
 
@@ -232,10 +236,11 @@ class RpmDistro(Distro):
                 "mirror": self.mirror}  # fmt: skip
 
     def choice(self) -> dict[str, Any]:
-        return {"architecture": self.architecture, "weak": self.weak, "excluded": list(self.excluded)}
+        weak_digests = {"sha1": True} if self.sha1 else {}
+        return {"architecture": self.architecture, "weak": self.weak, "excluded": list(self.excluded), **weak_digests}
 
     def base(self) -> dict[str, Any]:
-        return {"database": self.database}
+        return {"database": self.database, **({"files": dict(self.files)} if self.files else {})}
 
     def installed(self) -> dict[str, Any]:
         return {"database": self.database}

@@ -2,19 +2,22 @@
 
 The folder holds `config.xml`, `scripts/PHASE`, `testing/test_root` and `testing/test_user`, perhaps `secrets`, and
 below `files/server`, `files/client` and `files/common` what is copied to the root of the head node, of compute nodes,
-or of both.  Whatever else it holds is there for its scripts, beside which it lies on the head node.
+or of both; and below `files/common-systemd` and its like what only systems with that init have.  Whatever else it holds
+is there for its scripts, beside which it lies on the head node.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
 from pipeline import kept
 from pipeline.description import Secret
+from pipeline.guests.guest import Init
 from pipeline.mistakes import Collector, Mistake, did_you_mean, fail, listing, nearest, quoted, shown
 from pipeline.opkgs import config, names, phases, secrets
 from pipeline.opkgs.filters import Codenames
@@ -23,7 +26,8 @@ from pipeline.opkgs.names import Asks
 from pipeline.opkgs.phases import TESTS, Side, When
 from pipeline.opkgs.tree import Tree
 
-_TREES = ("server", "client", "common")
+_SIDES = ("server", "client", "common")
+_TREES = (*_SIDES, *(f"{side}-{init}" for side in _SIDES for init in typing.get_args(Init)))
 _FOLDERS = ("scripts", "files", "testing")
 
 #: When scripts run while a root is built.
@@ -57,15 +61,16 @@ def load(folder: Path, codenames: Codenames = MappingProxyType({})) -> Opkg:
     return dataclasses.replace(opkg, secrets=declared, warnings=(*opkg.warnings, *sorted(set(tree.warnings))))
 
 
-def content(opkg: Opkg, side: Side) -> tuple[tuple[str, str], ...]:
-    """What builders read of the OPKG for that side: (path below the folder of all recipes, what is kept of it), sorted.
+def content(opkg: Opkg, side: Side, init: Init) -> tuple[tuple[str, str], ...]:
+    """What builders read of the OPKG for that side of a system with that init: (path below the folder of all recipes,
+    what is kept of it), sorted.
 
     The head node gets the scripts and tests of all phases, for they run there when the cluster is up, and all that lies
     beside them; compute nodes get only what their own scripts call and mention, so that a change for the head node
     leaves the compute image alone.
     """
     tree, recipes = Tree(opkg.folder), opkg.folder.parent.parent
-    found = [*_files(tree, side), *_files(tree, "common")]
+    found = [path for name in (side, "common") for place in (name, f"{name}-{init}") for path in _files(tree, place)]
     if side == "server":
         found += [path for entry in _beside(tree) for path in _all_of(tree, entry)]
     else:
@@ -88,14 +93,14 @@ def asks(opkg: Opkg, side: Side) -> Asks:
 def _everything(tree: Tree) -> Iterator[Path]:
     for entry in _beside(tree):
         yield from _all_of(tree, entry)
-    for side in _TREES:
-        yield from _files(tree, side)
+    for place in _TREES:
+        yield from _files(tree, place)
 
 
-def _files(tree: Tree, side: str) -> Iterator[Path]:
-    """What is for the root of one side, or of both."""
+def _files(tree: Tree, place: str) -> Iterator[Path]:
+    """What is for the roots that one of `_TREES` stands for."""
     if tree.kind(tree.top / "files") == "folder":
-        yield from tree.below(tree.top / "files" / side)
+        yield from tree.below(tree.top / "files" / place)
 
 
 def _beside(tree: Tree) -> list[Path]:
@@ -116,7 +121,7 @@ def _secrets(tree: Tree) -> tuple[Secret, ...]:
     if tree.kind(tree.top / secrets.FILE) is None:
         return ()
     found = secrets.read(tree.top)
-    brought = [tree.top / "files" / side / secret.path[1:] for secret in found for side in _TREES]
+    brought = [tree.top / "files" / place / secret.path[1:] for secret in found for place in _TREES]
     mistakes = [
         Mistake(
             shown(path),
@@ -143,7 +148,8 @@ def _look_at_top(tree: Tree) -> None:
         if entry.name not in _TREES or not entry.is_dir():
             tree.wrong(
                 entry,
-                f"not for any machine; expected a folder, one of {listing(_TREES)}{did_you_mean(entry.name, _TREES)}",
+                f"not for any machine; expected a folder, one of {listing(_SIDES)}, or like common-systemd"
+                f"{did_you_mean(entry.name, _TREES)}",
             )
 
 

@@ -1,9 +1,9 @@
 """The top layer of a machine: the files and scripts of its cluster's OPKGs, in manifest order.
 
-An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}/PATH-BELOW-/`, `testing/`, and what its
-scripts need besides.  The head node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because later phases
-and the tests run there; a compute node has it only while its script runs.  As in OSCAR, all OPKGs get through the first
-phases before one is installed.
+An OPKG folder is `config.xml`, `scripts/PHASE`, `files/{common,server,client}[-INIT]/PATH-BELOW-/`, `testing/`, and
+what its scripts need besides.  The head node keeps all of it below /usr/lib/oscar/packages, as OSCAR does, because
+later phases and the tests run there; a compute node has it only while its script runs.  As in OSCAR, all OPKGs get
+through the first phases before one is installed.
 
 Scripts that name their phase as OSCAR 4 and 5 did are installed under the present name, so nobody else has to know.
 """
@@ -16,7 +16,7 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.confine import NOT_STARTED
 from pipeline.errors import BuildError, CommandError
@@ -106,11 +106,14 @@ def furnish(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], m
     if membership != "head":
         bring(root, name, recipes, files)
     side: Side = "server" if membership == "head" else "client"
+    places = {path: PurePosixPath(path).parts[1] for path in _own(name, files) if path.startswith("files/")}
     for part in ("common", side):
-        prefix = f"files/{part}/"
-        for path, kept in _own(name, files).items():
-            if path.startswith(prefix):
-                _bring(recipes / "opkgs" / name / path, kept, root, "/" + path.removeprefix(prefix))
+        # what is for one init goes over what is for all, and the step has that of one
+        for place in (part, *sorted({place for place in places.values() if place.startswith(f"{part}-")})):
+            for path in (path for path, its in places.items() if its == place):
+                _bring(
+                    recipes / "opkgs" / name / path, _own(name, files)[path], root, path.removeprefix(f"files/{place}")
+                )
     try:
         for phase in that_run("furnished", side):
             _run_if_there(root, name, phase, files, membership, log)

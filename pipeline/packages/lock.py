@@ -23,7 +23,7 @@ class LockedPackage:
 
     `epoch`, `version` and `release` are its version's parts, "" where it has none of that kind.  `path` is that of its
     file on a mirror of `archive`, `size` is in bytes, `sha256` in hexadecimal digits; `text` is what the repository's
-    metadata say of it, in the family's own form.
+    metadata say of it, in the family's own form.  `sha1` is there instead where an archive of old knows nothing better.
     """
 
     name: str
@@ -36,6 +36,7 @@ class LockedPackage:
     size: int
     sha256: str
     text: str
+    sha1: str = ""
 
     @property
     def evr(self) -> str:

@@ -1,7 +1,8 @@
-"""Bring files of known size and SHA-256 into the package pool: several at once, checked before anything sees them.
+"""Bring files of known size and checksum into the package pool: several at once, checked before anything sees them.
 
-The pool holds each file once, named by its SHA-256.  A file enters by fsync and rename, so whatever has a name in the
-pool is whole; it is hashed again before use all the same, because disks and people make mistakes.
+The pool holds each file once, named by its SHA-256 (or by SHA-1 where an archive of old has nothing better).  A file
+enters by fsync and rename, so whatever has a name in the pool is whole; it is hashed again before use all the same,
+because disks and people make mistakes.
 """
 
 from __future__ import annotations
@@ -31,12 +32,21 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to bring: its URL, what it must be, and what it is called."""
+    """A file to bring: its URL, what it must be, and what it is called; `sha1` counts where there is no `sha256`."""
 
     url: str
     name: str
     size: int
     sha256: str
+    sha1: str = ""
+
+    @property
+    def algorithm(self) -> str:
+        return "sha256" if self.sha256 else "sha1"
+
+    @property
+    def digest(self) -> str:
+        return self.sha256 or self.sha1
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def out_of_pool(wanted: Sequence[Wanted], pool: Path, folder: Path) -> None:
 
 
 def _pooled(pool: Path, item: Wanted) -> Path:
-    return pool / f"{item.sha256}{Path(item.name).suffix}"
+    return pool / f"{item.digest}{Path(item.name).suffix}"
 
 
 def _sweep(pool: Path) -> None:
@@ -92,7 +102,7 @@ def _sweep(pool: Path) -> None:
 def _part(pool: Path, item: Wanted) -> Iterator[IO[bytes]]:
     """A file to write to, locked for as long as it is open, and gone in the end unless it was renamed."""
     while True:
-        with tempfile.NamedTemporaryFile(dir=pool, prefix=f"{item.sha256[:16]}-", suffix=".part", delete=False) as part:
+        with tempfile.NamedTemporaryFile(dir=pool, prefix=f"{item.digest[:16]}-", suffix=".part", delete=False) as part:
             fcntl.flock(part, fcntl.LOCK_EX)
             if not Path(part.name).exists():  # swept before it was locked
                 continue
@@ -136,7 +146,7 @@ class _Task:
         """Have one file in the pool."""
         target = _pooled(self.pool, item)
         if target.exists():
-            if _digest(target) == item.sha256:
+            if _digest(target, item.algorithm) == item.digest:
                 self.advance(item.size)
                 return
             target.unlink()
@@ -157,10 +167,11 @@ class _Task:
         try:
             with _part(self.pool, item) as part:
                 digest, received = self._receive(item, part.write)
-                if digest != item.sha256:
+                if digest != item.digest:
+                    what = {"sha256": "SHA-256", "sha1": "SHA-1"}[item.algorithm]
                     raise BuildError(
-                        f"{item.url}: wrong checksum\nwanted SHA-256 {item.sha256} ({item.size} bytes)\n"
-                        f"got    SHA-256 {digest} ({received} bytes)",
+                        f"{item.url}: wrong checksum\nwanted {what} {item.digest} ({item.size} bytes)\n"
+                        f"got    {what} {digest} ({received} bytes)",
                         hint="that is not the file that was locked: use another mirror, or `doit update` if the "
                         "archive has changed since",
                     )
@@ -173,7 +184,7 @@ class _Task:
             raise
 
     def _receive(self, item: Wanted, write: Callable[[bytes], object]) -> tuple[str, int]:
-        digest = hashlib.sha256()
+        digest = hashlib.new(item.algorithm)
         received = 0
         try:
             with self._connections().get(item.url) as answer:
@@ -217,6 +228,6 @@ def _store(write: Callable[[bytes], object], block: bytes, item: Wanted) -> None
         raise
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, algorithm: str) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, algorithm).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import kept, naming
+from pipeline.guests import flavours
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.packages.families import FAMILIES
@@ -107,6 +108,7 @@ def steps(recipes: Recipes, distro: Distro) -> list[Step]:
         name,
         f"small ramdisk with which machines of {name} find their root",
         "pipeline.builders.initrd:build",
+        params={"own": True} if flavours.of(distro.guest).own_ramdisk else {},
         parents=(Parent("layer", root.task),),
         ships=("installer",),
         tools=COMPRESSING_TOOLS,

@@ -53,7 +53,10 @@ def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parent
             params={"size_mib": machine.disk_mib},
         )
     # of its hardware only the disk: more memory makes no other one
-    known = Machine(machine.name, machine.membership, machine.index, 0, 0, machine.disk_mib, machine.filesystems, ())
+    known = Machine(
+        machine.name, machine.membership, machine.index, 0, 0, machine.disk_mib, machine.filesystems, (),
+        by_label=machine.by_label,
+    )  # fmt: skip
     return Step(
         "disk",
         name,

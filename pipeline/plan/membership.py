@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import kept
 from pipeline.description import Cluster, Role
+from pipeline.guests import flavours
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.opkgs import folders, model, names, phases
@@ -66,7 +67,7 @@ def stack(
         under_test = given_layer.task
     files: dict[str, str] = {}
     for one in opkgs:
-        files.update(folders.content(one, side))
+        files.update(folders.content(one, side, flavours.of(distro.guest).init))
     told = names.while_built(cluster, names.most(folders.asks(one, side) for one in opkgs))
     params: dict[str, Any] = {"membership": membership, "opkgs": list(cluster.opkgs), **secrets}
     if told:

@@ -189,6 +189,14 @@ def test_fstab_and_boot_menu_name_file_systems_by_uuid() -> None:
     assert files["/etc/cards"] == "eth0"
 
 
+def test_old_systems_find_their_root_by_its_label_and_know_no_ext4() -> None:
+    head = dataclasses.replace(machine(FileSystem("/", 0, "ext3"), SWAP, role="head"), by_label=True)
+    files = settings.of(head, layout.of(head), {}).files
+    assert "root=LABEL=/ rw" in files["/boot/grub/grub.cfg"]
+    assert " / ext3 defaults" in files["/etc/fstab"]
+    assert "LABEL=sis /var/lib/systemimager ext2 ro" in files["/etc/fstab"]
+
+
 def test_a_node_mounts_no_sis_image() -> None:
     node = machine(FileSystem("/", 0, "ext4"), SWAP)
     files = settings.of(node, layout.of(node), {}).files

@@ -45,6 +45,27 @@ def test_golden_with_kvm_and_a_kernel_from_outside() -> None:
     assert libvirt_xml.render(changed) == (GOLDEN / "node1-kvm.xml").read_text()
 
 
+def test_old_systems_run_with_what_pcs_had_and_are_installed_by_virtio() -> None:
+    found = cluster("one")
+    data = (DataDisk("data", 64, "kept"),)
+    head, node = (dataclasses.replace(each, devices="pc", disks=data) for each in (found.head, found.nodes[0]))
+    found = dataclasses.replace(found, head=head, nodes=(node,))
+    root = ET.fromstring(libvirt_xml.render(model("head", found)))
+    disks = [
+        (disk.attrib["device"], *(disk.find("target").attrib[name] for name in ("dev", "bus")))  # type: ignore[union-attr]
+        for disk in root.iter("disk")
+    ]
+    assert disks == [("disk", "hda", "ide"), ("cdrom", "hdb", "ide"), ("cdrom", "hdc", "ide"), ("disk", "hdd", "ide")]
+    assert {each.attrib["type"] for each in root.iterfind("devices/interface/model")} == {"e1000"}
+    assert root.find("devices/serial[@type='file']/target[@port='1']") is not None
+    assert not [each for each in root.iter() if "virtio" in each.attrib.values()]
+    assert head.names_of("data") == ("hdd", "sdb") and node.names_of("data") == ("hdb", "sdb")
+    made = engines.of("qemu").installer(model("node1", found), site.PRIVATE, "")
+    assert [disk.target for disk in made.disks] == ["vda"]
+    assert 'type="file"><source' not in libvirt_xml.render(made).replace("\n", "").replace(" ", "").split("serial")[0]
+    assert "e1000" not in libvirt_xml.render(made) and "virtio" in libvirt_xml.render(made)
+
+
 def test_disks_for_data_follow_what_a_machine_has_anyway_and_the_installer_gets_none() -> None:
     found = cluster("one")
     data = (DataDisk("data", 64, "kept"), DataDisk("scratch", 32, "throwaway"))

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import keys
 from pipeline import plan as planning
+from pipeline.guests import fedora_core
 from pipeline.guests.debian import GUEST
 from pipeline.guests.flavours import GUESTS, Flavour
 from pipeline.guests.guest import Guest
@@ -44,6 +45,26 @@ class TestFlavour:
     def test_its_functions_are_shell(self, guest: Guest) -> None:
         script = f"{guest.services}\ntype failed_services tell_services > /dev/null"
         assert subprocess.run(["sh", "-c", script], check=False).returncode == 0
+
+
+def test_sysvinit_services_that_did_not_start_or_died_have_failed(tmp_path: Path) -> None:
+    scripts, level, subsys = (tmp_path / name for name in ("etc/rc.d/init.d", "etc/rc.d/rc3.d", "var/lock/subsys"))
+    for folder in (scripts, level, subsys):
+        folder.mkdir(parents=True)
+    for name, status in (("up", 0), ("died", 2), ("never", 3), ("stopped", 3), ("silent", 1), ("notes-nothing", 1)):
+        says = "" if name == "silent" else f"case $1 in status) exit {status} ;; esac; exit 1"
+        noted = "" if name == "notes-nothing" else f"# /var/lock/subsys/{name}\n"
+        (scripts / name).write_text(f"#!/bin/sh\n{noted}{says}\n")
+        (scripts / name).chmod(0o755)
+        (level / f"S50{name}").symlink_to(scripts / name)
+        if name not in ("never", "notes-nothing"):
+            (subsys / name).touch()
+    text = fedora_core.GUEST.services.replace("/sbin/runlevel", "echo N 3")
+    for place in ("/etc/rc.d", "/var/lock"):
+        text = text.replace(place, f"{tmp_path}{place}")
+    text = text.replace(f'grep -q "{tmp_path}/var/lock', 'grep -q "/var/lock')
+    done = subprocess.run(["sh", "-c", f"{text}\nfailed_services"], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["failed died", "failed never"], done.stderr
 
 
 def test_what_a_flavour_says_is_in_keys_and_its_code_is_not() -> None:

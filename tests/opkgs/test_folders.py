@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ManifestError
+from pipeline.guests.guest import Init
 from pipeline.opkgs import folders
 from pipeline.opkgs.model import Script
 from pipeline.opkgs.phases import Side
@@ -34,8 +35,8 @@ def warnings(home: Path) -> list[str]:
     return [str(one).removeprefix(f"{home}/") for one in folders.load(home).warnings]
 
 
-def paths(home: Path, side: Side) -> list[str]:
-    return [path.removeprefix("opkgs/app/") for path, _ in folders.content(folders.load(home), side)]
+def paths(home: Path, side: Side, init: Init = "systemd") -> list[str]:
+    return [path.removeprefix("opkgs/app/") for path, _ in folders.content(folders.load(home), side, init)]
 
 
 def test_scripts_and_tests(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_mistakes(tmp_path: Path) -> None:
     (home / "config.xml").write_text("<oscar>")
     told = message(home).splitlines()
     assert told[0].startswith("config.xml:1: this is not XML")
-    assert told[1].startswith("files/severs:1: not for any machine; expected a folder, one of client, common, server;")
+    assert told[1].startswith("files/severs:1: not for any machine; expected a folder, one of client, common, server,")
     assert told[1].endswith('did you mean "server"?')
     assert told[2] == 'script:1: nothing in it is run or copied to a root; did you mean "scripts"?'
     assert told[3].startswith("scripts/api-post-deploy:1: not executable; expected: chmod +x ")
@@ -168,6 +169,20 @@ def test_each_side_has_its_own_content(tmp_path: Path) -> None:
     )
 
 
+def test_files_may_be_for_one_init(tmp_path: Path) -> None:
+    trees = ("common", "common-systemd", "common-sysvinit", "client-sysvinit", "server-systemd")
+    home = folder(tmp_path, **{f"files/{tree}/etc/{tree}": "x" for tree in trees})
+
+    def trees_of(side: Side, init: Init) -> list[str]:
+        return [path.split("/")[1] for path in paths(home, side, init) if path.startswith("files")]
+
+    assert trees_of("client", "systemd") == ["common-systemd", "common"]
+    assert trees_of("client", "sysvinit") == ["client-sysvinit", "common-sysvinit", "common"]
+    assert trees_of("server", "systemd") == ["common-systemd", "common", "server-systemd"]
+    (home / "files/common-sysvint").mkdir()
+    assert 'did you mean "common-sysvinit"?' in message(home)
+
+
 def test_the_compute_side_gets_all_that_its_scripts_mention(tmp_path: Path) -> None:
     client = "#!/bin/sh\n. ../parts/first; ls scripts; cp ../data/app.conf /etc; cat ../one.conf; . lib/common\n"
     home = folder(
@@ -206,20 +221,20 @@ def test_content_changes_with_bytes_mode_and_target(tmp_path: Path) -> None:
     home = folder(tmp_path, "files/client/etc/a")
     file = home / "files/client/etc/a"
     opkg = folders.load(home)
-    server = folders.content(opkg, "server")
-    seen = [folders.content(opkg, "client")]
+    server = folders.content(opkg, "server", "systemd")
+    seen = [folders.content(opkg, "client", "systemd")]
     file.chmod(0o755)
-    seen.append(folders.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client", "systemd"))
     file.write_text("other")
-    seen.append(folders.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client", "systemd"))
     file.unlink()
     file.symlink_to("nowhere")
-    seen.append(folders.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client", "systemd"))
     file.unlink()
     file.symlink_to("elsewhere")
-    seen.append(folders.content(opkg, "client"))
+    seen.append(folders.content(opkg, "client", "systemd"))
     assert len(set(seen)) == len(seen)
-    assert folders.content(opkg, "server") == server
+    assert folders.content(opkg, "server", "systemd") == server
 
 
 def test_names_that_look_like_leftovers_are_kept_in_a_root_and_told_elsewhere(tmp_path: Path) -> None:

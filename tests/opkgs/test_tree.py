@@ -46,7 +46,7 @@ def home(recipes: Path) -> Path:
 def content(home: Path, side: Side = "server") -> dict[str, Kept]:
     return {
         name.removeprefix(f"opkgs/{home.name}/"): Kept.parse(line)
-        for name, line in folders.content(folders.load(home), side)
+        for name, line in folders.content(folders.load(home), side, "systemd")
     }
 
 

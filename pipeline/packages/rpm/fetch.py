@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -27,6 +28,7 @@ def build(job: Job) -> None:
             name=package.file,
             size=package.size,
             sha256=package.sha256,
+            sha1=package.sha1,
         )
         for package in packages
     ]
@@ -47,7 +49,14 @@ def build(job: Job) -> None:
     if keys.files and wanted:
         keys.require_packages([job.out / "packages" / item.name for item in wanted], job.log)
     # as `sha256sum -c` takes it; and where nothing is wanted there is still an artifact that says so
-    (job.out / "SHA256SUMS").write_text("".join(f"{item.sha256}  packages/{item.name}\n" for item in wanted))
+    (job.out / "SHA256SUMS").write_text("".join(f"{_sha256(item, job.out)}  packages/{item.name}\n" for item in wanted))
+
+
+def _sha256(item: Wanted, out: Path) -> str:
+    if item.sha256:
+        return item.sha256
+    with (out / "packages" / item.name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_same(packages: Sequence[LockedPackage], folder: Path) -> None:

@@ -26,7 +26,8 @@ def build(job: Job) -> None:
     base = [item for item in job.inputs if item.role == "base"]
     there = lock.read(base[0].file(lock.NAME)) if base else []
     architecture = str(job.params["architecture"])
-    repositories = Repositories(folders, architecture, there, job.params.get("excluded", ()))
+    digests = ("sha256", "sha1") if job.params.get("sha1") else ("sha256",)
+    repositories = Repositories(folders, architecture, there, job.params.get("excluded", ()), digests)
     asked: Mapping[str, str] = job.params["packages"]
     groups = _groups(folders, architecture) if any(text.startswith("@") for text in asked) else {}
     wishes, conditional = _wishes(asked, groups, repositories, job)

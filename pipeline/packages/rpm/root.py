@@ -29,6 +29,8 @@ def build(job: Job) -> None:
         # as installers make it before the first package: scripts of %pre and %post expect it
         for name in ("dev", "proc", "run", "sys", "tmp"):
             inside.make_folder(name)
+        for path, text in job.params.get("files", {}).items():
+            inside.write(path, text)
         install(root, packages, fetched, place=str(job.params["database"]), log=job.log, fresh=True)
         _make_neutral(inside)
 

@@ -48,8 +48,10 @@ class Repositories:
 
     def __init__(
         self, folders: Mapping[str, Path], architecture: str, base: Iterable[LockedPackage] = (),
-        excluded: Sequence[str] = (),
+        excluded: Sequence[str] = (), digests: Sequence[str] = ("sha256",),
     ) -> None:  # fmt: skip
+        """`digests` are the checksums of packages that are good enough, by hashlib's names."""
+        self._digests = digests
         self.names = list(folders)
         self._architecture = architecture
         self._folders = folders
@@ -119,11 +121,13 @@ class Repositories:
             if not 0 < size < _LARGEST or location not in texts[one.repo.name]:
                 raise _odd(one, f"it says {size} bytes of {location}")
             checksum = one.lookup_checksum(solv.SOLVABLE_CHECKSUM)
-            if checksum is None or checksum.typestr() != "sha256":
+            if checksum is None or checksum.typestr() not in self._digests:
                 raise BuildError(
                     f"{one}: no SHA-256 in the metadata of {one.repo.name}",
-                    hint="nobody can tell whether its file is right: another mirror, or newer metadata",
+                    hint="nobody can tell whether its file is right: another mirror, or newer metadata"
+                    + ("; sha1 = true in the recipe takes SHA-1" if checksum and checksum.typestr() == "sha1" else ""),
                 )
+            known = {"sha256": "", checksum.typestr(): checksum.hex()}
             epoch, version, release = lock.parts(one.evr)
             yield LockedPackage(
                 one.name,
@@ -134,8 +138,8 @@ class Repositories:
                 archive=one.repo.name,
                 path=location,
                 size=size,
-                sha256=checksum.hex(),
                 text=texts[one.repo.name][location],
+                **known,
             )
 
     def _jobs(self, wish: Wish) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import shutil
@@ -170,6 +171,30 @@ def test_what_is_fetched_is_what_was_locked(suite: Suite, found: Input, tmp_path
     made = job(tmp_path / "fetch", {**PARAMS, "mirror": str(suite.root)}, given)
     fetch.build(made)
     assert len(list((made.out / "packages").iterdir())) == len(names) == 3
+
+
+def test_sha1_is_enough_where_the_recipe_says_so(tmp_path: Path) -> None:
+    made = rpmsuite.make(tmp_path / "suite")
+    made.rpm("app", "1")
+    made.publish(checksum="sha")
+    one = {**PARAMS, "repositories": [{"name": "base", "path": "base"}], "mirror": str(made.root)}
+    taken = job(tmp_path / "index", one)
+    index.build(taken)
+    found = Input("index", "", taken.out, "")
+    with pytest.raises(BuildError, match=r"app-1-1\.noarch: no SHA-256 in the metadata of base") as caught:
+        locked(tmp_path / "lock", found, "app")
+    assert "sha1 = true" in (caught.value.hint or "")
+    chosen = job(tmp_path / "sha1", {"packages": {"app": ""}, "architecture": "x86_64", "sha1": True}, found)
+    resolve.build(chosen)
+    given = Input("lock", "", chosen.out, "")
+    brought = job(tmp_path / "fetch", one, given)
+    fetch.build(brought)
+    [file] = (brought.out / "packages").iterdir()
+    assert (brought.out / "SHA256SUMS").read_text().split()[0] == hashlib.sha256(file.read_bytes()).hexdigest()
+    package = made.files["base"][0]
+    package.write_bytes(package.read_bytes()[:-1] + b"?")  # of the same size
+    with pytest.raises(BuildError, match="wrong checksum\nwanted SHA-1"):
+        fetch.build(job(tmp_path / "again", one, given))
 
 
 class Mirror(http.server.SimpleHTTPRequestHandler):

@@ -1,0 +1,111 @@
+"""`doit cluster:fc4`, from the recipe that people have and a fixture in the shape of Fedora Core 4."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.guests import fedora_core
+from pipeline.packages import lock
+from tests.boot import checkout
+from tests.boot.checkout import Checkout
+from tests.boot.test_cluster import processes_of
+from tests.fixture import build
+
+pytestmark = pytest.mark.boot
+
+NAME = "fc4"
+#: What differs from its package on a healthy node: its users, and what OPKGs and scripts of packages have set.
+EXPLAINED = {
+    "/bin/ping",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/inittab",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/ssh/ssh_config",
+    "/etc/ssh/sshd_config",
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
+    """The verified cluster, with one node, since a second one would show nothing more."""
+    mirror = tmp_path_factory.mktemp("mirror")
+    build.fedora(mirror, artifacts / "pool")
+    copied = checkout.copy(tmp_path_factory.mktemp("fc4") / "project", artifacts)
+    made = Checkout(copied.folder, copied.artifacts, (), {"XEN_OSCAR_MIRROR_FC4": str(mirror)})
+    recipe = made.folder / f"recipes/clusters/{NAME}.toml"
+    recipe.write_text(f"{recipe.read_text()}[compute]\ncount = 1\n")
+    try:
+        updated = made.run(made.command("update", NAME))  # there may be an index of an older fixture in the store
+        assert updated.returncode == 0, updated.stderr
+        run = made.doit(f"cluster:{NAME}", "--fresh")
+        assert run.status == 0, run.output
+        yield made
+    finally:
+        assert made.doit(f"stop:{NAME}").status == 0
+        assert processes_of(made.own / "run" / NAME) == []
+        made.remove()
+
+
+def ssh(project: Checkout, machine: str, command: str) -> str:
+    done = project.run(project.command("ssh", NAME, machine, "--", command))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_passes_the_checks_that_every_cluster_passes(running: Checkout) -> None:
+    verdict = json.loads((running.own / f"reports/{NAME}/verdict.json").read_text())
+    assert verdict["outcome"] == "passed"
+    names = {result["name"] for result in verdict["results"]}
+    assert {
+        "packages",
+        "image files",
+        "disk files",
+        "services",
+        "kernel",
+        "opkg c3 test_root",
+        "opkg c3 test_user",
+    } <= names
+
+
+def test_it_has_the_devices_and_file_systems_of_its_time(running: Checkout) -> None:
+    mounts = ssh(running, "head", "cat /proc/mounts").splitlines()
+    types = {line.split()[1]: line.split()[2] for line in mounts}
+    assert (types["/"], types["/var/lib/systemimager"]) == ("ext3", "ext2")
+    devices = ssh(running, "node1", "readlink -f /sys/class/net/eth0/device/driver /sys/block/sda")
+    assert "/drivers/e1000\n" in devices and "/ata1/" in devices
+    assert ssh(running, "node1", "ls /sys/bus/virtio 2>/dev/null || echo none") == "none\n"
+
+
+def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running: Checkout) -> None:
+    listed = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME}-%{VERSION}\\n' 2>/dev/null").split()
+    locked = {
+        f"{package.name}-{package.version}"
+        for name in ("lock", "lock-compute")
+        for package in lock.read(running.own / NAME / name / "files" / lock.NAME)
+    }
+    assert sorted(listed) == sorted(locked)
+    assert "zlib-1.2.2.2" in listed
+    different = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
+    assert {line.split()[-1] for line in different} <= EXPLAINED, different
+
+
+def test_a_service_that_died_is_told(running: Checkout) -> None:
+    asking = f"{fedora_core.GUEST.services}\nfailed_services"
+    assert ssh(running, "head", asking) == ""
+    assert ssh(running, "head", f"pkill dhcpd; {asking}") == "failed oscar-dhcp\n"
+    assert "dead" in ssh(running, "head", f"{fedora_core.GUEST.services}\ntell_services oscar-dhcp")
+    ssh(running, "head", "service oscar-dhcp restart")
+    assert ssh(running, "head", asking) == ""
+
+
+def test_its_power_button_ends_a_machine_in_order(running: Checkout) -> None:
+    done = running.run(running.command("vm", "stop", NAME, "node1"))
+    assert done.returncode == 0, done.stderr
+    console = (running.own / f"run/{NAME}/console/node1.log").read_text(errors="replace")
+    assert "Power down" in console
