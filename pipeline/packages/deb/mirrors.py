@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.packages.given import mirror_of, variable_of
+from pipeline.packages.given import places_of, variable_of
 
 VARIABLE = "XEN_OSCAR_MIRROR"
 _HINT = (
@@ -59,7 +59,7 @@ def mirrors_for(params: Mapping[str, Any], etc: Path = Path("/etc/apt")) -> Mirr
     """
     distro = str(params["distro"])
     for origin, text in (
-        (variable_of(distro), mirror_of(distro)),
+        (variable_of(distro), " ".join(places_of(distro))),
         ("the recipe", str(params.get("mirror", ""))),
         (VARIABLE, os.environ.get(VARIABLE, "")),
     ):

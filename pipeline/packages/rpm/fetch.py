@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from pipeline.errors import BuildError
 from pipeline.packages import lock
+from pipeline.packages.given import how_to_give
+from pipeline.packages.http import Connections
 from pipeline.packages.lock import LockedPackage
 from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
 from pipeline.packages.rpm import query
-from pipeline.packages.rpm.mirrors import mirrors_for
+from pipeline.packages.rpm.mirrors import sources
 from pipeline.packages.rpm.signatures import Keys
 from pipeline.step import Job
 
@@ -19,11 +20,15 @@ from pipeline.step import Job
 def build(job: Job) -> None:
     """Builder: bring every package of the lock into the pool, and show them in `packages/`."""
     packages = lock.read(job.input("lock").file(lock.NAME))
-    mirrors = mirrors_for(job.params)
-    paths = {one["name"]: one["path"] for one in job.params["repositories"]}
+    connections = Connections()
+    used = {package.archive for package in packages}
+    found = {
+        one["name"]: sources(job.params, one, connections) for one in job.params["repositories"] if one["name"] in used
+    }
+    connections.close()
     wanted = [
         Wanted(
-            url=f"{mirrors.base(paths[package.archive])}/{quote(package.path, safe='/+~')}",
+            urls=tuple(source.of(package.path) for source in found[package.archive]),
             name=package.file,
             size=package.size,
             sha256=package.sha256,
@@ -36,7 +41,7 @@ def build(job: Job) -> None:
         job.pool,
         Advice(
             gone=f"the repository has moved on: `doit update` refreshes the index (of {job.step.name})",
-            unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "
+            unreachable=f"check the network, or use another mirror: {how_to_give(str(job.params['distro']))}; "
             "what was fetched is kept, the next run goes on",
         ),
         job.progress,
