@@ -8,11 +8,10 @@ from pathlib import Path
 from pipeline.errors import BuildError
 from pipeline.packages import lock
 from pipeline.packages.given import how_to_give
-from pipeline.packages.http import Connections
 from pipeline.packages.lock import LockedPackage
 from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
 from pipeline.packages.rpm import query
-from pipeline.packages.rpm.mirrors import sources
+from pipeline.packages.rpm.mirrors import Source, Sources
 from pipeline.packages.rpm.signatures import Keys
 from pipeline.step import Job
 
@@ -20,21 +19,7 @@ from pipeline.step import Job
 def build(job: Job) -> None:
     """Builder: bring every package of the lock into the pool, and show them in `packages/`."""
     packages = lock.read(job.input("lock").file(lock.NAME))
-    connections = Connections()
-    used = {package.archive for package in packages}
-    found = {
-        one["name"]: sources(job.params, one, connections) for one in job.params["repositories"] if one["name"] in used
-    }
-    connections.close()
-    wanted = [
-        Wanted(
-            urls=tuple(source.of(package.path) for source in found[package.archive]),
-            name=package.file,
-            size=package.size,
-            sha256=package.sha256,
-        )
-        for package in packages
-    ]
+    wanted = _wanted(packages, job)
     job.pool.mkdir(parents=True, exist_ok=True)
     into_pool(
         wanted,
@@ -53,6 +38,29 @@ def build(job: Job) -> None:
         keys.require_packages([job.out / "packages" / item.name for item in wanted], job.log)
     # as `sha256sum -c` takes it; and where nothing is wanted there is still an artifact that says so
     (job.out / "SHA256SUMS").write_text("".join(f"{item.sha256}  packages/{item.name}\n" for item in wanted))
+
+
+def _wanted(packages: Sequence[LockedPackage], job: Job) -> list[Wanted]:
+    """Each package with all the places that may have it, those on this machine first."""
+    sources = Sources(job.params, job.work, only_sure=False)  # what comes is held against the lock
+    found: dict[str, list[Source]] = {}
+    for repository in job.params["repositories"]:
+        paths = [package.path for package in packages if package.archive == repository["name"]]
+        if paths:
+            found[repository["name"]] = sources.of(repository)
+            for source in found[repository["name"]]:
+                source.bring(paths)
+    sources.connections.close()
+    return [
+        Wanted(
+            urls=tuple(sorted(urls, key=lambda url: not url.startswith("file:"))),
+            name=package.file,
+            size=package.size,
+            sha256=package.sha256,
+        )
+        for package in packages
+        for urls in [[source.of(package.path) for source in found[package.archive]]]
+    ]
 
 
 def _require_same(packages: Sequence[LockedPackage], folder: Path) -> None:

@@ -2,7 +2,8 @@
 against its signature where the repository has one.
 
     NAME/primary, NAME/filelists, NAME/comps, NAME/modules      of each repository, decompressed and compressed by zstd
-    repositories.json                                           the repositories in the recipe's order
+    repositories.json                                           the repositories in the recipe's order; of several that
+                                                                are one place the first
 
 No name has a mirror in it.  Metadata of a repository that changes while they are read do not fit and are read again;
 where a mirror has none that fit, another one is asked.
@@ -14,15 +15,16 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import zstandard
 
 from pipeline.errors import BuildError
-from pipeline.packages.given import NoSource, how_to_give
 from pipeline.packages.http import Connections
-from pipeline.packages.rpm import metadata, signatures
+from pipeline.packages.rpm import made, metadata, signatures
 from pipeline.packages.rpm.metadata import File
-from pipeline.packages.rpm.mirrors import Source, sources
+from pipeline.packages.rpm.mirrors import Source, Sources
+from pipeline.packages.rpm.places import Place
 from pipeline.packages.rpm.reading import read
 from pipeline.step import Job
 
@@ -37,54 +39,53 @@ _Contents = dict[str, tuple[File, bytes]]
 def build(job: Job) -> None:
     """Builder: fetch the metadata of every repository, and keep what resolving needs."""
     keys = signatures.Keys.of(job)
-    connections = Connections()
+    sources = Sources(job.params, job.work, only_sure=not keys.files)
     repositories = job.params["repositories"]
+    kept: dict[str, str] = {}
     for number, repository in enumerate(repositories):
         job.progress(number, len(repositories), "repositories")
-        found = sources(job.params, repository, connections)
-        folder = job.out / repository["name"]
-        folder.mkdir()
-        _keep(*_first(connections, found, repository, keys, job), folder)
-    (job.out / LIST).write_text(json.dumps([one["name"] for one in repositories]) + "\n")
+        found, name = sources.of(repository), repository["name"]
+        if found[0].url in kept:  # one repository stands for several of the recipe
+            continue
+        kept[found[0].url] = name
+        (job.out / name).mkdir()
+        if found[0].is_bare:
+            _keep_made([source.place for source in found], job.out / name, job)
+        else:
+            _keep(*_first(sources, found, repository, keys), job.out / name)
+    (job.out / LIST).write_text(json.dumps(list(kept.values())) + "\n")
+
+
+def _keep_made(places: Sequence[Place], folder: Path, job: Job) -> None:
+    for kind, file in made.metadata_of(places, job.work, job.progress).items():
+        with file.open("rb") as stream:
+            _compress(stream, folder / kind)
 
 
 def _first(
-    connections: Connections, found: Sequence[Source], repository: dict[str, str], keys: signatures.Keys, job: Job
+    sources: Sources, found: Sequence[Source], repository: dict[str, str], keys: signatures.Keys
 ) -> tuple[Source, _Contents]:
     """The first source that has all metadata, and these; raises BuildError where none has, with what each lacks."""
     errors = []
     for source in found:
         try:
-            if not keys.files and not source.is_sure:
-                raise BuildError(
-                    f"nothing would check what comes from {source.url}: the recipe of {job.params['distro']} names no "
-                    "keys",
-                    hint="keyrings = [...] in the recipe, or an https:// mirror, or a folder",
-                )
-            return source, _contents(connections, source, repository, keys)
+            return source, _contents(sources.connections, source, repository, keys)
         except BuildError as error:
             errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    kind = NoSource if all(isinstance(error, NoSource) for error in errors) else BuildError
-    raise kind(
-        f"none of {len(errors)} places has the repository {repository['name']}",
-        tail="\n".join(error.message for error in errors),
-        hint=f"check the network, or say where it is: {how_to_give(str(job.params['distro']))}",
-    )
+    raise sources.none_has(repository, errors)
 
 
 def _contents(connections: Connections, source: Source, repository: dict[str, str], keys: signatures.Keys) -> _Contents:
     """What is wanted of a repository's metadata."""
 
     def got(path: str, longest: int) -> bytes:
-        return read(connections, source.of(path), longest, source.origin)
+        return read(connections, source.of(path), longest, source.place.origin)
 
     for last in (*[False] * (_TRIES - 1), True):
         repomd = got(metadata.REPOMD, metadata.LONGEST_REPOMD)
         if source.repomd and not any(file.fits(repomd) for file in source.repomd):
             raise BuildError(
-                f"{source.of(metadata.REPOMD)} is none that {source.origin} knows",
+                f"{source.of(metadata.REPOMD)} is none that {source.place.origin} knows",
                 hint="the mirror is old, or ahead of the list, or somebody has changed it: run again in some minutes",
             )
         if repository.get("signed"):
@@ -101,18 +102,23 @@ def _contents(connections: Connections, source: Source, repository: dict[str, st
 
 def _keep(source: Source, contents: _Contents, folder: Path) -> None:
     for kind, (named, content) in contents.items():
-        compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
         try:
-            with (folder / kind).open("wb") as file, compressor.stream_writer(file) as target:
-                for piece in metadata.decompressed(io.BytesIO(content)):
-                    target.write(piece)
+            _compress(io.BytesIO(content), folder / kind)
         except ValueError as error:
             raise _unfit(source, named, str(error)) from None
+
+
+def _compress(stream: IO[bytes], file: Path) -> None:
+    """Write what there is, compressed in whichever way, as we compress it."""
+    compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+    with file.open("wb") as raw, compressor.stream_writer(raw) as target:
+        for piece in metadata.decompressed(stream):
+            target.write(piece)
 
 
 def _unfit(source: Source, file: File, why: str = "") -> BuildError:
     return BuildError(
         f"{source.of(file.path)} is not what {metadata.REPOMD} says{f': {why}' if why else ''}",
         hint=f"the mirror is being changed just now, or is damaged: run again in some minutes, or use another one "
-        f"(this one is from {source.origin})",
+        f"(this one is from {source.place.origin})",
     )

@@ -1,4 +1,4 @@
-"""Where a repository is: below the places that a person gives, else at the addresses that the recipe has for it, else
+"""Where a repository is: at the places that a person gives, else at the addresses that the recipe has for it, else
 below the mirror that the recipe names.
 
 Locks and indexes name the repository and never the place, so they are the same wherever they were made.
@@ -7,14 +7,17 @@ Locks and indexes name the repository and never the place, so they are the same 
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pipeline.errors import BuildError
 from pipeline.packages.given import NoSource, as_url, how_to_give, places_of, said_by
 from pipeline.packages.http import Connections
 from pipeline.packages.rpm import addresses, metadata, mirrorlists
 from pipeline.packages.rpm.metadata import File
+from pipeline.packages.rpm.places import Place, place, quoted
 from pipeline.packages.rpm.reading import read
 
 _RECIPE = "the recipe"
@@ -24,48 +27,113 @@ _LISTS = {"mirrorlist": mirrorlists.plain, "metalink": mirrorlists.metalink}
 
 @dataclass(frozen=True)
 class Source:
-    """One place where a repository is: below `url`, as `origin` says.
+    """One place where a repository is: at `path` of a place, "" = at its top.
 
-    Its `repomd.xml` must be one of `repomd`, where that names any.  It `is_sure` if nobody else may change on the way
-    what the place sends, or if that would be seen.
+    Its `repomd.xml` must be one of `repomd`, where that names any.  It `is_bare` where it has none.
     """
 
-    url: str
-    origin: str
-    is_sure: bool
+    place: Place
+    path: str = ""
     repomd: tuple[File, ...] = ()
+    is_bare: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"{self.place.url}/{quoted(self.path)}".rstrip("/")
 
     def of(self, path: str) -> str:
         """The URL of one of its files."""
         return f"{self.url}/{quoted(path)}"
 
-
-def quoted(path: str) -> str:
-    """A path below a mirror as URLs have it."""
-    return urllib.parse.quote(path.strip("/"), safe="/+~")
-
-
-def sources(params: Mapping[str, Any], repository: Mapping[str, Any], connections: Connections) -> list[Source]:
-    """The places of a repository, the best first; raises BuildError where there is none, as NoSource if that is since
-    nobody has said where, or nothing can be reached."""
-    places, origin = _places(params)
-    own = addresses.kind_of(repository)
-    if own and origin != said_by(str(params["distro"])):
-        address = str(repository[own])
-        if own == "url":
-            return [_source(address, _RECIPE)]
-        listed = _LISTS[own](read(connections, address, mirrorlists.LONGEST, _RECIPE), address)
-        return [_source(mirror, address, listed.repomd) for mirror in listed.mirrors]
-    return [_source(f"{place}/{quoted(repository['path'])}", origin) for place in places]
+    def bring(self, paths: Sequence[str]) -> None:
+        """Have these of its files at their URLs."""
+        self.place.bring([f"{self.path}/{path}".lstrip("/") for path in paths])
 
 
-def _source(url: str, origin: str, repomd: tuple[File, ...] = ()) -> Source:
-    """`origin` may be the address of a list, which others may change as well."""
-    is_sure = not _can_be_changed_on_the_way(origin) and (bool(repomd) or not _can_be_changed_on_the_way(url))
-    return Source(url.rstrip("/"), origin, is_sure, repomd)
+class Sources:
+    """Where the repositories of the step with these parameters are.
+
+    Images are unpacked below `work`.  With `only_sure` no source will do that somebody else could change on the way.
+    """
+
+    def __init__(self, params: Mapping[str, Any], work: Path, *, only_sure: bool) -> None:
+        self.connections = Connections()
+        self._distro = str(params["distro"])
+        self._only_sure = only_sure
+        urls, origin = _places(params)
+        self._is_given = origin != _RECIPE
+        self._places: list[Place] = []
+        self._errors: list[BuildError] = []
+        for number, url in enumerate(urls):
+            try:
+                self._require_sure(url, origin)
+                self._places.append(place(url, origin, self.connections, work / f"image-{number}"))
+            except BuildError as error:
+                self._errors.append(error)
+
+    def of(self, repository: Mapping[str, Any]) -> list[Source]:
+        """The sources of a repository, the best first; raises BuildError where there is none, as NoSource if that is
+        since nothing can be reached.
+
+        Of what a person gives these are the places that have it at its path, or else are one repository, which stands
+        for all of the recipe, or else are bare: then all of these are one repository together.
+        """
+        errors = list(self._errors)
+        own = addresses.kind_of(repository)
+        if own and not self._is_given:
+            found = list(self._own(own, str(repository[own]), errors))
+        else:
+            found = list(self._holding(str(repository["path"]).strip("/"), errors))
+            if not found or len(self._places) > 1:
+                found += self._holding("", errors)
+            found = found or [Source(one, is_bare=True) for one in self._places if one.packages()]
+        if not found:
+            raise self.none_has(repository, errors)
+        return found
+
+    def none_has(self, repository: Mapping[str, Any], errors: Sequence[BuildError]) -> BuildError:
+        """The one error for what is wrong with every source."""
+        told = {error.message: error for error in errors}
+        if len(told) == 1:
+            return errors[0]
+        kind = NoSource if all(isinstance(error, NoSource) for error in errors) else BuildError
+        return kind(
+            f"no place has the repository {repository['name']} of {self._distro}",
+            tail="\n".join(told),
+            hint=f"say where it is: {how_to_give(self._distro)}",
+        )
+
+    def _holding(self, path: str, errors: list[BuildError]) -> Iterator[Source]:
+        for one in self._places:
+            try:
+                one.require_repository(path)
+                yield Source(one, path)
+            except BuildError as error:
+                errors.append(error)
+
+    def _own(self, kind: str, address: str, errors: list[BuildError]) -> Iterator[Source]:
+        if kind == "url":
+            self._require_sure(address, _RECIPE)
+            yield Source(Place(address, _RECIPE, self.connections))
+            return
+        listed = _LISTS[kind](read(self.connections, address, mirrorlists.LONGEST, _RECIPE), address)
+        for mirror in listed.mirrors:
+            try:
+                if not listed.repomd or can_be_changed_on_the_way(address):
+                    self._require_sure(mirror, address)
+                yield Source(Place(mirror, address, self.connections), repomd=listed.repomd)
+            except BuildError as error:
+                errors.append(error)
+
+    def _require_sure(self, url: str, origin: str) -> None:
+        if self._only_sure and (can_be_changed_on_the_way(url) or can_be_changed_on_the_way(origin)):
+            raise BuildError(
+                f"nothing would check what comes from {url}: the recipe of {self._distro} names no keys",
+                hint="keyrings = [...] in the recipe, or an https:// mirror, or a folder",
+            )
 
 
-def _can_be_changed_on_the_way(url: str) -> bool:
+def can_be_changed_on_the_way(url: str) -> bool:
     """Whether others than the mirror itself may change what it sends."""
     parts = urllib.parse.urlsplit(url)
     return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
@@ -93,7 +161,8 @@ def bases(params: Mapping[str, Any]) -> list[str]:
 
 
 def releases(recipe: Mapping[str, Any]) -> Iterable[str]:
-    """The URLs of what a distribution's mirror must have, from its recipe as it is written."""
+    """The URLs of what a distribution's mirror must have, from its recipe as it is written; not of a folder or an
+    image, which may be of several kinds."""
     try:
         repositories = [one for one in recipe.get("repositories", []) if isinstance(one, dict)]
         params = {**recipe, "repositories": repositories}
@@ -103,11 +172,11 @@ def releases(recipe: Mapping[str, Any]) -> Iterable[str]:
     return list(_asked(params, places, is_given=origin != _RECIPE))
 
 
-def _asked(recipe: Mapping[str, Any], places: Iterable[str], *, is_given: bool) -> Iterator[str]:
+def _asked(recipe: Mapping[str, Any], places: Sequence[str], *, is_given: bool) -> Iterator[str]:
     for one in recipe["repositories"]:
         own = addresses.kind_of(one)
         if own and not is_given:
             address = addresses.expanded(str(one[own]), str(recipe.get("architecture", "x86_64")))
             yield f"{address.rstrip('/')}/{metadata.REPOMD}" if own == "url" else address
-        else:
-            yield from (f"{place}/{quoted(str(one.get('path', '')))}/{metadata.REPOMD}" for place in places)
+        elif len(places) == 1 and not places[0].startswith("file:"):
+            yield f"{places[0]}/{quoted(str(one.get('path', '')))}/{metadata.REPOMD}"

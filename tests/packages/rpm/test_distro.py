@@ -11,6 +11,7 @@ import pytest
 from tests import rpmsuite
 from tests.boot import checkout
 from tests.boot.checkout import Checkout
+from tests.packages.rpm.test_places import image
 from tests.rpmsuite import Suite
 
 RECIPE = """family = "rpm"
@@ -103,7 +104,7 @@ def test_a_mirror_is_given_with_the_command(project: Checkout, suite: Suite) -> 
     recipe = project.folder / "recipes/distros/given.toml"
     recipe.write_text(RECIPE.format("file:///nowhere"))
     for words, status, told in (
-        (["index:given"], 1, "file:///nowhere/base"),
+        (["index:given"], 1, "/nowhere: no such file or folder"),
         (["index:given", "--mirror", "given"], 1, "--mirror NAME=FOLDER_OR_URL"),
         (["--mirror", "givn=/x", "index:given"], 3, "did you mean given"),
     ):
@@ -111,3 +112,14 @@ def test_a_mirror_is_given_with_the_command(project: Checkout, suite: Suite) -> 
         assert run.status == status and told in run.output and "Traceback" not in run.output, run.output
     run = project.doit("index:given", f"--mirror=given={suite.root}")
     assert run.status == 0 and run.built == {"index:given"}, run.output
+
+
+def test_an_image_is_given_with_the_command(project: Checkout, suite: Suite, tmp_path: Path) -> None:
+    """Of packages without metadata, on a disc that only root may read."""
+    recipe = project.folder / "recipes/distros/disc.toml"
+    recipe.write_text(RECIPE.format(""))
+    disc = image(suite.root / "base/Packages", tmp_path / "a disc.iso")
+    disc.chmod(0o600)
+    run = project.doit("fetch:disc", f"--mirror=disc={disc}")
+    assert run.status == 0 and run.built == {"index:disc", "lock:disc", "fetch:disc"}, run.output
+    assert len(list((project.own / "disc/fetch/files/packages").iterdir())) == 5

@@ -18,9 +18,8 @@ import pytest
 from pipeline.errors import BuildError, UserError
 from pipeline.packages import lock
 from pipeline.packages.given import NoSource, give, variable_of
-from pipeline.packages.http import Connections
 from pipeline.packages.rpm import fetch, index, mirrors, resolve
-from pipeline.packages.rpm.mirrors import Source
+from pipeline.packages.rpm.mirrors import Sources
 from pipeline.step import Input
 from tests import rpmsuite
 from tests.namespaced import job
@@ -139,8 +138,10 @@ def a_metalink(repomd: bytes, *urls: str, older: bytes = b"", kind: str = "sha25
     )
 
 
-def sources_of(asked: dict[str, Any]) -> list[Source]:
-    return mirrors.sources(asked, asked["repositories"][0], Connections())
+def sources_of(asked: dict[str, Any], *, only_sure: bool = False) -> list[str]:
+    """Where the repository is."""
+    sources = Sources(asked, Path("/nowhere"), only_sure=only_sure)
+    return [source.url for source in sources.of(asked["repositories"][0])]
 
 
 def test_a_repository_at_an_address_of_its_own(suite: Suite, tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_the_first_mirror_of_a_list_that_answers_is_used(suite: Suite, tmp_path:
         (tmp_path / "list").write_text(listed)
         with serving(tmp_path) as (lister, _):
             asked = params(mirrorlist=f"{lister}/list?repo=base&arch=x86_64")
-            assert [source.url for source in sources_of(asked)] == [f"{dead}/base", f"{url}/nothing", f"{url}/base"]
+            assert sources_of(asked) == [f"{dead}/base", f"{url}/nothing", f"{url}/base"]
             fetched(tmp_path, asked, locked(tmp_path, asked))
 
 
@@ -214,12 +215,11 @@ def test_who_may_change_what_is_seen(tmp_path: Path) -> None:
     (tmp_path / "metalink").write_text(a_metalink(b"x", f"http://mirror.example/a/{REPOMD}"))
     (tmp_path / "list").write_text("http://mirror.example/a\nhttps://mirror.example/b\n")
     with serving(tmp_path) as (lister, _):
-        assert [source.is_sure for source in sources_of(params(metalink=f"{lister}/metalink"))] == [True]
-        assert [source.is_sure for source in sources_of(params(mirrorlist=f"{lister}/list"))] == [False, True]
+        assert sources_of(params(metalink=f"{lister}/metalink"), only_sure=True) == ["http://mirror.example/a"]
+        assert sources_of(params(mirrorlist=f"{lister}/list"), only_sure=True) == ["https://mirror.example/b"]
         (tmp_path / "list").write_text("http://mirror.example/a\n")
         with pytest.raises(BuildError, match=r"nothing would check what comes from http://mirror\.example/a"):
             locked(tmp_path, params(mirrorlist=f"{lister}/list"))
-    assert not mirrors._source("https://mirror.example", "http://lists.example/m", ()).is_sure
 
 
 BOMB = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa">]><metalink>&a;</metalink>'
@@ -289,7 +289,7 @@ def test_where_nothing_answers_all_that_was_tried_is_told(tmp_path: Path, dead: 
         locked(tmp_path / "one", params(url=f"{dead}/base"))
     give("tiny", [f"{dead}/a", f"{dead}/b"])
     try:
-        with pytest.raises(NoSource, match="none of 2 places has the repository base") as caught:
+        with pytest.raises(NoSource, match="no place has the repository base of tiny") as caught:
             locked(tmp_path / "two", params())
     finally:
         give("tiny", [])
