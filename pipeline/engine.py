@@ -82,6 +82,10 @@ class Engine:
     def build(self, task: str) -> None:
         """Build a step and publish it, or raise UserError; built twice by force, the results are compared."""
         step = self.steps[task]
+        if step.network:
+            from pipeline.manifests import mirrors  # as rarely wanted as it is slow to import
+
+            mirrors.take(self.recipes.parent)
         started = time.time()
         if started < sandbox.SOURCE_DATE_EPOCH:
             raise UserError(

@@ -1,5 +1,6 @@
-"""The places that a person gives for one distribution's packages: `doit --mirror NAME=WHERE`, or a variable in the
-environment."""
+"""The places that a person gives for one distribution's packages: `doit --mirror NAME=WHERE`, a variable in the
+environment, or a file of settings: whoever starts steps
+puts all of it into the environment."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ import urllib.parse
 from pathlib import Path
 
 from pipeline.errors import BuildError, UserError
+
+#: The file in which a person keeps them, beside the recipes.
+SETTINGS = "mirrors.toml"
 
 _SCHEMES = ("http", "https", "file")
 _VARIABLE = "XEN_OSCAR_MIRROR_{}"
@@ -27,12 +31,16 @@ def variable_of(distro: str) -> str:
 
 def said_by(distro: str) -> str:
     """Who has given them, for messages."""
-    return f"--mirror or {variable_of(distro)}"
+    return f"--mirror, {variable_of(distro)} or {SETTINGS}"
 
 
 def how_to_give(distro: str) -> str:
     """How a person says where the packages of a distribution are."""
-    return f"--mirror {distro}=PATH_OR_URL, or {variable_of(distro)}=PATH_OR_URL"
+    where = "PATH_OR_URL"
+    return (
+        f"--mirror {distro}={where} (a folder, a web server or an ISO image), {variable_of(distro)}={where}, or "
+        f'{distro} = "{where}" in {SETTINGS}'
+    )
 
 
 def places_of(distro: str) -> list[str]:

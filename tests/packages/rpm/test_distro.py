@@ -123,3 +123,24 @@ def test_an_image_is_given_with_the_command(project: Checkout, suite: Suite, tmp
     run = project.doit("fetch:disc", f"--mirror=disc={disc}")
     assert run.status == 0 and run.built == {"index:disc", "lock:disc", "fetch:disc"}, run.output
     assert len(list((project.own / "disc/fetch/files/packages").iterdir())) == 5
+
+
+def test_a_mirror_is_given_in_a_file(project: Checkout, suite: Suite) -> None:
+    """The command goes before it; and a mistake in it stops those alone who would read it."""
+    (project.folder / "recipes/distros/noted.toml").write_text(RECIPE.format("file:///nowhere"))
+    settings = project.folder / "mirrors.toml"
+    settings.write_text('noted = "/nowhere"\n')
+    try:
+        run = project.doit("index:noted")
+        assert run.status == 1 and "/nowhere: no such file or folder" in run.output, run.output
+        run = project.doit("index:noted", f"--mirror=noted={suite.root}")
+        assert run.status == 0, run.output
+        assert project.run(project.command("update", "noted")).returncode == 0
+        settings.write_text(f'nted = "/x"\nnoted = ["/nowhere", "{suite.root}"]\n')
+        run = project.doit("index:noted")
+        assert run.status == 1 and "mirrors.toml:1: nted: no such distribution" in run.output, run.output
+        settings.write_text(f'noted = ["/nowhere", "{suite.root}"]\n')
+        run = project.doit("index:noted")
+        assert run.status == 0 and run.built == {"index:noted"}, run.output
+    finally:
+        settings.unlink()
