@@ -71,6 +71,11 @@ class Engine:
             events.reason(task, self.keys.why(self.steps[task]))
             return False
 
+    def has(self, task: str) -> bool:
+        """The same, and nothing is said."""
+        with self._asking:
+            return self.keys.entry(task) is not None
+
     def entry(self, task: str) -> Entry:
         """The up-to-date entry of a task that has been built."""
         with self._asking:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import BuildError
+from pipeline.packages.given import NoSource
 from pipeline.packages.http import UNREACHABLE, Connections, Refused
 
 _THREADS = 6
@@ -169,7 +170,7 @@ class _Task:
         if self.stop.is_set():
             raise _Stopped
         told = "\n".join(f"cannot fetch {url}: {problems[url]}" for url in left)
-        raise BuildError(told, hint=self.advice.unreachable)
+        raise NoSource(told, hint=self.advice.unreachable)
 
     def _failures_of(self, url: str) -> int:
         """How often a mirror has failed: the others are asked before it."""

@@ -78,12 +78,16 @@ class Sources:
         Of what a person gives these are the places that have it at its path, or else are one repository, which stands
         for all of the recipe, or else are bare: then all of these are one repository together.
         """
-        errors = list(self._errors)
         own = addresses.kind_of(repository)
         if own and not self._is_given:
-            found = list(self._own(own, str(repository[own]), errors))
+            errors: list[BuildError] = []
+            try:
+                found = self._own(own, str(repository[own]), errors)
+            except BuildError as error:
+                raise self.none_has(repository, [error]) from None
         else:
-            found = list(self._holding(str(repository["path"]).strip("/"), errors))
+            errors = list(self._errors)
+            found = self._holding(str(repository["path"]).strip("/"), errors)
             if not found or len(self._places) > 1:
                 found += self._holding("", errors)
             found = found or [Source(one, is_bare=True) for one in self._places if one.packages()]
@@ -93,37 +97,40 @@ class Sources:
 
     def none_has(self, repository: Mapping[str, Any], errors: Sequence[BuildError]) -> BuildError:
         """The one error for what is wrong with every source."""
-        told = {error.message: error for error in errors}
-        if len(told) == 1:
-            return errors[0]
+        told = list(dict.fromkeys(error.message for error in errors))
         kind = NoSource if all(isinstance(error, NoSource) for error in errors) else BuildError
-        return kind(
-            f"no place has the repository {repository['name']} of {self._distro}",
-            tail="\n".join(told),
-            hint=f"say where it is: {how_to_give(self._distro)}",
-        )
+        how = f"say where it is: {how_to_give(self._distro)}"
+        if len(told) > 1:
+            what = f"no place has the repository {repository['name']} of {self._distro}"
+            return kind(what, tail="\n".join(told), hint=how)
+        if kind is NoSource:
+            return NoSource(told[0], hint=f"{errors[0].hint}; or {how}")
+        return errors[0]
 
-    def _holding(self, path: str, errors: list[BuildError]) -> Iterator[Source]:
+    def _holding(self, path: str, errors: list[BuildError]) -> list[Source]:
+        found = []
         for one in self._places:
             try:
                 one.require_repository(path)
-                yield Source(one, path)
+                found.append(Source(one, path))
             except BuildError as error:
                 errors.append(error)
+        return found
 
-    def _own(self, kind: str, address: str, errors: list[BuildError]) -> Iterator[Source]:
+    def _own(self, kind: str, address: str, errors: list[BuildError]) -> list[Source]:
         if kind == "url":
             self._require_sure(address, _RECIPE)
-            yield Source(Place(address, _RECIPE, self.connections))
-            return
+            return [Source(Place(address, _RECIPE, self.connections))]
+        found = []
         listed = _LISTS[kind](read(self.connections, address, mirrorlists.LONGEST, _RECIPE), address)
         for mirror in listed.mirrors:
             try:
                 if not listed.repomd or can_be_changed_on_the_way(address):
                     self._require_sure(mirror, address)
-                yield Source(Place(mirror, address, self.connections), repomd=listed.repomd)
+                found.append(Source(Place(mirror, address, self.connections), repomd=listed.repomd))
             except BuildError as error:
                 errors.append(error)
+        return found
 
     def _require_sure(self, url: str, origin: str) -> None:
         if self._only_sure and (can_be_changed_on_the_way(url) or can_be_changed_on_the_way(origin)):

@@ -97,7 +97,8 @@ def test_nobody_has_said_where(project: Checkout) -> None:
     run = project.doit("index:other")
     assert run.status == 1
     assert "nobody has said where the packages of other are" in run.output
-    assert "XEN_OSCAR_MIRROR_OTHER=PATH_OR_URL" in run.output
+    for told in ("XEN_OSCAR_MIRROR_OTHER=PATH_OR_URL", "--mirror other=", "mirrors.toml", "are all here: none"):
+        assert told in run.output, told
 
 
 def test_a_mirror_is_given_with_the_command(project: Checkout, suite: Suite) -> None:

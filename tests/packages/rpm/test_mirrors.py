@@ -48,7 +48,8 @@ class Server(http.server.SimpleHTTPRequestHandler):
             if type(self).serves < 0:
                 self.close_connection = True
                 return
-        super().do_GET()
+        with contextlib.suppress(ConnectionError):  # whoever asked has seen enough
+            super().do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
