@@ -71,6 +71,11 @@ class Engine:
             events.reason(task, self.keys.why(self.steps[task]))
             return False
 
+    def has(self, task: str) -> bool:
+        """The same, and nothing is said."""
+        with self._asking:
+            return self.keys.entry(task) is not None
+
     def entry(self, task: str) -> Entry:
         """The up-to-date entry of a task that has been built."""
         with self._asking:
@@ -82,6 +87,10 @@ class Engine:
     def build(self, task: str) -> None:
         """Build a step and publish it, or raise UserError; built twice by force, the results are compared."""
         step = self.steps[task]
+        if step.network:
+            from pipeline.manifests import mirrors  # as rarely wanted as it is slow to import
+
+            mirrors.take(self.recipes.parent)
         started = time.time()
         if started < sandbox.SOURCE_DATE_EPOCH:
             raise UserError(

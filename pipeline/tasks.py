@@ -18,6 +18,7 @@ from pipeline.engine import Engine
 from pipeline.errors import ManifestError, UserError
 from pipeline.hosts import kinds
 from pipeline.mistakes import no_such
+from pipeline.packages.given import NoSource
 from pipeline.planned import load_plan
 from pipeline.step import Plan
 
@@ -84,7 +85,7 @@ class Graph:
                     yield {
                         "name": step.name,
                         "doc": step.doc,
-                        "actions": [(self.engine.build, [step.task])],
+                        "actions": [(_build, [self, step.task])],
                         "uptodate": [(_up_to_date, [self.engine, step.task])],
                         "task_dep": list(dict.fromkeys(parent.task for parent in step.parents)),
                         "clean": [(self.engine.forget, [step.task])],
@@ -258,6 +259,15 @@ class Graph:
             if name not in self.plan.clusters or life.machines().runs():
                 return life
         return self.lifecycle(name)
+
+
+def _build(graph: Graph, task: str) -> None:
+    try:
+        graph.engine.build(task)
+    except NoSource as error:
+        from pipeline import supplied
+
+        raise supplied.told(error, task, graph.plan, graph.engine.has) from None
 
 
 def _refuse(mistakes: str) -> None:

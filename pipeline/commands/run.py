@@ -17,7 +17,6 @@ import ctypes
 import errno
 import fnmatch
 import functools
-import os
 import signal
 import sys
 import threading
@@ -34,7 +33,7 @@ from pipeline.commands.ending import OrderlyDoit, hush
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
 from pipeline.mistakes import no_such
-from pipeline.packages.given import as_url, variable_of
+from pipeline.packages import given
 from pipeline.run import cleans_up, end_all
 from pipeline.views.jsonlines import error_fields, write_json
 
@@ -154,7 +153,7 @@ class Run(OrderlyDoit, DoitRun):
             "long": "mirror",
             "type": list,
             "default": [],
-            "help": "NAME=FOLDER_OR_URL: where the packages of a distribution are (may be given for several)",
+            "help": "NAME=FOLDER_OR_URL: where the packages of a distribution are (as often as there are places)",
         },
     )
 
@@ -226,13 +225,16 @@ class Run(OrderlyDoit, DoitRun):
     def _give_mirrors(self, mirrors: Sequence[str]) -> None:
         """Tell steps that fetch, which find it in their environment."""
         known = [task.name.removeprefix("index:") for task in self.task_list if task.name.startswith("index:")]
-        for given in mirrors:
-            distro, _, where = given.partition("=")
+        places: dict[str, list[str]] = {}
+        for words in mirrors:
+            distro, _, where = words.partition("=")
             if not where:
-                raise UserError(f"--mirror {given} says not where", hint="--mirror NAME=FOLDER_OR_URL")
+                raise UserError(f"--mirror {words} says not where", hint="--mirror NAME=FOLDER_OR_URL")
             if distro not in known:
                 raise no_such("distribution", distro, known)
-            os.environ[variable_of(distro)] = as_url(where)
+            places.setdefault(distro, []).append(where)
+        for distro, found in places.items():
+            given.give(distro, found)
 
     def _require_tasks(self) -> None:
         """Raise for a word that fits no task, before anything is run; doit finds out all but these."""

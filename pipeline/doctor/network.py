@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.doctor.finding import Finding, Surroundings
 from pipeline.errors import UserError
+from pipeline.manifests import mirrors
 from pipeline.packages.families import FAMILIES
 
 _PATIENCE = 15
@@ -41,8 +42,8 @@ def check_mirrors(surroundings: Surroundings) -> Finding:
             "mirrors",
             "fail",
             "; ".join(refused),
-            "check the network and http_proxy; another mirror: --mirror NAME=URL, XEN_OSCAR_MIRROR=URL, or `mirror` in "
-            "the recipe of the distribution (what has been fetched already needs no mirror)",
+            "check the network and http_proxy; another mirror: --mirror NAME=URL, XEN_OSCAR_MIRROR=URL, mirrors.toml, "
+            "or `mirror` in the recipe of the distribution (what has been fetched already needs no mirror)",
         )
     return Finding("mirrors", "ok", f"{len(answers)} releases can be read")
 
@@ -77,6 +78,7 @@ def check_clock(surroundings: Surroundings) -> Finding:
 
 def _releases(recipes: Path) -> list[str]:
     """The URL of each release that the recipes name, without the same one twice."""
+    mirrors.take(recipes.parent)
     urls: dict[str, None] = {}
     for file in sorted((recipes / "distros").glob("*.toml")):
         try:

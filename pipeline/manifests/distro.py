@@ -11,8 +11,9 @@ from pydantic import AfterValidator, Field, model_validator
 from pipeline.guests.flavours import Flavour
 from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
-from pipeline.mistakes import Faults, Key, quoted
+from pipeline.mistakes import Faults, Key, listing, quoted
 from pipeline.opkgs import filters
+from pipeline.packages.rpm import addresses
 
 
 def _mirror(value: str) -> str:
@@ -28,6 +29,27 @@ def _rpm_mirror(value: str) -> str:
     if value == "" or value.startswith("/"):
         return value
     return _mirror(value)
+
+
+#: Addresses of a repository, or of a list of its mirrors, which may ask for one by its name.
+_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(?:/(?:[\w.~%+-]|\$basearch(?![a-z]))*)*"
+_QUESTION = r"(?:\?(?:[\w.~%+&=;,:/-]|\$basearch(?![a-z]))*)?"
+
+
+def _repository_url(value: str) -> str:
+    if value == "" or re.fullmatch(_ADDRESS, value, re.ASCII) or (value.startswith("file://") and _mirror(value)):
+        return value
+    raise ValueError(_no_address(value, "https://HOST/9/BaseOS/$basearch/os"))
+
+
+def _list_url(value: str) -> str:
+    if value == "" or re.fullmatch(_ADDRESS + _QUESTION, value, re.ASCII):
+        return value
+    raise ValueError(_no_address(value, "https://HOST/mirrorlist?repo=BaseOS-9&arch=$basearch"))
+
+
+def _no_address(value: str, example: str) -> str:
+    return f'{quoted(value)} is no address; expected one like "{example}"; of dnf\'s variables there is $basearch'
 
 
 def _word(value: str) -> str:
@@ -172,12 +194,20 @@ class DebDistro(Distro):
 
 
 class Repository(Table):
-    """One repository of RPM packages."""
+    """One repository of RPM packages: below the mirror, or at an address of its own, which is one of `url`,
+    `mirrorlist` and `metalink`."""
 
     name: Annotated[str, AfterValidator(_word)]
     """What it is called, like "baseos"."""
     path: FilePath
-    """The folder that holds `repodata`, below the mirror."""
+    """The folder that holds `repodata`, below the mirror; of one with an address of its own, below what `--mirror`
+    names."""
+    url: Annotated[str, AfterValidator(_repository_url)] = ""
+    """The address of the folder that holds `repodata`, like "https://HOST/9/BaseOS/$basearch/os"."""
+    mirrorlist: Annotated[str, AfterValidator(_list_url)] = ""
+    """The address of a list of mirrors, one a line, like "https://HOST/mirrorlist?repo=BaseOS-9&arch=$basearch"."""
+    metalink: Annotated[str, AfterValidator(_list_url)] = ""
+    """The address of a metalink: a list of mirrors, with the checksum of the metadata that they must have."""
     signed: bool = False
     """Whether its metadata are signed (repomd.xml.asc) by the distribution's keys."""
 
@@ -220,12 +250,20 @@ class RpmDistro(Distro):
                 faults.append((("repositories", index, "name"), f"{quoted(name)} is there twice; expected each once"))
             if self.repositories[index].signed and not self.keyrings:
                 faults.append((("repositories", index, "signed"), "no keys to check with; expected keyrings = [...]"))
+            for other in [kind for kind in addresses.KINDS if getattr(self.repositories[index], kind)][1:]:
+                faults.append((("repositories", index, other), f"expected only one of {listing(addresses.KINDS)}"))
         if faults:
             raise Faults(faults)
         return self
 
     def _repositories(self) -> list[dict[str, Any]]:
-        return [one.model_dump() for one in self.repositories]
+        return [
+            {
+                name: addresses.expanded(value, self.architecture) if name in addresses.KINDS else value
+                for name, value in one.model_dump(exclude_defaults=True).items()
+            }
+            for one in self.repositories
+        ]
 
     def source(self) -> dict[str, Any]:
         return {"distro": self.name, "repositories": self._repositories(), "architecture": self.architecture,

@@ -1,33 +1,65 @@
-"""The mirror that a person gives for one distribution: `doit --mirror NAME=WHERE`, or a variable in the environment."""
+"""The places that a person gives for one distribution's packages: `doit --mirror NAME=WHERE`, a variable in the
+environment, or a file of settings: whoever starts steps
+puts all of it into the environment."""
 
 from __future__ import annotations
 
 import os
+import re
 import urllib.parse
 from pathlib import Path
 
-from pipeline.errors import UserError
+from pipeline.errors import BuildError, UserError
+
+#: The file in which a person keeps them, beside the recipes.
+SETTINGS = "mirrors.toml"
 
 _SCHEMES = ("http", "https", "file")
 _VARIABLE = "XEN_OSCAR_MIRROR_{}"
+#: Between places: a folder's name may have spaces in it.
+_BETWEEN = re.compile(r"\s+(?=/|[a-z]+:)")
+
+
+class NoSource(BuildError):
+    """Nobody has said where packages are, or none of the places could be reached."""
 
 
 def variable_of(distro: str) -> str:
-    """The variable that gives a distribution another mirror, like XEN_OSCAR_MIRROR_ROCKY9."""
+    """The variable that gives a distribution other places, like XEN_OSCAR_MIRROR_ROCKY9."""
     return _VARIABLE.format(distro.upper().replace("-", "_"))
 
 
-def mirror_of(distro: str) -> str:
-    """The URL (deb: two with a space between) that was given for a distribution, "" where none was."""
+def said_by(distro: str) -> str:
+    """Who has given them, for messages."""
+    return f"--mirror, {variable_of(distro)} or {SETTINGS}"
+
+
+def how_to_give(distro: str) -> str:
+    """How a person says where the packages of a distribution are."""
+    where = "PATH_OR_URL"
+    return (
+        f"--mirror {distro}={where} (a folder, a web server or an ISO image), {variable_of(distro)}={where}, or "
+        f'{distro} = "{where}" in {SETTINGS}'
+    )
+
+
+def places_of(distro: str) -> list[str]:
+    """The URLs that were given for a distribution, in their order."""
     variable = variable_of(distro)
-    where = os.environ.get(variable, "").strip()
-    if where.startswith((".", "~")):  # whose, as steps run elsewhere?
-        raise UserError(f"{variable}: {where} is no whole path", hint=f"{variable}=/FOLDER, or a URL")
-    return as_url(where)
+    found = [place for place in _BETWEEN.split(os.environ.get(variable, "").strip()) if place]
+    for place in found:
+        if place.startswith((".", "~")):  # whose, as steps run elsewhere?
+            raise UserError(f"{variable}: {place} is no whole path", hint=f"{variable}=/FOLDER, or a URL")
+    return [as_url(place) for place in found]
+
+
+def give(distro: str, places: list[str]) -> None:
+    """Let these be the places, for all that this process starts."""
+    os.environ[variable_of(distro)] = " ".join(map(as_url, places))
 
 
 def as_url(where: str) -> str:
-    """A mirror that may also be named by its folder."""
+    """A place that may also be named by its path."""
     try:
         scheme = urllib.parse.urlsplit(where).scheme
     except ValueError:

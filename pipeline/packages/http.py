@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import SplitResult, urlsplit
 
-#: Seconds that a mirror may be silent.
-_TIMEOUT = 20
+#: Seconds that a mirror may take to answer the call, and be silent later on.
+_CONNECT, _TIMEOUT = 5, 20
 _REDIRECTS = 5
 #: Bytes of an answer that nobody wants.
 _UNWANTED = 1 << 16
@@ -28,6 +28,10 @@ class Refused(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"{status} {reason}" if status else reason)
         self.gone = status in (0, 403, 404, 410)
+
+
+class NoConnection(OSError):
+    """Nobody answers there: no such host, no way to it, or nothing that listens."""
 
 
 #: What else can go wrong on the way; another try may help.
@@ -124,9 +128,20 @@ def _connect(parts: SplitResult) -> http.client.HTTPConnection:
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     proxy = _proxy(parts)
     if not proxy:
-        return kind(parts.netloc, timeout=_TIMEOUT)
+        return _connected(kind(parts.netloc, timeout=_CONNECT))
     hop = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    connection = kind(hop.hostname or "", hop.port or 80, timeout=_TIMEOUT)
+    connection = kind(hop.hostname or "", hop.port or 80, timeout=_CONNECT)
     if parts.scheme == "https":
         connection.set_tunnel(parts.netloc)
+    return _connected(connection)
+
+
+def _connected(connection: http.client.HTTPConnection) -> http.client.HTTPConnection:
+    try:
+        connection.connect()
+    except (*UNREACHABLE, UnicodeError) as error:
+        connection.close()
+        raise NoConnection(str(error) or type(error).__name__) from None
+    connection.timeout = _TIMEOUT
+    connection.sock.settimeout(_TIMEOUT)
     return connection

@@ -16,6 +16,8 @@ import shutil
 import tempfile
 import threading
 import time
+import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import BuildError
+from pipeline.packages.given import NoSource
 from pipeline.packages.http import UNREACHABLE, Connections, Refused
 
 _THREADS = 6
@@ -32,9 +35,10 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to bring: its URL, what it must be, and what it is called; `sha1` counts where there is no `sha256`."""
+    """A file to bring: its URLs, of which any will do, what it must be, and what it is called; `sha1` counts where there
+    is no `sha256`."""
 
-    url: str
+    urls: tuple[str, ...]
     name: str
     size: int
     sha256: str
@@ -121,6 +125,14 @@ class _Retry(Exception):
     """This try failed; the next may not."""
 
 
+class _NotThere(Exception):
+    """No other try will bring it from there."""
+
+    def __init__(self, error: BuildError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class _Task:
     """One call's threads, and how far they are."""
 
@@ -132,6 +144,7 @@ class _Task:
         self.stop = threading.Event()
         self._done = 0
         self._told = 0.0
+        self._failures: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._of_thread = threading.local()
 
@@ -150,30 +163,44 @@ class _Task:
                 self.advance(item.size)
                 return
             target.unlink()
+        left, problems = list(item.urls), dict[str, str]()
         for number in range(_TRIES):
             if number and self.stop.wait(0.5 * 2**number):
                 break
-            try:
-                self._download(item, target)
-                return
-            except _Retry as error:
-                problem = str(error)
+            for url in sorted(left, key=self._failures_of):
+                try:
+                    self._download(item, url, target)
+                    return
+                except _Retry as error:
+                    problems[url] = str(error)
+                except _NotThere as error:
+                    left.remove(url)
+                    if not left:
+                        raise error.error from None
+                self._failures[_host(url)] += 1
         if self.stop.is_set():
             raise _Stopped
-        raise BuildError(f"cannot fetch {item.url}: {problem}", hint=self.advice.unreachable)
+        told = "\n".join(f"cannot fetch {url}: {problems[url]}" for url in left)
+        raise NoSource(told, hint=self.advice.unreachable)
 
-    def _download(self, item: Wanted, target: Path) -> None:
+    def _failures_of(self, url: str) -> int:
+        """How often a mirror has failed: the others are asked before it."""
+        return self._failures[_host(url)]
+
+    def _download(self, item: Wanted, url: str, target: Path) -> None:
         received = 0
         try:
             with _part(self.pool, item) as part:
-                digest, received = self._receive(item, part.write)
+                digest, received = self._receive(item, url, part.write)
                 if digest != item.digest:
                     what = {"sha256": "SHA-256", "sha1": "SHA-1"}[item.algorithm]
-                    raise BuildError(
-                        f"{item.url}: wrong checksum\nwanted {what} {item.digest} ({item.size} bytes)\n"
-                        f"got    {what} {digest} ({received} bytes)",
-                        hint="that is not the file that was locked: use another mirror, or `doit update` if the "
-                        "archive has changed since",
+                    raise _NotThere(
+                        BuildError(
+                            f"{url}: wrong checksum\nwanted {what} {item.digest} ({item.size} bytes)\n"
+                            f"got    {what} {digest} ({received} bytes)",
+                            hint="that is not the file that was locked: use another mirror, or `doit update` if the "
+                            "archive has changed since",
+                        )
                     )
                 part.flush()
                 os.fsync(part.fileno())
@@ -183,11 +210,11 @@ class _Task:
             self.advance(-received)
             raise
 
-    def _receive(self, item: Wanted, write: Callable[[bytes], object]) -> tuple[str, int]:
+    def _receive(self, item: Wanted, url: str, write: Callable[[bytes], object]) -> tuple[str, int]:
         digest = hashlib.new(item.algorithm)
         received = 0
         try:
-            with self._connections().get(item.url) as answer:
+            with self._connections().get(url) as answer:
                 while block := answer.read(_BLOCK):
                     if self.stop.is_set():
                         raise _Stopped
@@ -199,7 +226,7 @@ class _Task:
                     self.advance(len(block))
         except Refused as error:
             if error.gone:
-                raise BuildError(f"{item.url}: {error}", hint=self.advice.gone) from None
+                raise _NotThere(BuildError(f"{url}: {error}", hint=self.advice.gone)) from None
             raise _Retry(str(error)) from None
         except UNREACHABLE as error:
             self.advance(-received)
@@ -214,6 +241,10 @@ class _Task:
             self._of_thread.connections = Connections()
         connections: Connections = self._of_thread.connections
         return connections
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc
 
 
 def _store(write: Callable[[bytes], object], block: bytes, item: Wanted) -> None:

@@ -18,7 +18,7 @@ def build(job: Job) -> None:
     mirrors = mirrors_for(job.params)
     wanted = [
         Wanted(
-            url=f"{mirrors.base(package.archive)}/{quote(package.path, safe='/+~')}",
+            urls=(f"{mirrors.base(package.archive)}/{quote(package.path, safe='/+~')}",),
             name=package.file,
             size=package.size,
             sha256=package.sha256,

@@ -14,6 +14,7 @@ from pipeline.packages.deb.mirrors import Mirrors, archive_of, mirrors_for
 from pipeline.packages.deb.refusals import refused
 from pipeline.packages.deb.release import NAMES, Release, components_of
 from pipeline.packages.deb.stanzas import trimmed
+from pipeline.packages.given import NoSource
 from pipeline.step import Job
 
 #: Seconds in which a mirror must have given out its index.
@@ -95,7 +96,7 @@ def _update(apt: Apt, mirrors: Mirrors, log: Path) -> None:
     try:
         update = apt.get("update", "--error-on=any", timeout=_UPDATE)
     except CommandError:
-        raise BuildError(
+        raise NoSource(
             f"the mirror has not given out its index after {_UPDATE} s: {mirrors.main} (from {mirrors.origin})",
             hint="check the network and the proxy (http_proxy), or use another mirror",
         ) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.packages.given import mirror_of, variable_of
+from pipeline.packages.given import NoSource, places_of, variable_of
 
 VARIABLE = "XEN_OSCAR_MIRROR"
 _HINT = (
@@ -59,7 +59,7 @@ def mirrors_for(params: Mapping[str, Any], etc: Path = Path("/etc/apt")) -> Mirr
     """
     distro = str(params["distro"])
     for origin, text in (
-        (variable_of(distro), mirror_of(distro)),
+        (variable_of(distro), " ".join(places_of(distro))),
         ("the recipe", str(params.get("mirror", ""))),
         (VARIABLE, os.environ.get(VARIABLE, "")),
     ):
@@ -69,7 +69,7 @@ def mirrors_for(params: Mapping[str, Any], etc: Path = Path("/etc/apt")) -> Mirr
     sources = list(_host_sources(etc))
     main = _best([source for source in sources if not _is_security(source)], suites)
     if main is None:
-        raise UserError(f"no mirror of Debian is known: {etc} names none", hint=_HINT)
+        raise NoSource(f"no mirror of Debian is known: {etc} names none", hint=_HINT)
     security = _best([source for source in sources if _is_security(source)], suites)
     return Mirrors(main.uri, security.uri if security else _security_beside(main.uri), str(main.file))
 

@@ -11,9 +11,13 @@ from pathlib import Path
 
 from pipeline.errors import BuildError
 from pipeline.packages.deb.mirrors import Mirrors
+from pipeline.packages.given import NoSource
 
 _KEYRING = "the recipe's `keyring` must hold the key that signs this archive (a newer debian-archive-keyring may)"
-_REACH = "check the network and the proxy (http_proxy); what has been built keeps working without"
+_REACH = (
+    "check the network and the proxy (http_proxy), or use another mirror: --mirror NAME=PATH_OR_URL; "
+    "what has been built keeps working without"
+)
 
 _UNREACHED = (
     r"[Cc]ould not (?:connect|resolve)|[Uu]nable to connect|[Ff]ailure resolving|[Tt]imed out|is unreachable"
@@ -116,7 +120,7 @@ def refused(said: str, mirrors: Mirrors, log: Path) -> BuildError:
     about = [base for base in (mirrors.main, mirrors.security) if re.search(rf"{re.escape(base)}[ /]", said)]
     where = f"{about[0] if about else mirrors.main} (from {mirrors.origin})"
     if re.search(_UNREACHED, said):
-        return BuildError(f"the mirror cannot be reached: {where}", tail=said, log=log, hint=_REACH)
+        return NoSource(f"the mirror cannot be reached: {where}", tail=said, log=log, hint=_REACH)
     for pattern, what, hint in _TABLE:
         if re.search(pattern, said):
             return BuildError(f"{where}: {what}", tail=said, log=log, hint=hint)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from pipeline.errors import BuildError
 from pipeline.packages import lock
+from pipeline.packages.given import how_to_give
 from pipeline.packages.lock import LockedPackage
 from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
 from pipeline.packages.rpm import query
-from pipeline.packages.rpm.mirrors import mirrors_for
+from pipeline.packages.rpm.mirrors import Source, Sources
 from pipeline.packages.rpm.signatures import Keys
 from pipeline.step import Job
 
@@ -20,25 +20,14 @@ from pipeline.step import Job
 def build(job: Job) -> None:
     """Builder: bring every package of the lock into the pool, and show them in `packages/`."""
     packages = lock.read(job.input("lock").file(lock.NAME))
-    mirrors = mirrors_for(job.params)
-    paths = {one["name"]: one["path"] for one in job.params["repositories"]}
-    wanted = [
-        Wanted(
-            url=f"{mirrors.base(paths[package.archive])}/{quote(package.path, safe='/+~')}",
-            name=package.file,
-            size=package.size,
-            sha256=package.sha256,
-            sha1=package.sha1,
-        )
-        for package in packages
-    ]
+    wanted = _wanted(packages, job)
     job.pool.mkdir(parents=True, exist_ok=True)
     into_pool(
         wanted,
         job.pool,
         Advice(
             gone=f"the repository has moved on: `doit update` refreshes the index (of {job.step.name})",
-            unreachable=f"check the network and the mirror {mirrors.main} (from {mirrors.origin}); "
+            unreachable=f"check the network, or use another mirror: {how_to_give(str(job.params['distro']))}; "
             "what was fetched is kept, the next run goes on",
         ),
         job.progress,
@@ -57,6 +46,30 @@ def _sha256(item: Wanted, out: Path) -> str:
         return item.sha256
     with (out / "packages" / item.name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wanted(packages: Sequence[LockedPackage], job: Job) -> list[Wanted]:
+    """Each package with all the places that may have it, those on this machine first."""
+    sources = Sources(job.params, job.work, only_sure=False)  # what comes is held against the lock
+    found: dict[str, list[Source]] = {}
+    for repository in job.params["repositories"]:
+        paths = [package.path for package in packages if package.archive == repository["name"]]
+        if paths:
+            found[repository["name"]] = sources.of(repository)
+            for source in found[repository["name"]]:
+                source.bring(paths)
+    sources.connections.close()
+    return [
+        Wanted(
+            urls=tuple(sorted(urls, key=lambda url: not url.startswith("file:"))),
+            name=package.file,
+            size=package.size,
+            sha256=package.sha256,
+            sha1=package.sha1,
+        )
+        for package in packages
+        for urls in [[source.of(package.path) for source in found[package.archive]]]
+    ]
 
 
 def _require_same(packages: Sequence[LockedPackage], folder: Path) -> None:

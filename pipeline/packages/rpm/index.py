@@ -2,100 +2,123 @@
 against its signature where the repository has one.
 
     NAME/primary, NAME/filelists, NAME/comps, NAME/modules      of each repository, decompressed and compressed by zstd
-    repositories.json                                           the repositories in the recipe's order
+    repositories.json                                           the repositories in the recipe's order; of several that
+                                                                are one place the first
 
-No name has a mirror in it.  Metadata of a repository that changes while they are read do not fit and are read again.
+No name has a mirror in it.  Metadata of a repository that changes while they are read do not fit and are read again;
+where a mirror has none that fit, another one is asked.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import zstandard
 
 from pipeline.errors import BuildError
-from pipeline.packages.http import UNREACHABLE, Connections, Refused
-from pipeline.packages.rpm import metadata, signatures
+from pipeline.packages.http import Connections
+from pipeline.packages.rpm import made, metadata, signatures
 from pipeline.packages.rpm.metadata import File
-from pipeline.packages.rpm.mirrors import Mirrors, mirrors_for
+from pipeline.packages.rpm.mirrors import Source, Sources
+from pipeline.packages.rpm.places import Place
+from pipeline.packages.rpm.reading import read
 from pipeline.step import Job
 
 LIST = "repositories.json"
 _LONGEST = 512 << 20
 _TRIES = 3
 
+#: By kind: what `repomd.xml` says of it, and what lies there.
+_Contents = dict[str, tuple[File, bytes]]
+
 
 def build(job: Job) -> None:
     """Builder: fetch the metadata of every repository, and keep what resolving needs."""
-    mirrors = mirrors_for(job.params)
     keys = signatures.Keys.of(job)
-    if not keys.files and mirrors.can_be_changed_on_the_way:
-        raise BuildError(
-            f"nothing would check what comes from {mirrors.main}: the recipe of {mirrors.distro} names no keys",
-            hint="keyrings = [...] in the recipe, or an https:// mirror, or a folder",
-        )
-    connections = Connections()
+    sources = Sources(job.params, job.work, only_sure=not keys.files)
     repositories = job.params["repositories"]
+    kept: dict[str, str] = {}
     for number, repository in enumerate(repositories):
         job.progress(number, len(repositories), "repositories")
-        folder = job.out / repository["name"]
-        folder.mkdir()
-        _snapshot(connections, mirrors, repository, keys, folder)
-    (job.out / LIST).write_text(json.dumps([one["name"] for one in repositories]) + "\n")
+        found, name = sources.of(repository), repository["name"]
+        if found[0].url in kept:  # one repository stands for several of the recipe
+            continue
+        kept[found[0].url] = name
+        (job.out / name).mkdir()
+        if found[0].is_bare:
+            _keep_made([source.place for source in found], job.out / name, job)
+        else:
+            _keep(*_first(sources, found, repository, keys), job.out / name)
+    (job.out / LIST).write_text(json.dumps(list(kept.values())) + "\n")
 
 
-def _snapshot(connections: Connections, mirrors: Mirrors, repository: dict[str, str], keys: signatures.Keys,
-              folder: Path) -> None:  # fmt: skip
-    base = mirrors.base(repository["path"])
+def _keep_made(places: Sequence[Place], folder: Path, job: Job) -> None:
+    for kind, file in made.metadata_of(places, job.work, job.progress).items():
+        with file.open("rb") as stream:
+            _compress(stream, folder / kind)
+
+
+def _first(
+    sources: Sources, found: Sequence[Source], repository: dict[str, str], keys: signatures.Keys
+) -> tuple[Source, _Contents]:
+    """The first source that has all metadata, and these; raises BuildError where none has, with what each lacks."""
+    errors = []
+    for source in found:
+        try:
+            return source, _contents(sources.connections, source, repository, keys)
+        except BuildError as error:
+            errors.append(error)
+    raise sources.none_has(repository, errors)
+
+
+def _contents(connections: Connections, source: Source, repository: dict[str, str], keys: signatures.Keys) -> _Contents:
+    """What is wanted of a repository's metadata."""
+
+    def got(path: str, longest: int) -> bytes:
+        return read(connections, source.of(path), longest, source.place.origin)
+
     for last in (*[False] * (_TRIES - 1), True):
-        repomd = _get(connections, f"{base}/{metadata.REPOMD}", metadata.LONGEST_REPOMD, mirrors)
+        repomd = got(metadata.REPOMD, metadata.LONGEST_REPOMD)
+        if source.repomd and not any(file.fits(repomd) for file in source.repomd):
+            raise BuildError(
+                f"{source.of(metadata.REPOMD)} is none that {source.place.origin} knows",
+                hint="the mirror is old, or ahead of the list, or somebody has changed it: run again in some minutes",
+            )
         if repository.get("signed"):
-            keys.require(repomd, _get(connections, f"{base}/{metadata.REPOMD}.asc", 1 << 16, mirrors), base)
-        named = metadata.files(repomd, base)
-        contents = {kind: _get(connections, f"{base}/{file.path}", _LONGEST, mirrors) for kind, file in named.items()}
+            keys.require(repomd, got(f"{metadata.REPOMD}.asc", 1 << 16), source.url)
+        named = metadata.files(repomd, source.url)
+        contents = {kind: got(file.path, _LONGEST) for kind, file in named.items()}
         wrong = [named[kind] for kind, content in contents.items() if not named[kind].fits(content)]
         if not wrong:
             break
         if last:
-            raise _unfit(base, wrong[0], mirrors)
-    for kind, content in contents.items():
-        compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+            raise _unfit(source, wrong[0])
+    return {kind: (named[kind], content) for kind, content in contents.items()}
+
+
+def _keep(source: Source, contents: _Contents, folder: Path) -> None:
+    for kind, (named, content) in contents.items():
         try:
-            with (folder / kind).open("wb") as file, compressor.stream_writer(file) as target:
-                for piece in metadata.decompressed(io.BytesIO(content)):
-                    target.write(piece)
+            _compress(io.BytesIO(content), folder / kind)
         except ValueError as error:
-            raise _unfit(base, named[kind], mirrors, str(error)) from None
+            raise _unfit(source, named, str(error)) from None
 
 
-def _unfit(base: str, file: File, mirrors: Mirrors, why: str = "") -> BuildError:
+def _compress(stream: IO[bytes], file: Path) -> None:
+    """Write what there is, compressed in whichever way, as we compress it."""
+    compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
+    with file.open("wb") as raw, compressor.stream_writer(raw) as target:
+        for piece in metadata.decompressed(stream):
+            target.write(piece)
+
+
+def _unfit(source: Source, file: File, why: str = "") -> BuildError:
     return BuildError(
-        f"{base}/{file.path} is not what {metadata.REPOMD} says{f': {why}' if why else ''}",
+        f"{source.of(file.path)} is not what {metadata.REPOMD} says{f': {why}' if why else ''}",
         hint=f"the mirror is being changed just now, or is damaged: run again in some minutes, or use another one "
-        f"(this one is from {mirrors.origin})",
-    )
-
-
-def _get(connections: Connections, url: str, longest: int, mirrors: Mirrors) -> bytes:
-    problem = ""
-    for _ in range(_TRIES):
-        try:
-            with connections.get(url) as stream:
-                content = stream.read(longest + 1)
-        except Refused as error:
-            raise BuildError(
-                f"{url}: {error}",
-                hint=f"correct the mirror or the repository's path: {mirrors.main} is from {mirrors.origin}",
-            ) from None
-        except UNREACHABLE as error:
-            problem = str(error) or type(error).__name__
-            continue
-        if len(content) > longest:
-            raise BuildError(f"{url}: larger than {longest >> 20} MiB", hint="this is no repository's metadata")
-        return content
-    raise BuildError(
-        f"cannot read {url}: {problem}",
-        hint=f"check the network, or use another mirror: {mirrors.main} is from {mirrors.origin}",
+        f"(this one is from {source.place.origin})",
     )

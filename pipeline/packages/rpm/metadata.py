@@ -58,8 +58,8 @@ class File:
 def files(repomd: bytes, where: str) -> dict[str, File]:
     """What a `repomd.xml` names of what is wanted; raises BuildError for one that is none.  `where` is for messages."""
     try:
-        root = ET.fromstring(repomd)
-    except (ET.ParseError, ValueError, LookupError) as error:
+        root = parsed(repomd)
+    except ValueError as error:
         raise _no_repository(where, f"its {REPOMD} is no XML: {error}") from None
     named: dict[str, File] = {}
     for data in root.iter(f"{_NAMESPACE}data"):
@@ -75,6 +75,24 @@ def files(repomd: bytes, where: str) -> dict[str, File]:
     if missing:
         raise _no_repository(where, f"its {REPOMD} names no {' and no '.join(missing)}")
     return found
+
+
+class _Elements(ET.TreeBuilder):
+    """No text that stands for other text: a few lines of it can stand for more than memory holds."""
+
+    def doctype(self, *_: object) -> None:
+        raise ValueError("it declares a type of its own")
+
+
+def parsed(content: bytes) -> ET.Element:
+    """A small XML document that somebody else wrote; raises ValueError for what is none."""
+    parser = ET.XMLParser(target=_Elements())
+    try:
+        parser.feed(content)
+        root: ET.Element = parser.close()
+        return root
+    except (ET.ParseError, LookupError) as error:
+        raise ValueError(str(error)) from None
 
 
 def decompressed(stream: IO[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ import pytest
 from tests import rpmsuite
 from tests.boot import checkout
 from tests.boot.checkout import Checkout
+from tests.packages.rpm.test_places import image
 from tests.rpmsuite import Suite
 
 RECIPE = """family = "rpm"
@@ -96,14 +97,15 @@ def test_nobody_has_said_where(project: Checkout) -> None:
     run = project.doit("index:other")
     assert run.status == 1
     assert "nobody has said where the packages of other are" in run.output
-    assert "XEN_OSCAR_MIRROR_OTHER=PATH_OR_URL" in run.output
+    for told in ("XEN_OSCAR_MIRROR_OTHER=PATH_OR_URL", "--mirror other=", "mirrors.toml", "are all here: none"):
+        assert told in run.output, told
 
 
 def test_a_mirror_is_given_with_the_command(project: Checkout, suite: Suite) -> None:
     recipe = project.folder / "recipes/distros/given.toml"
     recipe.write_text(RECIPE.format("file:///nowhere"))
     for words, status, told in (
-        (["index:given"], 1, "file:///nowhere/base"),
+        (["index:given"], 1, "/nowhere: no such file or folder"),
         (["index:given", "--mirror", "given"], 1, "--mirror NAME=FOLDER_OR_URL"),
         (["--mirror", "givn=/x", "index:given"], 3, "did you mean given"),
     ):
@@ -111,3 +113,35 @@ def test_a_mirror_is_given_with_the_command(project: Checkout, suite: Suite) -> 
         assert run.status == status and told in run.output and "Traceback" not in run.output, run.output
     run = project.doit("index:given", f"--mirror=given={suite.root}")
     assert run.status == 0 and run.built == {"index:given"}, run.output
+
+
+def test_an_image_is_given_with_the_command(project: Checkout, suite: Suite, tmp_path: Path) -> None:
+    """Of packages without metadata, on a disc that only root may read."""
+    recipe = project.folder / "recipes/distros/disc.toml"
+    recipe.write_text(RECIPE.format(""))
+    disc = image(suite.root / "base/Packages", tmp_path / "a disc.iso")
+    disc.chmod(0o600)
+    run = project.doit("fetch:disc", f"--mirror=disc={disc}")
+    assert run.status == 0 and run.built == {"index:disc", "lock:disc", "fetch:disc"}, run.output
+    assert len(list((project.own / "disc/fetch/files/packages").iterdir())) == 5
+
+
+def test_a_mirror_is_given_in_a_file(project: Checkout, suite: Suite) -> None:
+    """The command goes before it; and a mistake in it stops those alone who would read it."""
+    (project.folder / "recipes/distros/noted.toml").write_text(RECIPE.format("file:///nowhere"))
+    settings = project.folder / "mirrors.toml"
+    settings.write_text('noted = "/nowhere"\n')
+    try:
+        run = project.doit("index:noted")
+        assert run.status == 1 and "/nowhere: no such file or folder" in run.output, run.output
+        run = project.doit("index:noted", f"--mirror=noted={suite.root}")
+        assert run.status == 0, run.output
+        assert project.run(project.command("update", "noted")).returncode == 0
+        settings.write_text(f'nted = "/x"\nnoted = ["/nowhere", "{suite.root}"]\n')
+        run = project.doit("index:noted")
+        assert run.status == 1 and "mirrors.toml:1: nted: no such distribution" in run.output, run.output
+        settings.write_text(f'noted = ["/nowhere", "{suite.root}"]\n')
+        run = project.doit("index:noted")
+        assert run.status == 0 and run.built == {"index:noted"}, run.output
+    finally:
+        settings.unlink()
