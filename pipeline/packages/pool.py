@@ -35,8 +35,8 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to bring: its URLs, of which any will do, what it must be, and what it is called; `sha1` counts where there
-    is no `sha256`."""
+    """A file to bring: its URLs, of which any will do, what it must be, and what it is called; `sha1` counts where
+    there is no `sha256`."""
 
     urls: tuple[str, ...]
     name: str
