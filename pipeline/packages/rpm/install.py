@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipeline.errors import BuildError, CommandError
 from pipeline.packages.lock import LockedPackage
-from pipeline.packages.rpm import database
+from pipeline.packages.rpm import database, keystore
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind, chroot_run
 
 #: Where packages are seen inside a root while they are installed.
@@ -63,7 +64,9 @@ def install(
     settled = root.resolve() / place.lstrip("/")
     if settled.resolve() != settled:
         raise BuildError(f"{place} is a link in the root", hint="name the folder that it leads to: database = ...")
-    database.settle(settled)
+    database.settle(settled, lambda: _run(root, [*words, "--rebuilddb"], binds, log))
+    with RootFs(root) as inside:
+        keystore.settle(inside)
 
 
 def _run(root: Path, argv: Sequence[str], binds: Sequence[Bind], log: Path) -> None:
