@@ -198,6 +198,10 @@ class RpmDistro(Distro):
     """The address or the folder of the mirror; `--mirror` names another."""
     database: FilePath = "/var/lib/rpm"
     """Where its rpm keeps what is installed."""
+    assembler: Literal["target-rpm", "host-rpm", "justdb"] = "target-rpm"
+    """Who installs the base packages: "target-rpm", the suite's own rpm; "host-rpm", this machine's, faster and
+    right for a suite whose rpm is no newer and writes the same kind of database (sqlite, as Rocky Linux 9); "justdb",
+    this machine's, and the suite's own rpm writes the database then."""
     weak: bool = False
     """Whether what packages recommend is installed as well."""
     excluded: Items[str] = ()
@@ -235,7 +239,7 @@ class RpmDistro(Distro):
         return {"architecture": self.architecture, "weak": self.weak, "excluded": list(self.excluded)}
 
     def base(self) -> dict[str, Any]:
-        return {"database": self.database}
+        return {**self.installed(), "assembler": self.assembler, "architecture": self.architecture}
 
     def installed(self) -> dict[str, Any]:
         return {"database": self.database}

@@ -25,7 +25,7 @@ _SQLITE, _BERKELEY = "rpmdb.sqlite", "Packages"
 _PASSING = (".rpm.lock", ".dbenv.lock", *(f"__db.00{number}" for number in range(1, 10)))
 
 
-def settle(folder: Path, rebuild: Callable[[], None]) -> None:
+def settle(folder: Path, rebuild: Callable[[], object]) -> None:
     """Take the times of installation out of the database in that folder, if it is of a form that has them so; raises
     BuildError for one that rpm has not left so.
 

@@ -31,8 +31,9 @@ _LEFT = {key: value for key, value in _ITEMS.items() if key not in _GONE}
 
 
 def _perl(script: str, file: Path, kind: str, given: str = "") -> str:
-    words = ["perl", "-e", script, file, kind]
-    return subprocess.run(words, check=True, capture_output=True, text=True, input=given).stdout
+    words = ["perl", "-e", script, str(file), kind]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, input=given)
+    return done.stdout
 
 
 def _made(file: Path, kind: str) -> Path:
