@@ -87,6 +87,9 @@ class Distro(Manifest, abc.ABC):
     """How OPKG filters name this distribution."""
     packages: DistroPackages
     """The packages of each kind of machine."""
+    vsyscall: bool = False
+    """Whether its programs want the vsyscall page, as those of x86_64 with a glibc older than 2.14 do; where this
+    machine's kernel does not map it, they are run in a small virtual machine while roots are made."""
 
     @property
     def machine(self) -> str:

@@ -7,21 +7,18 @@ of packages would have a chroot that they can leave.
 from __future__ import annotations
 
 import fnmatch
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import borrowed
 from pipeline.errors import BuildError
 from pipeline.packages.rpm.install import Rpm
 from pipeline.rootfs import RootFs
-from pipeline.run import run, which
 from pipeline.sandbox import Bind
 
 _PLACE = "/run/rpm"
 _CONFIGURATION = "usr/lib/rpm"
-#: What ldd(1) says of a library, and of the loader.
-_LIBRARY = re.compile(r"(/\S+) \(0x")
 #: Where suites have the loader, and libraries: the last ones are Debian's.
 _LOADERS = ("lib64/ld-linux-*", "usr/lib64/ld-linux-*", "lib/ld-linux*", "usr/lib/ld-linux*")
 _LIBRARIES = ("lib64", "usr/lib64", "lib", "usr/lib", "lib/*-linux-gnu", "usr/lib/*-linux-gnu")
@@ -31,14 +28,10 @@ _MACROS = ("macros", "platform/*-linux/macros", "redhat/macros")
 
 def of_host(folder: Path) -> Rpm:
     """This machine's, by way of `folder`, which must not exist."""
-    program = which("rpm")
-    if program is None:
-        raise BuildError("rpm is missing", hint="doit doctor")
-    libraries = [Path(path) for path in _LIBRARY.findall(run(["ldd", program], timeout=60).stdout)]
-    loader = next((path.name for path in libraries if path.name.startswith("ld-")), "")
+    loader, files = borrowed.program("rpm")
     folder.mkdir()
     configuration = [Path("/") / _CONFIGURATION / name for name in ("macros", "rpmrc")]
-    for source in (Path(program), *libraries, *configuration):
+    for source in (*files, *configuration):
         shutil.copy(source, folder / source.name)
     return _rpm(folder, loader, ["."], "rpm", ["macros"], "rpmrc")
 
