@@ -4,7 +4,6 @@ installer, a testbed for Xen."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline import emulated, kept, naming
@@ -155,7 +154,8 @@ def keys(recipes: Recipes, distro: Distro) -> list[str]:
 
 def _keys(recipes: Recipes, distro: Distro) -> tuple[tuple[str, str], ...]:
     """The same as files that a step reads: one that is not there is told where it is wanted."""
-    return tuple((key, str(kept.of(recipes.folder, key))) for key in keys(recipes, distro) if Path(key).is_file())
+    there = (key for key in distro.keys if (recipes.folder / key).is_file())  # names that are those of any checkout
+    return tuple((key, str(kept.of(recipes.folder, key))) for key in there)
 
 
 def _index(recipes: Recipes, distro: Distro) -> Step:
