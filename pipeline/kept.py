@@ -99,7 +99,7 @@ def _usual(file: Path) -> int:
 
 def _is_run(name: str) -> bool:
     """Scripts and tests are run, whatever mode a checkout or an archive has left them with."""
-    return Path(name).parts[2] in ("scripts", "testing")
+    return Path(name).parts[2:3] in (("scripts",), ("testing",))
 
 
 def _digest(path: Path) -> str:

@@ -50,6 +50,9 @@ def main(memory: int) -> int:
         module, _, function = job.step.maker.partition(":")
         builder: Builder = getattr(importlib.import_module(module), function)
         permit_only(job.step.tools)
+        for item in job.inputs:
+            if item.role == "machine":
+                sandbox.use_machine(item.path)
         if in_memory:
             in_memory = _fits(builder, job)
         if not in_memory:

@@ -606,3 +606,14 @@ def test_machines_on_one_host_have_names_of_their_own(tmp_path: Path) -> None:
         "recipes/clusters/a-b.toml:1: node1 would be called a-b-node1 on here, as b-node1 of a is; expected other "
         "names in one of them"
     )
+
+
+def test_old_programs_run_in_a_machine_wherever_a_root_is_made(recipes: Path) -> None:
+    path = recipes / "distros/rocky9.toml"
+    path.write_text(path.read_text().replace('family = "rpm"', 'family = "rpm"\nvsyscall = true'))
+    found = planning.make(load(recipes))
+    for name in ("root:rocky9", "packages:rocky9/head", "opkgs:rocky9/head", "opkgs:rocky9/compute"):
+        step = found.steps[name]
+        assert [parent.task for parent in step.parents if parent.role == "machine"] == ["netboot:amd64"]
+        assert "qemu-system-x86_64" in step.tools
+    assert not [parent for parent in found.steps["lock:rocky9"].parents if parent.role == "machine"]

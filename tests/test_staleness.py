@@ -276,7 +276,7 @@ def key(folder: Path, step: Step) -> str:
         lambda package: (package / "installer/more").write_text("a file that was not there"),
         lambda package: (package / "installer/steps.d").mkdir() or (package / "installer/steps.d/10").write_text("one"),
         lambda package: (package / "installer/dhcp").unlink(),
-        lambda package: (package / "guests/cpio.py").write_text("changed = 1\n"),
+        lambda package: (package / "cpio.py").write_text("changed = 1\n"),
         lambda package: _same_size_and_time(package / "guests/kernel.py"),
     ],
     ids=["content", "same size and time", "added", "added in a new folder", "removed", "module", "module, same time"],

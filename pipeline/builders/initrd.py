@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.cpio import Ramdisk
 from pipeline.errors import BuildError
 from pipeline.guests import kernel
-from pipeline.guests.cpio import Ramdisk
 from pipeline.layers import stacking
 from pipeline.rootfs import RootFs
 from pipeline.step import Job

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from pipeline.cpio import Ramdisk
 from pipeline.errors import BuildError
 from pipeline.guests import kernel
-from pipeline.guests.cpio import Ramdisk
 from pipeline.layers import stacking
 from pipeline.rootfs import RootFs
 from pipeline.step import Job

@@ -85,7 +85,8 @@ def _require(path: str, place: Path, found: os.stat_result, usual: int) -> None:
             "tools that copy files stop at 4096",
         )
     names = inventory.attribute_names(place)
-    flags = "".join(sign for flag, sign in _FLAGS.items() if _flags(place, found) & ~usual & flag)
+    own = _flags(place, found) & ~usual
+    flags = "".join(sign for flag, sign in _FLAGS.items() if own & flag)
     if f"{notes()}protattr" in names:  # where overlayfs notes i and a
         flags += os.getxattr(place, f"{notes()}protattr").decode()
     if flags:

@@ -16,6 +16,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline import inventory, sandbox
@@ -148,12 +149,19 @@ def write(
     for name in change.removed:
         (marks / name).parent.mkdir(parents=True, exist_ok=True)
         os.mknod(marks / name, stat.S_IFCHR, os.makedev(0, 0))
-    changes = _entries(change, upper)
     lists = []
-    for label, names in (("removed", change.removed), ("written", [name or "." for name in changes if changes[name]])):
+    for label, names in (("removed", change.removed), ("written", [name or "." for name in change.written])):
         file = job.work / f"{label}.list"
         file.write_bytes(b"".join(os.fsencode(name) + b"\0" for name in sorted(names, key=os.fsencode)))
         lists.append(file)
+    with ThreadPoolExecutor(1) as beside:  # both read all files, and tar waits for what compresses
+        changes = beside.submit(_entries, change, upper)
+        _pack(job, marks, upper, lists)
+        (job.out / LIST).write_text(inventory.dump(changes.result()))
+
+
+def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
+    """The layer itself: the names in the first list, which are in `marks`, and those in the second, in `upper`."""
     run(
         [
             "tar",
@@ -178,7 +186,6 @@ def write(
         ],
         timeout=600,
     )
-    (job.out / LIST).write_text(inventory.dump(changes))
 
 
 def require_kept(job: Job, who: str) -> None:

@@ -18,6 +18,7 @@ MADE_ANEW = re.compile(
     r"|var/lib/systemd/(random-seed|credential\.secret)|var/lib/dbus/machine-id"
     r"|etc/(passwd|shadow|group|gshadow|subuid|subgid)-|etc/\.pwd\.lock"
     r"|etc/ssh/ssh_host_.*|etc/munge/munge\.key|etc/ssl/(private|certs)/ssl-cert-snakeoil\.(key|pem)"
+    r"|etc/openldap/certs/((cert8|key3|secmod)\.db|password)"
     r"|root/(\.bash_history|\.wget-hsts|\.cache/.*)",
     re.DOTALL,
 )

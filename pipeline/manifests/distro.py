@@ -109,6 +109,9 @@ class Distro(Manifest, abc.ABC):
     """How OPKG filters name this distribution."""
     packages: DistroPackages
     """The packages of each kind of machine."""
+    vsyscall: bool = False
+    """Whether its programs want the vsyscall page, as those of x86_64 with a glibc older than 2.14 do; where this
+    machine's kernel does not map it, they are run in a small virtual machine while roots are made."""
 
     @property
     def machine(self) -> str:
@@ -228,6 +231,10 @@ class RpmDistro(Distro):
     """The address or the folder of the mirror; `--mirror` names another."""
     database: FilePath = "/var/lib/rpm"
     """Where its rpm keeps what is installed."""
+    assembler: Literal["target-rpm", "host-rpm", "justdb"] = "target-rpm"
+    """Who installs the base packages: "target-rpm", the suite's own rpm; "host-rpm", this machine's, faster and
+    right for a suite whose rpm is no newer and writes the same kind of database (sqlite, as Rocky Linux 9); "justdb",
+    this machine's, and the suite's own rpm writes the database then."""
     weak: bool = False
     """Whether what packages recommend is installed as well."""
     sha1: bool = False
@@ -278,7 +285,8 @@ class RpmDistro(Distro):
         return {"architecture": self.architecture, "weak": self.weak, "excluded": list(self.excluded), **weak_digests}
 
     def base(self) -> dict[str, Any]:
-        return {"database": self.database, **({"files": dict(self.files)} if self.files else {})}
+        before = {"files": dict(self.files)} if self.files else {}
+        return {**self.installed(), "assembler": self.assembler, "architecture": self.architecture, **before}
 
     def installed(self) -> dict[str, Any]:
         return {"database": self.database}

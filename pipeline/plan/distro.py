@@ -4,10 +4,9 @@ installer, a testbed for Xen."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from pipeline import kept, naming
+from pipeline import emulated, kept, naming
 from pipeline.guests import flavours
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
@@ -70,6 +69,16 @@ def fetch(recipes: Recipes, name: str, what: str, distro: Distro) -> Step:
     )
 
 
+def machine(distro: Distro) -> tuple[Parent, ...]:
+    """In what programs of a distribution are run while roots are made, where this machine's kernel is too new."""
+    return (Parent("machine", naming.netboot(distro.machine)),) if distro.vsyscall else ()
+
+
+def machine_tools(distro: Distro) -> tuple[str, ...]:
+    """The host programs for that."""
+    return emulated.TOOLS if distro.vsyscall else ()
+
+
 def assembled(
     kind: str,
     name: str,
@@ -79,6 +88,7 @@ def assembled(
     *,
     on: Iterable[Parent] = (),
     params: Mapping[str, Any] | None = None,
+    tools: Iterable[str] = (),
 ) -> Step:
     """What is made of the packages that were locked and fetched under the name `locked`, on top of layers."""
     return Step(
@@ -87,7 +97,7 @@ def assembled(
         doc,
         maker.name,
         params=params or {},
-        tools=maker.tools,
+        tools=(*maker.tools, *tools),
         parents=(*on, Parent("lock", f"lock:{locked}", LOCK), Parent("fetch", f"fetch:{locked}")),
     )
 
@@ -101,7 +111,9 @@ def steps(recipes: Recipes, distro: Distro) -> list[Step]:
         f"base root file system of {name}",
         family.root,
         name,
+        on=machine(distro),
         params=distro.base(),
+        tools=machine_tools(distro),
     )
     initrd = Step(
         "initrd",
@@ -144,7 +156,8 @@ def keys(recipes: Recipes, distro: Distro) -> list[str]:
 
 def _keys(recipes: Recipes, distro: Distro) -> tuple[tuple[str, str], ...]:
     """The same as files that a step reads: one that is not there is told where it is wanted."""
-    return tuple((key, str(kept.of(recipes.folder, key))) for key in keys(recipes, distro) if Path(key).is_file())
+    there = (key for key in distro.keys if (recipes.folder / key).is_file())  # names that are those of any checkout
+    return tuple((key, str(kept.of(recipes.folder, key))) for key in there)
 
 
 def _index(recipes: Recipes, distro: Distro) -> Step:

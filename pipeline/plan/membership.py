@@ -13,7 +13,7 @@ from pipeline.manifests.recipes import Recipes
 from pipeline.opkgs import folders, model, names, phases
 from pipeline.opkgs.phases import Side
 from pipeline.packages.families import FAMILIES
-from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock
+from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock, machine, machine_tools
 from pipeline.step import Parent, Stack, Step
 
 
@@ -42,8 +42,9 @@ def stack(
         f"layer: all locked distribution packages of {what}",
         family.layer,
         name,
-        on=layers,
+        on=[*layers, *machine(distro)],
         params={**distro.installed(), **secrets},
+        tools=machine_tools(distro),
     )
     found = [locked, fetch(recipes, name, f"packages of {what} of {cluster.name}", distro), layer]
     layers.append(Parent("layer", layer.task))
@@ -59,8 +60,8 @@ def stack(
             family.under_test.name,
             params={"packages": [Path(path).name for path in local], **distro.installed(), **secrets},
             files=tuple((path, str(kept.of(recipes.folder, path))) for path in local),
-            parents=tuple(layers),
-            tools=family.under_test.tools,
+            parents=(*layers, *machine(distro)),
+            tools=(*family.under_test.tools, *machine_tools(distro)),
         )
         found.append(given_layer)
         layers.append(Parent("layer", given_layer.task))
@@ -84,8 +85,8 @@ def stack(
         "pipeline.opkgs.install:build",
         params=params,
         files=tuple(sorted(files.items())),
-        parents=(*layers, *on_head),
-        tools=LAYER_TOOLS,
+        parents=(*layers, *on_head, *machine(distro)),
+        tools=(*LAYER_TOOLS, *machine_tools(distro)),
     )
     return (
         [*found, top],

@@ -13,9 +13,9 @@ import pytest
 import zstandard
 
 from pipeline.builders import initrd, netboot
+from pipeline.cpio import Ramdisk
 from pipeline.errors import BuildError
 from pipeline.guests import kernel
-from pipeline.guests.cpio import Ramdisk
 from pipeline.rootfs import RootFs
 
 

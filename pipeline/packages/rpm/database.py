@@ -2,38 +2,57 @@
 
 rpm notes when it installed each package, and under which number of its transaction, which is a time as well.  Both are
 4-byte integers in the header that it keeps of each package: with them set, the rest depends on the packages alone.
-Source: rpm's lib/rpmtag.h (tags), lib/header.c (the form of headers), lib/backend/sqlite.c.
+Source: rpm's lib/rpmtag.h (tags), lib/header.c (the form of headers), lib/backend/sqlite.c and db3.c.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import BuildError
+from pipeline.packages.rpm import berkeley
 from pipeline.sandbox import SOURCE_DATE_EPOCH
 
 #: RPMTAG_INSTALLTIME, RPMTAG_INSTALLTID.
 _TIMES = (1008, 1128)
-_INT32 = 4
-_SQLITE = "rpmdb.sqlite"
+#: The kind of a 4-byte integer, and its size: the number of the last package is kept as one, among the headers.
+_INT32, _INT32_SIZE = 4, 4
+_SQLITE, _BERKELEY = "rpmdb.sqlite", "Packages"
+#: Locks, and what processes that have a Berkeley DB open share.
+_PASSING = (".rpm.lock", ".dbenv.lock", *(f"__db.00{number}" for number in range(1, 10)))
 
 
-def settle(folder: Path) -> None:
+def settle(folder: Path, rebuild: Callable[[], object]) -> None:
     """Take the times of installation out of the database in that folder, if it is of a form that has them so; raises
-    BuildError for one that rpm has not left so."""
-    file = folder / _SQLITE
-    if file.is_symlink() or file.exists():
-        try:
+    BuildError for one that rpm has not left so.
+
+    `rebuild` makes the suite's rpm write it anew: of headers in a Berkeley DB, one index has the times as well.
+    """
+    file, older = folder / _SQLITE, folder / _BERKELEY
+    _remove_passing(folder)
+    try:
+        if file.is_symlink() or file.exists():
             if file.is_symlink() or not file.is_file():
                 raise ValueError("it is no file")
             _settle_sqlite(file)
-        except (sqlite3.Error, struct.error, ValueError) as error:
-            raise BuildError(
-                f"rpm's database is damaged: {error}", hint="a script of a package changes it, which none should"
-            ) from None
-    for name in (".rpm.lock", ".dbenv.lock", *(f"__db.00{number}" for number in range(1, 10))):
+        elif berkeley.is_one(older):
+            berkeley.change(older, lambda value: timeless(value) if len(value) > _INT32_SIZE else value)
+            rebuild()
+            _remove_passing(folder)
+            for part in sorted(folder.iterdir()):
+                if berkeley.is_one(part):
+                    berkeley.settle(part)
+    except (sqlite3.Error, *berkeley.DAMAGE) as error:
+        raise BuildError(
+            f"rpm's database is damaged: {error}", hint="a script of a package changes it, which none should"
+        ) from None
+
+
+def _remove_passing(folder: Path) -> None:
+    for name in _PASSING:
         (folder / name).unlink(missing_ok=True)
 
 

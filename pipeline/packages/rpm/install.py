@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BuildError, CommandError
 from pipeline.packages.lock import LockedPackage
-from pipeline.packages.rpm import database
+from pipeline.packages.rpm import database, keystore
+from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind, chroot_run
 
 #: Where packages are seen inside a root while they are installed.
@@ -21,65 +23,125 @@ _DEADLINE = 1800
 _QUIET = {"HOME": "/root", "LC_ALL": "C", "RPM_FORCE_DEBIAN": "1", "SYSTEMD_OFFLINE": "1"}
 #: What is mounted in a chroot, and not ours to change: the folders themselves were unpacked.
 _MOUNTED = ("/dev", "/proc", "/sys")
+#: What is installed, a line for each package; keys (gpg-pubkey) have no architecture.
+_LISTED = r"installed %{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH}\n"
+_LINE = re.compile(r"^installed (\S+) (?:0:)?(\S+) (?!\(none\))(\S+)$", re.MULTILINE)
 #: A script that fails is an error or a warning to rpm, by its kind, and its own status is 0 in the second case.
 _FAILED = re.compile(r"(?:error|warning): (%\w+)\((.*?)\) scriptlet failed, (.*)")
+_NOBODY = re.compile(r"^warning: ((?:user|group) \S+ does not exist) - using root$", re.MULTILINE)
+#: A shell's own words for a script that goes on without what it wants; to rpm that is no failure.
+_NO_COMMAND = re.compile(r"^\S*/rpm-tmp\.\w+: (?:line )?\d+: (.+?: (?:command )?not found)$", re.MULTILINE)
 _LACKS = re.compile(r"^\s+(\S.* is needed by .*)$", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class Rpm:
+    """A program in a root, and what must be bound into it for that."""
+
+    words: tuple[str, ...]
+    binds: tuple[Bind, ...] = ()
+
+    def run(self, root: Path, options: Sequence[str], log: Path, *binds: Bind) -> str:
+        """What it says; raises BuildError when it fails."""
+        begin = log.stat().st_size if log.exists() else 0
+        words, shown = [*self.words, *options], (*self.binds, *binds)
+        try:
+            chroot_run(root, words, binds=shown, env=_QUIET, log=log, timeout=_DEADLINE)
+        except CommandError as error:
+            raise _explained(error) from None
+        with log.open("rb") as file:
+            file.seek(begin)
+            return file.read().decode(errors="replace")
+
+
+#: The root's own.
+OWN = Rpm(("rpm",))
+
+
 def install(
+    root: Path, packages: Sequence[LockedPackage], folder: Path, *, place: str, log: Path, under_test: bool = False
+) -> None:
+    """Install packages on top of others, from their files in `folder`; rpm's database is at `place` in the root.
+
+    `under_test`: they go over whatever version is there, newer or the same; nobody else has looked at them before.
+    """
+    options = ["--force"] if under_test else ["--nodigest"]
+    transact(root, packages, folder, place=place, log=log, options=options)
+    settle(root, place=place, log=log)
+
+
+def transact(
     root: Path,
     packages: Sequence[LockedPackage],
     folder: Path,
     *,
     place: str,
     log: Path,
-    fresh: bool = False,
-    under_test: bool = False,
+    options: Sequence[str],
+    rpm: Rpm = OWN,
 ) -> None:
-    """Install all of them in one transaction, from their files in `folder`.
-
-    `place` is the folder of the database in the root.  `fresh`: there is none yet, and the files are there, unpacked.
-    `under_test`: they go over whatever version is there, newer or the same.
-    """
-    words = ["rpm", "--dbpath", place]
-    binds = [Bind(folder, PACKAGES)]
-    if fresh:
-        _run(root, [*words, "--initdb"], binds, log)
-    manifest = [f"{PACKAGES}/{package.file}" for package in packages]
+    """Give all of them to an rpm, in one transaction, and judge what it says."""
     # signatures were checked when they were fetched, and what goes together when it was locked
-    options = [
-        "--upgrade",
-        "--nosignature",
-        *(f"--excludepath={path}" for path in _MOUNTED),
-        *(["--force"] if fresh or under_test else []),
-    ]
-    begin = log.stat().st_size if log.exists() else 0
-    _run(root, [*words, *options, *manifest], binds, log)
-    with log.open("rb") as file:
-        file.seek(begin)
-        said = file.read().decode(errors="replace")
-    if failed := _FAILED.search(said):
-        raise BuildError(f"{failed[2]}: its script {failed[1]} failed: {failed[3]}", tail=_excerpt(said), log=log)
+    words = ["--dbpath", place, "--upgrade", "--nosignature", *options, *(f"--excludepath={path}" for path in _MOUNTED)]
+    manifest = [f"{PACKAGES}/{package.file}" for package in packages]
+    _judge(rpm.run(root, [*words, *manifest], log, Bind(folder, PACKAGES)), log)
+
+
+def settle(root: Path, *, place: str, log: Path) -> None:
+    """Take out what differs from one time to the next."""
     settled = root.resolve() / place.lstrip("/")
     if settled.resolve() != settled:
         raise BuildError(f"{place} is a link in the root", hint="name the folder that it leads to: database = ...")
-    database.settle(settled)
+    database.settle(settled, lambda: OWN.run(root, ["--dbpath", place, "--rebuilddb"], log))
+    with RootFs(root) as inside:
+        keystore.settle(inside)
 
 
-def _run(root: Path, argv: Sequence[str], binds: Sequence[Bind], log: Path) -> None:
-    try:
-        chroot_run(root, argv, binds=binds, env=_QUIET, log=log, timeout=_DEADLINE)
-    except CommandError as error:
-        raise _explained(error) from None
+def require_listed(root: Path, packages: Sequence[LockedPackage], *, place: str, log: Path) -> None:
+    """Raise BuildError unless the root's own rpm lists these packages, and no others."""
+    said = OWN.run(root, ["--dbpath", place, "--query", "--all", "--queryformat", _LISTED], log)
+    found = set(_LINE.findall(said))
+    locked = {(one.name, one.evr, one.architecture) for one in packages}
+    if odd := sorted(found ^ locked):
+        raise BuildError(
+            f"the root's own rpm lists {len(found)} packages, and {len(locked)} were locked",
+            tail="\n".join(f"{'missing' if one in locked else 'not locked'}: {' '.join(one)}" for one in odd[:12]),
+            hint='it may not read what another one has written: assembler = "justdb" or "target-rpm" in the recipe',
+            log=log,
+        )
+
+
+def _judge(said: str, log: Path) -> None:
+    """Raise BuildError for what rpm tells of and ends well all the same."""
+    if failed := _FAILED.search(said):
+        raise _script_failed(failed, _excerpt(said), log)
+    if missing := _NOBODY.search(said):
+        raise BuildError(
+            f"files would be root's: {missing[1]}",
+            tail=_excerpt(said),
+            hint="a package has to require what makes the user or the group, before it: Requires(pre)",
+            log=log,
+        )
+    if missing := _NO_COMMAND.search(said):
+        raise BuildError(
+            f"a script of a package did not find what it calls: {missing[1]}",
+            tail=_excerpt(said),
+            hint="a package has to require what its scripts call, before it: Requires(post)",
+            log=log,
+        )
 
 
 def _explained(error: CommandError) -> BuildError:
     said = error.tail
     if failed := _FAILED.search(said):
-        return BuildError(f"{failed[2]}: its script {failed[1]} failed: {failed[3]}", tail=said, log=error.log)
+        return _script_failed(failed, said, error.log)
     if lacks := _LACKS.findall(said):
         return BuildError("packages lack what they need", tail="\n".join(lacks), log=error.log)
     return BuildError(f"rpm failed: {error.message.partition(':')[0]}", tail=_excerpt(said), log=error.log)
+
+
+def _script_failed(failed: re.Match[str], tail: str, log: Path | None) -> BuildError:
+    return BuildError(f"{failed[2]}: its script {failed[1]} failed: {failed[3]}", tail=tail, log=log)
 
 
 def _excerpt(said: str) -> str:

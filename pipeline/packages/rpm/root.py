@@ -1,17 +1,12 @@
-"""The base root of an RPM distribution: the locked packages, installed into nothing by their own rpm, as one layer.
-
-First all of them are unpacked, so that the suite's rpm and what its scripts call is there; then that rpm installs them
-over it, which gives owners, capabilities and a database of its own kind.  No other suite's rpm can do both: newer ones
-write databases that older ones don't read.
-"""
+"""The base root of an RPM distribution: the locked packages, installed into nothing as its recipe says: one layer."""
 
 from __future__ import annotations
 
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.packages import lock
-from pipeline.packages.rpm.files import extract
-from pipeline.packages.rpm.install import install
+from pipeline.packages.rpm.assemblers import ASSEMBLERS, Base
+from pipeline.packages.rpm.install import require_listed, settle
 from pipeline.rootfs import RootFs
 from pipeline.step import Job
 
@@ -22,17 +17,18 @@ def build(job: Job) -> None:
     fetched = job.input("fetch").file("packages")
     if not any(package.name == "rpm" for package in packages):
         raise BuildError(
-            "the base packages do not hold rpm, which installs them", hint="add rpm to packages.base of the recipe"
+            "the base packages do not hold rpm, which installs others on top of them",
+            hint="add rpm to packages.base of the recipe",
         )
-    with stacking.changed(job) as root, RootFs(root) as inside:
-        extract([fetched / package.file for package in packages], root, job.work)
-        # as installers make it before the first package: scripts of %pre and %post expect it
-        for name in ("dev", "proc", "run", "sys", "tmp"):
-            inside.make_folder(name)
-        for path, text in job.params.get("files", {}).items():
-            inside.write(path, text)
-        install(root, packages, fetched, place=str(job.params["database"]), log=job.log, fresh=True)
-        _make_neutral(inside)
+    place = str(job.params["database"])
+    with stacking.changed(job) as root:
+        base = Base(root, packages, fetched, place, job.params["architecture"], job.work, job.log,
+                    job.params.get("files", {}))  # fmt: skip
+        ASSEMBLERS[job.params["assembler"]](base)
+        require_listed(root, packages, place=place, log=job.log)
+        settle(root, place=place, log=job.log)
+        with RootFs(root) as inside:
+            _make_neutral(inside)
 
 
 def _make_neutral(root: RootFs) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import inventory
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.packages import lock
@@ -31,7 +32,13 @@ FAILING = {
         r"pre-fails-1-1\.noarch: its script %prein? failed: exit status 3",
     ),
     "post-fails": ("%post\nexit 4\n", r"post-fails-1-1\.noarch: its script %post failed: exit status 4"),
+    "calls-nothing": ("%post\nno-such-program\nexit 0\n", ".*did not find what it calls: no-such-program: not found"),
+    "nobodys": (
+        "",
+        ".*root's: user nobody-here does not exist",
+    ),
 }
+ASSEMBLED = ["target-rpm", "host-rpm", "justdb"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rpm("owned", "1", files={"/usr/bin/setuid": "#!x", "/etc/secret": "s", "/srv/x": ""}, listed=owned)
     rpm("looks", "1", tags="Requires: app", scripts='%post\nsleep 1000 &\n[ "$1" = 1 ] && test -e /etc/app.made\n')
     for name, (script, _) in FAILING.items():
-        rpm(name, "1", scripts=script)
+        listed = [] if script else [f"%attr(0644,nobody-here,root) /usr/share/{name}/data"]
+        rpm(name, "1", scripts=script, listed=listed)
     suite.publish()
     _locked(place, suite, "base", BASE)
     for name, wanted in {"top": TOP, **{name: [name] for name in FAILING}}.items():
@@ -70,11 +78,18 @@ def _locked(place: Path, suite: Suite, name: str, wanted: list[str], base: Path 
     fetch.build(job(place / name / "fetch", params, Input("lock", "", made.out, ""), pool=place / "pool"))
 
 
-def _built(place: Path, name: str, number: str, builder: Builder, *below: Input) -> Input:
+def _built(
+    place: Path, name: str, number: str, builder: Builder, *below: Input, assembler: str = "target-rpm"
+) -> Input:
     """Inner side: one layer."""
     os.environ.update(environment())
     inputs = [Input(role, "", place / name / role / "out", "") for role in ("lock", "fetch")]
-    made = job(place / f"{name}-{number}", {"database": DATABASE}, *below, *inputs)
+    made = job(
+        place / f"{name}-{number}",
+        {"database": DATABASE, "assembler": assembler, "architecture": "x86_64"},
+        *below,
+        *inputs,
+    )
     builder(made)
     digest = hashlib.sha256((made.out / stacking.LAYER).read_bytes()).hexdigest()
     return Input("layer", name, made.out, digest)
@@ -86,6 +101,20 @@ def build_both(folder: str, number: str) -> None:
     base = _built(place, "base", number, root.build)
     top = _built(place, "top", number, layer.build, base)
     print(base.digest, top.digest)
+
+
+def assemble(folder: str, assembler: str, number: str) -> None:
+    """Inner side: the base root by one of the assemblers; what is in it."""
+    place = Path(folder) / assembler / number
+    place.mkdir(parents=True)
+    for role in ("lock", "fetch"):
+        (place / "base" / role).mkdir(parents=True)
+        (place / "base" / role / "out").symlink_to(Path(folder) / "base" / role / "out")
+    made = _built(place, "base", number, root.build, assembler=assembler)
+    for name, entry in inventory.load((made.path / "layer.list").read_text()).items():
+        if not name.startswith(DATABASE.lstrip("/")):
+            print(name, entry)
+    print("digest", made.digest)
 
 
 def look(folder: str, number: str) -> None:
@@ -132,6 +161,15 @@ def test_what_a_root_holds(folder: Path) -> None:
 
 def test_the_same_packages_give_the_same_bytes(folder: Path) -> None:
     assert inside(build_both, folder, "two").split()[-2:] == inside(build_both, folder, "three").split()[-2:]
+
+
+@pytest.mark.parametrize("assembler", ASSEMBLED[1:])
+def test_all_assemblers_give_the_same_root(folder: Path, assembler: str) -> None:
+    usual = inside(assemble, folder, ASSEMBLED[0], f"for-{assembler}").splitlines()
+    first, second = (inside(assemble, folder, assembler, number).splitlines() for number in ("one", "two"))
+    assert first == second
+    assert first[:-1] == usual[:-1]
+    assert any(line.startswith("usr/bin/rpm") for line in first)
 
 
 def fail(folder: str, name: str) -> None:
