@@ -1,0 +1,1 @@
+../../openmpi/testing/ranks.c
