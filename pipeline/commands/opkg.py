@@ -119,8 +119,7 @@ def facts(opkg: Model, distro: Distro | None) -> Iterator[Fact]:
     for phase in phases.PHASES:
         script = opkg.script(phase.name)
         if script:
-            runs = phase.when != "removed"
-            yield Fact("script", script, _SIDES[phase.side], f"{phase.name}: when {_WHEN[phase.when]}", counts=runs)
+            yield Fact("script", script, _SIDES[phase.side], f"{phase.name}: {_WHEN[phase.when]}")
     for test in opkg.tests:
         yield Fact("test", f"testing/{test}", _SIDES["server"], "at verification")
     for secret in opkg.secrets:
@@ -137,12 +136,13 @@ def facts(opkg: Model, distro: Distro | None) -> Iterator[Fact]:
 
 
 _WHEN = {
-    "prepared": "the head node's root has all packages, and no OPKG's files yet",
-    "furnished": "the OPKG's files have come to the root",
-    "imaged": "the image is whole; its folder is $1",
-    "head up": "the head node is up and knows its nodes",
-    "all up": "all nodes are up",
-    "removed": "the OPKG is removed, which is done by building without it",
+    "prepared": "when the head node's root has all packages, and no OPKG's files yet",
+    "furnished": "when the OPKG's files have come to the root",
+    "imaged": "when the image is whole; its folder is $1",
+    "head up": "when the head node is up and knows its nodes",
+    "all up": "when all nodes are up",
+    "removing": "before doit opkg remove takes the OPKG away",
+    "removed": "after doit opkg remove has taken it away",
 }
 
 

@@ -23,7 +23,7 @@ from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
 from pipeline.layers import stacking
 from pipeline.opkgs.names import FOLDER
-from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, Side, When, has_script, that_run
+from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, Side, When, environment, has_script, that_run
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
@@ -139,7 +139,7 @@ def _run(
         chroot_run(
             root,
             [f"{home}/scripts/{phase}", *arguments],
-            env={"OSCAR_PACKAGE_HOME": home, "OSCAR_MEMBERSHIP": membership},
+            env=environment(name, membership),
             cwd=home,
             log=log,
             timeout=_DEADLINE,
