@@ -18,6 +18,25 @@ tell_services() { systemctl status --no-pager --full --lines 20 -- "$@"; }
 """
 
 
+#: systemctl(1): what the target that is booted into wants, targets of targets too, whatever has said so: links, or
+#: scripts of System V.  Folders in /run and the like are made as at a boot: tmpfiles.d(5).
+_STARTING = r"""
+list_started() {
+    systemctl list-dependencies --plain --no-pager default.target | sed 's/^[^A-Za-z0-9_-]*//' | sort -u
+}
+start_besides() {
+    systemctl daemon-reload || return
+    systemd-tmpfiles --create || :
+    fresh=$(list_started | comm -13 "$1" - | grep -v '^$')
+    [ -n "$fresh" ] || return 0
+    systemctl start -- $fresh || { systemctl status --no-pager --full --lines 20 -- $fresh; return 1; }
+    printf 'started %s\n' $fresh
+}
+stop_services() { [ $# = 0 ] || systemctl disable --now -- "$@"; }
+heed_services() { systemctl daemon-reload; }
+"""
+
+
 def _networks(cluster: Cluster, machine: Machine) -> Mapping[str, str]:
     """For systemd-networkd; systemd.network(5)."""
     files = {}
@@ -54,4 +73,5 @@ GUEST = Guest(
         (r"Cannot open access to console, the root account is locked", "systemd went into emergency mode"),
     ),
     services=_SERVICES,
+    starting=_STARTING,
 )

@@ -37,12 +37,18 @@ class Guest:
 
     `services` is POSIX sh text: `failed_services` prints a line "failed NAME" for each service that failed, or what
     hinders it to know; `tell_services NAME ...` prints what people want to read about these.
+
+    `starting` is POSIX sh text.  `list_started` prints, sorted, what a boot would start.  `start_besides FILE` starts
+    what it would start by now and is not in that list, prints a line "started NAME" for each, and fails where one does
+    not start.  `stop_services NAME ...` ends what was started so, and no boot starts it any more; `heed_services` has
+    the system see which services there are.
     """
 
     networks: Callable[[Cluster, Machine], Mapping[str, str]]
     known: tuple[Known, ...]
     fatal: tuple[tuple[str, str], ...]
     services: str
+    starting: str
 
     def known_on(self, cluster: Cluster) -> tuple[Known, ...]:
         """The paths that may differ on machines of a cluster: the flavour's, and its OPKGs' secrets."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline import description, naming
@@ -88,6 +88,23 @@ class Recipes:
         manifest = self.cluster(cluster)
         secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
         return describing.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()), lot)
+
+    def joined(self, cluster: str, names: Sequence[str]) -> tuple[str, ...]:
+        """The OPKGs of a cluster to which these come, in the order of installation; ManifestError with all that does
+        not go together."""
+        manifest = self.cluster(cluster)
+        for name in names:
+            self.opkg(name)
+        opkgs = self._opkgs()
+        unread = [one for one in self.names("opkgs") if one not in opkgs]
+        order, wrong = model.resolve(opkgs, [*manifest.opkgs, *names], self.distro(manifest.distro), unread)
+        if wrong:
+            raise ManifestError("\n".join(wrong))
+        return order
+
+    def chains(self, opkg: str, beside: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What an OPKG needs, as `model.chains`."""
+        return model.chains(self._opkgs(), opkg, beside)
 
     def describe_host(self, host: str) -> description.Host:
         """A VM container as plain data."""

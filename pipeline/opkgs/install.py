@@ -23,7 +23,7 @@ from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
 from pipeline.layers import stacking
 from pipeline.opkgs.names import FOLDER
-from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, Side, When, environment, has_script, that_run
+from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, environment, has_script, side_of, that_run
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
@@ -105,7 +105,7 @@ def furnish(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], m
     again."""
     if membership != "head":
         bring(root, name, recipes, files)
-    side: Side = "server" if membership == "head" else "client"
+    side = side_of(membership)
     for part in ("common", side):
         prefix = f"files/{part}/"
         for path, kept in _own(name, files).items():

@@ -69,6 +69,11 @@ def that_run(when: When, side: Side) -> Iterator[Phase]:
     return (phase for phase in PHASES if (phase.when, phase.side) == (when, side))
 
 
+def side_of(membership: str) -> Side:
+    """Which side machines of a membership are on."""
+    return "server" if membership == "head" else "client"
+
+
 def environment(opkg: str, membership: str) -> dict[str, str]:
     """What scripts and tests of an OPKG find in their environment, wherever and whenever they run.
 

@@ -1,0 +1,87 @@
+"""What an OPKG brings to a machine that runs, as one tar stream: `home/` is its own folder, `root/` what it has for the
+machine's root, and `packages/` files of packages.
+
+It holds what builders put into roots (`install`): owner root, the modes that the plan says are kept, one time for all.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.kept import Kept
+from pipeline.opkgs import folders, phases
+from pipeline.opkgs.model import Opkg
+from pipeline.opkgs.phases import Side
+from pipeline.sandbox import SOURCE_DATE_EPOCH
+
+
+def archive(opkg: Opkg, side: Side, packages: Path | None = None, secrets: Mapping[str, Path] | None = None) -> bytes:
+    """The stream for one side.  `packages` is a folder of files; `secrets` are files by the path that they get."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, (source, kept) in {**_home(opkg, side), **_root(opkg, side)}.items():
+            _add(tar, name, source, kept)
+        for path, source in (secrets or {}).items():
+            _add(tar, f"root{path}", source, Kept("file", 0o600))
+        for source in sorted(packages.iterdir()) if packages and packages.is_dir() else ():
+            _add(tar, f"packages/{source.name}", source, Kept("file", 0o644))
+    return stream.getvalue()
+
+
+def paths(opkg: Opkg, side: Side) -> list[str]:
+    """What it has for the root of a machine, but for folders: absolute paths."""
+    return [name.removeprefix("root") for name, (_, kept) in _root(opkg, side).items() if kept.kind != "folder"]
+
+
+def scripts(opkg: Opkg) -> list[str]:
+    """The phases that have a script, by today's name."""
+    return [phase.name for phase in phases.PHASES if opkg.script(phase.name)]
+
+
+def _content(opkg: Opkg, side: Side) -> dict[str, tuple[Path, Kept]]:
+    """By path in the OPKG's folder."""
+    top = Path("opkgs", opkg.name)
+    recipes = opkg.folder.parent.parent
+    return {
+        str(Path(path).relative_to(top)): (recipes / path, Kept.parse(kept))
+        for path, kept in folders.content(opkg, side)
+    }
+
+
+def _home(opkg: Opkg, side: Side) -> dict[str, tuple[Path, Kept]]:
+    """Its folder; a phase's script has today's name as well."""
+    found = {f"home/{path}": item for path, item in _content(opkg, side).items()}
+    for phase in phases.PHASES:
+        script = opkg.script(phase.name)
+        if script and f"home/{script}" in found:
+            found[f"home/scripts/{phase.name}"] = found[f"home/{script}"]
+    return found
+
+
+def _root(opkg: Opkg, side: Side) -> dict[str, tuple[Path, Kept]]:
+    """What is for the machine's root: what is for both sides, and over that what is for this one."""
+    content = _content(opkg, side)
+    return {
+        "root/" + path.removeprefix(prefix): item
+        for prefix in ("files/common/", f"files/{side}/")
+        for path, item in content.items()
+        if path.startswith(prefix)
+    }
+
+
+def _add(tar: tarfile.TarFile, name: str, source: Path, kept: Kept) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode, member.mtime = kept.mode, SOURCE_DATE_EPOCH
+    if kept.kind == "link":
+        member.type, member.linkname = tarfile.SYMTYPE, kept.content
+        tar.addfile(member)
+    elif kept.kind == "folder":
+        member.type = tarfile.DIRTYPE
+        tar.addfile(member)
+    else:
+        member.size = source.stat().st_size
+        with source.open("rb") as file:
+            tar.addfile(member, file)
