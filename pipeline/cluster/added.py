@@ -65,8 +65,11 @@ class Notes:
         return {name: one for name, one in self.all().items() if one.state != "gone"}
 
     def put(self, one: Added) -> None:
-        """Note what became of an OPKG."""
-        self._write({**self.all(), one.name: one})
+        """Note what became of an OPKG; one that had gone comes after those that stayed."""
+        known = self.all()
+        if one.name in known and known[one.name].state == "gone":
+            del known[one.name]
+        self._write({**known, one.name: one})
 
     def forget(self, machine: str) -> None:
         """A machine is made anew, of what the recipe says."""

@@ -1,14 +1,14 @@
 """OPKGs come to a cluster that runs, through their phases and without a new installation.
 
-One OPKG after the other, as OSCAR's PackageInUn.pm does it, and each in the order in which a clean cluster gets it: its
-packages on every machine, what prepares the head node, its files and scripts on the head node and then on the nodes,
-what a boot would start by now, and what the head node does when it and then all nodes are up.  Whatever breaks off is
-done once more by the next call.
+They come in the order in which a clean cluster gets them: packages on every machine, what prepares the head node, files
+and scripts on the head node and then on the nodes, what a boot would start by now, and what the head node does when it
+and then all nodes are up.  Whatever breaks off is done once more by the next call.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,7 @@ def install(life: Lifecycle, recipes: Recipes, names: Sequence[str]) -> Iterator
             for chain in recipes.chains(name, cluster.opkgs).values():
                 if chain[-1] in order and chain[-1] not in names:
                     yield "", f"OPKG {chain[-1]} comes along: {' -> '.join(chain)}"
-        for name in order:
-            yield from _add(life, recipes, recipes.opkg(name))
+        yield from _add(life, recipes, [recipes.opkg(name) for name in order])
         yield from (("", text) for text in differences(cluster.name, [recipes.opkg(name) for name in order]))
         _require_passed(life, order)
 
@@ -86,57 +85,92 @@ def _require_up(life: Lifecycle) -> None:
         raise NotNow(f"{name} is not up as its recipe has it: {reason}", hint=f"doit cluster:{name}")
 
 
-def _add(life: Lifecycle, recipes: Recipes, opkg: Opkg) -> Iterator[Told]:
-    """One OPKG, whole."""
-    cluster, name, on = life.cluster, opkg.name, onmachine.of(life)
+def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[Told]:
+    """All of them, whole."""
+    cluster, on = life.cluster, onmachine.of(life)
     head, nodes, machines = [cluster.head], cluster.nodes, cluster.machines
-    brought = _brought(life, recipes, opkg)
-    before = life.added.all().get(name)
-    begun = Added(
-        name,
-        "begun",
-        {other: chain for other, chain in recipes.chains(name, cluster.opkgs).items() if other not in cluster.opkgs},
-        brought.packages,
-        {side: tuple(payload.paths(opkg, side)) for side in ("server", "client")},
-        tuple(payload.scripts(opkg)),
-        before.machines if before else (),
-    )
-    secrets = life.identity().secrets(opkg.secrets)
-    data = {
-        membership: payload.archive(opkg, side_of(membership), folder, secrets)
-        for membership, folder in brought.folders.items()
-    }
+    names = [opkg.name for opkg in opkgs]
+    brought = {opkg.name: _brought(life, recipes, opkg) for opkg in opkgs}
+    data = _data(life, opkgs, brought)
+    before = life.added.all()
+    begun = [
+        Added(
+            opkg.name,
+            "begun",
+            {
+                name: chain
+                for name, chain in recipes.chains(opkg.name, cluster.opkgs).items()
+                if name not in cluster.opkgs
+            },
+            brought[opkg.name].packages,
+            {side: tuple(payload.paths(opkg, side)) for side in ("server", "client")},
+            tuple(payload.scripts(opkg)),
+            before[opkg.name].machines if opkg.name in before else (),
+        )
+        for opkg in opkgs
+    ]
+    for one in begun:
+        life.added.put(one)
     with on.connected():
-        on.call(machines, name, "begin", "a list of all files")
-        life.added.put(begun)
-        on.send(machines, name, data)
-        on.call(machines, name, "packages", "installing packages")
-        for membership, packages in brought.packages.items():
-            where = cluster.head.name if membership == "head" else f"{membership} nodes"
-            listed = few([f"{package} {version}" for package, version in packages.items()])
-            yield where, f"OPKG {name}: {f'packages {listed}' if listed else 'no packages'}"
-        on.call(head, name, "bring_home", "its folder")
-        yield from on.phases(head, name, _scripts(opkg, "prepared", "head"))
-        on.call(head, name, "furnish", "its files")
-        yield from on.phases(head, name, _scripts(opkg, "furnished", "head"))
-        on.call(nodes, name, "furnish", "its files")
-        yield from on.phases(nodes, name, _scripts(opkg, "furnished", "compute"))
-        yield from on.start(head, name)
-    phases = OpkgPhases(dataclasses.replace(cluster, opkgs=(name,)), begun.files(), life.run_dir, life.runner.record)
-    phases.run("head up", life.shell(), patience=life.patience())
-    yield from ((cluster.head.name, f"OPKG {name}: {phase}") for phase in _scripts(opkg, "head up", "head"))
-    changing.tell_nodes(life.shell(), life.runner.notes, patience=life.patience())
+        on.install(machines, names, data)
+        yield from _listed(cluster.head.name, brought)
+        for opkg in opkgs:
+            on.call(head, opkg.name, "bring_home", f"folder of OPKG {opkg.name}")
+        for phase, opkg in itertools.product(that_run("prepared", "server"), opkgs):
+            if opkg.script(phase.name):
+                yield from on.phase(head, opkg.name, phase.name)
+        for where, membership in ((head, "head"), (nodes, "compute")):
+            for opkg in opkgs:
+                on.call(where, opkg.name, "furnish", f"files of OPKG {opkg.name}")
+                for phase in that_run("furnished", side_of(membership)):
+                    if opkg.script(phase.name):
+                        yield from on.phase(where, opkg.name, phase.name)
+        yield from on.start(head)
+    yield from _head_phases(life, begun, "head up")
+    if any(phase.name in one.scripts for phase in that_run("head up", "server") for one in begun):
+        changing.tell_nodes(life.shell(), life.runner.notes, patience=life.patience())
     with on.connected():
-        yield from on.start(nodes, name)
-    phases.run("all up", life.shell(), patience=life.patience())
-    yield from ((cluster.head.name, f"OPKG {name}: {phase}") for phase in _scripts(opkg, "all up", "head"))
+        yield from on.start(nodes)
+    yield from _head_phases(life, begun, "all up")
     with on.connected():
         onmachine.note_changes(life, on)
-    life.added.put(dataclasses.replace(begun, state="whole", machines=tuple(machine.name for machine in machines)))
+    for one in begun:
+        life.added.put(dataclasses.replace(one, state="whole", machines=tuple(machine.name for machine in machines)))
 
 
-def _scripts(opkg: Opkg, when: When, membership: str) -> list[str]:
-    return [phase.name for phase in that_run(when, side_of(membership)) if opkg.script(phase.name)]
+def _data(life: Lifecycle, opkgs: Sequence[Opkg], brought: Mapping[str, Brought]) -> dict[str, bytes]:
+    """What machines are sent, by membership."""
+    secrets = life.identity().secrets([secret for opkg in opkgs for secret in opkg.secrets])
+    return {
+        membership: payload.archive(
+            opkgs,
+            side_of(membership),
+            [file for one in brought.values() for file in sorted(one.folders[membership].glob("*"))],
+            secrets,
+        )
+        for membership in life.made.stacks
+    }
+
+
+def _listed(head: str, brought: Mapping[str, Brought]) -> Iterator[Told]:
+    """The packages that came."""
+    for name, one in brought.items():
+        for membership, packages in one.packages.items():
+            listed = few([f"{package} {version}" for package, version in packages.items()])
+            yield (
+                head if membership == "head" else f"{membership} nodes",
+                (f"OPKG {name}: {f'packages {listed}' if listed else 'no packages'}"),
+            )
+
+
+def _head_phases(life: Lifecycle, begun: Sequence[Added], when: When) -> Iterator[Told]:
+    """The phases that have their place on the head node when it, or all, are up."""
+    cluster = dataclasses.replace(life.cluster, opkgs=tuple(one.name for one in begun))
+    files = {path for one in begun for path in one.files()}
+    OpkgPhases(cluster, files, life.run_dir, life.runner.record).run(when, life.shell(), patience=life.patience())
+    for phase, one in itertools.product(that_run(when, "server"), begun):
+        if phase.name in one.scripts:
+            yield cluster.head.name, f"OPKG {one.name}: {phase.name}"
 
 
 def _brought(life: Lifecycle, recipes: Recipes, opkg: Opkg) -> Brought:

@@ -79,69 +79,67 @@ class OnMachines:
         """Keep one connection open within the block."""
         return self._shell.connected()
 
-    def send(self, machines: Sequence[Machine], opkg: str, data: Mapping[str, bytes]) -> None:
-        """Bring there what an OPKG brings to machines of their membership."""
-
-        def send(machine: Machine) -> None:
-            command = shlex.join(["sh", "-c", self._script(machine, opkg, "receive")])
-            self._shell.send(machine.name, command, data[machine.membership], timeout=_PACKAGES * self._patience)
-
-        _each(machines, send)
+    def install(self, machines: Sequence[Machine], opkgs: Sequence[str], data: Mapping[str, bytes]) -> None:
+        """Note what there is, bring what OPKGs bring to machines of each membership, and install the packages."""
+        function, what = (
+            f"begin && {shlex.join(['receive', *opkgs])} && packages",
+            f"packages of OPKG {', '.join(opkgs)}",
+        )
+        _each(machines, lambda machine: self._call(machine, "", function, what, data[machine.membership]))
 
     def call(self, machines: Sequence[Machine], opkg: str, function: str, what: str) -> list[Told]:
-        """Call a function on all of them; the machines, and the lines that it marked there."""
+        """Call functions on all of them; the machines, and the lines that were marked there."""
         found = _each(machines, lambda machine: self._call(machine, opkg, function, what))
         return [(machine.name, line) for machine, lines in zip(machines, found, strict=True) for line in lines]
 
-    def phases(self, machines: Sequence[Machine], opkg: str, scripts: Sequence[str]) -> Iterator[Told]:
-        """Run the scripts of phases, one after the other; a compute node has the OPKG's folder as long as one runs."""
-        for script in scripts:
+    def phase(self, machines: Sequence[Machine], opkg: str, script: str, before: str = "true") -> Iterator[Told]:
+        """Run the script of a phase, and `before` it some function; a compute node has the OPKG's folder as long as it
+        runs."""
 
-            def run(machine: Machine, script: str = script) -> None:
-                if machine.role == "head":
-                    self._call(machine, opkg, f"phase {script}", script)
-                else:
-                    self._call(machine, opkg, f"bring_home && phase {script} && take_home", script)
+        def run(machine: Machine) -> None:
+            there = f"phase {script}" if machine.role == "head" else f"bring_home && phase {script} && take_home"
+            self._call(machine, opkg, f"{before} && {there}", f"{script} of OPKG {opkg}")
 
-            _each(machines, run)
-            yield from ((machine.name, f"OPKG {opkg}: {script}") for machine in machines)
+        _each(machines, run)
+        yield from ((machine.name, f"OPKG {opkg}: {script}") for machine in machines)
 
-    def start(self, machines: Sequence[Machine], opkg: str) -> Iterator[Told]:
+    def start(self, machines: Sequence[Machine]) -> Iterator[Told]:
         """Start what a boot would start by now."""
         started: dict[str, list[str]] = {}
-        for machine, line in self.call(machines, opkg, "start", "start of services"):
+        for machine, line in self.call(machines, "", "start", "start of services"):
             started.setdefault(machine, []).append(line.removeprefix("started "))
-        yield from ((machine, f"OPKG {opkg}: {', '.join(lines)} started") for machine, lines in started.items())
+        yield from ((machine, f"{', '.join(names)} started") for machine, names in started.items())
 
     def changed(self, machine: Machine) -> dict[str, Entry | None]:
         """What has changed there since the beginning, as it is now; None where a name is gone."""
-        status, out, errors = self._shell.run(
-            machine.name, self._script(machine, "", "finish"), timeout=_PACKAGES * self._patience
-        )
+        status, out, errors = self._run(machine, "", "finish")
         lines = [f"{self._mark} machine {machine.name}\n", *out.splitlines(keepends=True), f"{self._mark} over\n"]
         (found,) = facts.parse(lines, self._mark, self._mark)
         if status or not found.complete:
             raise ClusterError(f"{machine.name}: it does not tell what has changed there", tail=errors)
         return as_found(found)
 
-    def _call(self, machine: Machine, opkg: str, function: str, what: str) -> list[str]:
+    def _call(self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"") -> list[str]:
         started = time.time()
-        status, out, errors = self._shell.run(
-            machine.name, self._script(machine, opkg, function), timeout=_PACKAGES * self._patience
-        )
-        self._record(Phase(machine.name, f"{opkg} {what}", started, time.time()))
+        status, out, errors = self._run(machine, opkg, function, data)
+        self._record(Phase(machine.name, what, started, time.time()))
         said = "\n".join(filter(None, (out.rstrip(), errors.rstrip())))
-        kept = log(self._run_dir, f"{machine.name}: {what} of OPKG {opkg}, status {status}", said)
+        kept = log(self._run_dir, f"{machine.name}: {what}, status {status}", said)
         if status:
             how = f"took more than {_SCRIPT * self._patience:g} s" if status == 124 else f"ended with status {status}"
             raise ClusterError(
-                f"{machine.name}: {what} of OPKG {opkg} {how}",
+                f"{machine.name}: {what} {how}",
                 tail="\n".join(said.splitlines()[-_TOLD:]),
                 log=kept,
                 hint="when that is put right, the same command does all of it once more",
             )
         marked = f"{self._mark} "
         return [line.removeprefix(marked) for line in out.splitlines() if line.startswith(marked)]
+
+    def _run(self, machine: Machine, opkg: str, function: str, data: bytes = b"") -> tuple[int, str, str]:
+        """Run functions there; `data` is what they read."""
+        script = self._script(machine, opkg, function)
+        return self._shell.run(machine.name, script, data=data, timeout=_PACKAGES * self._patience)
 
     def _script(self, machine: Machine, opkg: str, function: str) -> str:
         words = {
@@ -170,7 +168,7 @@ def note_changes(life: Lifecycle, on: OnMachines) -> None:
     machines = life.cluster.machines
     for machine, changes in zip(machines, _each(machines, on.changed), strict=True):
         life.added.put_changed(machine.name, changes)
-    on.call(machines, "", "settle", "lists")
+    on.call(machines, "", "settle", "noting what has changed")
 
 
 def as_found(found: Facts) -> dict[str, Entry | None]:

@@ -4,8 +4,8 @@
 # text of tree.pl); the functions of the package family and of the flavour; and what scripts find in their environment.
 # Each function can be repeated after it broke off at any place.
 #
-# /var/lib/xen-oscar/opkgs has, while something is done, what there was before (`before`: names and the times of their
-# last change of any kind, which nobody can set; `started`: what a boot would start); and for each OPKG a folder:
+# /var/lib/xen-oscar/opkgs has, while something is done, what there was before (`.before`: names and the times of their
+# last change of any kind, which nobody can set; `.started`: what a boot would start); and for each OPKG a folder with
 # home/ and root/ as they came, `replaced.tar` with what its files have replaced, `made` with the folders that were not
 # there.
 
@@ -23,23 +23,25 @@ list_names() {
 # What there was before; one that was broken off has left that for the next.
 begin() {
     mkdir -p -m 700 "$state"
-    [ -e "$state/before" ] || {
-        list_started >"$state/started"
-        list_names >"$state/before.new" && mv "$state/before.new" "$state/before"
+    [ -e "$state/.before" ] || {
+        list_started >"$state/.started"
+        list_names >"$state/.before.new" && mv "$state/.before.new" "$state/.before"
     }
 }
 
-# Standard input is what the OPKG brings.
+# receive NAME ...: standard input is what these OPKGs bring.
 receive() {
-    mkdir -p -m 700 "$state" "$own" || return
-    rm -rf "$own/home" "$own/root" "$own/packages" || return
-    mkdir "$own/home" "$own/root" "$own/packages" || return
-    tar -x -p -f - -C "$own" --numeric-owner
+    rm -rf "$state/.packages" || return
+    for name; do
+        mkdir -p -m 700 "$state/$name" && rm -rf "$state/$name/home" "$state/$name/root" || return
+        mkdir "$state/$name/home" "$state/$name/root" || return
+    done
+    tar -x -p -f - -C "$state" --numeric-owner
 }
 
 packages() {
-    add_packages "$own/packages" </dev/null 2>&1 || return
-    rm -rf "$own/packages"
+    mkdir -p "$state/.packages" && add_packages "$state/.packages" </dev/null 2>&1 || return
+    rm -rf "$state/.packages"
 }
 
 bring_home() {
@@ -73,23 +75,19 @@ phase() {
     timeout -k 5 "$limit" "$home/scripts/$1" </dev/null 2>&1
 }
 
-# What it has started is known when it is to be stopped.
 start() {
-    status=0
-    start_besides "$state/started" >"$own/said" 2>&1 </dev/null || status=$?
-    sed "s/^started /$mark &/" "$own/said"
-    sed -n 's/^started //p' "$own/said" >>"$own/services"
+    start_besides "$state/.started" >"$state/.said" 2>&1 </dev/null
+    status=$?
+    sed "s/^started /$mark &/" "$state/.said"
     return $status
 }
 
-stop() {
-    [ ! -e "$own/services" ] || stop_services $(sort -u "$own/services") </dev/null 2>&1 || :
-}
-
 # Take its files away; those that somebody has changed stay, and so do those that `kept`, lines, says others have.
+# Services that it has files for end first; one that does not end well is none that runs any more: that stops nothing.
 unfurnish() {
-    [ -d "$own/root" ] || return 0
+    [ -e "$own/replaced.tar" ] || return 0
     cd "$own/root" || return
+    stop_services $(services_in .) </dev/null 2>&1 || :
     printf '%s\n' "$kept" >"$own/kept"
     find . ! -type d -exec sh -c '
         own=$1 mark=$2
@@ -118,17 +116,17 @@ unfurnish() {
 # take NAME ...: packages.
 take() {
     take_packages "$@" </dev/null 2>&1 || return
-    heed_services
+    heed_services </dev/null 2>&1
 }
 
 forget() { rm -rf "$own"; }
 
 # Tell what has changed since `begin`, as it is now.
 finish() {
-    list_names | comm -3 "$state/before" - | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/changed"
+    list_names | comm -3 "$state/.before" - | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/.changed"
     printf '\n%s names\n' "$mark"
-    cat "$state/changed"
-    tr '\n' '\0' <"$state/changed" | xargs -0 -r sh -c '
+    cat "$state/.changed"
+    tr '\n' '\0' <"$state/.changed" | xargs -0 -r sh -c '
         tree=$1 mark=$2
         shift 2
         perl -e "$tree" "$mark" 0 "$@" -maxdepth 0 2>/dev/null' sh "$tree" "$mark"
@@ -136,4 +134,4 @@ finish() {
 }
 
 # What `finish` told is written down.
-settle() { rm -f "$state/before" "$state/started" "$state/changed"; }
+settle() { rm -f "$state/.before" "$state/.started" "$state/.said" "$state/.changed"; }

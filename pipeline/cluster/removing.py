@@ -19,6 +19,10 @@ from pipeline.description import Machine
 from pipeline.errors import NotNow
 from pipeline.opkgs.phases import PHASES, When, side_of
 
+#: What is told of a file that is left.
+_STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
+_LINE = "\n"
+
 
 def remove(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
     """Take OPKGs away; what was done where, as it happens."""
@@ -32,8 +36,14 @@ def remove(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
         return
     with life.runner.alone():
         _require_running(life)
+        on = onmachine.of(life)
+        with on.connected():
+            on.call(cluster.machines, "", "begin", "a list of all files")
+            for one in going:
+                yield from _take(life, on, one)
+            onmachine.note_changes(life, on)
         for one in going:
-            yield from _take(life, one)
+            life.added.put(Added(one.name, "gone"))
     left = life.added.there()
     for name in sorted({name for one in going for name in one.chains} & left.keys()):
         if not any(name in one.chains for one in left.values()):
@@ -77,42 +87,30 @@ def _require_running(life: Lifecycle) -> None:
             )
 
 
-def _take(life: Lifecycle, one: Added) -> Iterator[Told]:
+def _take(life: Lifecycle, on: OnMachines, one: Added) -> Iterator[Told]:
     """Take away one OPKG, from the machines that have anything of it."""
-    cluster, name, on = life.cluster, one.name, onmachine.of(life)
-    there = life.added.there()
+    cluster, name, there = life.cluster, one.name, life.added.there()
     machines = [each for each in cluster.machines if one.state != "whole" or each.name in one.machines]
     life.added.put(dataclasses.replace(one, state="leaving"))
-    with on.connected():
-        on.call(machines, name, "begin", "a list of all files")
-        yield from _phases(on, one, "removing", machines)
-        on.call(machines, name, "stop", "stop of services")
-        for machine in machines:
-            others = [
-                path for other in there.values() if other != one for path in other.paths[side_of(machine.membership)]
-            ]
-            kept = f"kept={shlex.quote(chr(10).join(others))}"
-            for machine_name, line in on.call([machine], name, f"{kept}\nunfurnish", "its files"):
-                why, _, path = line.partition(" ")
-                words = {"changed": "was changed since and stays", "kept": "stays, another OPKG has it too"}
-                if why in words:
-                    yield machine_name, f"OPKG {name}: {path} {words[why]}"
-        for membership in dict.fromkeys(machine.membership for machine in machines):
-            going = packages_to_go(one, there, membership)
-            where = [machine for machine in machines if machine.membership == membership]
-            on.call(where, name, shlex.join(["take", *going]), "removing packages")
-            told = cluster.head.name if membership == "head" else f"{membership} nodes"
-            listed = f"packages {few(going)} removed" if going else "no packages to remove"
-            yield told, f"OPKG {name}: {listed}"
-        yield from _phases(on, one, "removed", machines)
-        on.call([cluster.head], name, "take_home", "its folder")
-        on.call(machines, name, "forget", "what is known of it")
-        onmachine.note_changes(life, on)
-    life.added.put(Added(name, "gone", paths={}, packages={}))
+    yield from _phases(on, one, "removing", machines)
+    for membership in dict.fromkeys(machine.membership for machine in machines):
+        where = [machine for machine in machines if machine.membership == membership]
+        side = side_of(membership)
+        others = [path for other in there.values() if other.name != name for path in other.paths[side]]
+        going = packages_to_go(one, there, membership)
+        script = f"kept={shlex.quote(_LINE.join(others))}\nunfurnish && {shlex.join(['take', *going])}"
+        for machine, line in on.call(where, name, script, f"files and packages of OPKG {name}"):
+            why, _, path = line.partition(" ")
+            yield machine, f"OPKG {name}: {path} {_STAYS[why]}"
+        told = cluster.head.name if membership == "head" else f"{membership} nodes"
+        yield told, f"OPKG {name}: {f'packages {few(going)} removed' if going else 'no packages to remove'}"
+    yield from _phases(on, one, "removed", machines)
+    on.call([cluster.head], name, "take_home", f"folder of OPKG {name}")
+    on.call(machines, name, "forget", f"what is known of OPKG {name}")
 
 
 def _phases(on: OnMachines, one: Added, when: When, machines: Sequence[Machine]) -> Iterator[Told]:
     for phase in PHASES:
         if phase.when == when and phase.name in one.scripts:
             where = [machine for machine in machines if side_of(machine.membership) == phase.side]
-            yield from on.phases(where, one.name, [phase.name])
+            yield from on.phase(where, one.name, phase.name)

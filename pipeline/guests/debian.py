@@ -32,7 +32,16 @@ start_besides() {
     systemctl start -- $fresh || { systemctl status --no-pager --full --lines 20 -- $fresh; return 1; }
     printf 'started %s\n' $fresh
 }
-stop_services() { [ $# = 0 ] || systemctl disable --now -- "$@"; }
+services_in() {
+    for place in etc/systemd/system lib/systemd/system usr/lib/systemd/system; do
+        find "$1/$place" -maxdepth 1 -name '*.*' ! -name '*@*' ! -type d 2>/dev/null | sed 's|.*/||'
+    done
+}
+stop_services() {
+    [ $# != 0 ] || return 0
+    systemctl disable --now -- "$@"
+    systemctl reset-failed -- "$@"
+}
 heed_services() { systemctl daemon-reload; }
 """
 

@@ -40,8 +40,8 @@ class Guest:
 
     `starting` is POSIX sh text.  `list_started` prints, sorted, what a boot would start.  `start_besides FILE` starts
     what it would start by now and is not in that list, prints a line "started NAME" for each, and fails where one does
-    not start.  `stop_services NAME ...` ends what was started so, and no boot starts it any more; `heed_services` has
-    the system see which services there are.
+    not start.  `services_in FOLDER` prints which services a tree of files has, `stop_services NAME ...` ends them, and
+    no boot starts them any more; `heed_services` has the system see which services there are.
     """
 
     networks: Callable[[Cluster, Machine], Mapping[str, str]]

@@ -1,5 +1,5 @@
-"""What an OPKG brings to a machine that runs, as one tar stream: `home/` is its own folder, `root/` what it has for the
-machine's root, and `packages/` files of packages.
+"""What OPKGs bring to a machine that runs, as one tar stream: `NAME/home/` is an OPKG's own folder, `NAME/root/` what
+it has for the machine's root, and `.packages/` are files of packages.
 
 It holds what builders put into roots (`install`): owner root, the modes that the plan says are kept, one time for all.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.kept import Kept
 from pipeline.opkgs import folders, phases
@@ -18,22 +19,27 @@ from pipeline.opkgs.phases import Side
 from pipeline.sandbox import SOURCE_DATE_EPOCH
 
 
-def archive(opkg: Opkg, side: Side, packages: Path | None = None, secrets: Mapping[str, Path] | None = None) -> bytes:
-    """The stream for one side.  `packages` is a folder of files; `secrets` are files by the path that they get."""
+def archive(
+    opkgs: Sequence[Opkg], side: Side, packages: Iterable[Path] = (), secrets: Mapping[str, Path] = MappingProxyType({})
+) -> bytes:
+    """The stream for one side.  `packages` are files, of which several may have the same name and then are the same;
+    `secrets` are where those lie that these OPKGs declare, by the path that they get."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, (source, kept) in {**_home(opkg, side), **_root(opkg, side)}.items():
-            _add(tar, name, source, kept)
-        for path, source in (secrets or {}).items():
-            _add(tar, f"root{path}", source, Kept("file", 0o600))
-        for source in sorted(packages.iterdir()) if packages and packages.is_dir() else ():
-            _add(tar, f"packages/{source.name}", source, Kept("file", 0o644))
+        for opkg in opkgs:
+            for name, (source, kept) in {**_home(opkg, side), **_root(opkg, side)}.items():
+                _add(tar, f"{opkg.name}/{name}", source, kept)
+            for secret in opkg.secrets:
+                _add(tar, f"{opkg.name}/root{secret.path}", secrets[secret.path], Kept("file", 0o600))
+        for source in {path.name: path for path in packages}.values():
+            _add(tar, f".packages/{source.name}", source, Kept("file", 0o644))
     return stream.getvalue()
 
 
 def paths(opkg: Opkg, side: Side) -> list[str]:
     """What it has for the root of a machine, but for folders: absolute paths."""
-    return [name.removeprefix("root") for name, (_, kept) in _root(opkg, side).items() if kept.kind != "folder"]
+    files = [name.removeprefix("root") for name, (_, kept) in _root(opkg, side).items() if kept.kind != "folder"]
+    return [*files, *(secret.path for secret in opkg.secrets)]
 
 
 def scripts(opkg: Opkg) -> list[str]:
