@@ -93,13 +93,17 @@ unfurnish() {
         own=$1 mark=$2
         shift 2
         for path; do
-            there=/${path#./}
+            there=/${path#./} same=
+            if [ -h "$path" ] && [ -h "$there" ]; then
+                [ "$(readlink "$path")" != "$(readlink "$there")" ] || same=yes
+            elif [ ! -h "$path" ] && [ ! -h "$there" ]; then
+                ! cmp -s "$path" "$there" || same=yes
+            fi
             if [ ! -e "$there" ] && [ ! -h "$there" ]; then
                 :
             elif grep -q -x -F -e "$there" "$own/kept"; then
                 echo "$mark kept $there"
-            elif [ -h "$path" ] && [ -h "$there" ] && [ "$(readlink "$path")" = "$(readlink "$there")" ] \
-                || [ ! -h "$path" ] && [ ! -h "$there" ] && cmp -s "$path" "$there"; then
+            elif [ "$same" ]; then
                 rm -f "$there" || exit
                 printf "%s\0" "$path" >>"$own/taken"
             else

@@ -1,5 +1,5 @@
-"""Two OPKGs that come to a cluster while it runs: `late` requires `early`, and has a script for each of the phases, half
-of them by old names.  Every script writes down on its machine that it ran, and with what environment."""
+"""Two OPKGs that come to a cluster while it runs: `late` requires `early`, and has a script for each of the phases, by
+new names and by old ones.  Every script writes down on its machine that it ran, and with what environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONFIG = """<?xml version="1.0"?>
 _SAYS = """#!/bin/sh
 set -e
 name=$(basename "$0")
-echo "$name $OSCAR_MEMBERSHIP $OSCAR_PACKAGE_HOME $(cat /etc/late.conf 2> /dev/null)" >> /root/late
+echo "$name $OSCAR_MEMBERSHIP $OSCAR_PACKAGE_HOME $(cat /etc/late.conf 2>/dev/null)" >>/root/late
 case $name in *-post-install) systemctl --quiet enable late.service ;; esac
 """
 _UNIT = """[Unit]
@@ -25,7 +25,7 @@ Description=Late
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -c 'hello > /run/late'
+ExecStart=/bin/sh -c 'hello >/run/late'
 [Install]
 WantedBy=multi-user.target
 """
