@@ -102,7 +102,7 @@ def as_changed(made: Tree, changes: Changes) -> Tree:
     """What a machine is to hold that was made so, and where somebody has changed that with our knowledge.  Where a
     running system makes its own, that is only what was there."""
     known = {path: one for path, one in changes.items() if path in made or path.partition("/")[0] in _SYSTEM}
-    return inventory.stacked([made, known]) if known else made
+    return inventory.stacked([made, {"": made[""], **known}]) if known else made
 
 
 def _metadata(ours: Entry, theirs: Entry) -> list[str]:
