@@ -23,6 +23,13 @@ _FILE, _TREES = "added.json", "changed"
 #: `begun`: not all was done that makes it whole.  `leaving`: not all was done that takes it away.  `gone`: it was.
 State = Literal["begun", "whole", "leaving", "gone"]
 
+_WORDS: Mapping[State, str] = {
+    "begun": "not wholly installed",
+    "whole": "added while it ran",
+    "leaving": "not wholly removed",
+    "gone": "added while it ran, and removed",
+}
+
 
 @dataclass(frozen=True)
 class Added:
@@ -105,18 +112,12 @@ class Notes:
 
     def told(self, machines: Iterable[str]) -> str:
         """How the cluster differs from its recipe, in words; "" where it does not."""
-        found = []
+        names: dict[str, list[str]] = {}
         for one in self.all().values():
-            lacking = [name for name in machines if name not in one.machines]
-            words = {
-                "begun": f"OPKG {one.name} is not wholly installed",
-                "leaving": f"OPKG {one.name} is not wholly removed",
-                "gone": f"OPKG {one.name} was there and was removed",
-                "whole": f"OPKG {one.name} was added while it ran"
-                + (f", and is not on {', '.join(lacking)}" if lacking else ""),
-            }
-            found.append(words[one.state])
-        return "; ".join(found)
+            lacking = [name for name in machines if name not in one.machines] if one.state == "whole" else []
+            words = _WORDS[one.state] + (f", and not on {', '.join(lacking)}" if lacking else "")
+            names.setdefault(words, []).append(one.name)
+        return "; ".join(f"OPKG {', '.join(each)}: {words}" for words, each in names.items())
 
     def _tree(self, machine: str) -> Path:
         return self._run_dir / _TREES / machine

@@ -43,7 +43,8 @@ class Brought:
 def install(life: Lifecycle, recipes: Recipes, names: Sequence[str]) -> Iterator[Told]:
     """Have these OPKGs, and those that they require, on all machines; what was done where, as it happens."""
     cluster = life.cluster
-    recipes.joined(cluster.name, [*life.added.there(), *names])  # all of which has to go together
+    there = [name for name in life.added.there() if name in recipes.names("opkgs")]
+    recipes.joined(cluster.name, [*there, *names])  # all of which has to go together
     order = [name for name in recipes.joined(cluster.name, names) if name not in cluster.opkgs]
     for name in names:
         if name in cluster.opkgs:

@@ -15,7 +15,7 @@ from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER, mount_points, new_mark
 from pipeline.checks.facts import Facts
 from pipeline.description import Machine
-from pipeline.errors import ClusterError, UserError
+from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.guests import flavours
 from pipeline.guests.guest import Guest
 from pipeline.inventory import Entry
@@ -92,13 +92,14 @@ class OnMachines:
         found = _each(machines, lambda machine: self._call(machine, opkg, function, what))
         return [(machine.name, line) for machine, lines in zip(machines, found, strict=True) for line in lines]
 
-    def phase(self, machines: Sequence[Machine], opkg: str, script: str, before: str = "true") -> Iterator[Told]:
-        """Run the script of a phase, and `before` it some function; a compute node has the OPKG's folder as long as it
-        runs."""
+    def phase(self, machines: Sequence[Machine], opkg: str, script: str, *, leaving: bool = False) -> Iterator[Told]:
+        """Run the script of a phase; a compute node has the OPKG's folder as long as it runs."""
 
         def run(machine: Machine) -> None:
-            there = f"phase {script}" if machine.role == "head" else f"bring_home && phase {script} && take_home"
-            self._call(machine, opkg, f"{before} && {there}", f"{script} of OPKG {opkg}")
+            steps = [f"last_phase {script}"] if leaving else [f"phase {script}"]
+            if machine.role == "compute":
+                steps = [*([] if leaving else ["bring_home"]), *steps, "take_home"]
+            self._call(machine, opkg, " && ".join(steps), f"{script} of OPKG {opkg}")
 
         _each(machines, run)
         yield from ((machine.name, f"OPKG {opkg}: {script}") for machine in machines)
@@ -113,7 +114,8 @@ class OnMachines:
     def changed(self, machine: Machine) -> dict[str, Entry | None]:
         """What has changed there since the beginning, as it is now; None where a name is gone."""
         status, out, errors = self._run(machine, "", "finish")
-        lines = [f"{self._mark} machine {machine.name}\n", *out.splitlines(keepends=True), f"{self._mark} over\n"]
+        said = [line for line in out.splitlines(keepends=True) if line.strip()]  # sections come in several pieces
+        lines = [f"{self._mark} machine {machine.name}\n", *said, f"{self._mark} over\n"]
         (found,) = facts.parse(lines, self._mark, self._mark)
         if status or not found.complete:
             raise ClusterError(f"{machine.name}: it does not tell what has changed there", tail=errors)
@@ -158,6 +160,11 @@ class OnMachines:
 
 def of(life: Lifecycle) -> OnMachines:
     """The machines of a cluster that runs."""
+    name = life.cluster.name
+    if name not in life.plan.made:
+        raise NotNow(
+            f"{name}: its recipe is gone, which says of what kind its packages are", hint="bring it back first"
+        )
     family, guest = FAMILIES[life.made.family], flavours.of(life.cluster.guest)
     return OnMachines(life.shell(), family, guest, life.run_dir, life.runner.record, life.patience())
 

@@ -75,6 +75,13 @@ phase() {
     timeout -k 5 "$limit" "$home/scripts/$1" </dev/null 2>&1
 }
 
+# last_phase NAME: the same when the OPKG goes; where it has never come there is nothing to run.
+last_phase() {
+    [ -d "$own/home" ] || return 0
+    [ -d "$home" ] || bring_home || return
+    phase "$1"
+}
+
 start() {
     start_besides "$state/.started" >"$state/.said" 2>&1 </dev/null
     status=$?

@@ -113,4 +113,4 @@ def _phases(on: OnMachines, one: Added, when: When, machines: Sequence[Machine])
     for phase in PHASES:
         if phase.when == when and phase.name in one.scripts:
             where = [machine for machine in machines if side_of(machine.membership) == phase.side]
-            yield from on.phase(where, one.name, phase.name)
+            yield from on.phase(where, one.name, phase.name, leaving=True)

@@ -496,7 +496,7 @@ def test_an_opkg_comes_to_machines_that_run_and_goes_again(running: Checkout) ->
     assert "node1: late.service started\n" in told
     assert "api-post-image of OPKG late was left out" in told
     assert on("node1", "cat /etc/motd /run/late") == "Late.\nHello, world!\n"
-    assert "OPKG late was added while it ran" in running.run(running.command("status")).stdout
+    assert "OPKG early, late: added while it ran" in running.run(running.command("status")).stdout
     assert "OPKG early is required: late -> early" in opkg("remove", "ci", "early", status=4)
 
     opkg("remove", "ci", "late", "early")

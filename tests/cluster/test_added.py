@@ -35,12 +35,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_what_differs_from_the_recipe_is_told(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
     notes.put(TOOL)
-    assert notes.told(MACHINES) == "OPKG tool was added while it ran"
-    assert notes.told((*MACHINES, "node2")) == "OPKG tool was added while it ran, and is not on node2"
+    assert notes.told(MACHINES) == "OPKG tool: added while it ran"
+    assert notes.told((*MACHINES, "node2")) == "OPKG tool: added while it ran, and not on node2"
     notes.put(dataclasses.replace(TOOL, state="begun"))
-    assert notes.told(MACHINES) == "OPKG tool is not wholly installed"
+    assert notes.told(MACHINES) == "OPKG tool: not wholly installed"
     notes.put(Added("tool", "gone"))
-    assert notes.told(MACHINES) == "OPKG tool was there and was removed"
+    notes.put(Added("lib", "gone"))
+    assert notes.told(MACHINES) == "OPKG tool, lib: added while it ran, and removed"
     assert notes.there() == {}
 
 
@@ -69,4 +70,4 @@ def test_a_machine_that_is_made_anew_has_none_of_it(tmp_path: Path) -> None:
     notes.forget("node1")
     assert notes.changed("node1") == {}
     assert notes.packages("node1", "compute") == {}
-    assert notes.told(MACHINES) == "OPKG tool was added while it ran, and is not on node1"
+    assert notes.told(MACHINES) == "OPKG tool: added while it ran, and not on node1"

@@ -67,6 +67,14 @@ def come_and_go() -> None:
     changed = as_found(found)
     assert changed["etc/kept"] is None
     assert changed["etc/was"] is not None and changed["etc/was"].size == 5 and changed["etc/was"].md5
+    for number in range(2000):
+        Path("/etc", f"{'long' * 40}{number}").touch()
+    said = [line for line in call("finish").splitlines(True) if line.strip()]
+    (found,) = facts.parse(["M machine x\n", *said, "M over\n"], "M", "M")
+    assert len([one for one in as_found(found).values() if one and one.type == "f"]) == 2005, "in several pieces"
+    for file in Path("/etc").glob("long*"):
+        file.unlink()
+    assert call("last_phase never-came") == ""
     call("settle")
     Path("/etc/kept").write_text("kept\n")
     Path("/etc/edited").write_text("somebody's\n")
