@@ -483,13 +483,6 @@ def test_an_opkg_comes_to_machines_that_run_and_goes_again(running: Checkout) ->
 
     motd = on("node1", "cat /etc/motd")
     latecomers.write(running.folder / "recipes/opkgs")
-    script = running.folder / "recipes/opkgs/late/scripts/client-post-install"
-    good = script.read_text()
-    script.write_text("#!/bin/sh\necho not yet\nexit 3\n")
-    failed = opkg("install", "ci", "late", status=1)
-    assert "node1: client-post-install of OPKG late ended with status 3\n    | not yet\n" in failed
-    assert "opkgs.log" in failed
-    script.write_text(good)
     told = opkg("install", "ci", "late")
     assert "ci: OPKG early comes along: late -> early\n" in told
     assert "compute nodes: OPKG early: packages hello " in told
@@ -504,7 +497,7 @@ def test_an_opkg_comes_to_machines_that_run_and_goes_again(running: Checkout) ->
     ran = [line.split()[0] for line in on("head", "cat /root/late").splitlines()]
     before = ["api-pre-install", "api-pre-configure", "api-post-configure", "server-post-install"]
     after = ["api-pre-uninstall", "server-pre-uninstall", "server-post-uninstall", "api-post-uninstall"]
-    assert ran == [*before, *before, "api-post-clientdef", "api-post-deploy", *after]
+    assert ran == [*before, "api-post-clientdef", "api-post-deploy", *after]
     home = "/usr/lib/oscar/packages/late"
     assert on("node1", "cat /root/late").splitlines() == [
         f"client-post-install compute {home} late",
@@ -512,6 +505,3 @@ def test_an_opkg_comes_to_machines_that_run_and_goes_again(running: Checkout) ->
         f"client-post-uninstall compute {home} ",
     ]
     assert "OPKG late is not there: nothing to remove" in opkg("remove", "ci", "late")
-    verified = running.doit("verify:ci")
-    assert verified.status == 0, verified.output
-    assert "the verdict is on that, and not kept" in verified.output
