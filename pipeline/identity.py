@@ -17,7 +17,7 @@ import os
 import secrets
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -103,6 +103,17 @@ class Identity:
             else:
                 archive.addfile(member)
 
+    def secrets(self, declared: Sequence[Secret]) -> dict[str, Path]:
+        """Where those lie that OPKGs have declared, by the path that they get; made on first use."""
+        for secret in declared:
+            self._ensure_secret(secret)
+        return {secret.path: self._secret(secret) for secret in declared}
+
+    def _ensure_secret(self, secret: Secret) -> None:
+        file = self._secret(secret)
+        if not file.exists() or file.stat().st_size != secret.size:
+            _write(file, secrets.token_bytes(secret.size))
+
     def _secret(self, secret: Secret) -> Path:
         return self.folder / "secrets" / secret.path.removeprefix("/")
 
@@ -116,9 +127,7 @@ class Identity:
         for account in _ACCOUNTS:
             _ssh_key(self.folder / "accounts" / account, self._type, f"{account}@{self.cluster.name}")
         for secret in self.cluster.secrets:
-            file = self._secret(secret)
-            if not file.exists() or file.stat().st_size != secret.size:
-                _write(file, secrets.token_bytes(secret.size))
+            self._ensure_secret(secret)
         for machine in self.cluster.machines:
             _ssh_key(machines / machine.name / self._host_key, self._type, f"root@{machine.name}")
         known = "".join(self._known_host(machine) for machine in self.cluster.machines)

@@ -93,11 +93,18 @@ class ClusterShell:
             command = shlex.join([*hop, *([command] if command else [])])
         return [*words, *([command] if command else [])]
 
-    def run(self, machine: str, script: str, *, user: str = "root", timeout: float) -> tuple[int, str, str]:
-        """Run POSIX sh text on a machine: (exit status, standard output, standard error)."""
-        command = "sh -s" if user == "root" else f"runuser -l {shlex.quote(user)} -c 'sh -s'"
+    def run(
+        self, machine: str, script: str, *, user: str = "root", data: bytes = b"", timeout: float
+    ) -> tuple[int, str, str]:
+        """Run POSIX sh text on a machine: (exit status, standard output, standard error).
+
+        It can read `data`, and is then a word of a command line: 100 KiB at most.
+        """
+        command, given = (shlex.join(["sh", "-c", script]), data) if data else ("sh -s", script.encode())
+        if user != "root":
+            command = f"runuser -l {shlex.quote(user)} -c {shlex.quote(command)}"
         try:
-            done = run(self.argv(machine, command, tty=False), input=script.encode(), timeout=timeout, check=False)
+            done = run(self.argv(machine, command, tty=False), input=given, timeout=timeout, check=False)
         except CommandError as error:
             raise ClusterError(
                 f"{machine}: {error.message.partition(':')[0]} for a command",

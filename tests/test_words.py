@@ -28,6 +28,7 @@ KNOWN = {
     "opkgs/secrets.py": ({"munge"}, "an example"),
     "manifests/distro.py": ({"apt"}, "the mirror of this machine"),
     "opkgs/older.py": ({"systemctl"}, "advice for whoever writes an OPKG"),
+    "packages/rpm/family.py": ({"systemd", "systemctl"}, "what scripts of packages ask"),
     "packages/rpm/install.py": ({"systemd"}, "what scripts of packages look at"),
     "packages/rpm/root.py": ({"systemd"}, "a file that belongs to one machine"),
     "plan/distro.py": ({"munge", "slurm"}, "an example"),

@@ -19,7 +19,7 @@ from pipeline.description import Cluster, Machine
 from pipeline.guests.guest import Guest
 from pipeline.packages.family import Family
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 _IMAGES = "/var/lib/systemimager/images"
 #: MiB of the head node's memory for each node that it asks at a time: an ssh client takes 8, what a node says one.
 _LANE_MIB = 16
@@ -56,24 +56,24 @@ def new_mark() -> str:
 
 def script(cluster: Cluster, guest: Guest, family: Family, mark: str, inner: str, lanes: int) -> str:
     """The whole script for the head node.  Nodes get only the `inner` mark, with which none can speak for another."""
-    lister = f"tree={shlex.quote((_FOLDER / 'tree.pl').read_text())}\n"
+    lister = f"tree={shlex.quote((FOLDER / 'tree.pl').read_text())}\n"
     asking = family.listing + guest.services
     words = {
         "mark": mark,
-        "collector": lister + asking + (_FOLDER / "collect.sh").read_text(),
+        "collector": lister + asking + (FOLDER / "collect.sh").read_text(),
         "lanes": str(lanes),
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
-    lines.append((_FOLDER / "fanout.sh").read_text())
+    lines.append((FOLDER / "fanout.sh").read_text())
     for node in cluster.nodes:
-        given = f"mark={shlex.quote(inner)} sums=given mounts={_mounts(node)}"
+        given = f"mark={shlex.quote(inner)} sums=given mounts={shlex.quote(mount_points(node))}"
         image = f"{_IMAGES}/{node.membership}"
         lines.append(f"node {shlex.quote(node.name)} {shlex.quote(image)} {shlex.quote(given)}")
-    given = f"sums={sandbox.SOURCE_DATE_EPOCH} mounts={_mounts(cluster.head)}"
+    given = f"sums={sandbox.SOURCE_DATE_EPOCH} mounts={shlex.quote(mount_points(cluster.head))}"
     lines.append(f"finish {shlex.quote(cluster.head.name)} {shlex.quote(given)}")
     return "\n".join(lines) + "\n"
 
 
-def _mounts(machine: Machine) -> str:
-    """The mount points of a machine, as a word for sh."""
-    return shlex.quote(" ".join(plan.mount for plan in machine.filesystems if plan.type != "swap"))
+def mount_points(machine: Machine) -> str:
+    """The mount points of a machine, as words for sh."""
+    return " ".join(plan.mount for plan in machine.filesystems if plan.type != "swap")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
 
+from pipeline import inventory
 from pipeline.description import Role
 from pipeline.guests.guest import OWN, Kind, Known
-from pipeline.inventory import Entry, Tree, names_of_one_file, shown
+from pipeline.inventory import Changes, Entry, Tree, names_of_one_file, shown
 from pipeline.packages.family import Family
 
 #: Where a file that was not there before matters.  Elsewhere (/var, /home, /root, /srv) a running system makes its own.
@@ -95,6 +96,13 @@ def compare(
             if what := [*_metadata(ours, theirs), *([_names(here, there)] if here != there else [])]:
                 differences.append(tell("metadata", "; ".join(what)))
     return tuple(differences)
+
+
+def as_changed(made: Tree, changes: Changes) -> Tree:
+    """What a machine is to hold that was made so, and where somebody has changed that with our knowledge.  Where a
+    running system makes its own, that is only what was there."""
+    known = {path: one for path, one in changes.items() if path in made or path.partition("/")[0] in _SYSTEM}
+    return inventory.stacked([made, {"": made[""], **known}]) if known else made
 
 
 def _metadata(ours: Entry, theirs: Entry) -> list[str]:

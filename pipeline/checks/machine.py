@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.checks.facts import Block, Facts, FactsError
-from pipeline.checks.files import compare
+from pipeline.checks.files import as_changed, compare
 from pipeline.description import FileSystem, Machine, Network, Role
 from pipeline.guests.guest import Known
-from pipeline.inventory import Tree
+from pipeline.inventory import Changes, Tree
 from pipeline.packages.family import Family
 
 _MIB = 1024 * 1024
@@ -41,7 +41,8 @@ class Subject:
 
     `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
     image holds, or the head node's disk; `known` are the paths that differ on any machine of this kind; `family` is
-    that of its packages; `configured` is path -> who changed it when the machine was made already.
+    that of its packages; `configured` is path -> who changed it when the machine was made already; `changes` is what
+    stands where OPKGs that came or went meanwhile have changed it.
     """
 
     machine: Machine
@@ -52,6 +53,7 @@ class Subject:
     known: Sequence[Known]
     family: Family
     configured: Mapping[str, str] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,13 @@ def files(subject: Subject) -> Finding:
     few."""
     made, facts = subject.files, subject.facts
     differences = compare(
-        made, facts.tree, facts.sums, subject.machine.role, subject.known, subject.family, subject.configured
+        as_changed(made, subject.changes),
+        facts.tree,
+        facts.sums,
+        subject.machine.role,
+        subject.known,
+        subject.family,
+        subject.configured,
     )
     wanted = sum(
         entry.type == "f" and path in facts.tree and facts.tree[path].type == "f" for path, entry in made.items()

@@ -13,7 +13,7 @@ from pipeline.checks.collect import new_mark
 from pipeline.checks.result import Result
 from pipeline.checks.shell import Runs
 from pipeline.errors import UserError
-from pipeline.opkgs.phases import PACKAGES
+from pipeline.opkgs.phases import PACKAGES, environment
 
 _USER = "oscartst"
 #: Seconds for one test, where the nodes are few.  Tests have shorter deadlines of their own and say more; this ends one
@@ -24,7 +24,6 @@ _KEPT = 64 * 1024
 _SCRIPT = r"""
 section() { printf '\n%s %s\n' "$mark" "$1"; }
 cd "$folder" || exit 1
-export OSCAR_PACKAGE_HOME="$folder"
 work=$(mktemp) || exit 1
 trap 'rm -f "$work"' EXIT
 attempt() {
@@ -63,8 +62,9 @@ def run_tests(opkg: str, head: str, shell: Runs, *, patience: float = 1.0) -> tu
     ) -> Result:
         return Result(f"opkg {opkg}{test}", head, outcome, message, output, since, seconds)
 
+    variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment(opkg, "head").items())
     words = {"mark": mark, "folder": f"{PACKAGES}/{opkg}", "user": _USER, "limit": f"{limit:g}", "kept": str(_KEPT)}
-    script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in words.items()), _SCRIPT])
+    script = "\n".join([*(f"{name}={shlex.quote(value)}" for name, value in words.items()), variables + _SCRIPT])
     try:
         status, stdout, stderr = shell.run(head, script, timeout=2 * limit + 30)
     except UserError as error:

@@ -22,7 +22,7 @@ from pipeline.checks.shell import Shell
 from pipeline.description import Cluster, Role
 from pipeline.errors import UserError
 from pipeline.guests.guest import Guest
-from pipeline.inventory import Tree
+from pipeline.inventory import Changes, Tree
 from pipeline.packages.family import Family
 
 #: How many OPKGs are tested at once; each test talks to all nodes already.
@@ -32,16 +32,26 @@ _COLLECT_TIMEOUT = 900
 
 
 @dataclass(frozen=True)
+class Added:
+    """What OPKGs that came or went while a machine ran have made of it: package name -> version of what they brought,
+    and what stands where they changed anything."""
+
+    packages: Mapping[str, str]
+    changes: Changes
+
+
+@dataclass(frozen=True)
 class Expected:
     """What cannot be read off the description, for each membership: package name -> version, and what its SIS image or
-    the head node's disk holds; what kind of system runs there, and of what packages; and for each role path -> who
-    changed it when it was made already."""
+    the head node's disk holds; what kind of system runs there, and of what packages; for each role path -> who changed
+    it when it was made already; and what came to a machine by its name."""
 
     packages: Mapping[str, Mapping[str, str]]
     files: Mapping[str, Tree]
     guest: Guest
     family: Family
     configured: Mapping[Role, Mapping[str, str]] = field(default_factory=lambda: {"head": {}, "compute": {}})
+    added: Mapping[str, Added] = field(default_factory=dict)
 
 
 def verify(
@@ -118,15 +128,17 @@ def _judge_all(
 def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
     """All results that follow from the facts of one machine."""
     machine = cluster.machine(facts.machine)
+    added = expected.added.get(machine.name, Added({}, {}))
     subject = Subject(
         machine,
         facts,
         cluster.networks,
-        expected.packages[machine.membership],
+        {**expected.packages[machine.membership], **added.packages},
         expected.files[machine.membership],
         expected.guest.known_on(cluster),
         expected.family,
         expected.configured[machine.role],
+        added.changes,
     )
     silent = "hostname" not in facts.sections
     return tuple(

@@ -6,6 +6,7 @@ Running is separate from building.  How a cluster goes on is decided by `course`
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import doit
 
 from pipeline import consent, events, naming
 from pipeline.checks.result import Verdict
-from pipeline.cluster import changing, course, described
+from pipeline.cluster import added, changing, course, described
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Change, Course
 from pipeline.cluster.described import Described
@@ -65,6 +66,7 @@ class Lifecycle:
             wanted=f"doit cluster:{name}",
         )
         self._notes = self.runner.notes
+        self.added = added.Notes(self.run_dir)
 
     @functools.cached_property
     def composition(self) -> Composition:
@@ -95,6 +97,9 @@ class Lifecycle:
         """Whether these very artifacts have passed verification by today's checks, and nobody wants it anew."""
         if doit.get_var("fresh"):
             events.reason(self._record.task, "--fresh: verified anew")
+            return False
+        if differs := self.added.told(machine.name for machine in self.cluster.machines):
+            events.reason(self._record.task, f"{differs}: a verdict on its recipe is not about that")
             return False
         verdict = self.verdict()
         if verdict is None:
@@ -211,7 +216,7 @@ class Lifecycle:
     def _deploy(self) -> None:
         """All nodes are up: they are told what has changed since they were installed, and the OPKGs that they are."""
         if self._notes.has("renamed"):
-            changing.tell_nodes(self.shell(), self._notes, patience=self._patience())
+            changing.tell_nodes(self.shell(), self._notes, patience=self.patience())
         self._opkg_phases("all up")
         self._notes.add("deployed")
 
@@ -223,7 +228,7 @@ class Lifecycle:
         self.runner.take_away(change.removed)
         self.runner.add(change.added)
         archive = self.identity().archive(self.composition.names(), self.composition.settings())
-        changing.tell_head(self.shell(), archive, self._notes, patience=self._patience())
+        changing.tell_head(self.shell(), archive, self._notes, patience=self.patience())
         self._opkg_phases("head up")
         described.write(self.run_dir, self.cluster, self.host)
 
@@ -246,12 +251,15 @@ class Lifecycle:
         )
 
     def _opkg_phases(self, when: When) -> None:
-        """Run the OPKGs' scripts for what has its place now on the head node."""
+        """Run the OPKGs' scripts for what has its place now on the head node; also of OPKGs that came while it ran."""
         present = {path for path, _ in self.plan.steps[self.made.stacks["head"].opkgs].files}
-        phases = OpkgPhases(self.cluster, present, self.run_dir, self.runner.record)
-        phases.run(when, self.shell(), patience=self._patience())
+        came = [one for one in self.added.all().values() if one.state == "whole"]
+        cluster = dataclasses.replace(self.cluster, opkgs=(*self.cluster.opkgs, *(one.name for one in came)))
+        present.update(*(one.files() for one in came))
+        phases = OpkgPhases(cluster, present, self.run_dir, self.runner.record)
+        phases.run(when, self.shell(), patience=self.patience())
 
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """How many times as long what is done with all nodes may take as with a few."""
         return pace.patience(len(self.cluster.nodes), "verify", self.capacity())
 

@@ -15,10 +15,11 @@ from typing import cast
 
 from pipeline.builders.image import OVERRIDES
 from pipeline.checks.collect import new_mark
+from pipeline.cluster.onmachine import log
 from pipeline.description import Cluster, Role
 from pipeline.errors import ClusterError
 from pipeline.files import write_whole
-from pipeline.opkgs.phases import PACKAGES, When, has_script, that_run
+from pipeline.opkgs.phases import PACKAGES, When, environment, has_script, that_run
 from pipeline.report.model import Phase
 from pipeline.shell import ClusterShell
 
@@ -28,7 +29,8 @@ _DEADLINE = 120
 #: Its status is the script's.  What changes is seen by the times of the last change of any kind, which nobody can set;
 #: a run that was ended meanwhile has left the list from before the script for the next one.
 _SCRIPT = """\
-export OSCAR_PACKAGE_HOME={home} LC_ALL=C
+{variables}
+export LC_ALL=C
 before=/var/lib/xen-oscar/before-{opkg}-{phase}
 list() {{
     find /etc {overrides} -xdev ! -path '*
@@ -74,6 +76,9 @@ class OpkgPhases:
     def _run(self, phase: str, opkg: str, shell: ClusterShell, patience: float) -> None:
         started, head, mark = time.time(), self._cluster.head.name, new_mark()
         script = _SCRIPT.format(
+            variables="\n".join(
+                f"export {name}={shlex.quote(value)}" for name, value in environment(opkg, "head").items()
+            ),
             home=shlex.quote(f"{PACKAGES}/{opkg}"),
             opkg=shlex.quote(opkg),
             phase=phase,
@@ -85,10 +90,12 @@ class OpkgPhases:
         said, _, changed = out.partition(f"\n{mark}\n")
         self._record(Phase(head, f"{opkg} {phase}", started, time.time()))
         _note(self._run_dir, f"{phase} of OPKG {opkg}", changed)
+        kept = log(self._run_dir, f"{head}: {phase} of OPKG {opkg}, status {status}", said + errors)
         if status != 0:
             raise ClusterError(
                 f"{head}: {phase} of OPKG {opkg} ended with status {status}",
                 tail="\n".join((said + errors).splitlines()[-12:]),
+                log=kept,
                 hint=f"recipes/opkgs/{opkg}/scripts/{phase}",
             )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline import events
-from pipeline.cluster import course, described, records
+from pipeline.cluster import added, course, described, records
 from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Course
 from pipeline.cluster.machines import Machines
@@ -179,6 +179,7 @@ class Runner:
                 power.remove(connection, domain.name_of(self.cluster.name, name))
                 for note in (f"installed/{name}", f"begun/{name}"):
                     self.notes.remove(note)
+                added.Notes(self.run_dir).forget(name)
                 logs.remove(self.run_dir / "report" / name)  # a new one of that name has said nothing yet
         self.place.remove(home, names)
 
@@ -199,6 +200,7 @@ class Runner:
         if phase == "install":
             self.notes.remove(f"installed/{name}")
             self.notes.add(f"begun/{name}")
+            added.Notes(self.run_dir).forget(name)
         purpose: Purpose = "install" if phase == "install" else "run"
         if purpose == "run":
             self.place.provide(self.home(), self.cluster.machine(name))

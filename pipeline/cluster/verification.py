@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from pipeline import checks, events, inventory, report
 from pipeline.builders import image
 from pipeline.checks.result import Result, Verdict
-from pipeline.checks.verify import Expected
+from pipeline.checks.verify import Added, Expected
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.opkgphase import configured
 from pipeline.errors import ClusterError
@@ -43,9 +44,15 @@ def verify(life: Lifecycle) -> None:
             flavours.of(cluster.guest),
             FAMILIES[life.made.family],
             configured(life.run_dir),
+            {
+                machine.name: Added(
+                    life.added.packages(machine.name, machine.membership), life.added.changed(machine.name)
+                )
+                for machine in cluster.machines
+            },
         )
         verdict = checks.verify(
-            cluster,
+            dataclasses.replace(cluster, opkgs=(*cluster.opkgs, *life.added.there())),
             shell,
             expected,
             show,
@@ -77,7 +84,10 @@ def verify(life: Lifecycle) -> None:
             hint=f"the cluster is left running: doit ssh {cluster.name}",
             log=page,
         )
-    _keep(engine.store, key, record, verdict, engine.keys.ingredients(record))
+    if differs := life.added.told(machine.name for machine in cluster.machines):
+        events.note(f"{cluster.name}: {differs}: the verdict is on that, and not kept as one on its recipe")
+    else:
+        _keep(engine.store, key, record, verdict, engine.keys.ingredients(record))
 
 
 def _keep(store: Store, key: str, record: Record, verdict: Verdict, ingredients: Mapping[str, Any] | None) -> None:

@@ -137,11 +137,19 @@ def _machines(graph: Graph, typed: Mapping[str, str]) -> Iterator[str]:
         yield from (machine.name for machine in graph.running(typed["cluster"]).cluster.machines)
 
 
+def _opkgs(graph: Graph) -> list[str]:
+    from pipeline.manifests.recipes import load
+
+    return load(graph.recipes).names("opkgs")
+
+
 #: What an argument of that name stands for, by its `dest`.
 _KINDS: Mapping[str, Callable[[Graph, Mapping[str, str]], Any]] = {
     "cluster": lambda graph, _: graph.known(),
     "machine": _machines,
     "machines": _machines,
+    "names": lambda graph, _: _opkgs(graph),
+    "opkg": lambda graph, _: ("install", "remove", *_opkgs(graph)),
     "task": lambda graph, _: tasks(graph),
     "host": lambda graph, _: graph.plan.hosts,
     "distro": lambda graph, _: (step.name for step in graph.plan.steps.values() if step.kind == "index"),

@@ -1,4 +1,8 @@
-"""`doit opkg NAME|FOLDER`: what an OPKG of any generation is, what of it goes where and when, and why."""
+"""`doit opkg NAME|FOLDER`: what an OPKG of any generation is, what of it goes where and when, and why.
+
+`doit opkg install|remove CLUSTER NAME ...`: have OPKGs on a cluster that runs, or no longer.  An OPKG that is called
+like one of these words is shown by its path.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.commands.base import GraphCommand, answer, json_argument
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, WrongUse
 from pipeline.mistakes import no_such
 
 if TYPE_CHECKING:
@@ -39,14 +43,30 @@ class Fact:
         return ", ".join(filter(None, words)) + ("" if self.counts else "  [not here]")
 
 
+@dataclass(frozen=True)
+class Done:
+    """What was done on a machine, or is to be known of the cluster as a whole ("")."""
+
+    cluster: str
+    machine: str
+    what: str
+
+    def text(self) -> str:
+        return f"{self.machine or self.cluster}: {self.what}"
+
+
 class Opkg(GraphCommand):
     name = "opkg"
-    doc_purpose = "show what an OPKG is and what of it goes where; or write its config.xml in generation 3"
-    doc_usage = "NAME|FOLDER [--distro NAME] [--convert] [--json]"
+    doc_purpose = "show what an OPKG is; or install it on a cluster that runs, or remove it there"
+    doc_usage = "NAME|FOLDER [--distro NAME] [--convert] [--json] | install CLUSTER NAME ... | remove CLUSTER NAME ..."
     doc_description = None
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("opkg", help="an OPKG of recipes/opkgs, or a folder with a config.xml")
+        parser.add_argument(
+            "opkg", help="an OPKG of recipes/opkgs, or a folder with a config.xml; or one of the words install, remove"
+        )
+        parser.add_argument("cluster", nargs="?", help="after install, remove: a cluster that runs")
+        parser.add_argument("names", nargs="*", metavar="name", help="after install, remove: OPKGs")
         parser.add_argument("--distro", help="a distribution: what of it counts there (recipes/distros/NAME.toml)")
         parser.add_argument("--convert", action="store_true", help="print its config.xml as generation 3 has it")
         json_argument(parser)
@@ -55,6 +75,14 @@ class Opkg(GraphCommand):
         from pipeline.manifests.recipes import load
         from pipeline.opkgs import convert, document, folders
 
+        if args.opkg in ("install", "remove"):
+            if not args.names or args.distro or args.convert:
+                raise WrongUse(
+                    f"doit opkg {args.opkg} takes a cluster and OPKGs: doit opkg {args.opkg} CLUSTER NAME ..."
+                )
+            return answer(_change(graph, args), as_json=args.json)
+        if args.cluster:
+            raise WrongUse(f"one OPKG at a time is shown, and there is {args.cluster} after {args.opkg}")
         recipes = load(graph.recipes)
         folder = _folder(recipes, args.opkg)
         opkg = folders.load(folder, recipes.codenames())
@@ -64,6 +92,20 @@ class Opkg(GraphCommand):
             return 0
         distro = _distro(recipes, args.distro) if args.distro else None
         return answer(facts(opkg, distro), as_json=args.json)
+
+
+def _change(graph: Graph, args: argparse.Namespace) -> Iterator[Done]:
+    """Have OPKGs on a cluster, or no longer."""
+    from pipeline.cluster.adding import install
+    from pipeline.cluster.removing import remove
+    from pipeline.manifests.recipes import load
+
+    names = list(dict.fromkeys(args.names))
+    if args.opkg == "install":
+        told = install(graph.lifecycle(args.cluster), load(graph.recipes), names)
+    else:
+        told = remove(graph.running(args.cluster), names)
+    yield from (Done(args.cluster, machine, what) for machine, what in told)
 
 
 def _folder(recipes: Recipes, words: str) -> Path:
@@ -119,8 +161,7 @@ def facts(opkg: Model, distro: Distro | None) -> Iterator[Fact]:
     for phase in phases.PHASES:
         script = opkg.script(phase.name)
         if script:
-            runs = phase.when != "removed"
-            yield Fact("script", script, _SIDES[phase.side], f"{phase.name}: when {_WHEN[phase.when]}", counts=runs)
+            yield Fact("script", script, _SIDES[phase.side], f"{phase.name}: {_WHEN[phase.when]}")
     for test in opkg.tests:
         yield Fact("test", f"testing/{test}", _SIDES["server"], "at verification")
     for secret in opkg.secrets:
@@ -137,12 +178,13 @@ def facts(opkg: Model, distro: Distro | None) -> Iterator[Fact]:
 
 
 _WHEN = {
-    "prepared": "the head node's root has all packages, and no OPKG's files yet",
-    "furnished": "the OPKG's files have come to the root",
-    "imaged": "the image is whole; its folder is $1",
-    "head up": "the head node is up and knows its nodes",
-    "all up": "all nodes are up",
-    "removed": "the OPKG is removed, which is done by building without it",
+    "prepared": "when the head node's root has all packages, and no OPKG's files yet",
+    "furnished": "when the OPKG's files have come to the root",
+    "imaged": "when the image is whole; its folder is $1",
+    "head up": "when the head node is up and knows its nodes",
+    "all up": "when all nodes are up",
+    "removing": "before doit opkg remove takes the OPKG away",
+    "removed": "after doit opkg remove has taken it away",
 }
 
 

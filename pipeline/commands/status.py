@@ -31,16 +31,19 @@ class MachineStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """One cluster: how far its artifacts are and what its verdict was, in words; its machines, if it runs."""
+    """One cluster: how far its artifacts are and what its verdict was, in words; if it runs, its machines, and
+    what it has that its recipe does not say."""
 
     cluster: str
     running: bool
     made: str
     machines: tuple[MachineStatus, ...] = ()
+    differs: str = ""
 
     def text(self) -> str:
         first = f"{self.cluster}: {'running' if self.running else 'not running'}; {self.made}"
-        return "\n".join([first, *(machine.text() for machine in self.machines)])
+        differs = [f"  it differs from its recipe: {self.differs}"] if self.differs else []
+        return "\n".join([first, *differs, *(machine.text() for machine in self.machines)])
 
 
 class Status(Question):
@@ -75,7 +78,8 @@ def _status(graph: Graph, name: str) -> ClusterStatus:
         for machine in lifecycle.cluster.machines
         if states
     ]
-    return ClusterStatus(name, bool(states), made, tuple(machines))
+    differs = lifecycle.added.told(machine.name for machine in lifecycle.cluster.machines) if states else ""
+    return ClusterStatus(name, bool(states), made, tuple(machines), differs)
 
 
 def _made(graph: Graph, name: str) -> str:

@@ -18,6 +18,34 @@ tell_services() { systemctl status --no-pager --full --lines 20 -- "$@"; }
 """
 
 
+#: systemctl(1): what the target that is booted into wants, targets of targets too, whatever has said so: links, or
+#: scripts of System V.  Folders in /run and the like are made as at a boot: tmpfiles.d(5).
+_STARTING = r"""
+list_started() {
+    systemctl list-dependencies --plain --no-pager default.target | sed 's/^[^A-Za-z0-9_-]*//' | sort -u
+}
+start_besides() {
+    systemctl daemon-reload || return
+    systemd-tmpfiles --create || :
+    fresh=$(list_started | comm -13 "$1" - | grep -v '^$')
+    [ -n "$fresh" ] || return 0
+    systemctl start -- $fresh || { systemctl status --no-pager --full --lines 20 -- $fresh; return 1; }
+    printf 'started %s\n' $fresh
+}
+services_in() {
+    for place in etc/systemd/system lib/systemd/system usr/lib/systemd/system; do
+        find "$1/$place" -maxdepth 1 -name '*.*' ! -name '*@*' ! -type d 2>/dev/null | sed 's|.*/||'
+    done
+}
+stop_services() {
+    [ $# != 0 ] || return 0
+    systemctl disable --now -- "$@"
+    systemctl reset-failed -- "$@"
+}
+heed_services() { systemctl daemon-reload; }
+"""
+
+
 def _networks(cluster: Cluster, machine: Machine) -> Mapping[str, str]:
     """For systemd-networkd; systemd.network(5)."""
     files = {}
@@ -54,4 +82,5 @@ GUEST = Guest(
         (r"Cannot open access to console, the root account is locked", "systemd went into emergency mode"),
     ),
     services=_SERVICES,
+    starting=_STARTING,
 )

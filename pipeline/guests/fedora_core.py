@@ -37,6 +37,29 @@ tell_services() {
 """
 
 
+_STARTING = r"""
+list_started() {
+    for link in /etc/rc.d/rc3.d/S*; do
+        echo "${link##*/S??}"
+    done | sort -u
+}
+start_besides() {
+    list_started | comm -13 "$1" - | while read -r name; do
+        /sbin/service "$name" start </dev/null || exit 1
+        echo "started $name"
+    done
+}
+services_in() { ls "$1/etc/rc.d/init.d" 2>/dev/null; }
+stop_services() {
+    for name in "$@"; do
+        /sbin/service "$name" stop
+        /sbin/chkconfig --del "$name"
+    done
+}
+heed_services() { :; }
+"""
+
+
 def _networks(cluster: Cluster, machine: Machine) -> Mapping[str, str]:
     """For `ifup`: sysconfig.txt of initscripts."""
     general = ["NETWORKING=yes", f"HOSTNAME={machine.name}.{cluster.domain}"]
@@ -70,6 +93,7 @@ GUEST = Guest(
         (r"\*\*\* An error occurred during the (file system check|RAID startup)", "its {0} failed"),
     ),
     services=_SERVICES,
+    starting=_STARTING,
     init="sysvinit",
     devices="pc",
     filesystem="ext3",

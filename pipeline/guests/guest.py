@@ -42,6 +42,11 @@ class Guest:
     `services` is POSIX sh text: `failed_services` prints a line "failed NAME" for each service that failed, or what
     hinders it to know; `tell_services NAME ...` prints what people want to read about these.
 
+    `starting` is POSIX sh text.  `list_started` prints, sorted, what a boot would start.  `start_besides FILE` starts
+    what it would start by now and is not in that list, prints a line "started NAME" for each, and fails where one does
+    not start.  `services_in FOLDER` prints which services a tree of files has, `stop_services NAME ...` ends them, and
+    no boot starts them any more; `heed_services` has the system see which services there are.
+
     `init` starts its services.  `devices` are those that its kernel has drivers for, `filesystem` is what it mounts as
     its root, by mke2fs's name.  `own_ramdisk`: its kernel's package makes the ramdisk, and ours would not run there.
     `by_label`: that one finds the root by its label, and knows no UUIDs.  `key` is the type of ssh keys that its
@@ -52,6 +57,7 @@ class Guest:
     known: tuple[Known, ...]
     fatal: tuple[tuple[str, str], ...]
     services: str
+    starting: str
     init: Init = "systemd"
     devices: Devices = "virtio"
     filesystem: Literal["ext4", "ext3"] = "ext4"

@@ -14,4 +14,5 @@ GUEST = Guest(
     ),
     fatal=debian.GUEST.fatal,
     services=debian.GUEST.services,
+    starting=debian.GUEST.starting,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline import description, naming
@@ -21,7 +21,7 @@ from pipeline.manifests.distro import DISTROS, Distro
 from pipeline.manifests.host import Host
 from pipeline.manifests.loader import Document
 from pipeline.manifests.netboot import Netboot
-from pipeline.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, quoted, shown
+from pipeline.mistakes import Collector, Key, Mistake, did_you_mean, fail, listing, no_such, quoted, shown
 from pipeline.opkgs import config, folders, model
 from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg
@@ -88,6 +88,25 @@ class Recipes:
         manifest = self.cluster(cluster)
         secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
         return describing.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()), lot)
+
+    def joined(self, cluster: str, names: Sequence[str]) -> tuple[str, ...]:
+        """The OPKGs of a cluster to which these come, in the order of installation; NotThere if there is none of that
+        name, ManifestError with all that does not go together."""
+        manifest = self.cluster(cluster)
+        for name in names:
+            if name not in self.names("opkgs"):
+                raise no_such("OPKG", name, self.names("opkgs"))
+            self.opkg(name)  # which tells its mistakes
+        opkgs = self._opkgs()
+        unread = [one for one in self.names("opkgs") if one not in opkgs]
+        order, wrong = model.resolve(opkgs, [*manifest.opkgs, *names], self.distro(manifest.distro), unread)
+        if wrong:
+            raise ManifestError("\n".join(wrong))
+        return order
+
+    def chains(self, opkg: str, beside: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What an OPKG needs, as `model.chains`."""
+        return model.chains(self._opkgs(), opkg, beside)
 
     def describe_host(self, host: str) -> description.Host:
         """A VM container as plain data."""

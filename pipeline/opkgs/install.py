@@ -16,14 +16,15 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.confine import NOT_STARTED
 from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
 from pipeline.layers import stacking
 from pipeline.opkgs.names import FOLDER
-from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, Side, When, has_script, that_run
+from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, environment, has_script, side_of, that_run
+from pipeline.opkgs.places import in_root
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
@@ -105,15 +106,10 @@ def furnish(root: RootFs, name: str, recipes: Path, files: Mapping[str, Kept], m
     again."""
     if membership != "head":
         bring(root, name, recipes, files)
-    side: Side = "server" if membership == "head" else "client"
-    places = {path: PurePosixPath(path).parts[1] for path in _own(name, files) if path.startswith("files/")}
-    for part in ("common", side):
-        # what is for one init goes over what is for all, and the step has that of one
-        for place in (part, *sorted({place for place in places.values() if place.startswith(f"{part}-")})):
-            for path in (path for path, its in places.items() if its == place):
-                _bring(
-                    recipes / "opkgs" / name / path, _own(name, files)[path], root, path.removeprefix(f"files/{place}")
-                )
+    side = side_of(membership)
+    own = _own(name, files)
+    for target, path in in_root(own, side).items():
+        _bring(recipes / "opkgs" / name / path, own[path], root, target)
     try:
         for phase in that_run("furnished", side):
             _run_if_there(root, name, phase, files, membership, log)
@@ -142,7 +138,7 @@ def _run(
         chroot_run(
             root,
             [f"{home}/scripts/{phase}", *arguments],
-            env={"OSCAR_PACKAGE_HOME": home, "OSCAR_MEMBERSHIP": membership},
+            env=environment(name, membership),
             cwd=home,
             log=log,
             timeout=_DEADLINE,

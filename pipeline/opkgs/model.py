@@ -130,13 +130,22 @@ def resolve(
     return tuple(chosen.order), wrong
 
 
+def chains(opkgs: Mapping[str, Opkg], name: str, beside: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """What an OPKG needs where those `beside` are there too, each with how it comes to need it: itself first."""
+    return {
+        other: chain
+        for other, chain in _Choice(opkgs, [name, *beside], ()).chains.items()
+        if chain[0] == name and other != name
+    }
+
+
 class _Choice:
     """Depth first through what OPKGs require."""
 
     def __init__(self, opkgs: Mapping[str, Opkg], wanted: list[str], unread: Sequence[str]) -> None:
         self.order: list[str] = []
         self.wrong: list[str] = []
-        self._led: dict[str, tuple[str, ...]] = {}
+        self.chains: dict[str, tuple[str, ...]] = {}
         self._opkgs = opkgs
         self._wanted = wanted
         self._unread = unread
@@ -145,7 +154,7 @@ class _Choice:
 
     def led(self, *names: str) -> str:
         """How those of them came to be chosen that nobody named, in words."""
-        chains = [" -> ".join(self._led[name]) for name in names if len(self._led[name]) > 1]
+        chains = [" -> ".join(self.chains[name]) for name in names if len(self.chains[name]) > 1]
         return f" ({', '.join(chains)})" if chains else ""
 
     def _add(self, name: str, above: tuple[str, ...]) -> None:
@@ -159,7 +168,7 @@ class _Choice:
                     self._add(provider, (*above, name))
             if name not in self.order:
                 self.order.append(name)
-                self._led[name] = (*above, name)
+                self.chains[name] = (*above, name)
 
     def _provider(self, name: str, need: Versioned, above: tuple[str, ...]) -> str | None:
         able = [other for other, item in sorted(self._opkgs.items()) if _satisfies(item, need)]

@@ -24,7 +24,10 @@ class Family:
     A file of a package is `called` so by people, has a name that ends in `suffix`, and begins with `magic`.
 
     A root notes in `database`, a folder, which packages it has.  `listing` is POSIX sh text: `list_packages` prints a
-    line "NAME VERSION STATE" for each package, and STATE is "whole" if nothing is amiss with it.
+    line "NAME VERSION STATE" for each package, and STATE is "whole" if nothing is amiss with it.  So is `changing`, for
+    a machine that runs: `add_packages FOLDER` installs the files there, without network, where nothing else goes for
+    them and no script starts a service; `take_packages NAME ...` removes those that are there, and refuses what others
+    need.
 
     `mirrors` and `releases` are functions ("module:function"): from the parameters of a step that fetches to the URLs
     that it reads below; and from a distribution's recipe, as it is written, to the URLs of what its mirror must have.
@@ -36,6 +39,7 @@ class Family:
     magic: bytes
     database: str
     listing: str
+    changing: str
     mirrors: str
     releases: str
     index: Maker

@@ -29,14 +29,12 @@ def asked(by: str, packages: Iterable[str]) -> Asked:
     return [(package, by) for package in packages]
 
 
-def lock(name: str, what: str, distro: Distro, wanted: Asked, base: str = "") -> Step:
-    """The lock of what is wanted, on top of the lock `base` if there is one."""
+def lock(name: str, what: str, distro: Distro, wanted: Asked, *base: str) -> Step:
+    """The lock of what is wanted, on top of the locks `base` if there are any."""
     askers: dict[str, list[str]] = {}
     for package, by in wanted:
         askers.setdefault(package, []).append(by)
-    parents = [Parent("index", naming.index(distro.name))]
-    if base:
-        parents.append(Parent("base", base))
+    parents = [Parent("index", naming.index(distro.name)), *(Parent("base", task) for task in base)]
     maker = FAMILIES[distro.family].lock
     return Step(
         "lock",

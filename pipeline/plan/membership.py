@@ -11,7 +11,6 @@ from pipeline.guests import flavours
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
 from pipeline.opkgs import folders, model, names, phases
-from pipeline.opkgs.phases import Side
 from pipeline.packages.families import FAMILIES
 from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock, machine, machine_tools
 from pipeline.step import Parent, Stack, Step
@@ -23,7 +22,7 @@ def stack(
     """The root file system of a membership as a stack of layers: what changes most lies on top.  `head` is the head
     node's, on which OPKGs may have a script that changes the image."""
     role: Role = "head" if membership == "head" else "compute"
-    side: Side = "server" if role == "head" else "client"  # as OPKGs have it
+    side = phases.side_of(membership)
     name, base, family = f"{cluster.name}/{membership}", distro.name, FAMILIES[distro.family]
     what = "the head node" if role == "head" else f"the {membership} nodes"
     opkgs = [recipes.opkg(opkg) for opkg in cluster.opkgs]

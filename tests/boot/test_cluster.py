@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests import debpackages, oddfiles
-from tests.boot import checkout, hostile
+from tests.boot import checkout, hostile, latecomers
 from tests.boot.checkout import Checkout, Run
 
 pytestmark = pytest.mark.boot
@@ -468,3 +468,40 @@ def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(runni
         assert known.stdout.split() == ["node1", "node1", "1"], known.stderr
     assert boot_ids(running, "head", "node1") == before
     assert not (running.own / "run/ci/disks/node2.qcow2").exists()
+
+
+def test_an_opkg_comes_to_machines_that_run_and_goes_again(running: Checkout) -> None:
+    """Last, for such a cluster is not that of its recipe any more."""
+
+    def opkg(*words: str, status: int = 0) -> str:
+        done = running.run(running.command("opkg", *words), timeout=900)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def on(machine: str, command: str) -> str:
+        return running.run(running.command("ssh", "ci", machine, "--", command)).stdout
+
+    motd = on("node1", "cat /etc/motd")
+    latecomers.write(running.folder / "recipes/opkgs")
+    told = opkg("install", "ci", "late")
+    assert "ci: OPKG early comes along: late -> early\n" in told
+    assert "compute nodes: OPKG early: packages hello " in told
+    assert "node1: late.service started\n" in told
+    assert "api-post-image of OPKG late was left out" in told
+    assert on("node1", "cat /etc/motd /run/late") == "Late.\nHello, world!\n"
+    assert "OPKG early, late: added while it ran" in running.run(running.command("status")).stdout
+    assert "OPKG early is required: late -> early" in opkg("remove", "ci", "early", status=4)
+
+    opkg("remove", "ci", "late", "early")
+    assert on("node1", "cat /etc/motd; ls /usr/bin/hello /etc/late.conf /usr/lib/oscar 2>/dev/null") == motd
+    ran = [line.split()[0] for line in on("head", "cat /root/late").splitlines()]
+    before = ["api-pre-install", "api-pre-configure", "api-post-configure", "server-post-install"]
+    after = ["api-pre-uninstall", "server-pre-uninstall", "server-post-uninstall", "api-post-uninstall"]
+    assert ran == [*before, "api-post-clientdef", "api-post-deploy", *after]
+    home = "/usr/lib/oscar/packages/late"
+    assert on("node1", "cat /root/late").splitlines() == [
+        f"client-post-install compute {home} late",
+        f"client-pre-uninstall compute {home} late",
+        f"client-post-uninstall compute {home} ",
+    ]
+    assert "OPKG late is not there: nothing to remove" in opkg("remove", "ci", "late")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.checks.facts import FactsError, parse_tree
-from pipeline.checks.files import KNOWN, compare
+from pipeline.checks.files import KNOWN, as_changed, compare
 from pipeline.description import Role
 from pipeline.guests.debian import GUEST
 from pipeline.inventory import Entry
@@ -175,3 +175,32 @@ def test_every_known_difference_has_a_reason_and_a_place() -> None:
     assert all(row.reason and row.kinds and not row.pattern.startswith("/") for row in known)
     assert len({row.pattern for row in known}) == len(known)
     assert not any(re.fullmatch(r"\*+", row.pattern.partition("/")[0]) and "/" not in row.pattern for row in known)
+
+
+def test_what_opkgs_left_is_held_against_what_they_left() -> None:
+    """Nothing is passed over: neither what they brought, nor the database, nor what they took away."""
+    left = replace(FILE, size=9, md5="b" * 32)
+    changes = {
+        "etc/new": left,
+        "etc/passwd": left,
+        "etc/fstab": None,
+        "var/lib/dpkg/status": left,
+        "var/lib/tool": FOLDER,
+        "var/lib/munge": None,
+    }
+    image = {"": replace(FOLDER, mode=0o555), **IMAGE}
+    made = as_changed(image, changes)
+    now = {**image, **{path: one for path, one in changes.items() if one}}
+    now = {path: one for path, one in now.items() if path not in ("etc/fstab", "var/lib/munge")}
+
+    def wrong(found: Mapping[str, Entry], sums: dict[str, str] | None = None) -> list[tuple[str, str]]:
+        return [(one.path, one.kind) for one in compare(made, found, sums or {}, "compute", GUEST.known, DEB)]
+
+    assert wrong(now) == []
+    assert wrong({**now, "var/lib/tool": FILE}) == [], "a service may do there what it likes"
+    assert wrong({**now, "etc/new": FILE}) == [("etc/new", "content")]
+    assert wrong(now, {"etc/passwd": "c" * 32}) == [("etc/passwd", "content")]
+    assert wrong({**now, "var/lib/dpkg/status": FILE}) == [("var/lib/dpkg/status", "content")]
+    assert wrong({path: one for path, one in now.items() if path != "etc/new"}) == [("etc/new", "missing")]
+    assert wrong({**now, "etc/fstab": FILE}) == [("etc/fstab", "added")]
+    assert as_changed(IMAGE, {}) is IMAGE

@@ -98,10 +98,12 @@ def test_only_what_has_its_place_now_runs_and_nobody_is_asked_for_nothing(head: 
 
 
 def test_a_script_that_fails_is_told_with_what_it_said(head: Head) -> None:
-    head.script("tool", "api-post-clientdef", "echo no license >&2; exit 3")
+    head.script("tool", "api-post-clientdef", 'echo "no license for $OSCAR_MEMBERSHIP $OSCAR_HOME" >&2; exit 3')
     with pytest.raises(ClusterError, match="head: api-post-clientdef of OPKG tool ended with status 3") as caught:
         head.run("head up")
-    assert caught.value.tail == "no license"
+    assert caught.value.tail == f"no license for head {head.root}/usr/lib/oscar"
+    assert caught.value.log == head.run_dir / "opkgs.log"
+    assert "api-post-clientdef of OPKG tool, status 3\nno license" in caught.value.log.read_text()
 
 
 def test_what_a_script_changed_before_it_failed_is_known_when_it_has_been_repeated(head: Head) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pipeline import checks
 from pipeline.checks.result import Outcome, Result, Verdict
 from pipeline.cluster import verification
+from pipeline.cluster.added import Added
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.runner import Runner
 from pipeline.errors import ClusterError
@@ -92,3 +93,15 @@ def test_a_verdict_on_nothing_is_none(life: Lifecycle, monkeypatch: pytest.Monke
     with pytest.raises(ClusterError, match="0 of 1 checks did not pass"):
         verification.verify(life)
     assert life.engine.store.get(KEY) is None
+
+
+def test_a_verdict_on_a_cluster_to_which_opkgs_came_is_none_on_its_recipe(
+    life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict(monkeypatch, "passed")
+    verification.verify(life)
+    life.added.put(Added("tool", "whole", machines=("head", "node1", "node2")))
+    assert not life.has_verdict(), "it is not about what runs"
+    verification.verify(life)
+    assert life.engine.store.get(KEY) is None
+    assert json.loads((life.report_dir / "verdict.json").read_text())["outcome"] == "passed"

@@ -41,6 +41,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         ("doit vm save debian12 node1 no", ["node1", "node2"]),
         ("doit vm start --no-wait debian12 he", ["head"]),
         ("doit vm stop debian12 --w", ["--within"]),
+        ("doit opkg install debian12 mun", ["munge"]),
+        ("doit opkg re", ["remove"]),
         ("doit ssh debian12 node", ["node1", "node2"]),
         ("doit why disk:debian12/n", ["debian12/node1", "debian12/node2"]),
         ("doit info host:l", []),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.opkgs import config
-from tests.boot import checkout
+from tests.boot import checkout, latecomers
 
 OLD = """<oscar><name>Old Tool</name><version><major>2</major></version><summary>A tool</summary>
 <binary-package-list><pkg>tool</pkg></binary-package-list>
@@ -70,3 +70,24 @@ def test_what_is_not_there(top: Path) -> None:
     ):
         done = doit(top, *words)
         assert done.returncode == status and told in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_what_makes_no_sense_on_a_cluster(top: Path) -> None:
+    for words, status, told in (
+        (("install", "debian12"), 2, "doit opkg install CLUSTER NAME ..."),
+        (("slurm", "debian12"), 2, "one OPKG at a time is shown"),
+        (("install", "debian13x", "slurm"), 3, "debian13"),
+        (("install", "debian13", "slurn"), 3, "did you mean slurm"),
+        (("install", "debian13", "ganglia"), 1, 'OPKG "ganglia" is not for debian 13'),
+        (("remove", "debian12", "slurm"), 4, "OPKG slurm is in the recipe of debian12"),
+    ):
+        done = doit(top, *words)
+        assert done.returncode == status and told in done.stderr and "Traceback" not in done.stderr, done.stderr
+    done = doit(top, "install", "debian12", "slurm", "--json")
+    assert (done.returncode, json.loads(done.stdout)[0]["what"]) == (
+        0,
+        "OPKG slurm is in the recipe: every machine has it",
+    )
+    latecomers.write(top / "recipes/opkgs")
+    done = doit(top, "install", "debian12", "late")
+    assert (done.returncode, done.stderr.partition(":")[0]) == (4, "debian12 is not up as its recipe has it")

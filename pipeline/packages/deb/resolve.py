@@ -21,7 +21,7 @@ from pipeline.step import Job
 
 
 def build(job: Job) -> None:
-    """Builder: resolve the requested packages, on top of the `base` lock if there is one, into `lock.json`."""
+    """Builder: resolve the requested packages, on top of the `base` locks if there are any, into `lock.json`."""
     index = Index(job.input("index").path)
     base = _base(job)
     asked: Mapping[str, str] = job.params["packages"]
@@ -32,10 +32,8 @@ def build(job: Job) -> None:
 
 
 def _base(job: Job) -> list[LockedPackage] | None:
-    try:
-        return lock.read(job.input("base").file(lock.NAME))
-    except KeyError:
-        return None
+    locks = [lock.read(item.file(lock.NAME)) for item in job.inputs if item.role == "base"]
+    return [package for packages in locks for package in packages] if locks else None
 
 
 def _resolve(job: Job, index: Index, wishes: Sequence[Wish], base: Sequence[LockedPackage]) -> list[LockedPackage]:

@@ -15,6 +15,29 @@ list_packages() {
 }
 """
 
+#: Signatures were checked when the files were fetched.  systemctl(1), environment: with SYSTEMD_OFFLINE nothing that
+#: scripts ask of the running systemd is done.
+_CHANGING_MACHINE = r"""
+add_packages() {
+    export SYSTEMD_OFFLINE=1
+    folder=$1
+    set --
+    for file in "$folder"/*.rpm; do
+        [ -e "$file" ] || continue
+        package=$(rpm --query --package --nosignature --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}' "$file") || return
+        rpm --query --quiet "$package" || set -- "$@" "$file"
+    done
+    [ $# = 0 ] || rpm --upgrade --nosignature "$@"
+}
+take_packages() {
+    for package; do
+        shift
+        ! rpm --query --quiet "$package" || set -- "$@" "$package"
+    done
+    [ $# = 0 ] || rpm --erase "$@"
+}
+"""
+
 RPM = Family(
     name="rpm",
     called="RPM package",
@@ -22,6 +45,7 @@ RPM = Family(
     magic=b"\xed\xab\xee\xdb",
     database="var/lib/rpm",
     listing=_LISTING,
+    changing=_CHANGING_MACHINE,
     mirrors="pipeline.packages.rpm.mirrors:bases",
     releases="pipeline.packages.rpm.mirrors:releases",
     index=Maker("pipeline.packages.rpm.index:build", ("bsdtar", "gpgv", "python:createrepo-c", "python:zstandard")),

@@ -20,11 +20,11 @@ from pipeline.step import Job
 
 
 def build(job: Job) -> None:
-    """Builder: resolve the requested packages and groups, on top of the `base` lock if there is one."""
+    """Builder: resolve the requested packages and groups, on top of the `base` locks if there are any."""
     index = job.input("index").path
     folders = {name: index / name for name in json.loads((index / LIST).read_bytes())}
     base = [item for item in job.inputs if item.role == "base"]
-    there = lock.read(base[0].file(lock.NAME)) if base else []
+    there = [package for item in base for package in lock.read(item.file(lock.NAME))]
     architecture = str(job.params["architecture"])
     digests = ("sha256", "sha1") if job.params.get("sha1") else ("sha256",)
     repositories = Repositories(folders, architecture, there, job.params.get("excluded", ()), digests)

@@ -1,0 +1,214 @@
+"""OPKGs come to a cluster that runs, through their phases and without a new installation.
+
+They come in the order in which a clean cluster gets them: packages on every machine, what prepares the head node, files
+and scripts on the head node and then on the nodes, what a boot would start by now, and what the head node does when it
+and then all nodes are up.  Whatever breaks off is done once more by the next call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.checks.opkgs import run_tests
+from pipeline.cluster import changing, onmachine
+from pipeline.cluster.added import Added
+from pipeline.cluster.course import Phase, few
+from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.onmachine import Told
+from pipeline.cluster.opkgphase import OpkgPhases
+from pipeline.engine import Engine
+from pipeline.errors import ClusterError, NotNow
+from pipeline.guests import flavours
+from pipeline.guests.guest import Init
+from pipeline.manifests.recipes import Recipes
+from pipeline.opkgs import payload
+from pipeline.opkgs.model import Opkg
+from pipeline.opkgs.phases import When, side_of, that_run
+from pipeline.packages import lock
+from pipeline.plan import added as planned
+
+_PHASES: tuple[Phase, ...] = ("boot", "install", "start")
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What an OPKG needs of packages: their versions by membership and name, and the folders with their files."""
+
+    packages: Mapping[str, Mapping[str, str]]
+    folders: Mapping[str, Path]
+
+
+def install(life: Lifecycle, recipes: Recipes, names: Sequence[str]) -> Iterator[Told]:
+    """Have these OPKGs, and those that they require, on all machines; what was done where, as it happens."""
+    cluster = life.cluster
+    there = [name for name in life.added.there() if name in recipes.names("opkgs")]
+    recipes.joined(cluster.name, [*there, *names])  # all of which has to go together
+    order = [name for name in recipes.joined(cluster.name, names) if name not in cluster.opkgs]
+    for name in names:
+        if name in cluster.opkgs:
+            yield "", f"OPKG {name} is in the recipe: every machine has it"
+    if not order:
+        return
+    with life.runner.alone():
+        _require_up(life)
+        for name in names:
+            for chain in recipes.chains(name, cluster.opkgs).values():
+                if chain[-1] in order and chain[-1] not in names:
+                    yield "", f"OPKG {chain[-1]} comes along: {' -> '.join(chain)}"
+        yield from _add(life, recipes, [recipes.opkg(name) for name in order])
+        yield from (("", text) for text in differences(cluster.name, [recipes.opkg(name) for name in order]))
+        _require_passed(life, order)
+
+
+def differences(cluster: str, opkgs: Sequence[Opkg]) -> Iterator[str]:
+    """How a cluster to which these OPKGs came differs from one that was made with them."""
+    listed = ", ".join(f'"{opkg.name}"' for opkg in opkgs)
+    yield (
+        f"nodes that are installed from now on do not have it, and the next boot of {cluster} from its recipe has "
+        f"none of it: for a clean installation add {listed} to opkgs in recipes/clusters/{cluster}.toml"
+    )
+    for opkg in opkgs:
+        for phase in that_run("imaged", "server"):
+            if opkg.script(phase.name):
+                yield f"{phase.name} of OPKG {opkg.name} was left out: while a cluster runs, its image is only read"
+    yield "services that ran before were not started again: what is new in their settings counts from their next start"
+
+
+def _require_up(life: Lifecycle) -> None:
+    """Raise NotNow unless every machine is up, and made of what the recipe says."""
+    name = life.cluster.name
+    reason = "" if life.runner.is_built() else "not all that it is made of is built"
+    for phase in _PHASES:
+        reason = reason or life.runner.survey.course(phase).reason
+    if reason:
+        raise NotNow(f"{name} is not up as its recipe has it: {reason}", hint=f"doit cluster:{name}")
+
+
+def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[Told]:
+    """All of them, whole."""
+    cluster, on = life.cluster, onmachine.of(life)
+    head, nodes, machines = [cluster.head], cluster.nodes, cluster.machines
+    names = [opkg.name for opkg in opkgs]
+    brought = {opkg.name: _brought(life, recipes, opkg) for opkg in opkgs}
+    init = flavours.of(cluster.guest).init
+    data = _data(life, opkgs, brought, init)
+    before = life.added.all()
+    begun = [
+        Added(
+            opkg.name,
+            "begun",
+            {
+                name: chain
+                for name, chain in recipes.chains(opkg.name, cluster.opkgs).items()
+                if name not in cluster.opkgs
+            },
+            brought[opkg.name].packages,
+            {side: tuple(payload.paths(opkg, side, init)) for side in ("server", "client")},
+            tuple(payload.scripts(opkg)),
+            before[opkg.name].machines if opkg.name in before else (),
+        )
+        for opkg in opkgs
+    ]
+    for one in begun:
+        life.added.put(one)
+    with on.connected():
+        on.install(machines, names, data)
+        yield from _listed(cluster.head.name, brought)
+        for opkg in opkgs:
+            on.call(head, opkg.name, "bring_home", f"folder of OPKG {opkg.name}")
+        for phase, opkg in itertools.product(that_run("prepared", "server"), opkgs):
+            if opkg.script(phase.name):
+                yield from on.phase(head, opkg.name, phase.name)
+        for where, membership in ((head, "head"), (nodes, "compute")):
+            for opkg in opkgs:
+                on.call(where, opkg.name, "furnish", f"files of OPKG {opkg.name}")
+                for phase in that_run("furnished", side_of(membership)):
+                    if opkg.script(phase.name):
+                        yield from on.phase(where, opkg.name, phase.name)
+        yield from on.start(head)
+    yield from _head_phases(life, begun, "head up")
+    if any(phase.name in one.scripts for phase in that_run("head up", "server") for one in begun):
+        changing.tell_nodes(life.shell(), life.runner.notes, patience=life.patience())
+    with on.connected():
+        yield from on.start(nodes)
+    yield from _head_phases(life, begun, "all up")
+    with on.connected():
+        onmachine.note_changes(life, on)
+    for one in begun:
+        life.added.put(dataclasses.replace(one, state="whole", machines=tuple(machine.name for machine in machines)))
+
+
+def _data(life: Lifecycle, opkgs: Sequence[Opkg], brought: Mapping[str, Brought], init: Init) -> dict[str, bytes]:
+    """What machines are sent, by membership."""
+    secrets = life.identity().secrets([secret for opkg in opkgs for secret in opkg.secrets])
+    return {
+        membership: payload.archive(
+            opkgs,
+            side_of(membership),
+            init,
+            [file for one in brought.values() for file in sorted(one.folders[membership].glob("*"))],
+            secrets,
+        )
+        for membership in life.made.stacks
+    }
+
+
+def _listed(head: str, brought: Mapping[str, Brought]) -> Iterator[Told]:
+    """The packages that came."""
+    for name, one in brought.items():
+        for membership, packages in one.packages.items():
+            listed = few([f"{package} {version}" for package, version in packages.items()])
+            yield (
+                head if membership == "head" else f"{membership} nodes",
+                (f"OPKG {name}: {f'packages {listed}' if listed else 'no packages'}"),
+            )
+
+
+def _head_phases(life: Lifecycle, begun: Sequence[Added], when: When) -> Iterator[Told]:
+    """The phases that have their place on the head node when it, or all, are up."""
+    cluster = dataclasses.replace(life.cluster, opkgs=tuple(one.name for one in begun))
+    files = {path for one in begun for path in one.files()}
+    OpkgPhases(cluster, files, life.run_dir, life.runner.record).run(when, life.shell(), patience=life.patience())
+    for phase, one in itertools.product(that_run(when, "server"), begun):
+        if phase.name in one.scripts:
+            yield cluster.head.name, f"OPKG {one.name}: {phase.name}"
+
+
+def _brought(life: Lifecycle, recipes: Recipes, opkg: Opkg) -> Brought:
+    """Find out which packages it needs, and have their files."""
+    steps = planned.steps(recipes, life.cluster, life.made, opkg.name)
+    every = {step.task: step for pair in steps.values() for step in pair}
+    plan = dataclasses.replace(life.plan, steps={**life.plan.steps, **every})
+    engine = Engine(plan, life.engine.artifacts, life.engine.recipes)
+    for task in plan.below(every):
+        if not engine.up_to_date(task):
+            engine.build(task)
+    return Brought(
+        {
+            membership: {one.name: one.evr for one in lock.read(engine.entry(locked.task).path / lock.NAME)}
+            for membership, (locked, _) in steps.items()
+        },
+        {membership: engine.entry(fetched.task).path / "packages" for membership, (_, fetched) in steps.items()},
+    )
+
+
+def _require_passed(life: Lifecycle, names: Sequence[str]) -> None:
+    """Run the OPKGs' own tests; raises ClusterError where one does not pass."""
+    shell, head = life.shell(), life.cluster.head.name
+    with shell.connected():
+        results = [one for name in names for one in run_tests(name, head, shell, patience=life.patience())]
+    bad = [one for one in results if one.outcome != "passed"]
+    if bad:
+        kept = onmachine.log(
+            life.run_dir, "tests", "\n".join(f"{one.name}: {one.message}\n{one.output}" for one in bad)
+        )
+        raise ClusterError(
+            f"{head}: {len(bad)} of {len(results)} tests of {', '.join(names)} did not pass",
+            tail="\n".join(f"{one.name}: {one.message}" for one in bad),
+            hint=f"it is installed all the same: doit opkg remove {life.cluster.name} {' '.join(reversed(names))}",
+            log=kept,
+        )

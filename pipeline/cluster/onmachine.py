@@ -1,0 +1,198 @@
+"""What is done on machines that run while an OPKG comes or goes: calls of `onmachine.sh`, and their output."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.checks import facts
+from pipeline.checks.collect import FOLDER, mount_points, new_mark
+from pipeline.checks.facts import Facts
+from pipeline.description import Machine
+from pipeline.errors import ClusterError, NotNow, UserError
+from pipeline.guests import flavours
+from pipeline.guests.guest import Guest
+from pipeline.inventory import Entry
+from pipeline.opkgs.phases import environment
+from pipeline.packages.families import FAMILIES
+from pipeline.packages.family import Family
+from pipeline.report.model import Phase
+from pipeline.shell import ClusterShell
+
+if TYPE_CHECKING:
+    from pipeline.cluster.lifecycle import Lifecycle
+
+_Result = TypeVar("_Result")
+
+#: A machine, some or none, and what was done there.
+Told = tuple[str, str]
+
+#: Where what scripts and tools say is kept, in the run folder.
+LOG = "opkgs.log"
+
+#: Seconds for one script, as while roots are built, and for all that a function does.
+_SCRIPT, _PACKAGES = 300, 900
+#: Nodes that are asked at a time: a shared connection has ten sessions (sshd_config(5), MaxSessions).
+_LANES = 8
+#: Lines of output that an error shows.
+_TOLD = 12
+
+
+def log(run_dir: Path, what: str, said: str) -> Path:
+    """Keep what a script or tool has said; where it is kept."""
+    path = run_dir / LOG
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(f"--- {when} {what}\n{said.rstrip()}\n")
+    return path
+
+
+class OnMachines:
+    """The machines of one cluster, over one connection; `patience` is how many times as long as usual all may take.
+
+    What fails on a machine is a ClusterError that names it, and where its output is kept.
+    """
+
+    def __init__(
+        self,
+        shell: ClusterShell,
+        family: Family,
+        guest: Guest,
+        run_dir: Path,
+        record: Callable[[Phase], None],
+        patience: float,
+    ) -> None:
+        self._shell = shell
+        self._run_dir = run_dir
+        self._record = record
+        self._patience = patience
+        self._functions = family.changing + guest.starting + (Path(__file__).parent / "onmachine.sh").read_text()
+        self._mark = new_mark()
+
+    def connected(self) -> AbstractContextManager[None]:
+        """Keep one connection open within the block."""
+        return self._shell.connected()
+
+    def install(self, machines: Sequence[Machine], opkgs: Sequence[str], data: Mapping[str, bytes]) -> None:
+        """Note what there is, bring what OPKGs bring to machines of each membership, and install the packages."""
+        function, what = (
+            f"begin && {shlex.join(['receive', *opkgs])} && packages",
+            f"packages of OPKG {', '.join(opkgs)}",
+        )
+        _each(machines, lambda machine: self._call(machine, "", function, what, data[machine.membership]))
+
+    def call(self, machines: Sequence[Machine], opkg: str, function: str, what: str) -> list[Told]:
+        """Call functions on all of them; the machines, and the lines that were marked there."""
+        found = _each(machines, lambda machine: self._call(machine, opkg, function, what))
+        return [(machine.name, line) for machine, lines in zip(machines, found, strict=True) for line in lines]
+
+    def phase(self, machines: Sequence[Machine], opkg: str, script: str, *, leaving: bool = False) -> Iterator[Told]:
+        """Run the script of a phase; a compute node has the OPKG's folder as long as it runs."""
+
+        def run(machine: Machine) -> None:
+            steps = [f"last_phase {script}"] if leaving else [f"phase {script}"]
+            if machine.role == "compute":
+                steps = [*([] if leaving else ["bring_home"]), *steps, "take_home"]
+            self._call(machine, opkg, " && ".join(steps), f"{script} of OPKG {opkg}")
+
+        _each(machines, run)
+        yield from ((machine.name, f"OPKG {opkg}: {script}") for machine in machines)
+
+    def start(self, machines: Sequence[Machine]) -> Iterator[Told]:
+        """Start what a boot would start by now."""
+        started: dict[str, list[str]] = {}
+        for machine, line in self.call(machines, "", "start", "start of services"):
+            started.setdefault(machine, []).append(line.removeprefix("started "))
+        yield from ((machine, f"{', '.join(names)} started") for machine, names in started.items())
+
+    def changed(self, machine: Machine) -> dict[str, Entry | None]:
+        """What has changed there since the beginning, as it is now; None where a name is gone."""
+        status, out, errors = self._run(machine, "", "finish")
+        said = [line for line in out.splitlines(keepends=True) if line.strip()]  # sections come in several pieces
+        lines = [f"{self._mark} machine {machine.name}\n", *said, f"{self._mark} over\n"]
+        (found,) = facts.parse(lines, self._mark, self._mark)
+        if status or not found.complete:
+            raise ClusterError(f"{machine.name}: it does not tell what has changed there", tail=errors)
+        return as_found(found)
+
+    def _call(self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"") -> list[str]:
+        started = time.time()
+        status, out, errors = self._run(machine, opkg, function, data)
+        self._record(Phase(machine.name, what, started, time.time()))
+        said = "\n".join(filter(None, (out.rstrip(), errors.rstrip())))
+        kept = log(self._run_dir, f"{machine.name}: {what}, status {status}", said)
+        if status:
+            how = f"took more than {_SCRIPT * self._patience:g} s" if status == 124 else f"ended with status {status}"
+            raise ClusterError(
+                f"{machine.name}: {what} {how}",
+                tail="\n".join(said.splitlines()[-_TOLD:]),
+                log=kept,
+                hint="when that is put right, the same command does all of it once more",
+            )
+        marked = f"{self._mark} "
+        return [line.removeprefix(marked) for line in out.splitlines() if line.startswith(marked)]
+
+    def _run(self, machine: Machine, opkg: str, function: str, data: bytes = b"") -> tuple[int, str, str]:
+        """Run functions there; `data` is what they read."""
+        script = self._script(machine, opkg, function)
+        return self._shell.run(machine.name, script, data=data, timeout=_PACKAGES * self._patience)
+
+    def _script(self, machine: Machine, opkg: str, function: str) -> str:
+        words = {
+            "opkg": opkg,
+            "mark": self._mark,
+            "mounts": mount_points(machine),
+            "limit": f"{_SCRIPT * self._patience:g}",
+            "tree": (FOLDER / "tree.pl").read_text() if function == "finish" else "",
+        }
+        lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
+        lines += [
+            f"export {name}={shlex.quote(value)}" for name, value in environment(opkg, machine.membership).items()
+        ]
+        return "\n".join([*lines, self._functions, function, ""])
+
+
+def of(life: Lifecycle) -> OnMachines:
+    """The machines of a cluster that runs."""
+    name = life.cluster.name
+    if name not in life.plan.made:
+        raise NotNow(
+            f"{name}: its recipe is gone, which says of what kind its packages are", hint="bring it back first"
+        )
+    family, guest = FAMILIES[life.made.family], flavours.of(life.cluster.guest)
+    return OnMachines(life.shell(), family, guest, life.run_dir, life.runner.record, life.patience())
+
+
+def note_changes(life: Lifecycle, on: OnMachines) -> None:
+    """Write down what stands on all machines by now where it has changed since the beginning; the next one begins
+    afresh."""
+    machines = life.cluster.machines
+    for machine, changes in zip(machines, _each(machines, on.changed), strict=True):
+        life.added.put_changed(machine.name, changes)
+    on.call(machines, "", "settle", "noting what has changed")
+
+
+def as_found(found: Facts) -> dict[str, Entry | None]:
+    """What the names that changed are by now, with their checksums."""
+    tree = found.tree if "tree" in found.sections else {}
+    sums = found.sums if "sums" in found.sections else {}
+    names = [line.removeprefix("/") for line in found.text("names").splitlines() if line.startswith("/")]
+    return {name: dataclasses.replace(tree[name], md5=sums.get(name, "")) if name in tree else None for name in names}
+
+
+def _each(machines: Sequence[Machine], do: Callable[[Machine], _Result]) -> list[_Result]:
+    """Do it on all of them, some at a time; raises the first error when all have ended."""
+    with ThreadPoolExecutor(_LANES) as threads:
+        futures = [threads.submit(do, machine) for machine in machines]
+    failed = [(one.name, error) for one, future in zip(machines, futures, strict=True) if (error := future.exception())]
+    for _, error in failed:
+        if len(failed) > 1 and isinstance(error, UserError):
+            error.message += f"; it failed on {', '.join(name for name, _ in failed[1:])}, too"
+        raise error
+    return [future.result() for future in futures]
