@@ -70,6 +70,7 @@ def test_it_passes_the_checks_that_every_cluster_passes(running: Checkout) -> No
         "kernel",
         "opkg c3 test_root",
         "opkg c3 test_user",
+        "opkg lam test_user",
     } <= names
 
 
