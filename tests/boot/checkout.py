@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,28 @@ class Checkout:
             remove(self.own)
         remove(self.folder)
 
+    def ssh(self, cluster: str, machine: str, command: str) -> str:
+        """What a command says that a machine of a running cluster carries out well."""
+        done = self.run(self.command("ssh", cluster, machine, "--", command))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def write_cluster(self, name: str, text: str) -> None:
         (self.folder / "recipes/clusters" / f"{name}.toml").write_text(text)
+
+
+def of_fixture(folder: Path, artifacts: Path, name: str, make: Callable[[Path, Path], None], recipe: str) -> Checkout:
+    """A copy that finds the packages of a distribution in a fixture, which `make` makes; `recipe` is added to that of
+    the cluster of the same name."""
+    mirror = folder / "mirror"
+    mirror.mkdir()
+    make(mirror, artifacts / "pool")
+    copied = copy(folder / "project", artifacts)
+    made = Checkout(copied.folder, copied.artifacts, (), {f"XEN_OSCAR_MIRROR_{name.upper()}": str(mirror)})
+    made.write_cluster(name, (made.folder / f"recipes/clusters/{name}.toml").read_text() + recipe)
+    updated = made.run(made.command("update", name))  # there may be an index of an older fixture in the store
+    assert updated.returncode == 0, updated.stderr
+    return made
 
 
 def copy(target: Path, artifacts: Path) -> Checkout:

@@ -34,15 +34,8 @@ EXPLAINED = {
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
     """The verified cluster, with one node, since a second one would show nothing more."""
-    mirror = tmp_path_factory.mktemp("mirror")
-    build.fedora(mirror, artifacts / "pool")
-    copied = checkout.copy(tmp_path_factory.mktemp("fc4") / "project", artifacts)
-    made = Checkout(copied.folder, copied.artifacts, (), {"XEN_OSCAR_MIRROR_FC4": str(mirror)})
-    recipe = made.folder / f"recipes/clusters/{NAME}.toml"
-    recipe.write_text(f"{recipe.read_text()}[compute]\ncount = 1\n")
+    made = checkout.of_fixture(tmp_path_factory.mktemp("fc4"), artifacts, NAME, build.fedora, "[compute]\ncount = 1\n")
     try:
-        updated = made.run(made.command("update", NAME))  # there may be an index of an older fixture in the store
-        assert updated.returncode == 0, updated.stderr
         run = made.doit(f"cluster:{NAME}", "--fresh")
         assert run.status == 0, run.output
         yield made
@@ -50,12 +43,6 @@ def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterat
         assert made.doit(f"stop:{NAME}").status == 0
         assert processes_of(made.own / "run" / NAME) == []
         made.remove()
-
-
-def ssh(project: Checkout, machine: str, command: str) -> str:
-    done = project.run(project.command("ssh", NAME, machine, "--", command))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_it_passes_the_checks_that_every_cluster_passes(running: Checkout) -> None:
@@ -75,16 +62,16 @@ def test_it_passes_the_checks_that_every_cluster_passes(running: Checkout) -> No
 
 
 def test_it_has_the_devices_and_file_systems_of_its_time(running: Checkout) -> None:
-    mounts = ssh(running, "head", "cat /proc/mounts").splitlines()
+    mounts = running.ssh(NAME, "head", "cat /proc/mounts").splitlines()
     types = {line.split()[1]: line.split()[2] for line in mounts}
     assert (types["/"], types["/var/lib/systemimager"]) == ("ext3", "ext2")
-    devices = ssh(running, "node1", "readlink -f /sys/class/net/eth0/device/driver /sys/block/sda")
+    devices = running.ssh(NAME, "node1", "readlink -f /sys/class/net/eth0/device/driver /sys/block/sda")
     assert "/drivers/e1000\n" in devices and "/ata1/" in devices
-    assert ssh(running, "node1", "ls /sys/bus/virtio 2>/dev/null || echo none") == "none\n"
+    assert running.ssh(NAME, "node1", "ls /sys/bus/virtio 2>/dev/null || echo none") == "none\n"
 
 
 def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running: Checkout) -> None:
-    listed = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME}-%{VERSION}\\n' 2>/dev/null").split()
+    listed = running.ssh(NAME, "node1", "RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME}-%{VERSION}\\n' 2>/dev/null").split()
     locked = {
         f"{package.name}-{package.version}"
         for name in ("lock", "lock-compute")
@@ -92,17 +79,17 @@ def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running:
     }
     assert sorted(listed) == sorted(locked)
     assert "zlib-1.2.2.2" in listed
-    different = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
+    different = running.ssh(NAME, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
     assert {line.split()[-1] for line in different} <= EXPLAINED, different
 
 
 def test_a_service_that_died_is_told(running: Checkout) -> None:
     asking = f"{fedora_core.GUEST.services}\nfailed_services"
-    assert ssh(running, "head", asking) == ""
-    assert ssh(running, "head", f"pkill dhcpd; {asking}") == "failed oscar-dhcp\n"
-    assert "dead" in ssh(running, "head", f"{fedora_core.GUEST.services}\ntell_services oscar-dhcp")
-    ssh(running, "head", "service oscar-dhcp restart")
-    assert ssh(running, "head", asking) == ""
+    assert running.ssh(NAME, "head", asking) == ""
+    assert running.ssh(NAME, "head", f"pkill dhcpd; {asking}") == "failed oscar-dhcp\n"
+    assert "dead" in running.ssh(NAME, "head", f"{fedora_core.GUEST.services}\ntell_services oscar-dhcp")
+    running.ssh(NAME, "head", "service oscar-dhcp restart")
+    assert running.ssh(NAME, "head", asking) == ""
 
 
 def test_its_power_button_ends_a_machine_in_order(running: Checkout) -> None:

@@ -49,15 +49,9 @@ LONG = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
     """A checkout that knows the fixture; its cluster has one node, since a second one would show nothing more."""
-    mirror = tmp_path_factory.mktemp("mirror")
-    build.rocky(mirror, artifacts / "pool")
-    copied = checkout.copy(tmp_path_factory.mktemp("rocky") / "project", artifacts)
-    made = Checkout(copied.folder, copied.artifacts, (), {"XEN_OSCAR_MIRROR_ROCKY9": str(mirror)})
-    recipe = made.folder / f"recipes/clusters/{NAME}.toml"
     tool = rpmsuite.make(tmp_path_factory.mktemp("under-test")).rpm(UNDER_TEST, "2")
-    recipe.write_text(f'{recipe.read_text()}[compute]\ncount = 1\n[packages]\ncompute = ["{tool}"]\n')
-    updated = made.run(made.command("update", NAME))  # there may be an index of an older fixture in the store
-    assert updated.returncode == 0, updated.stderr
+    recipe = f'[compute]\ncount = 1\n[packages]\ncompute = ["{tool}"]\n'
+    made = checkout.of_fixture(tmp_path_factory.mktemp("rocky9"), artifacts, NAME, build.rocky, recipe)
     yield made
     made.remove()
 
@@ -81,12 +75,6 @@ def test_all_that_its_machines_are_made_of_is_built(project: Checkout) -> None:
     assert versions == {UNDER_TEST: "2-1"}
 
 
-def ssh(project: Checkout, machine: str, command: str) -> str:
-    done = project.run(project.command("ssh", NAME, machine, "--", command))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @LONG
 def test_it_passes_the_same_checks_and_runs_a_job(running: Checkout) -> None:
     verdict = json.loads((running.own / f"reports/{NAME}/verdict.json").read_text())
@@ -106,12 +94,12 @@ def test_it_passes_the_same_checks_and_runs_a_job(running: Checkout) -> None:
 
 @LONG
 def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running: Checkout) -> None:
-    listed = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME}\\n' 2>/dev/null").split()
+    listed = running.ssh(NAME, "node1", "RPM_FORCE_DEBIAN=1 rpm -qa --qf '%{NAME}\\n' 2>/dev/null").split()
     locked = {
         package.name
         for name in ("lock", "lock-compute")
         for package in lock.read(running.own / NAME / name / "files" / lock.NAME)
     }
     assert sorted(listed) == sorted({*locked, UNDER_TEST})
-    different = ssh(running, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
+    different = running.ssh(NAME, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
     assert {line.split()[-1] for line in different} <= EXPLAINED, different
