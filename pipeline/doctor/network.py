@@ -7,7 +7,9 @@ import pkgutil
 import time
 import tomllib
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,25 +25,29 @@ _TOLERANCE = 300
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a mirror said: `error` is empty where it has the release, `clock` is its time where it told it."""
+    """What a mirror said: `error` is empty where it has the release, `clock` is its time where it told it; it is
+    `silent` where there is no way to it."""
 
     url: str
     error: str
     clock: float | None
+    silent: bool = False
 
 
 def check_mirrors(surroundings: Surroundings) -> Finding:
-    """Whether every distribution's mirror has its release."""
+    """Whether every distribution's mirror has its release; one that does not answer may be of one that nobody wants,
+    while others do."""
     try:
-        answers = [_ask(url) for url in _releases(surroundings.recipes)]
+        answers = _asked(_releases(surroundings.recipes))
     except UserError as error:
         return Finding("mirrors", "fail", error.message, error.hint)
-    refused = [f"{answer.url}: {answer.error}" for answer in answers if answer.error]
-    if refused:
+    wrong = [answer for answer in answers if answer.error]
+    if wrong:
+        some = any(not answer.error for answer in answers) and all(answer.silent for answer in wrong)
         return Finding(
             "mirrors",
-            "fail",
-            "; ".join(refused),
+            "warn" if some else "fail",
+            "; ".join(f"{answer.url}: {answer.error}" for answer in wrong),
             "check the network and http_proxy; another mirror: --mirror NAME=URL, XEN_OSCAR_MIRROR=URL, mirrors.toml, "
             "or `mirror` in the recipe of the distribution (what has been fetched already needs no mirror)",
         )
@@ -92,6 +98,18 @@ def _releases(recipes: Path) -> list[str]:
     return list(urls)
 
 
+def _asked(urls: Iterable[str]) -> list[_Answer]:
+    """All answers; a host that is silent is asked once."""
+    answers: dict[str, _Answer] = {}
+    found = []
+    for url in urls:
+        host = urllib.parse.urlsplit(url).netloc
+        known = answers.get(host)
+        answers[host] = _Answer(url, known.error, None, silent=True) if known and known.silent else _ask(url)
+        found.append(answers[host])
+    return found
+
+
 def _ask(url: str) -> _Answer:
     """Ask for the head of a release file only."""
     if url.startswith("file:"):
@@ -106,4 +124,4 @@ def _ask(url: str) -> _Answer:
     except urllib.error.HTTPError as error:
         return _Answer(url, f"{error.code} {error.reason}", None)
     except (OSError, ValueError) as error:
-        return _Answer(url, str(getattr(error, "reason", error)), None)
+        return _Answer(url, str(getattr(error, "reason", error)), None, silent=True)

@@ -32,6 +32,9 @@ GIB = 1 << 30
 def here(tmp_path: Path) -> Surroundings:
     shutil.copytree(TOP / "recipes", tmp_path / "recipes")
     (tmp_path / "artifacts").mkdir()
+    for recipe in (tmp_path / "recipes/distros").glob("*.toml"):  # the others' mirrors are out in the world
+        if not recipe.name.startswith("debian"):
+            recipe.unlink()
     return Surroundings(tmp_path / "recipes", tmp_path / "artifacts")
 
 
@@ -226,6 +229,24 @@ def test_mirror_in_a_folder(here: Surroundings, monkeypatch: pytest.MonkeyPatch,
         (tmp_path / "debian/dists" / suite).mkdir(parents=True)
         (tmp_path / "debian/dists" / suite / "InRelease").touch()
     assert network.check_mirrors(here).level == "ok"
+
+
+def test_a_silent_mirror_is_a_warning_while_others_answer(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here.recipes / "distros/tiny.toml").write_text(
+        'family = "rpm"\nmirror = "http://127.0.0.1:9"\n'
+        'repositories = [{ name = "a", path = "a" }, { name = "b", path = "b" }]\n'
+    )
+    monkeypatch.setenv("XEN_OSCAR_MIRROR", "http://127.0.0.1:9/debian")
+    finding = network.check_mirrors(here)
+    assert finding.level == "fail", "none answers"
+    folder = here.recipes.parent / "debian"
+    for suite in ("bookworm", "trixie"):
+        (folder / "dists" / suite).mkdir(parents=True)
+        (folder / "dists" / suite / "InRelease").touch()
+    monkeypatch.setenv("XEN_OSCAR_MIRROR", folder.as_uri())
+    finding = network.check_mirrors(here)
+    assert finding.level == "warn"
+    assert "http://127.0.0.1:9/b/repodata/repomd.xml: [Errno 111] Connection refused" in finding.words
 
 
 def test_broken_recipe_is_a_finding(here: Surroundings) -> None:
