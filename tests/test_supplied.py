@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +22,14 @@ TOP = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return planning.make(load(TOP / "recipes"))
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Of some clusters of ours."""
+    recipes = tmp_path_factory.mktemp("plan") / "recipes"
+    shutil.copytree(TOP / "recipes", recipes, symlinks=True)
+    for file in (recipes / "clusters").iterdir():
+        if not file.name.startswith(("debian", "rocky9")):
+            file.unlink()
+    return planning.make(load(recipes))
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +75,7 @@ def project(tmp_path: Path) -> Iterator[Checkout]:
 def test_a_cluster_whose_packages_cannot_be_had_ends_in_seconds(project: Checkout) -> None:
     recipe = project.folder / "recipes/distros/rocky9.toml"
     recipe.write_text(
-        recipe.read_text().replace("[packages]", 'mirror = "https://no-such-host.invalid/rocky"\n[packages]', 1)
+        re.sub("(?m)^mirror = .*", 'mirror = "https://no-such-host.invalid/rocky"', recipe.read_text(), count=1)
     )
     started = time.monotonic()
     run = project.doit("index:rocky9")
