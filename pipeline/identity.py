@@ -178,7 +178,9 @@ def _ssh_key(path: Path, type: KeyType, comment: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        run(["ssh-keygen", "-q", "-t", type, "-N", "", "-C", comment, "-f", made])
+        # OpenSSH of the days of RSA reads no other form
+        form = ["-m", "PEM"] if type == "rsa" else []
+        run(["ssh-keygen", "-q", "-t", type, *form, "-N", "", "-C", comment, "-f", made])
         made.rename(path)
         made.with_name(path.name + ".pub").rename(public)
 

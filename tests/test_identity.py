@@ -54,6 +54,7 @@ def test_a_flavour_says_which_type_of_keys_it_knows(tmp_path: Path, cluster: Clu
                  folder / "machines/node1/root/.ssh/id_rsa"):  # fmt: skip
         assert path.exists()
     assert identity.person_key.with_suffix(".pub").read_text().startswith("ssh-rsa ")
+    assert identity.person_key.read_text().startswith("-----BEGIN RSA PRIVATE KEY-----"), "what OpenSSH 4 reads"
     assert identity.known_hosts.read_text().split()[1] == "ssh-rsa"
     authorized = (folder / "machines/node1/root/.ssh/authorized_keys").read_text()
     assert authorized.startswith("ssh-rsa "), "an account's key is of the other type too"

@@ -58,7 +58,10 @@ class Done:
 class Opkg(GraphCommand):
     name = "opkg"
     doc_purpose = "show what an OPKG is; or install it on a cluster that runs, or remove it there"
-    doc_usage = "NAME|FOLDER [--distro NAME] [--convert] [--json] | install CLUSTER NAME ... | remove CLUSTER NAME ..."
+    doc_usage = (
+        "NAME|FOLDER [--distro NAME] [--convert] [--json] | install CLUSTER NAME ... [--mirror NAME=WHERE] | "
+        "remove CLUSTER NAME ..."
+    )
     doc_description = None
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -69,17 +72,22 @@ class Opkg(GraphCommand):
         parser.add_argument("names", nargs="*", metavar="name", help="after install, remove: OPKGs")
         parser.add_argument("--distro", help="a distribution: what of it counts there (recipes/distros/NAME.toml)")
         parser.add_argument("--convert", action="store_true", help="print its config.xml as generation 3 has it")
+        parser.add_argument(
+            "--mirror", action="append", default=[], help="install: NAME=WHERE, where a distribution's packages are"
+        )
         json_argument(parser)
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         from pipeline.manifests.recipes import load
         from pipeline.opkgs import convert, document, folders
+        from pipeline.packages import given
 
         if args.opkg in ("install", "remove"):
             if not args.names or args.distro or args.convert:
                 raise WrongUse(
                     f"doit opkg {args.opkg} takes a cluster and OPKGs: doit opkg {args.opkg} CLUSTER NAME ..."
                 )
+            given.take(args.mirror, [step.name for step in graph.plan.steps.values() if step.kind == "index"])
             return answer(_change(graph, args), as_json=args.json)
         if args.cluster:
             raise WrongUse(f"one OPKG at a time is shown, and there is {args.cluster} after {args.opkg}")

@@ -32,7 +32,6 @@ from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 from pipeline.commands.ending import OrderlyDoit, hush
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
-from pipeline.mistakes import no_such
 from pipeline.packages import given
 from pipeline.run import cleans_up, end_all
 from pipeline.views.jsonlines import error_fields, write_json
@@ -195,7 +194,8 @@ class Run(OrderlyDoit, DoitRun):
     ) -> int:
         """Put every action under watch, and the output.  doit reads the names of these parameters."""
         self._require_tasks()
-        self._give_mirrors(mirror)
+        indexes = [task.name for task in self.task_list if task.name.startswith("index:")]
+        given.take(mirror, [name.removeprefix("index:") for name in indexes])
         for task in self.task_list:
             # doit captures output by exchanging sys.stdout, which threads would do to each other
             task.io.capture = False
@@ -221,20 +221,6 @@ class Run(OrderlyDoit, DoitRun):
                     pdb,
                 )
             )
-
-    def _give_mirrors(self, mirrors: Sequence[str]) -> None:
-        """Tell steps that fetch, which find it in their environment."""
-        known = [task.name.removeprefix("index:") for task in self.task_list if task.name.startswith("index:")]
-        places: dict[str, list[str]] = {}
-        for words in mirrors:
-            distro, _, where = words.partition("=")
-            if not where:
-                raise UserError(f"--mirror {words} says not where", hint="--mirror NAME=FOLDER_OR_URL")
-            if distro not in known:
-                raise no_such("distribution", distro, known)
-            places.setdefault(distro, []).append(where)
-        for distro, found in places.items():
-            given.give(distro, found)
 
     def _require_tasks(self) -> None:
         """Raise for a word that fits no task, before anything is run; doit finds out all but these."""

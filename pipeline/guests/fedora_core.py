@@ -13,18 +13,19 @@ from pipeline.description import Cluster, Machine
 from pipeline.guests.guest import OWN, Guest, Known
 
 #: A service that starts leaves a file of its name in /var/lock/subsys: one that should run and has none did not start.
-#: Of one that has, its own `status` tells whether it died since (LSB: 1 and 2).
+#: Of one that has, its own `status` tells whether it died since (LSB: 1 and 2; 3 where the file has another name).
 _SERVICES = r"""
 failed_services() {
     level=$(/sbin/runlevel | cut -d ' ' -f 2)
     for link in /etc/rc.d/rc$level.d/S*; do
         name=${link##*/S??} script=/etc/rc.d/init.d/${link##*/S??}
-        grep -q "/var/lock/subsys/$name" "$script" || continue
+        # by its name, or by a variable that has it
+        grep -Eq "/var/lock/subsys/([\$]|$name)" "$script" || continue
         if [ ! -e "/var/lock/subsys/$name" ]; then
             echo "failed $name"
         elif grep -q 'status)' "$script"; then
             "$script" status >/dev/null 2>&1
-            case $? in 1 | 2) echo "failed $name" ;; esac
+            case $? in 1 | 2 | 3) echo "failed $name" ;; esac
         fi
     done
 }
@@ -44,8 +45,10 @@ list_started() {
     done | sort -u
 }
 start_besides() {
-    list_started | comm -13 "$1" - | while read -r name; do
-        /sbin/service "$name" start </dev/null || exit 1
+    for link in /etc/rc.d/rc3.d/S*; do # in the order of a boot
+        name=${link##*/S??}
+        grep -qxF "$name" "$1" && continue
+        /sbin/service "$name" start </dev/null || return 1
         echo "started $name"
     done
 }

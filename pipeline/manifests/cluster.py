@@ -13,10 +13,11 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from pipeline.description import Devices
 from pipeline.manifests import membership
 from pipeline.manifests.fields import Domain, FilePath, Items
 from pipeline.manifests.loader import Manifest, Table
-from pipeline.manifests.machine import MOST_DATA_DISKS, Compute, Head, OneMachine
+from pipeline.manifests.machine import MOST_DATA_DISKS, Compute, Head, MachineTable, OneMachine
 from pipeline.manifests.membership import Group, Membership
 from pipeline.manifests.network import Networks
 from pipeline.manifests.xen import XenTable
@@ -127,6 +128,23 @@ class Cluster(Manifest):
                     "or a larger subnet in networks.private.cidr"
                 ),
             )
+
+    def disks_beyond(self, devices: Devices) -> Iterator[tuple[Key, str]]:
+        """The machines with more disks for data than such devices have places: IDE has four, and what every machine has
+        takes some of them."""
+        if devices != "pc":
+            return
+        places: list[tuple[Key, int, MachineTable, list[str]]] = [(("head",), 1, self.head, [self.head.name])]
+        for group in self.groups:
+            place: Key = ("compute",) if group.membership == "compute" else ("memberships", group.membership)
+            places.append((place, 3, group.table, group.names()))
+        for place, most, table, names in places:
+            if len(table.disks) > most:
+                yield (*place, "disks"), f"{len(table.disks)} disks; expected at most {most} beside those of the system"
+            for name in names:
+                own = self.machines[name].disks if name in self.machines else {}
+                if own and len({*table.disks, *own}) > most:
+                    yield ("machines", name, "disks"), f"more than {most} disks beside those of the system"
 
     def _opkg_faults(self) -> Iterator[tuple[Key, str]]:
         for index, name in enumerate(self.opkgs):

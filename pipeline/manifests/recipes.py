@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline import description, naming
 from pipeline.errors import ManifestError
+from pipeline.guests import flavours
 from pipeline.hosts import kinds
 from pipeline.manifests import describing, lists, loader
 from pipeline.manifests.cluster import Cluster
@@ -207,7 +208,7 @@ class Recipes:
         collector.attempt(lambda: self._refer(document, _references(document)))
         collector.finish()
         assert manifest is not None  # finish() raises otherwise
-        collector.attempt(lambda: self.host(manifest.host))
+        host = collector.attempt(lambda: self.host(manifest.host))
         distro = collector.attempt(lambda: self.distro(manifest.distro))
         if distro is not None:
             installer = distro.machine
@@ -230,6 +231,13 @@ class Recipes:
             for side in ("head", "compute")
             for index, file in enumerate(getattr(manifest.packages, side))
             if Path(file).suffix != suffix
+        ]
+        if host is not None and host.kind == "xen" and flavours.of(distro.guest).devices == "pc":
+            text = f"{quoted(host.name)} runs Xen, for whose disks {distro.name} has no drivers; expected one with QEMU"
+            others.append(document.mistake(("host",), text))
+        others += [
+            document.mistake(key, f"{text}: machines of {distro.name} have IDE, with four places")
+            for key, text in manifest.disks_beyond(flavours.of(distro.guest).devices)
         ]
         if others:
             fail(others)

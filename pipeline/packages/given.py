@@ -1,15 +1,16 @@
 """The places that a person gives for one distribution's packages: `doit --mirror NAME=WHERE`, a variable in the
-environment, or a file of settings: whoever starts steps
-puts all of it into the environment."""
+environment, or a file of settings.  Whoever starts steps puts all of it into the environment."""
 
 from __future__ import annotations
 
 import os
 import re
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import BuildError, UserError
+from pipeline.mistakes import no_such
 
 #: The file in which a person keeps them, beside the recipes.
 SETTINGS = "mirrors.toml"
@@ -56,6 +57,20 @@ def places_of(distro: str) -> list[str]:
 def give(distro: str, places: list[str]) -> None:
     """Let these be the places, for all that this process starts."""
     os.environ[variable_of(distro)] = " ".join(map(as_url, places))
+
+
+def take(words: Sequence[str], known: Sequence[str]) -> None:
+    """Let what `--mirror` says be the places, NAME=WHERE each; `known` are the distributions that there are."""
+    places: dict[str, list[str]] = {}
+    for word in words:
+        distro, _, where = word.partition("=")
+        if not where:
+            raise UserError(f"--mirror {word} says not where", hint="--mirror NAME=FOLDER_OR_URL")
+        if distro not in known:
+            raise no_such("distribution", distro, known)
+        places.setdefault(distro, []).append(where)
+    for distro, found in places.items():
+        give(distro, found)
 
 
 def as_url(where: str) -> str:

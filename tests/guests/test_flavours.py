@@ -51,10 +51,12 @@ def test_sysvinit_services_that_did_not_start_or_died_have_failed(tmp_path: Path
     scripts, level, subsys = (tmp_path / name for name in ("etc/rc.d/init.d", "etc/rc.d/rc3.d", "var/lock/subsys"))
     for folder in (scripts, level, subsys):
         folder.mkdir(parents=True)
-    for name, status in (("up", 0), ("died", 2), ("never", 3), ("stopped", 3), ("silent", 1), ("notes-nothing", 1)):
+    for name, status in (("up", 0), ("died", 2), ("never", 3), ("gone", 3), ("silent", 1), ("notes-nothing", 1)):
         says = "" if name == "silent" else f"case $1 in status) exit {status} ;; esac; exit 1"
-        noted = "" if name == "notes-nothing" else f"# /var/lock/subsys/{name}\n"
-        (scripts / name).write_text(f"#!/bin/sh\n{noted}{says}\n")
+        noted = {"notes-nothing": "", "gone": 'name=gone; touch "/var/lock/subsys/$name"'}.get(
+            name, f"# /var/lock/subsys/{name}"
+        )
+        (scripts / name).write_text(f"#!/bin/sh\n{says}\n{noted}\n")
         (scripts / name).chmod(0o755)
         (level / f"S50{name}").symlink_to(scripts / name)
         if name not in ("never", "notes-nothing"):
@@ -62,9 +64,9 @@ def test_sysvinit_services_that_did_not_start_or_died_have_failed(tmp_path: Path
     text = fedora_core.GUEST.services.replace("/sbin/runlevel", "echo N 3")
     for place in ("/etc/rc.d", "/var/lock"):
         text = text.replace(place, f"{tmp_path}{place}")
-    text = text.replace(f'grep -q "{tmp_path}/var/lock', 'grep -q "/var/lock')
+    text = text.replace(f'grep -Eq "{tmp_path}/var/lock', 'grep -Eq "/var/lock')
     done = subprocess.run(["sh", "-c", f"{text}\nfailed_services"], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["failed died", "failed never"], done.stderr
+    assert done.stdout.splitlines() == ["failed died", "failed gone", "failed never"], done.stderr
 
 
 def test_what_a_flavour_says_is_in_keys_and_its_code_is_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,24 @@ def test_wrong_choices_of_opkgs_are_told_at_the_manifest(recipes: Writer) -> Non
         'clusters/a.toml:2: opkgs: OPKG "old" is not for debian 12 on amd64; it is for fc=4',
         'clusters/a.toml:2: opkgs: OPKG "slurm" conflicts with "pbs"; expected one of them',
     ]
+
+
+def test_what_machines_of_an_old_system_cannot_have_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(RECIPES, tmp_path / "recipes", symlinks=True)
+    recipe = tmp_path / "recipes/clusters/fc4.toml"
+
+    def told(more: str) -> str:
+        recipe.write_text(f'distro = "fc4"\nopkgs = ["sis"]\n{more}\n')
+        with pytest.raises(ManifestError) as caught:
+            load(tmp_path / "recipes").cluster("fc4")
+        return caught.value.message
+
+    assert "runs Xen, for whose disks fc4 has no drivers" in told('host = "debian12"')
+    disks = "".join(f'{{}}.disks.d{number}.size = "1G"\n' for number in range(2))
+    assert "head.disks: 2 disks; expected at most 1 beside those of the system: machines of fc4 have IDE" in told(
+        disks.format("head", "head")
+    )
+    assert "machines.node1.disks: more than 3 disks" in told(
+        disks.format("compute", "compute")
+        + disks.format("machines.node1", "machines.node1").replace("d0", "e0").replace("d1", "e1")
+    )
