@@ -31,6 +31,9 @@ from pipeline.opkgs.phases import When, side_of, that_run
 from pipeline.packages import lock
 from pipeline.plan import added as planned
 
+#: By membership: name -> version.
+Packages = Mapping[str, Mapping[str, str]]
+
 _PHASES: tuple[Phase, ...] = ("boot", "install", "start")
 
 
@@ -38,7 +41,7 @@ _PHASES: tuple[Phase, ...] = ("boot", "install", "start")
 class Brought:
     """What an OPKG needs of packages: their versions by membership and name, and the folders with their files."""
 
-    packages: Mapping[str, Mapping[str, str]]
+    packages: Packages
     folders: Mapping[str, Path]
 
 
@@ -106,8 +109,7 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
                 for name, chain in recipes.chains(opkg.name, cluster.opkgs).items()
                 if name not in cluster.opkgs
             },
-            brought[opkg.name].packages,
-            {side: tuple(payload.paths(opkg, side, init)) for side in ("server", "client")},
+            packages_that_came(before[opkg.name].packages if opkg.name in before else {}, brought[opkg.name].packages),
             tuple(payload.scripts(opkg)),
             before[opkg.name].machines if opkg.name in before else (),
         )
@@ -125,7 +127,7 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
                 yield from on.phase(head, opkg.name, phase.name)
         for where, membership in ((head, "head"), (nodes, "compute")):
             for opkg in opkgs:
-                on.call(where, opkg.name, "furnish", f"files of OPKG {opkg.name}")
+                yield from on.take_away(where, opkg.name, "furnish", f"files of OPKG {opkg.name}")
                 for phase in that_run("furnished", side_of(membership)):
                     if opkg.script(phase.name):
                         yield from on.phase(where, opkg.name, phase.name)
@@ -140,6 +142,11 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
         onmachine.note_changes(life, on)
     for one in begun:
         life.added.put(dataclasses.replace(one, state="whole", machines=tuple(machine.name for machine in machines)))
+
+
+def packages_that_came(had: Packages, brought: Packages) -> dict[str, dict[str, str]]:
+    """Packages that an OPKG needs by now, and those that came when its recipe was another: these stay until it goes."""
+    return {membership: {**had.get(membership, {}), **brought.get(membership, {})} for membership in {**had, **brought}}
 
 
 def _data(life: Lifecycle, opkgs: Sequence[Opkg], brought: Mapping[str, Brought], init: Init) -> dict[str, bytes]:

@@ -33,6 +33,9 @@ _Result = TypeVar("_Result")
 #: A machine, some or none, and what was done there.
 Told = tuple[str, str]
 
+#: What is told of a file that was to be taken away.
+_STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
+
 #: Where what scripts and tools say is kept, in the run folder.
 LOG = "opkgs.log"
 
@@ -91,6 +94,12 @@ class OnMachines:
         """Call functions on all of them; the machines, and the lines that were marked there."""
         found = _each(machines, lambda machine: self._call(machine, opkg, function, what))
         return [(machine.name, line) for machine, lines in zip(machines, found, strict=True) for line in lines]
+
+    def take_away(self, machines: Sequence[Machine], opkg: str, function: str, what: str) -> Iterator[Told]:
+        """The same for functions that take files away; what stays of them."""
+        for machine, line in self.call(machines, opkg, function, what):
+            why, _, path = line.partition(" ")
+            yield machine, f"OPKG {opkg}: {path} {_STAYS.get(why, why)}"
 
     def phase(self, machines: Sequence[Machine], opkg: str, script: str, *, leaving: bool = False) -> Iterator[Told]:
         """Run the script of a phase; a compute node has the OPKG's folder as long as it runs."""

@@ -19,10 +19,6 @@ from pipeline.description import Machine
 from pipeline.errors import NotNow
 from pipeline.opkgs.phases import PHASES, When, side_of
 
-#: What is told of a file that is left.
-_STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
-_LINE = "\n"
-
 
 def remove(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
     """Take OPKGs away; what was done where, as it happens."""
@@ -95,13 +91,9 @@ def _take(life: Lifecycle, on: OnMachines, one: Added) -> Iterator[Told]:
     yield from _phases(on, one, "removing", machines)
     for membership in dict.fromkeys(machine.membership for machine in machines):
         where = [machine for machine in machines if machine.membership == membership]
-        side = side_of(membership)
-        others = [path for other in there.values() if other.name != name for path in other.paths[side]]
         going = packages_to_go(one, there, membership)
-        script = f"kept={shlex.quote(_LINE.join(others))}\nunfurnish && {shlex.join(['take', *going])}"
-        for machine, line in on.call(where, name, script, f"files and packages of OPKG {name}"):
-            why, _, path = line.partition(" ")
-            yield machine, f"OPKG {name}: {path} {_STAYS[why]}"
+        script = f"unfurnish && {shlex.join(['take', *going])}"
+        yield from on.take_away(where, name, script, f"files and packages of OPKG {name}")
         told = cluster.head.name if membership == "head" else f"{membership} nodes"
         yield told, f"OPKG {name}: {f'packages {few(going)} removed' if going else 'no packages to remove'}"
     yield from _phases(on, one, "removed", machines)
