@@ -7,7 +7,8 @@
 # /var/lib/xen-oscar/opkgs has, while something is done, what there was before (`.before`: names and the times of their
 # last change of any kind, which nobody can set; `.started`: what a boot would start); and for each OPKG a folder with
 # home/ and root/ as they came, placed/ with what of its root/ stands on the machine, replaced/ with the files that were
-# there instead, folders/ with those of its folders, empty, that were there.
+# there instead, folders/ with those of its folders, empty, that were there.  `.settings` has the files that stood where
+# packages brought settings, by path; `.going` names the settings of packages that are on their way out.
 
 export LC_ALL=C
 umask 022
@@ -39,8 +40,23 @@ receive() {
     tar -x -p -f - -C "$state" --numeric-owner
 }
 
+# keep PATH and restore PATH: a file that stands where a package has settings, and that stays when the package goes.
+keep() {
+    rm -f "$state/.settings$1" || return
+    [ -e "$1" ] || return 0
+    mkdir -p "$state/.settings${1%/*}" && cp -a "$1" "$state/.settings$1"
+}
+
+restore() {
+    [ -e "$state/.settings$1" ] || return 0
+    [ -e "$1" ] || { mkdir -p "${1%/*}/" && cp -a "$state/.settings$1" "$1"; } || return
+    rm -f "$state/.settings$1"
+}
+
 packages() {
-    mkdir -p "$state/.packages" && add_packages "$state/.packages" </dev/null 2>&1 || return
+    mkdir -p "$state/.packages" || return
+    settings_in "$state/.packages" </dev/null | while read -r path; do keep "$path" || exit; done || return
+    add_packages "$state/.packages" </dev/null 2>&1 || return
     rm -rf "$state/.packages"
 }
 
@@ -172,9 +188,16 @@ unfurnish() {
     withdraw /dev/null && rm -rf "$own/placed" "$own/replaced" "$own/folders"
 }
 
-# take NAME ...: packages.
+# take NAME ...: packages.  Settings that somebody has changed stay; for others what stood there before comes back.
 take() {
+    settings_of "$@" </dev/null >>"$state/.going" || return
+    sed -n 's/^changed //p' "$state/.going" | while read -r path; do
+        [ ! -e "$path" ] || keep "$path" || exit
+    done || return
     take_packages "$@" </dev/null 2>&1 || return
+    sed 's/^[a-z]* //' "$state/.going" | while read -r path; do restore "$path" || exit; done || return
+    sed -n "s/^changed /$mark &/p" "$state/.going" | sort -u
+    rm -f "$state/.going"
     heed_services </dev/null 2>&1
 }
 

@@ -13,12 +13,15 @@ import pytest
 from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER
 from pipeline.cluster.onmachine import as_found
+from pipeline.packages.families import FAMILIES
+from tests import debpackages, rpmsuite
 from tests.namespaced import inside
 
 SCRIPT = Path(__file__).parents[2] / "pipeline/cluster/onmachine.sh"
 #: Its family and flavour do nothing; services are files in etc/services.
 NONE = """
 take_packages() { echo "taken $*"; }
+settings_of() { :; }
 list_started() { :; }
 services_in() { ls "$1/etc/services" 2>/dev/null; }
 stop_services() { [ $# = 0 ] || echo "stopped $*" >>/opt/stopped; }
@@ -30,9 +33,9 @@ export OSCAR_PACKAGE_HOME=/opt/$opkg
 Content = dict[str, str | None]
 
 
-def call(text: str, opkg: str = "tool", status: int = 0) -> str:
+def call(text: str, opkg: str = "tool", status: int = 0, family: str = "") -> str:
     """Call functions; what they print."""
-    script = f"opkg={opkg} tree=$(cat {FOLDER}/tree.pl)\n{NONE}{SCRIPT.read_text()}\n{text}"
+    script = f"opkg={opkg} tree=$(cat {FOLDER}/tree.pl)\n{NONE}{family}{SCRIPT.read_text()}\n{text}"
     done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
     said = os.fsdecode(done.stdout)
     assert done.returncode == status, said + os.fsdecode(done.stderr)
@@ -236,6 +239,36 @@ def folders_and_files() -> None:
     assert tree() == before
 
 
+def settings(family: str, folder: str) -> None:
+    """Settings that stood before a package come back when it goes, and those that somebody has changed since stay."""
+    own_places()
+    for place in ("dpkg/info", "dpkg/updates", "dpkg/triggers", "rpm"):
+        Path("/var/lib", place).mkdir(parents=True)
+    Path("/var/lib/dpkg/status").touch()
+    before: Content = {"tool/was": "was\n", "tool/was-changed": "was\n"}
+    put(before)
+    Path("/etc/tool/was").chmod(0o640)
+    functions = FAMILIES[family].changing
+    if family == "deb":  # apt-get wants more of a system
+        functions += 'add_packages() { dpkg --force-confnew --install "$1"/*.deb; }\n'
+    # a package is called as its OPKG
+    for _ in range(2):  # it can be repeated
+        call(f"mkdir -p $state/.packages && cp {folder}/tool?1* $state/.packages && packages", family=functions)
+        now = tree(Path("/etc/tool"))
+        assert {now[name] for name in ("was", "was-changed", "new", "new-changed")} == {"package\n"}
+    put({"tool/was-changed": "edited\n", "tool/new-changed": "edited\n"})
+    call("take nowhere", family=functions)
+    assert tree(Path("/etc/tool"))["was-changed"] == "edited\n"
+    said = call("take tool", family=functions).splitlines()
+    told = sorted(line for line in said if line.startswith("M "))
+    assert told == ["M changed /etc/tool/new-changed", "M changed /etc/tool/was-changed"]
+    now = {name: text for name, text in tree(Path("/etc/tool")).items() if not name.endswith((".rpmsave", ".rpmorig"))}
+    assert now == {"was": "was\n", "was-changed": "edited\n", "new-changed": "edited\n"}
+    assert Path("/etc/tool/was").stat().st_mode & 0o777 == 0o640
+    assert not any(path.is_file() for path in Path("/var/lib/xen-oscar/opkgs/.settings").rglob("*"))
+    assert call("take tool", family=functions).count("M ") == 0, "what is not there is no matter"
+
+
 @pytest.mark.parametrize(
     "what",
     [come_and_go, another_recipe, broken_off, shared, odd_names, folders_and_files],
@@ -243,3 +276,15 @@ def folders_and_files() -> None:
 )
 def test_files(what: Callable[[], None]) -> None:
     inside(what)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_settings_of_packages(family: str, tmp_path: Path) -> None:
+    paths = [f"/etc/tool/{name}" for name in ("was", "was-changed", "new", "new-changed")]
+    files = dict.fromkeys(paths, "package\n")
+    if family == "deb":
+        debpackages.make(tmp_path, "tool", files={**files, "DEBIAN/conffiles": "".join(f"{path}\n" for path in paths)})
+    else:
+        suite = rpmsuite.make(tmp_path / "suite")
+        shutil.copy(suite.rpm("tool", files=files, listed=[f"%config {path}" for path in paths]), tmp_path)
+    inside(settings, family, tmp_path)
