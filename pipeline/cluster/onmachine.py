@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER, mount_points, new_mark
-from pipeline.checks.facts import Facts
+from pipeline.checks.facts import FactsError
 from pipeline.description import Machine
 from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.guests import flavours
@@ -123,12 +123,15 @@ class OnMachines:
     def changed(self, machine: Machine) -> dict[str, Entry | None]:
         """What has changed there since the beginning, as it is now; None where a name is gone."""
         status, out, errors = self._run(machine, "", "finish")
-        said = [line for line in out.splitlines(keepends=True) if line.strip()]  # sections come in several pieces
-        lines = [f"{self._mark} machine {machine.name}\n", *said, f"{self._mark} over\n"]
-        (found,) = facts.parse(lines, self._mark, self._mark)
-        if status or not found.complete:
-            raise ClusterError(f"{machine.name}: it does not tell what has changed there", tail=errors)
-        return as_found(found)
+        try:
+            if status:
+                raise FactsError(f"it ended with status {status}")
+            return as_found(out, self._mark)
+        except ValueError as error:
+            raise ClusterError(
+                f"{machine.name}: it does not tell what has changed there: {error}",
+                tail="\n".join(errors.splitlines()[-_TOLD:]),
+            ) from None
 
     def _call(self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"") -> list[str]:
         started = time.time()
@@ -145,7 +148,7 @@ class OnMachines:
                 hint="when that is put right, the same command does all of it once more",
             )
         marked = f"{self._mark} "
-        return [line.removeprefix(marked) for line in out.splitlines() if line.startswith(marked)]
+        return [line.removeprefix(marked) for line in out.split("\n") if line.startswith(marked)]
 
     def _run(self, machine: Machine, opkg: str, function: str, data: bytes = b"") -> tuple[int, str, str]:
         """Run functions there; `data` is what they read."""
@@ -187,11 +190,18 @@ def note_changes(life: Lifecycle, on: OnMachines) -> None:
     on.call(machines, "", "settle", "noting what has changed")
 
 
-def as_found(found: Facts) -> dict[str, Entry | None]:
-    """What the names that changed are by now, with their checksums."""
-    tree = found.tree if "tree" in found.sections else {}
-    sums = found.sums if "sums" in found.sections else {}
-    names = [line.removeprefix("/") for line in found.text("names").splitlines() if line.startswith("/")]
+def as_found(said: str, mark: str) -> dict[str, Entry | None]:
+    """Of what `finish` says: what the names that changed are by now, with their checksums; raises ValueError."""
+    outer = new_mark()  # nothing that a machine says ends what it says
+    lines = [f"{line}\n" for line in said.split("\n") if line]  # sections come in several pieces
+    (found,) = facts.parse([f"{outer} machine it\n", *lines, f"{outer} over\n"], outer, mark)
+    if not found.complete:
+        raise FactsError("it did not come to its end")
+    lines = [line for line in found.text("names").split("\n") if line]
+    if odd := [line for line in lines if not line.startswith("/")]:
+        raise FactsError(f"that is no name: {odd[0]}")
+    names = [facts.path_of(line) for line in lines]
+    tree, sums = (found.tree, found.sums) if names else ({}, {})
     return {name: dataclasses.replace(tree[name], md5=sums.get(name, "")) if name in tree else None for name in names}
 
 

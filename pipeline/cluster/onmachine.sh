@@ -203,17 +203,22 @@ take() {
 
 forget() { rm -rf "$own"; }
 
-# Tell what has changed since `begin`, as it is now.
+# Tell what has changed since `begin`, as it is now.  Names are told as tree.pl tells them; of those that are gone find
+# says so.
 finish() {
-    list_names | comm -3 "$state/.before" - | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/.changed"
+    list_names >"$state/.now" || return
+    comm -3 "$state/.before" "$state/.now" | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/.changed"
     printf '\n%s names\n' "$mark"
-    cat "$state/.changed"
+    perl -pe 's/([^!-<>-\[\]-~\n])/sprintf "\\x%02x", ord $1/ge' "$state/.changed" || return
     tr '\n' '\0' <"$state/.changed" | xargs -0 -r sh -c '
         tree=$1 mark=$2
         shift 2
-        perl -e "$tree" "$mark" 0 "$@" -maxdepth 0 2>/dev/null' sh "$tree" "$mark"
+        perl -e "$tree" "$mark" 0 "$@" -maxdepth 0' sh "$tree" "$mark" 2>"$state/.said" || {
+        grep -v '^find: ' "$state/.said" >&2
+        return 1
+    }
     printf '\n%s end\n' "$mark"
 }
 
 # What `finish` told is written down.
-settle() { rm -f "$state/.before" "$state/.started" "$state/.said" "$state/.changed"; }
+settle() { rm -f "$state/.before" "$state/.started" "$state/.said" "$state/.now" "$state/.changed"; }

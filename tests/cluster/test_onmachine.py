@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER
 from pipeline.cluster.onmachine import as_found
 from pipeline.packages.families import FAMILIES
@@ -110,15 +109,13 @@ def come_and_go() -> None:
     assert now["linked"] == "-> real", "a link to a folder stays one"
     assert Path("/etc/real").stat().st_mode & 0o777 == 0o750, "a folder that is there keeps its mode"
     Path("/etc/kept").unlink()
-    (found,) = facts.parse(["M machine x\n", *call("finish").splitlines(True), "M over\n"], "M", "M")
-    changed = as_found(found)
+    changed = as_found(call("finish"), "M")
     assert changed["etc/kept"] is None
     assert changed["etc/was"] is not None and changed["etc/was"].size == 5 and changed["etc/was"].md5
     for number in range(2000):
         Path("/etc", f"{'long' * 40}{number}").touch()
-    said = [line for line in call("finish").splitlines(True) if line.strip()]
-    (found,) = facts.parse(["M machine x\n", *said, "M over\n"], "M", "M")
-    assert len([one for one in as_found(found).values() if one and one.type == "f"]) == 2004, "in several pieces"
+    changed = as_found(call("finish"), "M")
+    assert len([one for one in changed.values() if one and one.type == "f"]) == 2004, "in several pieces"
     for file in Path("/etc").glob("long*"):
         file.unlink()
     assert call("last_phase never-came") == ""
@@ -209,6 +206,10 @@ def odd_names() -> None:
     put(before)
     install("tool", {**dict.fromkeys(names, "ours\n"), **{f"{name}-made/{name}": "ours\n" for name in names}})
     put({"back\\slash\\n": "edited\n"})
+    found = as_found(call("finish"), "M")
+    assert {f"etc/{name}" for name in names if "\n" not in name} == {
+        name for name, one in found.items() if one and one.type == "f" and "-made" not in name
+    }
     assert remove("tool") == ["changed /etc/back\\slash\\n"], "is told as it is"
     assert tree() == {**before, "back\\slash\\n": "edited\n"}
 
@@ -237,6 +238,24 @@ def folders_and_files() -> None:
     install("tool", {**good, "linked": "ours\n", "to-file": "-> empty"})  # what is its own may become anything
     remove("tool")
     assert tree() == before
+
+
+def telling() -> None:
+    """What cannot be told is no change."""
+    own_places()
+    put({"file": "was\n"})
+    put({"find": "#!/bin/sh\nkill -9 $$\n"}, Path("/opt/bin"))
+    Path("/opt/bin/find").chmod(0o755)
+    for breaks in (
+        "tree='die qq(no tree\\n)'",
+        "tree='kill 9, $$'",
+        "list_names() { return 1; }",
+        "list_names() { echo 1 /etc/file; }; PATH=/opt/bin:$PATH",
+    ):
+        said = call(f"{breaks}; finish 2>&1", status=1)
+        assert "M end" not in said
+        with pytest.raises(ValueError, match="it did not come to its end"):
+            as_found(said, "M")
 
 
 def settings(family: str, folder: str) -> None:
@@ -271,7 +290,7 @@ def settings(family: str, folder: str) -> None:
 
 @pytest.mark.parametrize(
     "what",
-    [come_and_go, another_recipe, broken_off, shared, odd_names, folders_and_files],
+    [come_and_go, another_recipe, broken_off, shared, odd_names, folders_and_files, telling],
     ids=lambda one: one.__name__,
 )
 def test_files(what: Callable[[], None]) -> None:
@@ -288,3 +307,21 @@ def test_settings_of_packages(family: str, tmp_path: Path) -> None:
         suite = rpmsuite.make(tmp_path / "suite")
         shutil.copy(suite.rpm("tool", files=files, listed=[f"%config {path}" for path in paths]), tmp_path)
     inside(settings, family, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "M end\n",
+        "M names\n/etc/a\nM end\n",
+        "M names\nother words\nM tree\nM sums\nM end\n",
+        "M names\n/etc/a\nM tree\ngarbage\nM sums\nM end\n",
+        "M names\n/etc/a\nM tree\nM sums\n- /a\\x41\udcff\nM end\n",
+        "M names\n/etc/a\nM machine x\nM end\n",
+        f"M names\n/etc/a\nM tree\nf 644 0 0 {'9' * 5000} 0 0 1 1:1 /etc/a\nM sums\nM end\n",
+    ],
+)
+def test_what_is_no_list_of_changes_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        as_found(said, "M")
