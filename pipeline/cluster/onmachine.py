@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import time
@@ -181,13 +182,26 @@ def of(life: Lifecycle) -> OnMachines:
     return OnMachines(life.shell(), family, guest, life.run_dir, life.runner.record, life.patience())
 
 
-def note_changes(life: Lifecycle, on: OnMachines) -> None:
-    """Write down what stands on all machines by now where it has changed since the beginning; the next one begins
-    afresh."""
-    machines = life.cluster.machines
-    for machine, changes in zip(machines, _each(machines, on.changed), strict=True):
-        life.added.put_changed(machine.name, changes)
-    on.call(machines, "", "settle", "noting what has changed")
+@contextlib.contextmanager
+def noting_changes(life: Lifecycle, on: OnMachines) -> Iterator[None]:
+    """Write down what stands on all machines where it has changed since the beginning, when the block has come to its
+    end; also when that was an error, as far as it goes: nothing that is changed later is taken for ours."""
+    try:
+        yield
+    except UserError:
+        with contextlib.suppress(UserError):  # what went wrong first is what is worth telling
+            _note_changes(life, on, "noted")
+        raise
+    _note_changes(life, on, "settle")
+
+
+def _note_changes(life: Lifecycle, on: OnMachines, function: str) -> None:
+    def note(machine: Machine) -> None:
+        life.added.put_changed(machine.name, on.changed(machine))
+        on.call([machine], "", function, "noting what has changed")
+
+    with on.connected():
+        _each(life.cluster.machines, note)
 
 
 def as_found(said: str, mark: str) -> dict[str, Entry | None]:

@@ -21,13 +21,12 @@ list_names() {
 *' -printf '%C@ %p\n' | grep -v -E ' (/tmp|/var/(tmp|log|cache|lib/xen-oscar/opkgs))(/|$)' | sort
 }
 
-# What there was before; one that was broken off has left that for the next.
+# What there was before; one that was broken off has left that for the next, what a boot would start in any case: what has
+# come to that since was not started yet.
 begin() {
     mkdir -p -m 700 "$state"
-    [ -e "$state/.before" ] || {
-        list_started >"$state/.started"
-        list_names >"$state/.before.new" && mv "$state/.before.new" "$state/.before"
-    }
+    [ -e "$state/.started" ] || { list_started >"$state/.new" && mv "$state/.new" "$state/.started"; } || return
+    [ -e "$state/.before" ] || { list_names >"$state/.new" && mv "$state/.new" "$state/.before"; }
 }
 
 # receive NAME ...: standard input is what these OPKGs bring.
@@ -221,4 +220,7 @@ finish() {
 }
 
 # What `finish` told is written down.
-settle() { rm -f "$state/.before" "$state/.started" "$state/.said" "$state/.now" "$state/.changed"; }
+noted() { rm -f "$state/.before" "$state/.said" "$state/.now" "$state/.changed"; }
+
+# And all that was to be done has been done.
+settle() { noted && rm -f "$state/.started"; }

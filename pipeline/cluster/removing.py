@@ -33,11 +33,10 @@ def remove(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
     with life.runner.alone():
         _require_running(life)
         on = onmachine.of(life)
-        with on.connected():
+        with onmachine.noting_changes(life, on), on.connected():
             on.call(cluster.machines, "", "begin", "a list of all files")
             for one in going:
                 yield from _take(life, on, one)
-            onmachine.note_changes(life, on)
         for one in going:
             life.added.put(Added(one.name, "gone"))
     left = life.added.there()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline.checks.collect import FOLDER
-from pipeline.cluster.onmachine import as_found
+from pipeline.cluster.added import Notes
+from pipeline.cluster.onmachine import as_found, noting_changes
+from pipeline.description import Machine
+from pipeline.errors import ClusterError
 from pipeline.packages.families import FAMILIES
 from tests import debpackages, rpmsuite
+from tests.checks.samples import cluster
 from tests.namespaced import inside
 
 SCRIPT = Path(__file__).parents[2] / "pipeline/cluster/onmachine.sh"
@@ -240,6 +247,29 @@ def folders_and_files() -> None:
     assert tree() == before
 
 
+def broken_off_and_noted() -> None:
+    """What was changed between a call that broke off and the next one is not taken for ours; what was to be started by
+    then still is."""
+    own_places()
+    call("settle")
+    functions = """
+        list_started() { sort /etc/enabled; }
+        start_besides() { list_started | comm -13 "$1" - | sed "s/^/started /"; }
+    """
+    put({"enabled": "a\n"})
+    call("begin", family=functions)
+    put({"enabled": "a\nb\n", "ours": ""})
+    assert as_found(call("finish"), "M").keys() == {"etc", "etc/enabled", "etc/ours"}
+    call("noted")
+    put({"theirs": ""})
+    call("begin", family=functions)
+    put({"ours-too": ""})
+    assert as_found(call("finish"), "M").keys() == {"etc", "etc/ours-too"}
+    assert call("start", family=functions) == "M started b\n"
+    call("settle; begin", family=functions)
+    assert call("start", family=functions) == ""
+
+
 def telling() -> None:
     """What cannot be told is no change."""
     own_places()
@@ -290,7 +320,7 @@ def settings(family: str, folder: str) -> None:
 
 @pytest.mark.parametrize(
     "what",
-    [come_and_go, another_recipe, broken_off, shared, odd_names, folders_and_files, telling],
+    [come_and_go, another_recipe, broken_off, shared, odd_names, folders_and_files, broken_off_and_noted, telling],
     ids=lambda one: one.__name__,
 )
 def test_files(what: Callable[[], None]) -> None:
@@ -325,3 +355,28 @@ def test_settings_of_packages(family: str, tmp_path: Path) -> None:
 def test_what_is_no_list_of_changes_is_refused(said: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         as_found(said, "M")
+
+
+def test_changes_are_noted_when_it_breaks_off_too(tmp_path: Path) -> None:
+    whole = cluster()
+    life: Any = SimpleNamespace(cluster=whole, added=Notes(tmp_path))
+    done: list[tuple[str, str]] = []
+
+    def changed(machine: Machine) -> dict[str, None]:
+        if machine.name == "node1":
+            raise ClusterError("node1 does not answer")
+        return {"etc/a": None}
+
+    on: Any = SimpleNamespace(
+        connected=contextlib.nullcontext,
+        changed=changed,
+        call=lambda machines, _opkg, function, _what: done.append((machines[0].name, function)),
+    )
+    with pytest.raises(ClusterError, match="the first error"), noting_changes(life, on):
+        raise ClusterError("the first error")
+    assert sorted(done) == [("node2", "noted"), ("oscarhead", "noted")]
+    assert life.added.changed("oscarhead") == life.added.changed("node2") == {"etc/a": None}
+    done.clear()
+    with pytest.raises(ClusterError, match="node1 does not answer"), noting_changes(life, on):
+        pass
+    assert sorted(done) == [("node2", "settle"), ("oscarhead", "settle")]
