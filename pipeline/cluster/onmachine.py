@@ -44,6 +44,8 @@ LOG = "opkgs.log"
 _SCRIPT, _PACKAGES = 300, 900
 #: Nodes that are asked at a time: a shared connection has ten sessions (sshd_config(5), MaxSessions).
 _LANES = 8
+#: What can be done where something failed.
+_AGAIN = "when that is put right, the same command does all of it once more"
 #: Lines of output that an error shows.
 _TOLD = 12
 
@@ -104,12 +106,16 @@ class OnMachines:
 
     def phase(self, machines: Sequence[Machine], opkg: str, script: str, *, leaving: bool = False) -> Iterator[Told]:
         """Run the script of a phase; a compute node has the OPKG's folder as long as it runs."""
+        hint = (
+            f"where that script is wrong: doit opkg install {self._shell.cluster.name} {opkg} brings today's, "
+            "then remove it again"
+        )
 
         def run(machine: Machine) -> None:
             steps = [f"last_phase {script}"] if leaving else [f"phase {script}"]
             if machine.role == "compute":
-                steps = [*([] if leaving else ["bring_home"]), *steps, "take_home"]
-            self._call(machine, opkg, " && ".join(steps), f"{script} of OPKG {opkg}")
+                steps = ["take_home" if leaving else "bring_home", *steps, "take_home"]
+            self._call(machine, opkg, " && ".join(steps), f"{script} of OPKG {opkg}", hint=hint if leaving else _AGAIN)
 
         _each(machines, run)
         yield from ((machine.name, f"OPKG {opkg}: {script}") for machine in machines)
@@ -134,7 +140,9 @@ class OnMachines:
                 tail="\n".join(errors.splitlines()[-_TOLD:]),
             ) from None
 
-    def _call(self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"") -> list[str]:
+    def _call(
+        self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"", hint: str = _AGAIN
+    ) -> list[str]:
         started = time.time()
         status, out, errors = self._run(machine, opkg, function, data)
         self._record(Phase(machine.name, what, started, time.time()))
@@ -146,7 +154,7 @@ class OnMachines:
                 f"{machine.name}: {what} {how}",
                 tail="\n".join(said.splitlines()[-_TOLD:]),
                 log=kept,
-                hint="when that is put right, the same command does all of it once more",
+                hint=hint,
             )
         marked = f"{self._mark} "
         return [line.removeprefix(marked) for line in out.split("\n") if line.startswith(marked)]

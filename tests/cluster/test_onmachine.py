@@ -15,9 +15,10 @@ import pytest
 
 from pipeline.checks.collect import FOLDER
 from pipeline.cluster.added import Notes
-from pipeline.cluster.onmachine import as_found, noting_changes
+from pipeline.cluster.onmachine import OnMachines, as_found, noting_changes
 from pipeline.description import Machine
 from pipeline.errors import ClusterError
+from pipeline.guests import flavours
 from pipeline.packages.families import FAMILIES
 from tests import debpackages, rpmsuite
 from tests.checks.samples import cluster
@@ -380,3 +381,22 @@ def test_changes_are_noted_when_it_breaks_off_too(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="node1 does not answer"), noting_changes(life, on):
         pass
     assert sorted(done) == [("node2", "settle"), ("oscarhead", "settle")]
+
+
+def test_a_script_for_removal_that_fails_comes_anew_by_an_installation(tmp_path: Path) -> None:
+    whole = cluster()
+    scripts = []
+
+    def run(_machine: str, script: str, **_more: object) -> tuple[int, str, str]:
+        scripts.append(script)
+        return 1, "", ""
+
+    shell: Any = SimpleNamespace(cluster=whole, run=run)
+    on = OnMachines(shell, FAMILIES["deb"], flavours.of(whole.guest), tmp_path, lambda _phase: None, 1)
+    for leaving, hint in ((True, "doit opkg install debian12 tool brings today's"), (False, "the same command")):
+        with pytest.raises(ClusterError) as caught:
+            list(on.phase([whole.head], "tool", "api-pre-uninstall", leaving=leaving))
+        assert hint in caught.value.hint
+    with pytest.raises(ClusterError):
+        list(on.phase(whole.nodes[:1], "tool", "client-pre-uninstall", leaving=True))
+    assert scripts[-1].endswith("\ntake_home && last_phase client-pre-uninstall && take_home\n"), "no earlier one's"
