@@ -7,16 +7,21 @@ machine after the other: whoever judges a machine can forget it before the next 
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline import sandbox
 from pipeline.checks.facts import Facts, FactsError, parse
+from pipeline.checks.files import checksums
 from pipeline.checks.shell import Tells
 from pipeline.description import Cluster, Machine
 from pipeline.guests.guest import Guest
+from pipeline.inventory import Changes
 from pipeline.packages.family import Family
 
 FOLDER = Path(__file__).parent
@@ -26,16 +31,24 @@ _LANE_MIB = 16
 
 
 def collect(
-    cluster: Cluster, shell: Tells, guest: Guest, family: Family, *, lanes: int, timeout: float
+    cluster: Cluster,
+    shell: Tells,
+    guest: Guest,
+    family: Family,
+    *,
+    changes: Mapping[str, Changes] = MappingProxyType({}),
+    lanes: int,
+    timeout: float,
 ) -> Iterator[Facts]:
-    """The facts of the head node, then those of each node when it has answered, `lanes` at a time.
+    """The facts of the head node, then those of each node when it has answered, `lanes` at a time.  Of the files of a
+    node those count as seen that its image has, and those in `changes`, by its name.
 
     A node that did not answer has only those that the head node knows about it.  Raises FactsError where the head node
     has no facts, and UserError where it does not answer or `timeout` seconds are over.
     """
     marks = new_mark(), new_mark()
     lanes = max(1, min(lanes, cluster.head.memory_mib // _LANE_MIB))
-    lines = shell.lines(cluster.head.name, script(cluster, guest, family, *marks, lanes), timeout=timeout)
+    lines = shell.lines(cluster.head.name, script(cluster, guest, family, *marks, lanes, changes), timeout=timeout)
     known = {machine.name for machine in cluster.machines}
     head = None
     for facts in parse(lines, *marks):
@@ -54,7 +67,15 @@ def new_mark() -> str:
     return f"=={secrets.token_hex(8)}=="
 
 
-def script(cluster: Cluster, guest: Guest, family: Family, mark: str, inner: str, lanes: int) -> str:
+def script(
+    cluster: Cluster,
+    guest: Guest,
+    family: Family,
+    mark: str,
+    inner: str,
+    lanes: int,
+    changes: Mapping[str, Changes] = MappingProxyType({}),
+) -> str:
     """The whole script for the head node.  Nodes get only the `inner` mark, with which none can speak for another."""
     lister = f"tree={shlex.quote((FOLDER / 'tree.pl').read_text())}\n"
     asking = family.listing + guest.services
@@ -68,10 +89,17 @@ def script(cluster: Cluster, guest: Guest, family: Family, mark: str, inner: str
     for node in cluster.nodes:
         given = f"mark={shlex.quote(inner)} sums=given mounts={shlex.quote(mount_points(node))}"
         image = f"{_IMAGES}/{node.membership}"
+        if more := checksums(changes.get(node.name, {})):
+            lines.append(f"more {shlex.quote(node.name)} '{_escaped(''.join(more))}'")
         lines.append(f"node {shlex.quote(node.name)} {shlex.quote(image)} {shlex.quote(given)}")
     given = f"sums={sandbox.SOURCE_DATE_EPOCH} mounts={shlex.quote(mount_points(cluster.head))}"
     lines.append(f"finish {shlex.quote(cluster.head.name)} {shlex.quote(given)}")
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """A text with names of any bytes as a format of printf(1), in which nothing needs quotes."""
+    return re.sub(rb"[^\n !#$&(-\[\]-~]", lambda byte: b"\\%03o" % ord(byte[0]), os.fsencode(text)).decode("ascii")
 
 
 def mount_points(machine: Machine) -> str:

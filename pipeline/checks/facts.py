@@ -202,7 +202,7 @@ class Facts:
         for line in self.text("sums").splitlines():
             if not (match := _SUM.fullmatch(line)):
                 raise FactsError(f"checksums cannot be read: {line}")
-            found[_path(match[2])] = match[1]
+            found[path_of(match[2])] = match[1]
         return found
 
     def _match(self, section: str, pattern: str) -> str:
@@ -312,7 +312,7 @@ def _entry(
     is_file = kind == "f"
     holes = max(0, int(size) - 512 * int(blocks)) if is_file else 0
     seconds = int(mtime.partition(".")[0])  # find tells fractions as well
-    return _path(path), Entry(
+    return path_of(path), Entry(
         kind,
         int(mode, 8),
         int(uid),
@@ -327,7 +327,7 @@ def _entry(
     )
 
 
-def _path(text: str) -> str:
+def path_of(text: str) -> str:
     """A path without the slash in front; the root itself is empty."""
     return _unescaped(text).removeprefix("/")
 

@@ -3,13 +3,16 @@
 # nor what nodes say grows with their number.
 #
 # Given: mark, collector (collect.sh, and before it what that is given for any machine), lanes.  What follows calls
-# `node NAME IMAGE ASSIGNMENTS` for each node (IMAGE: the path of its SIS image) and then `finish HEAD ASSIGNMENTS`.
+# `node NAME IMAGE ASSIGNMENTS` for each node (IMAGE: the path of its SIS image) and then `finish HEAD ASSIGNMENTS`; before a
+# node `more NAME FORMAT`, for printf, where it has checksums besides its image's.
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 : >"$work/queue"
 # opened for both, so that neither end waits for the other nor sees the end of the file
 mkfifo "$work/gathered" && exec 8<>"$work/gathered" || exit 1
+
+more() { printf "$2" >"$work/$1.more"; }
 
 node() { printf '%s %s %s\n' "$1" "$2" "$3" >>"$work/queue"; }
 
@@ -35,6 +38,7 @@ $collector" <"$work/$1.in" 2>"$work/$1.err"
         {
             date +%s.%N
             cat "$sums"
+            [ ! -e "$work/$1.more" ] || cat "$work/$1.more"
         } >&9 2>/dev/null &
         exec 9>&-
         cat

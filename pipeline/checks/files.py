@@ -13,6 +13,7 @@ from functools import cache, partial
 from types import MappingProxyType
 
 from pipeline import inventory
+from pipeline.builders.image import checksum_line
 from pipeline.description import Role
 from pipeline.guests.guest import OWN, Kind, Known
 from pipeline.inventory import Changes, Entry, Tree, names_of_one_file, shown
@@ -103,6 +104,15 @@ def as_changed(made: Tree, changes: Changes) -> Tree:
     running system makes its own, that is only what was there."""
     known = {path: one for path, one in changes.items() if path in made or path.partition("/")[0] in _SYSTEM}
     return inventory.stacked([made, {"": made[""], **known}]) if known else made
+
+
+def checksums(changes: Changes) -> list[str]:
+    """The lines of the changed files for md5sum, as an image has them of its own."""
+    return [
+        checksum_line(path, one.md5)
+        for path, one in sorted(changes.items())
+        if one and re.fullmatch(r"[0-9a-f]{32}", one.md5)
+    ]
 
 
 def _metadata(ours: Entry, theirs: Entry) -> list[str]:

@@ -60,6 +60,10 @@ while ($names and read $names, my $part, 65536) {
         print $status, ' ', $path =~ tr/!-<>-[]-~//c ? shown($path) : $path, $more, "\n";
     }
 }
+if ($names) {
+    close $names;  # its status says as well that a name has gone meanwhile
+    die 'find was ended by signal ', $? & 127, "\n" if $? & 127;
+}
 
 sub attributes {
     my ($path) = @_;

@@ -111,6 +111,7 @@ def _judge_all(
             shell,
             expected.guest,
             expected.family,
+            changes={name: added.changes for name, added in expected.added.items()},
             lanes=lanes,
             timeout=_COLLECT_TIMEOUT * patience,
         ):

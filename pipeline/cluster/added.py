@@ -36,15 +36,14 @@ class Added:
     """One OPKG.
 
     `chains` are the OPKGs that it needs, each with how it comes to need it: itself first.  `packages` are those that it
-    needs besides the recipe's, by membership: name -> version.  `paths` is what it has for the roots of either side,
-    `scripts` are its phases that have one; `machines` are those that have it.
+    needs besides the recipe's, by membership: name -> version.  `scripts` are its phases that have one, `machines`
+    are those that have it.
     """
 
     name: str
     state: State
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     packages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scripts: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
 
@@ -133,7 +132,6 @@ def _added(record: dict[str, Any]) -> Added:
         record["state"],
         {name: tuple(chain) for name, chain in record["chains"].items()},
         record["packages"],
-        {side: tuple(paths) for side, paths in record["paths"].items()},
         tuple(record["scripts"]),
         tuple(record["machines"]),
     )

@@ -18,7 +18,7 @@ from pipeline.cluster import changing, onmachine
 from pipeline.cluster.added import Added
 from pipeline.cluster.course import Phase, few
 from pipeline.cluster.lifecycle import Lifecycle
-from pipeline.cluster.onmachine import Told
+from pipeline.cluster.onmachine import OnMachines, Told
 from pipeline.cluster.opkgphase import OpkgPhases
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, NotNow
@@ -31,6 +31,9 @@ from pipeline.opkgs.phases import When, side_of, that_run
 from pipeline.packages import lock
 from pipeline.plan import added as planned
 
+#: By membership: name -> version.
+Packages = Mapping[str, Mapping[str, str]]
+
 _PHASES: tuple[Phase, ...] = ("boot", "install", "start")
 
 
@@ -38,7 +41,7 @@ _PHASES: tuple[Phase, ...] = ("boot", "install", "start")
 class Brought:
     """What an OPKG needs of packages: their versions by membership and name, and the folders with their files."""
 
-    packages: Mapping[str, Mapping[str, str]]
+    packages: Packages
     folders: Mapping[str, Path]
 
 
@@ -91,8 +94,6 @@ def _require_up(life: Lifecycle) -> None:
 def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[Told]:
     """All of them, whole."""
     cluster, on = life.cluster, onmachine.of(life)
-    head, nodes, machines = [cluster.head], cluster.nodes, cluster.machines
-    names = [opkg.name for opkg in opkgs]
     brought = {opkg.name: _brought(life, recipes, opkg) for opkg in opkgs}
     init = flavours.of(cluster.guest).init
     data = _data(life, opkgs, brought, init)
@@ -106,8 +107,7 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
                 for name, chain in recipes.chains(opkg.name, cluster.opkgs).items()
                 if name not in cluster.opkgs
             },
-            brought[opkg.name].packages,
-            {side: tuple(payload.paths(opkg, side, init)) for side in ("server", "client")},
+            packages_that_came(before[opkg.name].packages if opkg.name in before else {}, brought[opkg.name].packages),
             tuple(payload.scripts(opkg)),
             before[opkg.name].machines if opkg.name in before else (),
         )
@@ -115,9 +115,27 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
     ]
     for one in begun:
         life.added.put(one)
+    with onmachine.noting_changes(life, on):
+        yield from _all_phases(life, on, opkgs, begun, brought, data)
+    for one in begun:
+        life.added.put(
+            dataclasses.replace(one, state="whole", machines=tuple(machine.name for machine in cluster.machines))
+        )
+
+
+def _all_phases(
+    life: Lifecycle,
+    on: OnMachines,
+    opkgs: Sequence[Opkg],
+    begun: Sequence[Added],
+    brought: Mapping[str, Brought],
+    data: Mapping[str, bytes],
+) -> Iterator[Told]:
+    """All that is done on machines."""
+    head, nodes = [life.cluster.head], life.cluster.nodes
     with on.connected():
-        on.install(machines, names, data)
-        yield from _listed(cluster.head.name, brought)
+        on.install(life.cluster.machines, [opkg.name for opkg in opkgs], data)
+        yield from _listed(life.cluster.head.name, brought)
         for opkg in opkgs:
             on.call(head, opkg.name, "bring_home", f"folder of OPKG {opkg.name}")
         for phase, opkg in itertools.product(that_run("prepared", "server"), opkgs):
@@ -125,7 +143,7 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
                 yield from on.phase(head, opkg.name, phase.name)
         for where, membership in ((head, "head"), (nodes, "compute")):
             for opkg in opkgs:
-                on.call(where, opkg.name, "furnish", f"files of OPKG {opkg.name}")
+                yield from on.take_away(where, opkg.name, "furnish", f"files of OPKG {opkg.name}")
                 for phase in that_run("furnished", side_of(membership)):
                     if opkg.script(phase.name):
                         yield from on.phase(where, opkg.name, phase.name)
@@ -136,10 +154,11 @@ def _add(life: Lifecycle, recipes: Recipes, opkgs: Sequence[Opkg]) -> Iterator[T
     with on.connected():
         yield from on.start(nodes)
     yield from _head_phases(life, begun, "all up")
-    with on.connected():
-        onmachine.note_changes(life, on)
-    for one in begun:
-        life.added.put(dataclasses.replace(one, state="whole", machines=tuple(machine.name for machine in machines)))
+
+
+def packages_that_came(had: Packages, brought: Packages) -> dict[str, dict[str, str]]:
+    """Packages that an OPKG needs by now, and those that came when its recipe was another: these stay until it goes."""
+    return {membership: {**had.get(membership, {}), **brought.get(membership, {})} for membership in {**had, **brought}}
 
 
 def _data(life: Lifecycle, opkgs: Sequence[Opkg], brought: Mapping[str, Brought], init: Init) -> dict[str, bytes]:

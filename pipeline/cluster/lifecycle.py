@@ -98,7 +98,8 @@ class Lifecycle:
         if doit.get_var("fresh"):
             events.reason(self._record.task, "--fresh: verified anew")
             return False
-        if differs := self.added.told(machine.name for machine in self.cluster.machines):
+        differs = self.added.told(machine.name for machine in self.cluster.machines)
+        if differs and self.states():  # of machines that are gone nothing is asked
             events.reason(self._record.task, f"{differs}: a verdict on its recipe is not about that")
             return False
         verdict = self.verdict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER, mount_points, new_mark
-from pipeline.checks.facts import Facts
+from pipeline.checks.facts import FactsError
 from pipeline.description import Machine
 from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.guests import flavours
@@ -33,6 +34,9 @@ _Result = TypeVar("_Result")
 #: A machine, some or none, and what was done there.
 Told = tuple[str, str]
 
+#: What is told of a file that was to be taken away.
+_STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
+
 #: Where what scripts and tools say is kept, in the run folder.
 LOG = "opkgs.log"
 
@@ -40,6 +44,8 @@ LOG = "opkgs.log"
 _SCRIPT, _PACKAGES = 300, 900
 #: Nodes that are asked at a time: a shared connection has ten sessions (sshd_config(5), MaxSessions).
 _LANES = 8
+#: What can be done where something failed.
+_AGAIN = "when that is put right, the same command does all of it once more"
 #: Lines of output that an error shows.
 _TOLD = 12
 
@@ -92,14 +98,24 @@ class OnMachines:
         found = _each(machines, lambda machine: self._call(machine, opkg, function, what))
         return [(machine.name, line) for machine, lines in zip(machines, found, strict=True) for line in lines]
 
+    def take_away(self, machines: Sequence[Machine], opkg: str, function: str, what: str) -> Iterator[Told]:
+        """The same for functions that take files away; what stays of them."""
+        for machine, line in self.call(machines, opkg, function, what):
+            why, _, path = line.partition(" ")
+            yield machine, f"OPKG {opkg}: {path} {_STAYS.get(why, why)}"
+
     def phase(self, machines: Sequence[Machine], opkg: str, script: str, *, leaving: bool = False) -> Iterator[Told]:
         """Run the script of a phase; a compute node has the OPKG's folder as long as it runs."""
+        hint = (
+            f"where that script is wrong: doit opkg install {self._shell.cluster.name} {opkg} brings today's, "
+            "then remove it again"
+        )
 
         def run(machine: Machine) -> None:
             steps = [f"last_phase {script}"] if leaving else [f"phase {script}"]
             if machine.role == "compute":
-                steps = [*([] if leaving else ["bring_home"]), *steps, "take_home"]
-            self._call(machine, opkg, " && ".join(steps), f"{script} of OPKG {opkg}")
+                steps = ["take_home" if leaving else "bring_home", *steps, "take_home"]
+            self._call(machine, opkg, " && ".join(steps), f"{script} of OPKG {opkg}", hint=hint if leaving else _AGAIN)
 
         _each(machines, run)
         yield from ((machine.name, f"OPKG {opkg}: {script}") for machine in machines)
@@ -114,14 +130,19 @@ class OnMachines:
     def changed(self, machine: Machine) -> dict[str, Entry | None]:
         """What has changed there since the beginning, as it is now; None where a name is gone."""
         status, out, errors = self._run(machine, "", "finish")
-        said = [line for line in out.splitlines(keepends=True) if line.strip()]  # sections come in several pieces
-        lines = [f"{self._mark} machine {machine.name}\n", *said, f"{self._mark} over\n"]
-        (found,) = facts.parse(lines, self._mark, self._mark)
-        if status or not found.complete:
-            raise ClusterError(f"{machine.name}: it does not tell what has changed there", tail=errors)
-        return as_found(found)
+        try:
+            if status:
+                raise FactsError(f"it ended with status {status}")
+            return as_found(out, self._mark)
+        except ValueError as error:
+            raise ClusterError(
+                f"{machine.name}: it does not tell what has changed there: {error}",
+                tail="\n".join(errors.splitlines()[-_TOLD:]),
+            ) from None
 
-    def _call(self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"") -> list[str]:
+    def _call(
+        self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"", hint: str = _AGAIN
+    ) -> list[str]:
         started = time.time()
         status, out, errors = self._run(machine, opkg, function, data)
         self._record(Phase(machine.name, what, started, time.time()))
@@ -133,10 +154,10 @@ class OnMachines:
                 f"{machine.name}: {what} {how}",
                 tail="\n".join(said.splitlines()[-_TOLD:]),
                 log=kept,
-                hint="when that is put right, the same command does all of it once more",
+                hint=hint,
             )
         marked = f"{self._mark} "
-        return [line.removeprefix(marked) for line in out.splitlines() if line.startswith(marked)]
+        return [line.removeprefix(marked) for line in out.split("\n") if line.startswith(marked)]
 
     def _run(self, machine: Machine, opkg: str, function: str, data: bytes = b"") -> tuple[int, str, str]:
         """Run functions there; `data` is what they read."""
@@ -169,20 +190,40 @@ def of(life: Lifecycle) -> OnMachines:
     return OnMachines(life.shell(), family, guest, life.run_dir, life.runner.record, life.patience())
 
 
-def note_changes(life: Lifecycle, on: OnMachines) -> None:
-    """Write down what stands on all machines by now where it has changed since the beginning; the next one begins
-    afresh."""
-    machines = life.cluster.machines
-    for machine, changes in zip(machines, _each(machines, on.changed), strict=True):
-        life.added.put_changed(machine.name, changes)
-    on.call(machines, "", "settle", "noting what has changed")
+@contextlib.contextmanager
+def noting_changes(life: Lifecycle, on: OnMachines) -> Iterator[None]:
+    """Write down what stands on all machines where it has changed since the beginning, when the block has come to its
+    end; also when that was an error, as far as it goes: nothing that is changed later is taken for ours."""
+    try:
+        yield
+    except UserError:
+        with contextlib.suppress(UserError):  # what went wrong first is what is worth telling
+            _note_changes(life, on, "noted")
+        raise
+    _note_changes(life, on, "settle")
 
 
-def as_found(found: Facts) -> dict[str, Entry | None]:
-    """What the names that changed are by now, with their checksums."""
-    tree = found.tree if "tree" in found.sections else {}
-    sums = found.sums if "sums" in found.sections else {}
-    names = [line.removeprefix("/") for line in found.text("names").splitlines() if line.startswith("/")]
+def _note_changes(life: Lifecycle, on: OnMachines, function: str) -> None:
+    def note(machine: Machine) -> None:
+        life.added.put_changed(machine.name, on.changed(machine))
+        on.call([machine], "", function, "noting what has changed")
+
+    with on.connected():
+        _each(life.cluster.machines, note)
+
+
+def as_found(said: str, mark: str) -> dict[str, Entry | None]:
+    """Of what `finish` says: what the names that changed are by now, with their checksums; raises ValueError."""
+    outer = new_mark()  # nothing that a machine says ends what it says
+    lines = [f"{line}\n" for line in said.split("\n") if line]  # sections come in several pieces
+    (found,) = facts.parse([f"{outer} machine it\n", *lines, f"{outer} over\n"], outer, mark)
+    if not found.complete:
+        raise FactsError("it did not come to its end")
+    lines = [line for line in found.text("names").split("\n") if line]
+    if odd := [line for line in lines if not line.startswith("/")]:
+        raise FactsError(f"that is no name: {odd[0]}")
+    names = [facts.path_of(line) for line in lines]
+    tree, sums = (found.tree, found.sums) if names else ({}, {})
     return {name: dataclasses.replace(tree[name], md5=sums.get(name, "")) if name in tree else None for name in names}
 
 

@@ -6,8 +6,9 @@
 #
 # /var/lib/xen-oscar/opkgs has, while something is done, what there was before (`.before`: names and the times of their
 # last change of any kind, which nobody can set; `.started`: what a boot would start); and for each OPKG a folder with
-# home/ and root/ as they came, `replaced.tar` with what its files have replaced, `made` with the folders that were not
-# there.
+# home/ and root/ as they came, placed/ with what of its root/ stands on the machine, replaced/ with the files that were
+# there instead, folders/ with those of its folders, empty, that were there.  `.settings` has the files that stood where
+# packages brought settings, by path; `.going` names the settings of packages that are on their way out.
 
 export LC_ALL=C
 umask 022
@@ -20,13 +21,12 @@ list_names() {
 *' -printf '%C@ %p\n' | grep -v -E ' (/tmp|/var/(tmp|log|cache|lib/xen-oscar/opkgs))(/|$)' | sort
 }
 
-# What there was before; one that was broken off has left that for the next.
+# What there was before; one that was broken off has left that for the next, what a boot would start in any case: what has
+# come to that since was not started yet.
 begin() {
     mkdir -p -m 700 "$state"
-    [ -e "$state/.before" ] || {
-        list_started >"$state/.started"
-        list_names >"$state/.before.new" && mv "$state/.before.new" "$state/.before"
-    }
+    [ -e "$state/.started" ] || { list_started >"$state/.new" && mv "$state/.new" "$state/.started"; } || return
+    [ -e "$state/.before" ] || { list_names >"$state/.new" && mv "$state/.new" "$state/.before"; }
 }
 
 # receive NAME ...: standard input is what these OPKGs bring.
@@ -39,8 +39,23 @@ receive() {
     tar -x -p -f - -C "$state" --numeric-owner
 }
 
+# keep PATH and restore PATH: a file that stands where a package has settings, and that stays when the package goes.
+keep() {
+    rm -f "$state/.settings$1" || return
+    [ -e "$1" ] || return 0
+    mkdir -p "$state/.settings${1%/*}" && cp -a "$1" "$state/.settings$1"
+}
+
+restore() {
+    [ -e "$state/.settings$1" ] || return 0
+    [ -e "$1" ] || { mkdir -p "${1%/*}/" && cp -a "$state/.settings$1" "$1"; } || return
+    rm -f "$state/.settings$1"
+}
+
 packages() {
-    mkdir -p "$state/.packages" && add_packages "$state/.packages" </dev/null 2>&1 || return
+    mkdir -p "$state/.packages" || return
+    settings_in "$state/.packages" </dev/null | while read -r path; do keep "$path" || exit; done || return
+    add_packages "$state/.packages" </dev/null 2>&1 || return
     rm -rf "$state/.packages"
 }
 
@@ -53,20 +68,97 @@ take_home() {
     rmdir -p "${home%/*}" 2>/dev/null || :
 }
 
-# A folder that is there already keeps what it has, and a link to one stays a link.
+# For scripts that find calls with names, which may have any bytes.
+with_names='
+exists() { [ -e "$1" ] || [ -h "$1" ]; }
+is_folder() { [ -d "$1" ] && [ ! -h "$1" ]; }
+same() {
+    if [ -h "$1" ] && [ -h "$2" ]; then
+        [ "$(readlink "$1")" = "$(readlink "$2")" ]
+    else
+        [ ! -h "$1" ] && [ ! -h "$2" ] && [ -f "$1" ] && [ -f "$2" ] && cmp -s "$1" "$2"
+    fi
+}
+state=$1 own=$2 mark=$3 tree=$4
+shift 4
+'
+
+# withdraw TREE: take away what it has placed and TREE does not have, and have back what that had replaced.  What somebody
+# has changed stays.  So does what another OPKG has replaced: that one gets what it replaced itself.
+# Services that go with it end first; one that does not end well is none that runs any more: that stops nothing.
+withdraw() {
+    cd "$own/placed" || return
+    services_in "$1" | sort -u >"$state/.said"
+    stop_services $(services_in . | sort -u | comm -23 - "$state/.said") </dev/null 2>&1 || :
+    find . -mindepth 1 -depth -exec sh -c "$with_names"'
+        for path; do
+            there=/${path#./} was=$own/replaced/$path stood=$own/folders/$path
+            if is_folder "$path"; then
+                if ! is_folder "$tree/$path"; then
+                    # where it holds something else, others that have it take it away in the end
+                    [ -d "$stood" ] || rmdir "$there" 2>/dev/null || rmdir "$state"/*/"folders/$path" 2>/dev/null
+                    rmdir "$path" "$stood" 2>/dev/null
+                fi
+                continue
+            fi
+            over=
+            for other in "$state"/*; do
+                if [ "$other" != "$own" ] && same "$path" "$other/replaced/$path"; then over=$other; fi
+            done
+            if [ "$over" ]; then
+                rm -f "$over/replaced/$path" || exit
+                ! exists "$was" || mv "$was" "$over/replaced/$path" || exit
+                printf "%s\n" "$mark kept $there"
+            elif exists "$tree/$path" && ! is_folder "$tree/$path"; then
+                continue
+            elif exists "$there" && ! same "$path" "$there" && ! same "$own/root/$path" "$there"; then
+                printf "%s\n" "$mark changed $there"
+            elif exists "$was"; then
+                back=${there%/*}/.xen-oscar-back
+                mkdir -p "${there%/*}/" && rm -f "$back" && cp -a "$was" "$back" || exit
+                rm -f "$there" && mv "$back" "$there" || exit
+            else
+                rm -f "$there" || exit
+            fi
+            rm -f "$path" "$was" || exit
+        done
+        :' sh "$state" "$own" "$mark" "$1" {} +
+}
+
+# A folder that is there already keeps what it has, and a link to one stays a link; where one side has a folder and the
+# other does not, nothing is placed.  What an OPKG had placed before, and has no more, goes.
 furnish() {
+    mkdir -p "$own/placed" && withdraw "$own/root" || return
     cd "$own/root" || return
-    [ -e "$own/replaced.tar" ] || {
-        find . -mindepth 1 -type d -exec sh -c 'for path; do [ -e "/$path" ] || echo "/${path#./}"; done' sh {} + \
-            >"$own/made" || return
-        find . ! -type d -exec sh -c '
-            for path; do
-                if [ -e "/$path" ] || [ -h "/$path" ]; then printf "%s\0" "$path"; fi
-            done' sh {} + | tar -c -p -f "$own/replaced.new" -C / --numeric-owner --no-recursion --null -T - || return
-        mv "$own/replaced.new" "$own/replaced.tar" || return
-    }
+    find . -mindepth 1 -exec sh -c "$with_names"'
+        wrong=0
+        for path; do
+            there=/${path#./}
+            if ! exists "$there" || same "$own/placed/$path" "$there"; then
+                continue
+            elif is_folder "$path"; then
+                [ -d "$there" ] || { printf "%s\n" "$there is no folder here, and one in the OPKG" && wrong=1; }
+            elif is_folder "$there" || { [ -d "$there" ] && [ ! -h "$path" ]; }; then
+                printf "%s\n" "$there is a folder here, and none in the OPKG" && wrong=1
+            fi
+        done
+        exit $wrong' sh "$state" "$own" "$mark" "" {} + || return
+    find . -mindepth 1 -exec sh -c "$with_names"'
+        for path; do
+            there=/${path#./} was=$own/replaced/$path placed=$own/placed/$path
+            ! exists "$placed" || continue
+            if is_folder "$path"; then
+                [ ! -d "$there" ] || mkdir -p "$own/folders/$path" || exit
+                mkdir "$placed" || exit
+            else
+                rm -f "$was" || exit
+                ! exists "$there" || { mkdir -p "${was%/*}" && cp -a "$there" "$was"; } || exit
+                ln "$path" "$placed" || exit
+            fi
+        done' sh "$state" "$own" "$mark" "" {} + || return
     tar -c -f - --numeric-owner -C "$own/root" . \
-        | tar -x -p -f - --numeric-owner --no-overwrite-dir --keep-directory-symlink -C /
+        | tar -x -p -f - --numeric-owner --no-overwrite-dir --keep-directory-symlink -C / || return
+    cp -a -l -f "$own/root/." "$own/placed/"
 }
 
 # phase NAME: run its script; the status is the script's, and 124 if it took too long.
@@ -77,8 +169,8 @@ phase() {
 
 # last_phase NAME: the same when the OPKG goes; where it has never come there is nothing to run.
 last_phase() {
-    [ -d "$own/home" ] || return 0
-    [ -d "$home" ] || bring_home || return
+    [ -e "$own/home/scripts/$1" ] || return 0
+    [ -e "$home/scripts/$1" ] || bring_home || return
     phase "$1"
 }
 
@@ -89,60 +181,46 @@ start() {
     return $status
 }
 
-# Take its files away; those that somebody has changed stay, and so do those that `kept`, lines, says others have.
-# Services that it has files for end first; one that does not end well is none that runs any more: that stops nothing.
+# Take its files away.
 unfurnish() {
-    [ -e "$own/replaced.tar" ] || return 0
-    cd "$own/root" || return
-    stop_services $(services_in .) </dev/null 2>&1 || :
-    printf '%s\n' "$kept" >"$own/kept"
-    find . ! -type d -exec sh -c '
-        own=$1 mark=$2
-        shift 2
-        for path; do
-            there=/${path#./} same=
-            if [ -h "$path" ] && [ -h "$there" ]; then
-                [ "$(readlink "$path")" != "$(readlink "$there")" ] || same=yes
-            elif [ ! -h "$path" ] && [ ! -h "$there" ]; then
-                ! cmp -s "$path" "$there" || same=yes
-            fi
-            if [ ! -e "$there" ] && [ ! -h "$there" ]; then
-                :
-            elif grep -q -x -F -e "$there" "$own/kept"; then
-                echo "$mark kept $there"
-            elif [ "$same" ]; then
-                rm -f "$there" || exit
-                printf "%s\0" "$path" >>"$own/taken"
-            else
-                echo "$mark changed $there"
-            fi
-        done' sh "$own" "$mark" {} + || return
-    # what its files had replaced comes back
-    tar -t -f "$own/replaced.tar" | sort >"$own/list" || return
-    [ ! -e "$own/taken" ] || tr '\0' '\n' <"$own/taken" | sort -u | comm -12 - "$own/list" >"$own/back"
-    [ ! -s "$own/back" ] || tar -x -p -f "$own/replaced.tar" -C / --numeric-owner -T "$own/back" || return
-    sort -r "$own/made" | while read -r folder; do rmdir "$folder" 2>/dev/null || :; done
+    [ -d "$own/placed" ] || return 0
+    withdraw /dev/null && rm -rf "$own/placed" "$own/replaced" "$own/folders"
 }
 
-# take NAME ...: packages.
+# take NAME ...: packages.  Settings that somebody has changed stay; for others what stood there before comes back.
 take() {
+    settings_of "$@" </dev/null >>"$state/.going" || return
+    sed -n 's/^changed //p' "$state/.going" | while read -r path; do
+        [ ! -e "$path" ] || keep "$path" || exit
+    done || return
     take_packages "$@" </dev/null 2>&1 || return
+    sed 's/^[a-z]* //' "$state/.going" | while read -r path; do restore "$path" || exit; done || return
+    sed -n "s/^changed /$mark &/p" "$state/.going" | sort -u
+    rm -f "$state/.going"
     heed_services </dev/null 2>&1
 }
 
 forget() { rm -rf "$own"; }
 
-# Tell what has changed since `begin`, as it is now.
+# Tell what has changed since `begin`, as it is now.  Names are told as tree.pl tells them; of those that are gone find
+# says so.
 finish() {
-    list_names | comm -3 "$state/.before" - | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/.changed"
+    list_names >"$state/.now" || return
+    comm -3 "$state/.before" "$state/.now" | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/.changed"
     printf '\n%s names\n' "$mark"
-    cat "$state/.changed"
+    perl -pe 's/([^!-<>-\[\]-~\n])/sprintf "\\x%02x", ord $1/ge' "$state/.changed" || return
     tr '\n' '\0' <"$state/.changed" | xargs -0 -r sh -c '
         tree=$1 mark=$2
         shift 2
-        perl -e "$tree" "$mark" 0 "$@" -maxdepth 0 2>/dev/null' sh "$tree" "$mark"
+        perl -e "$tree" "$mark" 0 "$@" -maxdepth 0' sh "$tree" "$mark" 2>"$state/.said" || {
+        grep -v '^find: ' "$state/.said" >&2
+        return 1
+    }
     printf '\n%s end\n' "$mark"
 }
 
 # What `finish` told is written down.
-settle() { rm -f "$state/.before" "$state/.started" "$state/.said" "$state/.changed"; }
+noted() { rm -f "$state/.before" "$state/.said" "$state/.now" "$state/.changed"; }
+
+# And all that was to be done has been done.
+settle() { noted && rm -f "$state/.started"; }

@@ -19,10 +19,6 @@ from pipeline.description import Machine
 from pipeline.errors import NotNow
 from pipeline.opkgs.phases import PHASES, When, side_of
 
-#: What is told of a file that is left.
-_STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
-_LINE = "\n"
-
 
 def remove(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
     """Take OPKGs away; what was done where, as it happens."""
@@ -37,11 +33,10 @@ def remove(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
     with life.runner.alone():
         _require_running(life)
         on = onmachine.of(life)
-        with on.connected():
+        with onmachine.noting_changes(life, on), on.connected():
             on.call(cluster.machines, "", "begin", "a list of all files")
             for one in going:
                 yield from _take(life, on, one)
-            onmachine.note_changes(life, on)
         for one in going:
             life.added.put(Added(one.name, "gone"))
     left = life.added.there()
@@ -95,13 +90,9 @@ def _take(life: Lifecycle, on: OnMachines, one: Added) -> Iterator[Told]:
     yield from _phases(on, one, "removing", machines)
     for membership in dict.fromkeys(machine.membership for machine in machines):
         where = [machine for machine in machines if machine.membership == membership]
-        side = side_of(membership)
-        others = [path for other in there.values() if other.name != name for path in other.paths[side]]
         going = packages_to_go(one, there, membership)
-        script = f"kept={shlex.quote(_LINE.join(others))}\nunfurnish && {shlex.join(['take', *going])}"
-        for machine, line in on.call(where, name, script, f"files and packages of OPKG {name}"):
-            why, _, path = line.partition(" ")
-            yield machine, f"OPKG {name}: {path} {_STAYS[why]}"
+        script = f"unfurnish && {shlex.join(['take', *going])}"
+        yield from on.take_away(where, name, script, f"files and packages of OPKG {name}")
         told = cluster.head.name if membership == "head" else f"{membership} nodes"
         yield told, f"OPKG {name}: {f'packages {few(going)} removed' if going else 'no packages to remove'}"
     yield from _phases(on, one, "removed", machines)

@@ -75,8 +75,10 @@ def verify(life: Lifecycle) -> None:
     events.note(told.getvalue().rstrip())
     key = engine.keys.key(record)
     assert key is not None  # the cluster runs, so all that it is made of is built
-    # an earlier one on the same artifacts: worth nothing if this one is bad, and it tells of other times if it is good
-    engine.store.remove(key)
+    differs = life.added.told(machine.name for machine in cluster.machines)
+    if not differs:
+        # an earlier one on the same artifacts: worth nothing if this one is bad, and it tells of other times if not
+        engine.store.remove(key)
     if not verdict.passed:
         raise ClusterError(
             f"{cluster.name}: {len(verdict.bad)} of {len(verdict.results)} checks did not pass",
@@ -84,7 +86,7 @@ def verify(life: Lifecycle) -> None:
             hint=f"the cluster is left running: doit ssh {cluster.name}",
             log=page,
         )
-    if differs := life.added.told(machine.name for machine in cluster.machines):
+    if differs:
         events.note(f"{cluster.name}: {differs}: the verdict is on that, and not kept as one on its recipe")
     else:
         _keep(engine.store, key, record, verdict, engine.keys.ingredients(record))

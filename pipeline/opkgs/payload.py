@@ -42,12 +42,6 @@ def archive(
     return stream.getvalue()
 
 
-def paths(opkg: Opkg, side: Side, init: Init) -> list[str]:
-    """What it has for the root of a machine, but for folders: absolute paths."""
-    files = [name.removeprefix("root") for name, (_, kept) in _root(opkg, side, init).items() if kept.kind != "folder"]
-    return [*files, *(secret.path for secret in opkg.secrets)]
-
-
 def scripts(opkg: Opkg) -> list[str]:
     """The phases that have a script, by today's name."""
     return [phase.name for phase in phases.PHASES if opkg.script(phase.name)]

@@ -27,7 +27,9 @@ class Family:
     line "NAME VERSION STATE" for each package, and STATE is "whole" if nothing is amiss with it.  So is `changing`, for
     a machine that runs: `add_packages FOLDER` installs the files there, without network, where nothing else goes for
     them and no script starts a service; `take_packages NAME ...` removes those that are there, and refuses what others
-    need.
+    need.  Of settings (files that are people's to change), `settings_in FOLDER` prints the paths that packages there
+    bring which the machine does not have, `settings_of NAME ...` prints a line "same PATH" or "changed PATH" for each
+    of packages that it has.
 
     `mirrors` and `releases` are functions ("module:function"): from the parameters of a step that fetches to the URLs
     that it reads below; and from a distribution's recipe, as it is written, to the URLs of what its mirror must have.

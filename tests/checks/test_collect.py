@@ -220,6 +220,26 @@ def test_fan_out(tmp_path: Path) -> None:
         assert node.text("ping").startswith(f"192.168.50.1{name[-1]} ")
 
 
+def test_a_node_is_asked_for_what_came_to_it_meanwhile(tmp_path: Path) -> None:
+    tree = tmp_path / "image"
+    tree.mkdir()
+    (tree / "file").write_text("content")
+    odd = "it's 100% odd \\n \udcff\n$HOME"
+    (tree / odd).write_text("content")
+    (tree / "wrong").write_text("content")
+    (tmp_path / "compute.sums").write_text(f"{'0' * 32}  .{tree}/file\n")
+    top, md5 = str(tree).lstrip("/"), "9a0364b9e99bb480dd25e1f0284c8555"
+    came = {name: Entry("f", 0o644, md5=md5 if name != "wrong" else "1" * 32) for name in ("file", odd, "wrong")}
+    changes = {"node1": {**{f"{top}/{name}": one for name, one in came.items()}, f"{top}/gone": None}}
+    found = collecting.collect(
+        living_in(tree, cluster()), LocalShell(tmp_path, REACHED), GUEST, DEB, changes=changes, lanes=2, timeout=60
+    )
+    facts = {one.machine: one for one in found}
+    assert facts["node1"].sums == {f"{top}/file": md5, f"{top}/wrong": md5}
+    assert facts["node1"].summed == 4
+    assert facts["node2"].sums == {f"{top}/file": md5} and facts["node2"].summed == 1
+
+
 def test_fan_out_to_nobody(tmp_path: Path) -> None:
     nowhere = LocalShell(tmp_path, "#!/bin/sh\necho 'no route to host' >&2\nexit 255\n")
     facts = collect(living_in(tmp_path, cluster()), nowhere)

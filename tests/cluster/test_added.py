@@ -13,7 +13,6 @@ TOOL = Added(
     "whole",
     {"lib": ("tool", "lib")},
     {"head": {"tool": "1.0"}, "compute": {"libtool": "2:1.0-1"}},
-    {"server": ("/etc/tool.conf",), "client": ()},
     ("api-post-deploy",),
     ("head", "node1"),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import plan as planning
-from pipeline.cluster.adding import differences
+from pipeline.cluster.adding import differences, packages_that_came
 from pipeline.errors import ManifestError, NotThere
 from pipeline.manifests.recipes import Recipes, load
 from pipeline.plan import added
@@ -69,3 +69,9 @@ def test_how_it_differs_from_a_clean_cluster_is_told(recipes: Recipes) -> None:
     told = list(differences("ci", [early, late]))
     assert 'add "early", "late" to opkgs in recipes/clusters/ci.toml' in told[0]
     assert told[1].startswith("api-post-image of OPKG late was left out")
+
+
+def test_packages_that_a_recipe_asks_for_no_more_are_still_known() -> None:
+    had = {"head": {"x": "1", "y": "1"}, "login": {"z": "1"}}
+    now = {"head": {"y": "2"}, "compute": {"w": "1"}}
+    assert packages_that_came(had, now) == {"head": {"x": "1", "y": "2"}, "login": {"z": "1"}, "compute": {"w": "1"}}

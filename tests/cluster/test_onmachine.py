@@ -1,90 +1,97 @@
-"""What is done on a machine while an OPKG comes and goes, in namespaces in which /etc and the like are a test's own."""
+"""What is done on machines that run is called, and what they say of it is understood or refused."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import contextlib
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from pipeline.checks import facts
-from pipeline.checks.collect import FOLDER
-from pipeline.cluster.onmachine import as_found
-from tests.namespaced import inside
+import pytest
 
-SCRIPT = Path(__file__).parents[2] / "pipeline/cluster/onmachine.sh"
-#: Its family and flavour do nothing.
-NONE = """
-take_packages() { echo "taken $*"; }
-list_started() { :; }
-services_in() { :; }
-stop_services() { :; }
-heed_services() { :; }
-opkg=tool mark=M mounts=/etc limit=10
-export OSCAR_PACKAGE_HOME=/opt/tool
-"""
+from pipeline.cluster.added import Notes
+from pipeline.cluster.onmachine import OnMachines, as_found, noting_changes
+from pipeline.description import Machine
+from pipeline.errors import ClusterError
+from pipeline.guests import flavours
+from pipeline.packages.families import FAMILIES
+from tests.checks.samples import cluster
 
 
-def call(text: str) -> str:
-    """Call functions; what they print."""
-    script = f"tree=$(cat {FOLDER}/tree.pl)\n{NONE}{SCRIPT.read_text()}\n{text}"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "M end\n",
+        "M names\n/etc/a\nM end\n",
+        "M names\nother words\nM tree\nM sums\nM end\n",
+        "M names\n/etc/a\nM tree\ngarbage\nM sums\nM end\n",
+        "M names\n/etc/a\nM tree\nM sums\n- /a\\x41\udcff\nM end\n",
+        "M names\n/etc/a\nM machine x\nM end\n",
+        f"M names\n/etc/a\nM tree\nf 644 0 0 {'9' * 5000} 0 0 1 1:1 /etc/a\nM sums\nM end\n",
+    ],
+)
+def test_what_is_no_list_of_changes_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        as_found(said, "M")
 
 
-def tree() -> dict[str, str]:
-    """The files below /etc, and what they hold or link to."""
-    files = [path for path in Path("/etc").rglob("*") if path.is_symlink() or not path.is_dir()]
-    return {
-        str(path.relative_to("/etc")): os.readlink(path) if path.is_symlink() else path.read_text() for path in files
-    }
+def test_changes_are_noted_when_it_breaks_off_too(tmp_path: Path) -> None:
+    whole = cluster()
+    life: Any = SimpleNamespace(cluster=whole, added=Notes(tmp_path))
+    done: list[tuple[str, str]] = []
+
+    def changed(machine: Machine) -> dict[str, None]:
+        if machine.name == "node1":
+            raise ClusterError("node1 does not answer")
+        return {"etc/a": None}
+
+    on: Any = SimpleNamespace(
+        connected=contextlib.nullcontext,
+        changed=changed,
+        call=lambda machines, _opkg, function, _what: done.append((machines[0].name, function)),
+    )
+    with pytest.raises(ClusterError, match="the first error"), noting_changes(life, on):
+        raise ClusterError("the first error")
+    assert sorted(done) == [("node2", "noted"), ("oscarhead", "noted")]
+    assert life.added.changed("oscarhead") == life.added.changed("node2") == {"etc/a": None}
+    done.clear()
+    with pytest.raises(ClusterError, match="node1 does not answer"), noting_changes(life, on):
+        pass
+    assert sorted(done) == [("node2", "settle"), ("oscarhead", "settle")]
 
 
-def come_and_go() -> None:
-    """Inner side."""
-    for place in ("/etc", "/opt", "/var/lib"):
-        subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
-    for path, text in {"was": "was\n", "kept": "kept\n", "real/was": "was\n"}.items():
-        Path("/etc", path).parent.mkdir(exist_ok=True)
-        Path("/etc", path).write_text(text)
-    Path("/etc/linked").symlink_to("real")
-    Path("/etc/real").chmod(0o750)
-    before = tree()
-    call("begin; mkdir -p $own")
-    root = Path("/var/lib/xen-oscar/opkgs/tool/root/etc")
-    for path in ("was", "linked/was", "new/deep/file", "edited", "shared"):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text("ours\n")
-    (root / "new/link").symlink_to("deep/file")
-    for _ in range(2):  # it can be repeated
-        call("furnish")
-    now = tree()
-    assert now["was"] == now["real/was"] == now["new/deep/file"] == "ours\n"
-    assert now["linked"] == "real", "a link to a folder stays one"
-    assert Path("/etc/real").stat().st_mode & 0o777 == 0o750, "a folder that is there keeps its mode"
-    Path("/etc/kept").unlink()
-    (found,) = facts.parse(["M machine x\n", *call("finish").splitlines(True), "M over\n"], "M", "M")
-    changed = as_found(found)
-    assert changed["etc/kept"] is None
-    assert changed["etc/was"] is not None and changed["etc/was"].size == 5 and changed["etc/was"].md5
-    for number in range(2000):
-        Path("/etc", f"{'long' * 40}{number}").touch()
-    said = [line for line in call("finish").splitlines(True) if line.strip()]
-    (found,) = facts.parse(["M machine x\n", *said, "M over\n"], "M", "M")
-    assert len([one for one in as_found(found).values() if one and one.type == "f"]) == 2005, "in several pieces"
-    for file in Path("/etc").glob("long*"):
-        file.unlink()
-    assert call("last_phase never-came") == ""
-    call("settle")
-    Path("/etc/kept").write_text("kept\n")
-    Path("/etc/edited").write_text("somebody's\n")
-    said = call("kept=/etc/shared; unfurnish && take a b").splitlines()
-    assert sorted(said) == ["M changed /etc/edited", "M kept /etc/shared", "taken a b"], said
-    call("forget")
-    assert tree() == {**before, "edited": "somebody's\n", "shared": "ours\n"}
-    assert not Path("/etc/new").exists()
-    assert call("unfurnish") == "", "what is not there is no matter"
+def test_a_script_for_removal_that_fails_comes_anew_by_an_installation(tmp_path: Path) -> None:
+    whole = cluster()
+    scripts = []
+
+    def run(_machine: str, script: str, **_more: object) -> tuple[int, str, str]:
+        scripts.append(script)
+        return 1, "", ""
+
+    shell: Any = SimpleNamespace(cluster=whole, run=run)
+    on = OnMachines(shell, FAMILIES["deb"], flavours.of(whole.guest), tmp_path, lambda _phase: None, 1)
+    for leaving, hint in ((True, "doit opkg install debian12 tool brings today's"), (False, "the same command")):
+        with pytest.raises(ClusterError) as caught:
+            list(on.phase([whole.head], "tool", "api-pre-uninstall", leaving=leaving))
+        assert hint in caught.value.hint
+    with pytest.raises(ClusterError):
+        list(on.phase(whole.nodes[:1], "tool", "client-pre-uninstall", leaving=True))
+    assert scripts[-1].endswith("\ntake_home && last_phase client-pre-uninstall && take_home\n"), "no earlier one's"
 
 
-def test_files_come_and_go() -> None:
-    inside(come_and_go)
+def test_what_stays_is_told_in_words(tmp_path: Path) -> None:
+    whole = cluster()
+
+    def run(_machine: str, script: str, **_more: object) -> tuple[int, str, str]:
+        (mark,) = re.findall(r"^mark=(.*)$", script, re.MULTILINE)
+        return 0, f"said\n{mark} changed /etc/a\u2028b\n{mark} kept /etc/c\n{mark} odd /etc/d\n", ""
+
+    shell: Any = SimpleNamespace(cluster=whole, run=run)
+    on = OnMachines(shell, FAMILIES["deb"], flavours.of(whole.guest), tmp_path, lambda _phase: None, 1)
+    assert list(on.take_away([whole.head], "tool", "unfurnish", "files")) == [
+        ("oscarhead", "OPKG tool: /etc/a\u2028b was changed since and stays"),
+        ("oscarhead", "OPKG tool: /etc/c stays: another OPKG has it, too"),
+        ("oscarhead", "OPKG tool: /etc/d odd"),
+    ]

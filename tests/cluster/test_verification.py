@@ -100,8 +100,19 @@ def test_a_verdict_on_a_cluster_to_which_opkgs_came_is_none_on_its_recipe(
 ) -> None:
     verdict(monkeypatch, "passed")
     verification.verify(life)
+    entry = life.engine.store.get(KEY)
+    assert entry is not None
+    monkeypatch.setattr(life.engine.keys, "entry", lambda _task: entry)
     life.added.put(Added("tool", "whole", machines=("head", "node1", "node2")))
+    monkeypatch.setattr(life, "states", lambda: {"head": "running"})
     assert not life.has_verdict(), "it is not about what runs"
+    verdict(monkeypatch, "passed", "passed")
     verification.verify(life)
-    assert life.engine.store.get(KEY) is None
     assert json.loads((life.report_dir / "verdict.json").read_text())["outcome"] == "passed"
+    verdict(monkeypatch, "failed")
+    with pytest.raises(ClusterError):
+        verification.verify(life)
+    kept = life.verdict()
+    assert kept is not None and len(kept.results) == 1, "the one on the recipe stays"
+    monkeypatch.setattr(life, "states", dict)
+    assert life.has_verdict(), "nothing else runs any more"

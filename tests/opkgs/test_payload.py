@@ -43,9 +43,4 @@ def test_both_sides_get_their_own(tmp_path: Path) -> None:
     assert "late/root/etc/motd" in client and "late/root/etc/motd" not in server
     assert client["late/root/etc/late.key"][0] == 0o600
     assert ".packages/x.deb" in server
-    assert payload.paths(opkg, "server", "systemd") == [
-        "/etc/late.conf",
-        "/etc/systemd/system/late.service",
-        "/etc/late.key",
-    ]
     assert len(payload.scripts(opkg)) == len(latecomers.PHASES) == 14

@@ -19,6 +19,7 @@ list_packages() {
 
 #: systemctl(1), environment: with SYSTEMD_OFFLINE nothing that scripts ask of the running systemd is done, so services
 #: start when all that configures them is there.  dpkg takes away nothing that others need.
+#: deb-conffiles(5), dpkg-query(1): a conffile's line ends with its checksum, and with words about what becomes of it.
 _CHANGING_MACHINE = r"""
 add_packages() {
     export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true SYSTEMD_OFFLINE=1
@@ -32,6 +33,25 @@ add_packages() {
 take_packages() {
     export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true
     [ $# = 0 ] || dpkg --purge "$@"
+}
+settings_in() {
+    for file in "$1"/*.deb; do
+        [ -e "$file" ] || continue
+        case $(dpkg-query -W -f '${db:Status-Status}' "$(dpkg-deb -f "$file" Package)" 2>/dev/null) in
+            '' | not-installed | config-files) dpkg-deb -I "$file" conffiles 2>/dev/null | grep '^/' ;;
+        esac
+    done
+}
+settings_of() {
+    [ $# != 0 ] || return 0
+    dpkg-query -W -f '${Conffiles}\n' "$@" 2>/dev/null |
+        sed -n 's/^ \(\/.*\) \([0-9a-f]\{32\}\)\( [a-z-]*\)*$/\2 \1/p' |
+        while read -r sum path; do
+            case $(md5sum <"$path") in
+                '' | "$sum "*) echo "same $path" ;;
+                *) echo "changed $path" ;;
+            esac
+        done 2>/dev/null
 }
 """
 

@@ -16,7 +16,8 @@ list_packages() {
 """
 
 #: Signatures were checked when the files were fetched.  systemctl(1), environment: with SYSTEMD_OFFLINE nothing that
-#: scripts ask of the running systemd is done.
+#: scripts ask of the running systemd is done.  Of a file whose content has changed the third letter that verifying
+#: tells is a 5.
 _CHANGING_MACHINE = r"""
 add_packages() {
     export SYSTEMD_OFFLINE=1
@@ -35,6 +36,20 @@ take_packages() {
         ! rpm --query --quiet "$package" || set -- "$@" "$package"
     done
     [ $# = 0 ] || rpm --erase "$@"
+}
+settings_in() {
+    for file in "$1"/*.rpm; do
+        [ -e "$file" ] || continue
+        rpm --query --quiet "$(rpm --query --package --nosignature --qf '%{NAME}' "$file")" ||
+            rpm --query --package --nosignature --configfiles "$file" | grep '^/'
+    done
+}
+settings_of() {
+    for package; do
+        rpm --query --quiet "$package" || continue
+        rpm --query --configfiles "$package" | sed -n 's/^\//same &/p'
+        rpm --verify --nodeps "$package" | sed -n 's/^..5[^ ]* *c *\//changed \//p'
+    done
 }
 """
 
