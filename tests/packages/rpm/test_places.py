@@ -89,6 +89,27 @@ def test_a_tree(suite: Suite, tmp_path: Path) -> None:
     assert brought(tmp_path / "image", image(suite.root, tmp_path / "tree.iso")) == everything
 
 
+def test_what_the_pool_has_needs_no_place(suite: Suite, tmp_path: Path) -> None:
+    """An image that is not there any more; what is damaged is brought again, and nothing else."""
+    disc = image(suite.root, tmp_path / "tree.iso")
+    _, found = brought(tmp_path, disc)
+    disc.rename(tmp_path / "gone")
+    given = Input("lock", "", tmp_path / "lock/out", "")
+    again = job(tmp_path / "again", PARAMS, given, pool=tmp_path / "fetch/pool")
+    fetch.build(again)
+    assert sorted(path.name.removesuffix(".noarch.rpm") for path in (again.out / "packages").iterdir()) == found
+    lib = next(one for one in lock.read(tmp_path / "lock/out" / lock.NAME) if one.name == "lib")
+    pooled = tmp_path / f"fetch/pool/{lib.sha256}.rpm"
+    pooled.unlink()  # its other names are whole
+    pooled.write_bytes(b"x" * lib.size)
+    with pytest.raises(NoSource, match=r"tree\.iso: no such file or folder"):
+        fetch.build(job(tmp_path / "damaged", PARAMS, given, pool=tmp_path / "fetch/pool"))
+    with serving(suite.root) as (url, asked):
+        give("tiny", [url])
+        fetch.build(job(tmp_path / "mended", PARAMS, given, pool=tmp_path / "fetch/pool"))
+    assert [path for path in asked if path.endswith(".rpm")] == ["/4/os/Packages/lib-1-1.noarch.rpm"]
+
+
 def test_one_repository_stands_for_all(suite: Suite, tmp_path: Path) -> None:
     one = (["base"], ["app-1-1", "lib-1-1"])
     assert brought(tmp_path / "folder", suite.root / "4/os") == one
