@@ -76,7 +76,7 @@ class Sources:
         since nothing can be reached.
 
         Of what a person gives these are the places that have it at its path, or else are one repository, which stands
-        for all of the recipe, or else are bare: then all of these are one repository together.
+        for all of the recipe, or else those that are bare: then all of these are one repository together.
         """
         own = addresses.kind_of(repository)
         if own and not self._is_given:

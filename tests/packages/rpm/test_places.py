@@ -118,6 +118,15 @@ def test_one_repository_stands_for_all(suite: Suite, tmp_path: Path) -> None:
         assert brought(tmp_path / "web", url) == one
 
 
+def test_a_tree_that_lacks_a_repository_is_no_heap_of_packages(suite: Suite, tmp_path: Path) -> None:
+    """Its other releases lie there as well, and metadata that may be signed."""
+    lacking = tmp_path / "tree"
+    shutil.copytree(suite.root / "4/updates", lacking / "5/updates")
+    for number, place in enumerate((lacking, image(lacking, tmp_path / "tree.iso"))):
+        with pytest.raises(BuildError, match="no place has the repository base of tiny"):
+            brought(tmp_path / str(number), place)
+
+
 def test_packages_without_metadata(packages: Path, suite: Suite, tmp_path: Path) -> None:
     one = (["base"], ["app-1-1", "lib-1-1"])
     assert brought(tmp_path / "folder", packages) == one
