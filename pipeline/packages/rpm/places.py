@@ -82,7 +82,8 @@ class Image(Place):
                 tail=error.tail,
                 hint=f"it is from {origin}: name a folder, a URL or an ISO image that was copied to its end",
             ) from None
-        self._names = frozenset(posixpath.normpath(line) for line in listed.splitlines())
+        # whoever made it may have named any file of ours
+        self._names = frozenset(name for name in map(posixpath.normpath, listed.splitlines()) if _is_below(name))
 
     def require_repository(self, path: str) -> None:
         below = posixpath.join(path, metadata.REPOMD)
@@ -130,6 +131,11 @@ def quoted(path: str) -> str:
 def folder_of(url: str) -> Path:
     """Where a `file:` URL leads."""
     return Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+
+
+def _is_below(name: str) -> bool:
+    """Whether a normal path leads nowhere but below the folder that it is taken from."""
+    return not name.startswith("/") and ".." not in name.split("/")
 
 
 def _bare(paths: Collection[str]) -> list[str]:

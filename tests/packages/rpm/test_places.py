@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 from pipeline.errors import BuildError
 from pipeline.packages import lock
 from pipeline.packages.given import NoSource, give, variable_of
+from pipeline.packages.http import Connections
 from pipeline.packages.rpm import fetch, index, resolve
+from pipeline.packages.rpm.places import Image
 from pipeline.step import Input
 from tests import rpmsuite
 from tests.namespaced import job
@@ -193,6 +197,25 @@ def test_an_image_with_links_shows_no_file_of_ours(suite: Suite, tmp_path: Path)
     primary.symlink_to(suite.root / "4/os/repodata/primary.xml.gz")
     with pytest.raises(BuildError, match=r"primary\.xml\.gz: no such file"):
         brought(tmp_path / "metadata", image(disc, tmp_path / "metadata.iso"))
+
+
+@pytest.mark.parametrize("above", ["absolute", "relative"])
+def test_an_archive_that_names_files_of_ours(packages: Path, tmp_path: Path, above: str) -> None:
+    """They are neither read nor removed; it would be taken for an image, as bsdtar(1) reads it."""
+    ours = tmp_path / "ours/lib-1-1.noarch.rpm"
+    ours.parent.mkdir()
+    shutil.copy(packages / "RPMS/lib-1-1.noarch.rpm", ours)
+    name = str(ours) if above == "absolute" else f"./../../../../../{ours.relative_to(tmp_path)}"
+    evil = tmp_path / "evil.tar"
+    with tarfile.open(evil, "w") as archive:
+        archive.add(packages / "RPMS/a/app-1-1.noarch.rpm", "app-1-1.noarch.rpm")
+        member = archive.gettarinfo(ours)
+        member.name = name
+        archive.addfile(member, io.BytesIO(ours.read_bytes()))
+    with pytest.raises(BuildError, match="do not go together"):  # app requires what is ours alone
+        brought(tmp_path / "made", evil)
+    assert ours.exists()
+    assert Image(evil, "a test", Connections(), tmp_path / "unpacked").packages() == ["app-1-1.noarch.rpm"]
 
 
 def test_names_that_mean_something_else(packages: Path, tmp_path: Path) -> None:
