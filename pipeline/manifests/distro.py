@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.guests.flavours import Flavour
-from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, SomeItems, SuiteName
+from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, RootPath, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.mistakes import Faults, Key, listing, quoted
 from pipeline.opkgs import filters
@@ -229,7 +229,7 @@ class RpmDistro(Distro):
     the metadata are all that there is."""
     mirror: Annotated[str, AfterValidator(_rpm_mirror)] = ""
     """The address or the folder of the mirror; `--mirror` names another."""
-    database: FilePath = "/var/lib/rpm"
+    database: RootPath = "/var/lib/rpm"
     """Where its rpm keeps what is installed."""
     assembler: Literal["target-rpm", "host-rpm", "justdb"] = "target-rpm"
     """Who installs the base packages: "target-rpm", the suite's own rpm; "host-rpm", this machine's, faster and
@@ -239,7 +239,7 @@ class RpmDistro(Distro):
     """Whether what packages recommend is installed as well."""
     sha1: bool = False
     """Whether SHA-1 is good enough as a checksum of packages: archives of before 2009 have nothing better."""
-    files: dict[FilePath, str] = Field(default_factory=dict)
+    files: dict[RootPath, str] = Field(default_factory=dict)
     """Texts by path that stand in the root before the first package: what an installer writes, and scripts expect."""
     excluded: Items[str] = ()
     """Packages that are as if they were not there: names or patterns like "kernel-debug*"."""

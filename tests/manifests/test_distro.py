@@ -30,6 +30,19 @@ def test_addresses_of_a_repository_reach_the_steps(recipes: Writer) -> None:
 
 
 @pytest.mark.parametrize(
+    "path", ["", "/", "etc/x", "/etc/", "/etc//x", "/etc/../x", "/./x", "/dev/x", "/tmp", "/a\\u0007"]
+)
+def test_places_that_no_root_has(recipes: Writer, path: str) -> None:
+    """What is not there when packages are installed, or would be lost."""
+    said = RPM.format('url = "https://a/x"') + f'database = "{path}"\n[files]\n"/etc/fstab" = ""\n"{path}" = "text"\n'
+    with pytest.raises(ManifestError) as caught:
+        load(recipes({"distros/r.toml": said})).distro("r")
+    told = caught.value.message.splitlines()
+    assert [line.split(" ")[0] for line in told] == ["distros/r.toml:9:", "distros/r.toml:12:"]
+    assert all("is no place in a root file system" in line for line in told)
+
+
+@pytest.mark.parametrize(
     ("said", "told"),
     [
         ('url = "https://a/x", metalink = "https://b/y"', "metalink: expected only one of metalink, mirrorlist, url"),

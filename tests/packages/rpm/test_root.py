@@ -17,6 +17,7 @@ from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.rpm import database, fetch, index, layer, resolve, root
+from pipeline.packages.rpm.assemblers import Base
 from pipeline.packages.rpm.files import extract
 from pipeline.sandbox import SOURCE_DATE_EPOCH, environment
 from pipeline.step import Builder, Input
@@ -187,6 +188,25 @@ def fail(folder: str, name: str) -> None:
 def test_a_script_that_fails_is_told_with_its_package(folder: Path, name: str) -> None:
     said = inside(fail, folder, name)
     assert re.search(f"told: {FAILING[name][1]}", said), said
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/etc", "there is a folder"),
+        ("/etc/passwd/x", "a file stands where it needs a folder"),
+        ("/etc/circle/x", "links on the way lead in a circle"),
+        ("/etc/" + "x" * 300, "its name is too long"),
+    ],
+    ids=range(4),
+)
+def test_what_is_in_the_way_of_a_file_of_the_recipe(tmp_path: Path, path: str, told: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").touch()
+    (tmp_path / "etc/circle").symlink_to("circle")
+    base = Base(tmp_path, [], tmp_path, DATABASE, "x86_64", tmp_path, tmp_path / "log", {path: "text"})
+    with pytest.raises(BuildError, match=f"the recipe's file {path} cannot be put into the root: {told}"):
+        base.begin()
 
 
 def unpack(folder: str) -> None:
