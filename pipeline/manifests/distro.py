@@ -13,11 +13,17 @@ from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, Roo
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.mistakes import Faults, Key, listing, quoted
 from pipeline.opkgs import filters
+from pipeline.packages import given
 from pipeline.packages.rpm import addresses
 
 
+def _is_one(form: str, address: str) -> bool:
+    """Whether it is an address of that form that leads somewhere."""
+    return bool(re.fullmatch(form, address, re.ASCII)) and given.scheme_of(address) in given.SCHEMES
+
+
 def _mirror(value: str) -> str:
-    if value == "" or re.fullmatch(r"(?:https?://[A-Za-z0-9.:\[\]-]+|file://)(?:/[\w.~%+-]*)*", value, re.ASCII):
+    if value == "" or _is_one(r"(?:https?://[A-Za-z0-9.:\[\]-]+|file://)(?:/[\w.~%+-]*)*", value):
         return value
     raise ValueError(
         f'{quoted(value)} is not a mirror; expected an address like "http://HOST/debian" or '
@@ -37,13 +43,13 @@ _QUESTION = r"(?:\?(?:[\w.~%+&=;,:/-]|\$basearch(?![a-z]))*)?"
 
 
 def _repository_url(value: str) -> str:
-    if value == "" or re.fullmatch(_ADDRESS, value, re.ASCII) or (value.startswith("file://") and _mirror(value)):
+    if value == "" or _is_one(_ADDRESS, value) or (value.startswith("file://") and _mirror(value)):
         return value
     raise ValueError(_no_address(value, "https://HOST/9/BaseOS/$basearch/os"))
 
 
 def _list_url(value: str) -> str:
-    if value == "" or re.fullmatch(_ADDRESS + _QUESTION, value, re.ASCII):
+    if value == "" or _is_one(_ADDRESS + _QUESTION, value):
         return value
     raise ValueError(_no_address(value, "https://HOST/mirrorlist?repo=BaseOS-9&arch=$basearch"))
 

@@ -236,6 +236,9 @@ def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert mirrors_for({**params, "mirror": "file:///srv/debian"}, tmp_path).main == "file:///srv/debian"
     with pytest.raises(UserError, match="is no URL"):
         mirrors_for({**params, "mirror": "three.example"}, tmp_path)
+    for url in ("http://[/x", "http://a:b:c/", "http://a:99999", "http:///debian"):
+        with pytest.raises(UserError, match="is no URL"):
+            mirrors_for({**params, "mirror": url}, tmp_path)
     monkeypatch.setenv(variable_of("debian13"), f"{tmp_path}")
     assert mirrors_for({**params, "mirror": "file:///srv/debian"}, tmp_path).main == tmp_path.as_uri()
 

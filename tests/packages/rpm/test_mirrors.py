@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import re
 import shutil
 import socket
 import threading
@@ -303,9 +304,10 @@ def test_what_is_given_may_be_several_places(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setenv(variable_of("tiny"), " /srv/a folder  /srv/b https://mirror.example/x")
     assert places_of("tiny") == ["file:///srv/a%20folder", "file:///srv/b", "https://mirror.example/x"]
-    monkeypatch.setenv(variable_of("tiny"), "/srv/a ftp://mirror.example/x")
-    with pytest.raises(UserError, match=r"ftp://mirror\.example/x is no mirror"):
-        places_of("tiny")
+    for url in ("ftp://mirror.example/x", "http://[/x", "https://a:b:c/", "https://a:99999", "https:///x"):
+        monkeypatch.setenv(variable_of("tiny"), f"/srv/a {url}")
+        with pytest.raises(UserError, match=rf"{re.escape(url)} is no mirror"):
+            places_of("tiny")
 
 
 def test_what_a_doctor_asks_for() -> None:
