@@ -219,6 +219,10 @@ def test_who_may_change_what_is_seen(tmp_path: Path) -> None:
     with serving(tmp_path) as (lister, _):
         assert sources_of(params(metalink=f"{lister}/metalink"), only_sure=True) == ["http://mirror.example/a"]
         assert sources_of(params(mirrorlist=f"{lister}/list"), only_sure=True) == ["https://mirror.example/b"]
+        (tmp_path / "list").write_text("http://mirror.example/a\nhttp://mirror.example/b\n")
+        with pytest.raises(BuildError, match="no place has the repository base of tiny") as caught:
+            Sources(asked := params(mirrorlist=f"{lister}/list"), tmp_path, only_sure=True).of(asked["repositories"][0])
+        assert caught.value.hint.startswith("keyrings = [...] in the recipe") and "--mirror" in caught.value.hint
         (tmp_path / "list").write_text("http://mirror.example/a\n")
         with pytest.raises(BuildError, match=r"nothing would check what comes from http://mirror\.example/a"):
             locked(tmp_path, params(mirrorlist=f"{lister}/list"))
