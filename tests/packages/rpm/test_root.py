@@ -8,6 +8,7 @@ import re
 import sqlite3
 import stat
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,31 @@ def test_no_link_of_a_package_leads_out(folder: Path) -> None:
     suite.rpm("bb", repository="links", files={"/evil/file": "x"})
     said = inside(unpack, folder)
     assert said.splitlines()[-1] == ";file|kept"
+
+
+def rebuild(folder: str) -> None:
+    """Inner side: a Berkeley DB of a lower layer is rebuilt by this machine's rpm, which writes its own kind."""
+    place = Path(folder)
+    os.environ.update({**environment(), "RPM_FORCE_DEBIAN": "1"})
+    below = job(place / "below")
+    with stacking.changed(below) as tree:
+        (tree / "var/lib/rpm").mkdir(parents=True)
+        number = 'tie(my %table, "DB_File", $ARGV[0], O_RDWR | O_CREAT, 0644, $DB_HASH); $table{"\\0" x 4} = "\\0" x 4;'
+        subprocess.run(["perl", "-MDB_File", "-MFcntl", "-e", number, tree / "var/lib/rpm/Packages"], check=True)
+    digest = hashlib.sha256((below.out / stacking.LAYER).read_bytes()).hexdigest()
+    above = job(place / "above")
+    with stacking.changed(above, [Input("layer", "below", below.out, digest)]) as tree:
+        own = tree / "var/lib/rpm"
+        database.settle(own, lambda: subprocess.run(["rpm", "--dbpath", own, "--rebuilddb"], check=True))
+        print("left", *sorted(path.name for path in own.parent.iterdir()))
+    print("layer", *inventory.load((above.out / "layer.list").read_text()))
+
+
+def test_a_database_of_a_lower_layer_is_rebuilt(tmp_path: Path) -> None:
+    """Which rpm does in a folder of its own, that takes the name of the one that was there."""
+    left, changed = inside(rebuild, tmp_path).splitlines()[-2:]
+    assert left == "left rpm"
+    assert {f"{DATABASE.lstrip('/')}/{name}" for name in ("Packages", "rpmdb.sqlite")} < set(changed.split())
 
 
 def test_a_header_without_the_times() -> None:
