@@ -90,7 +90,7 @@ class Engine:
         if step.network:
             from pipeline.manifests import mirrors  # as rarely wanted as it is slow to import
 
-            mirrors.take(self.recipes.parent)
+            mirrors.take(self.recipes.parent, str(step.params["distro"]))
         started = time.time()
         if started < sandbox.SOURCE_DATE_EPOCH:
             raise UserError(

@@ -124,13 +124,19 @@ class Keys:
         return self._sources[name]
 
     def _version(self, tool: str) -> str:
-        """The version of a host program, or of a Python package ("python:NAME")."""
+        """The version of a host program, or of a Python package ("python:NAME"); the SHA-256 of a file that a program
+        is given ("file:PATH")."""
         if tool.startswith("python:"):
             name = tool.removeprefix("python:")
             folders = _package_folders()  # those of another checkout are others, whatever remembers both
             return self._remembered(
                 f"tool {tool} in {':'.join(map(str, folders))}", lambda: folders, lambda _: _package_version(name)
             )
+        if tool.startswith("file:"):
+            file = Path(tool.removeprefix("file:"))
+            if not file.is_file():
+                raise CommandError(f"{file} is missing", hint="run ./bootstrap: it installs what is missing")
+            return self._remembered(f"tool {tool}", lambda: [file], lambda _: _digest_of_file(file))
         path = which(tool, sandbox.PATH)  # what the builder will run, not what the caller would
         if path is None:
             raise CommandError(f"{tool}: command not found", hint="run ./bootstrap: it installs what is missing")
@@ -163,6 +169,11 @@ def _digest_of_sources(files: list[Path]) -> str:
         [str(file.relative_to(_PACKAGE.parent)), hashlib.sha256(file.read_bytes()).hexdigest()] for file in files
     ]
     return hashlib.sha256(canonical(digests)).hexdigest()
+
+
+def _digest_of_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _package_folders() -> list[Path]:

@@ -27,6 +27,15 @@ _NO_MAGIC_LINKS, _NO_LINKS, _IN_ROOT = 0x02, 0x04, 0x10
 #: As many links as the kernel itself follows on one way.
 _MOST_LINKS = 40
 
+#: What stands in the way of a file that is written, by the error that it makes.
+IN_THE_WAY = {
+    errno.EISDIR: "there is a folder",
+    errno.ENOTDIR: "a file stands where it needs a folder",
+    errno.EEXIST: "a file stands where it needs a folder",
+    errno.ELOOP: "links on the way lead in a circle",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -31,7 +31,7 @@ class Artifact:
     `maker` is the function that makes it.  `params` is canonical-JSON-able.  `files` are the recipe files that the
     maker reads: (path below recipes/, what is kept of it as `kept` says).  `ships` are files and folders
     below pipeline/ that it reads besides its own source.  `tools` are the host programs whose versions matter to the
-    output.
+    output, packages of Python (`python:NAME`), and files of the host that programs are given (`file:PATH`).
     """
 
     kind: str

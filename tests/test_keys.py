@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import CommandError
 from pipeline.keys import Keys
 from pipeline.step import Parent, Step
 from pipeline.store import Entry, Store
@@ -96,6 +98,18 @@ def test_why_does_not_name_what_only_json_has_changed(tmp_path: Path) -> None:
     build(keys(tmp_path, step), step, "tree")
     changed = replace(step, params={**step.params, "suite": "trixie"})
     assert keys(tmp_path, changed).why(changed) == "parameter suite changed"
+
+
+def test_a_file_that_a_program_is_given_counts_by_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "macros"
+    step = replace(BASE, tools=(f"file:{file}",))
+    with pytest.raises(CommandError, match="macros is missing"):
+        keys(tmp_path, step).key(step)
+    found = []
+    for text in ("one", "two", "one"):
+        file.write_text(text)
+        found.append(keys(tmp_path, step).key(step))
+    assert found[0] == found[2] != found[1]
 
 
 def test_tool_versions_are_remembered_between_runs(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.doctor.finding import Finding, Surroundings
 from pipeline.errors import UserError
 from pipeline.manifests import mirrors
+from pipeline.packages import given
 from pipeline.packages.families import FAMILIES
 
 _PATIENCE = 15
@@ -68,7 +69,7 @@ def check_clock(surroundings: Surroundings) -> Finding:
         urls = _releases(surroundings.recipes)
     except UserError:
         urls = []
-    there = next((answer.clock for answer in map(_ask, urls[:1]) if answer.clock is not None), None)
+    there = next((answer.clock for answer in _asked(urls[:1]) if answer.clock is not None), None)
     if there is None:
         return Finding("clock", "ok", "plausible; no mirror tells the time")
     off = time.time() - there
@@ -103,6 +104,9 @@ def _asked(urls: Iterable[str]) -> list[_Answer]:
     answers: dict[str, _Answer] = {}
     found = []
     for url in urls:
+        if given.scheme_of(url) not in given.SCHEMES:  # recipes are read as they are written
+            found.append(_Answer(url, "this is no address", None))
+            continue
         host = urllib.parse.urlsplit(url).netloc
         known = answers.get(host)
         answers[host] = _Answer(url, known.error, None, silent=True) if known and known.silent else _ask(url)

@@ -9,15 +9,21 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.guests.flavours import Flavour
-from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, SomeItems, SuiteName
+from pipeline.manifests.fields import DebName, FilePath, Items, PackageName, RootPath, SomeItems, SuiteName
 from pipeline.manifests.loader import Manifest, Table
 from pipeline.mistakes import Faults, Key, listing, quoted
 from pipeline.opkgs import filters
+from pipeline.packages import given
 from pipeline.packages.rpm import addresses
 
 
+def _is_one(form: str, address: str) -> bool:
+    """Whether it is an address of that form that leads somewhere."""
+    return bool(re.fullmatch(form, address, re.ASCII)) and given.scheme_of(address) in given.SCHEMES
+
+
 def _mirror(value: str) -> str:
-    if value == "" or re.fullmatch(r"(?:https?://[A-Za-z0-9.:\[\]-]+|file://)(?:/[\w.~%+-]*)*", value, re.ASCII):
+    if value == "" or _is_one(r"(?:https?://[A-Za-z0-9.:\[\]-]+|file://)(?:/[\w.~%+-]*)*", value):
         return value
     raise ValueError(
         f'{quoted(value)} is not a mirror; expected an address like "http://HOST/debian" or '
@@ -37,13 +43,13 @@ _QUESTION = r"(?:\?(?:[\w.~%+&=;,:/-]|\$basearch(?![a-z]))*)?"
 
 
 def _repository_url(value: str) -> str:
-    if value == "" or re.fullmatch(_ADDRESS, value, re.ASCII) or (value.startswith("file://") and _mirror(value)):
+    if value == "" or _is_one(_ADDRESS, value) or (value.startswith("file://") and _mirror(value)):
         return value
     raise ValueError(_no_address(value, "https://HOST/9/BaseOS/$basearch/os"))
 
 
 def _list_url(value: str) -> str:
-    if value == "" or re.fullmatch(_ADDRESS + _QUESTION, value, re.ASCII):
+    if value == "" or _is_one(_ADDRESS + _QUESTION, value):
         return value
     raise ValueError(_no_address(value, "https://HOST/mirrorlist?repo=BaseOS-9&arch=$basearch"))
 
@@ -229,7 +235,7 @@ class RpmDistro(Distro):
     the metadata are all that there is."""
     mirror: Annotated[str, AfterValidator(_rpm_mirror)] = ""
     """The address or the folder of the mirror; `--mirror` names another."""
-    database: FilePath = "/var/lib/rpm"
+    database: RootPath = "/var/lib/rpm"
     """Where its rpm keeps what is installed."""
     assembler: Literal["target-rpm", "host-rpm", "justdb"] = "target-rpm"
     """Who installs the base packages: "target-rpm", the suite's own rpm; "host-rpm", this machine's, faster and
@@ -239,7 +245,7 @@ class RpmDistro(Distro):
     """Whether what packages recommend is installed as well."""
     sha1: bool = False
     """Whether SHA-1 is good enough as a checksum of packages: archives of before 2009 have nothing better."""
-    files: dict[FilePath, str] = Field(default_factory=dict)
+    files: dict[RootPath, str] = Field(default_factory=dict)
     """Texts by path that stand in the root before the first package: what an installer writes, and scripts expect."""
     excluded: Items[str] = ()
     """Packages that are as if they were not there: names or patterns like "kernel-debug*"."""

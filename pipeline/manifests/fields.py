@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 
-from pipeline.mistakes import quoted
+from pipeline.mistakes import listing, quoted
 
 T = TypeVar("T")
 
@@ -32,6 +32,9 @@ _DEB = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
 _PACKAGE = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9]+)?")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _OUI = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}")
+
+#: What is mounted in a root while it is made, and so no part of it.
+_PASSING = ("dev", "proc", "run", "sys", "tmp")
 
 #: Largest disk that a DOS partition table can describe.
 LARGEST_MIB = 2 * 1024 * 1024 - 1
@@ -149,6 +152,17 @@ def _path(value: str) -> str:
     return value
 
 
+def _root_path(value: str) -> str:
+    first, *names = value.split("/")
+    plain = value.isprintable() and names and not {"", ".", ".."}.intersection(names)
+    if first or not plain or names[0] in _PASSING:
+        raise ValueError(
+            f'{quoted(value)} is no place in a root file system; expected a whole path like "/etc/fstab", '
+            f"not below {listing(f'/{name}' for name in _PASSING)}"
+        )
+    return value
+
+
 _SIZE_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,9}[MGT]$", "examples": ["512M", "2G"]}
 _FILL_SCHEMA = {"type": "string", "pattern": "^([0-9]{1,9}[MGT]|fill)$", "examples": ["512M", "2G", "fill"]}
 
@@ -163,3 +177,4 @@ Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]
 MacPrefix = Annotated[str, AfterValidator(_oui)]
 FilePath = Annotated[str, AfterValidator(_path)]
+RootPath = Annotated[str, AfterValidator(_root_path)]

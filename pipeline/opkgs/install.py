@@ -25,17 +25,9 @@ from pipeline.layers import stacking
 from pipeline.opkgs.names import FOLDER
 from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, environment, has_script, side_of, that_run
 from pipeline.opkgs.places import in_root
-from pipeline.rootfs import RootFs
+from pipeline.rootfs import IN_THE_WAY, RootFs
 from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
-
-#: What stands in the way of a file, by the error that it makes.
-_WRONG_KIND = {
-    errno.EISDIR: "there is a folder",
-    errno.ENOTDIR: "a file stands where it needs a folder",
-    errno.EEXIST: "a file stands where it needs a folder",
-    errno.ELOOP: "links on the way lead in a circle",
-}
 
 #: When scripts run on a head node that is whole.
 _LATER: tuple[When, ...] = ("imaged", "head up", "all up")
@@ -174,10 +166,10 @@ def _bring(source: Path, kept: Kept, root: RootFs, path: str) -> None:
             if kept.mode & 0o7000:  # which are lost when a file is written to
                 root.set_access(path, kept.mode)
     except OSError as error:
-        if error.errno not in _WRONG_KIND:
+        if error.errno not in IN_THE_WAY:
             raise
         raise BuildError(
-            f"{source}: it cannot be put at {path}: {_WRONG_KIND[error.errno]}",
+            f"{source}: it cannot be put at {path}: {IN_THE_WAY[error.errno]}",
             hint="give it another name, or leave it out: packages or other OPKGs have made what is there",
         ) from None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Maker:
-    """A builder ("module:function"), and the host programs whose versions matter to what it makes."""
+    """A builder ("module:function"), and what of the host matters to what it makes, as in a step."""
 
     name: str
     tools: tuple[str, ...] = ()

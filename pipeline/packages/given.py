@@ -15,7 +15,8 @@ from pipeline.mistakes import no_such
 #: The file in which a person keeps them, beside the recipes.
 SETTINGS = "mirrors.toml"
 
-_SCHEMES = ("http", "https", "file")
+#: The schemes of URLs at which packages can be.
+SCHEMES = ("http", "https", "file")
 _VARIABLE = "XEN_OSCAR_MIRROR_{}"
 #: Between places: a folder's name may have spaces in it.
 _BETWEEN = re.compile(r"\s+(?=/|[a-z]+:)")
@@ -75,13 +76,21 @@ def take(words: Sequence[str], known: Sequence[str]) -> None:
 
 def as_url(where: str) -> str:
     """A place that may also be named by its path."""
-    try:
-        scheme = urllib.parse.urlsplit(where).scheme
-    except ValueError:
-        scheme = "?"
-    if scheme and scheme not in _SCHEMES:
-        raise UserError(f"{where} is no mirror", hint=f"a folder, or a URL of {', '.join(_SCHEMES)}")
+    scheme = scheme_of(where)
+    if scheme and scheme not in SCHEMES:
+        raise UserError(f"{where} is no mirror", hint=f"a folder, or a URL of {', '.join(SCHEMES)}")
     return where if scheme or not where else _folder(where)
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL, "" where it has none, and "?" where the URL names no host on the web, or no port that can
+    be."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        reaches = parts.scheme not in ("http", "https") or (parts.hostname and parts.port != 0)
+    except ValueError:
+        return "?"
+    return parts.scheme if reaches else "?"
 
 
 def _folder(where: str) -> str:

@@ -61,6 +61,13 @@ class Advice:
     unreachable: str
 
 
+def lacking(wanted: Sequence[Wanted], pool: Path) -> list[Wanted]:
+    """Those that `pool` does not have; nobody need know where the others are."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        there = threads.map(lambda item: _is_there(pool, item), wanted)
+        return [item for item, known in zip(wanted, there, strict=True) if not known]
+
+
 def into_pool(wanted: Sequence[Wanted], pool: Path, advice: Advice, progress: Callable[[int, int, str], None]) -> None:
     """Have all of `wanted` in `pool`; raises BuildError at the first that cannot be had."""
     _sweep(pool)
@@ -92,6 +99,17 @@ def out_of_pool(wanted: Sequence[Wanted], pool: Path, folder: Path) -> None:
 
 def _pooled(pool: Path, item: Wanted) -> Path:
     return pool / f"{item.digest}{Path(item.name).suffix}"
+
+
+def _is_there(pool: Path, item: Wanted) -> bool:
+    """Whether the pool has the file; one that is damaged goes."""
+    target = _pooled(pool, item)
+    if not target.exists():
+        return False
+    if _digest(target, item.algorithm) == item.digest:
+        return True
+    target.unlink(missing_ok=True)
+    return False
 
 
 def _sweep(pool: Path) -> None:
@@ -157,19 +175,16 @@ class _Task:
 
     def bring(self, item: Wanted) -> None:
         """Have one file in the pool."""
-        target = _pooled(self.pool, item)
-        if target.exists():
-            if _digest(target, item.algorithm) == item.digest:
-                self.advance(item.size)
-                return
-            target.unlink()
+        if _is_there(self.pool, item):  # another run has brought it
+            self.advance(item.size)
+            return
         left, problems = list(item.urls), dict[str, str]()
         for number in range(_TRIES):
             if number and self.stop.wait(0.5 * 2**number):
                 break
             for url in sorted(left, key=self._failures_of):
                 try:
-                    self._download(item, url, target)
+                    self._download(item, url)
                     return
                 except _Retry as error:
                     problems[url] = str(error)
@@ -187,7 +202,7 @@ class _Task:
         """How often a mirror has failed: the others are asked before it."""
         return self._failures[_host(url)]
 
-    def _download(self, item: Wanted, url: str, target: Path) -> None:
+    def _download(self, item: Wanted, url: str) -> None:
         received = 0
         try:
             with _part(self.pool, item) as part:
@@ -205,7 +220,7 @@ class _Task:
                 part.flush()
                 os.fsync(part.fileno())
                 os.fchmod(part.fileno(), 0o644)
-                Path(part.name).rename(target)
+                Path(part.name).rename(_pooled(self.pool, item))
         except BaseException:
             self.advance(-received)
             raise

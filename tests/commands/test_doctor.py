@@ -209,6 +209,17 @@ def test_mirror_without_the_release(here: Surroundings, mirror: type[Mirror]) ->
     assert "/dists/bookwurm/InRelease: 404" in finding.words
 
 
+@pytest.mark.parametrize("url", ["https://[/x", "https://a:b:c/x"])
+def test_an_address_that_is_none(here: Surroundings, url: str) -> None:
+    for file in (here.recipes / "distros").iterdir():
+        file.unlink()
+    (here.recipes / "distros/tiny.toml").write_text(
+        f'family = "rpm"\nrepositories = [{{ name = "a", path = "a", metalink = "{url}" }}]\n'
+    )
+    assert network.check_mirrors(here).words == f"{url}: this is no address"
+    assert network.check_clock(here).level == "ok"
+
+
 @pytest.mark.parametrize(("offset", "age", "level"), [(0, 0, "ok"), (0, 7200, "ok"), (-7200, 0, "warn")])
 def test_clock(here: Surroundings, mirror: type[Mirror], offset: float, age: int, level: str) -> None:
     mirror.offset, mirror.age = offset, age

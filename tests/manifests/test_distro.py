@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ManifestError
 from pipeline.manifests.recipes import load
-from tests.manifests.conftest import Writer
+from tests.manifests.conftest import DISTRO, Writer
 
 RPM = """\
 family = "rpm"
@@ -19,6 +19,9 @@ repositories = [
 ]
 """
 
+#: What has the form of an address.
+NOWHERE = ["https://[/x", "https://[::1/x", "https://a:b:c/x", "https://a:99999/x", "https://a:0/x", "https://:80/x"]
+
 
 def test_addresses_of_a_repository_reach_the_steps(recipes: Writer) -> None:
     metalink = "https://lists.example/m?repo=base&arch=$basearch"
@@ -29,6 +32,28 @@ def test_addresses_of_a_repository_reach_the_steps(recipes: Writer) -> None:
         assert params["repositories"] == [{"name": "plain", "path": "plain"}, expected]
 
 
+@pytest.mark.parametrize("family", ["deb", "rpm"])
+@pytest.mark.parametrize("url", NOWHERE)
+def test_mirrors_that_are_nowhere(recipes: Writer, family: str, url: str) -> None:
+    text = RPM.format('url = "https://a/x"') if family == "rpm" else DISTRO
+    with pytest.raises(ManifestError) as caught:
+        load(recipes({"distros/r.toml": text + f'mirror = "{url}"\n'})).distro("r")
+    assert f'mirror: "{url}" is not a mirror' in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "etc/x", "/etc/", "/etc//x", "/etc/../x", "/./x", "/dev/x", "/tmp", "/a\\u0007"]
+)
+def test_places_that_no_root_has(recipes: Writer, path: str) -> None:
+    """What is not there when packages are installed, or would be lost."""
+    said = RPM.format('url = "https://a/x"') + f'database = "{path}"\n[files]\n"/etc/fstab" = ""\n"{path}" = "text"\n'
+    with pytest.raises(ManifestError) as caught:
+        load(recipes({"distros/r.toml": said})).distro("r")
+    told = caught.value.message.splitlines()
+    assert [line.split(" ")[0] for line in told] == ["distros/r.toml:9:", "distros/r.toml:12:"]
+    assert all("is no place in a root file system" in line for line in told)
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
@@ -37,6 +62,8 @@ def test_addresses_of_a_repository_reach_the_steps(recipes: Writer) -> None:
         ('url = "https://a/$releasever"', "of dnf's variables there is $basearch"),
         ('metalink = "file:///etc/list"', '"file:///etc/list" is no address'),
         ('mirrorlist = "https://a/x y"', '"https://a/x y" is no address'),
+        *((f'url = "{url}"', f'"{url}" is no address') for url in NOWHERE),
+        *((f'metalink = "{url}?a=b"', '?a=b" is no address') for url in NOWHERE),
         ("url = 5", "5 is a whole number; expected text"),
     ],
 )

@@ -41,6 +41,20 @@ def test_the_environment_and_the_command_go_before(file: Path, monkeypatch: pyte
     assert [given.places_of(name) for name in DISTROS] == [["file:///srv/other"], ["file:///srv/command"]]
 
 
+def test_a_mistake_stops_those_alone_who_would_read_it(file: Path) -> None:
+    file.write_text('fc4 = ["/srv/a", 5]\nrokcy9 = "/srv/b"\nother = "/srv/c"\n')
+    for distro, told in (("fc4", r":1: fc4\[1\]: 5 is no place"), ("rocky9", ':2: rokcy9: no such .* mean "rocky9"?')):
+        with pytest.raises(ManifestError, match=told) as caught:
+            mirrors.take(file.parent, distro)
+        assert len(caught.value.message.splitlines()) == 1
+    file.write_text('fc4 = ["/srv/a", 5]\nrokcy9 = "/srv/b"\nother = "/srv/c"\nrocky9 = "/srv/d"\n')
+    mirrors.take(file.parent, "rocky9")
+    assert [given.places_of(name) for name in DISTROS] == [[], ["file:///srv/d"]]
+    with pytest.raises(ManifestError) as caught:
+        mirrors.take(file.parent)
+    assert len(caught.value.message.splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
-from pipeline.packages.given import NoSource, places_of, variable_of
+from pipeline.packages.given import SCHEMES, NoSource, places_of, scheme_of, variable_of
 
 VARIABLE = "XEN_OSCAR_MIRROR"
 _HINT = (
@@ -23,7 +22,6 @@ _HINT = (
     "(a second URL, after a space, for the security archive; a space in a URL is %20)"
 )
 _ONE_LINE = re.compile(r"deb\s+(?:\[[^]]*\]\s*)?(\S+)\s+(\S+)\s*(.*)")
-_SCHEMES = ("http", "https", "file")
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,8 @@ def releases(recipe: Mapping[str, Any]) -> list[str]:
 def _given(text: str, origin: str) -> Mirrors:
     words = [word.rstrip("/") for word in text.split()]
     for word in words:
-        if urllib.parse.urlsplit(word).scheme not in _SCHEMES:
-            raise UserError(f"{origin}: mirror {word!r} is no URL of {', '.join(_SCHEMES)}", hint=_HINT)
+        if scheme_of(word) not in SCHEMES:
+            raise UserError(f"{origin}: mirror {word!r} is no URL of {', '.join(SCHEMES)}", hint=_HINT)
     return Mirrors(words[0], words[1] if len(words) > 1 else _security_beside(words[0]), origin)
 
 
@@ -125,7 +123,7 @@ def _host_sources(etc: Path) -> Iterator[_Source]:
         except OSError:
             continue
         for source in _deb822(text, file) if file.suffix == ".sources" else _one_line(text, file):
-            if "main" in source.components and urllib.parse.urlsplit(source.uri).scheme in _SCHEMES:
+            if "main" in source.components and scheme_of(source.uri) in SCHEMES:
                 yield source
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.errors import BuildError
 from pipeline.packages.lock import LockedPackage
 from pipeline.packages.rpm import brought
 from pipeline.packages.rpm.files import extract
 from pipeline.packages.rpm.install import OWN, Rpm, transact
-from pipeline.rootfs import RootFs
+from pipeline.rootfs import IN_THE_WAY, RootFs
 
 #: The packages that are unpacked before all others are installed: folders, and the users and groups of files.
 _FIRST = ("filesystem", "setup")
@@ -45,7 +46,7 @@ class Base:
             for name in ("dev", "proc", "run", "sys", "tmp"):
                 inside.make_folder(name)
             for path, text in self.files.items():
-                inside.write(path, text)
+                _write(inside, path, text)
 
     def unpack(self, tree: Path, packages: Sequence[LockedPackage]) -> None:
         extract([self.fetched / one.file for one in packages], tree, self.work)
@@ -54,6 +55,19 @@ class Base:
         """Give all packages to an rpm, over what is there."""
         words = ["--force", "--nodigest", *options]
         transact(self.root, self.packages, self.fetched, place=place, log=self.log, options=words, rpm=rpm)
+
+
+def _write(root: RootFs, path: str, text: str) -> None:
+    try:
+        root.write(path, text)
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        raise BuildError(
+            f"the recipe's file {path} cannot be put into the root: {IN_THE_WAY[error.errno]}",
+            hint="correct it in files = {...} of the distribution's recipe: the package filesystem, or setup, has made "
+            "what is there, or another one of these files",
+        ) from None
 
 
 def _target_rpm(base: Base) -> None:

@@ -24,8 +24,10 @@ _FREE, _HASH_OLDER, _INNER, _LEAF, _LONG, _FIRST_HASH, _FIRST_BTREE, _DUPLICATES
 #: A page begins with its log position, own number, those before and after it, how many items it has, where they begin
 #: (or how much of a long one it has), its level and its kind.
 _HEADER_SIZE = 26
-#: An item that lies on pages of its own: in hash tables and in B-trees.
-_HASH_LONG, _BTREE_LONG, _DELETED = 3, 3, 0x80
+#: An item that lies on pages of its own, and a reference to pages with all values of one key: in hash tables and in
+#: B-trees.
+_HASH_LONG, _HASH_REFERENCE = 3, 4
+_BTREE_REFERENCE, _BTREE_LONG, _DELETED = 2, 3, 0x80
 
 #: What a file that is not as it should be raises.
 DAMAGE = (ValueError, struct.error, IndexError)
@@ -110,6 +112,9 @@ class _Pages:
                 if self.data[begin] == _HASH_LONG:
                     yield begin, begin + 1
                     yield begin + 4, begin + 12
+                elif self.data[begin] == _HASH_REFERENCE:
+                    yield begin, begin + 1
+                    yield begin + 4, begin + 8
                 else:
                     yield begin, end
         elif kind in (_INNER, _LEAF, _DUPLICATES):
@@ -167,9 +172,9 @@ class _Pages:
             if kind & ~_DELETED != _BTREE_LONG:
                 yield begin, begin + length
                 return
-        if kind & ~_DELETED == _BTREE_LONG:
+        if kind & ~_DELETED in (_BTREE_LONG, _BTREE_REFERENCE):
             yield begin + 2, begin + 3
-            yield begin + 4, begin + 12
+            yield begin + 4, begin + (12 if kind & ~_DELETED == _BTREE_LONG else 8)
         else:
             yield begin, begin + 3 + length
 

@@ -7,6 +7,7 @@ Source: rpm's lib/rpmtag.h (tags), lib/header.c (the form of headers), lib/backe
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import struct
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def settle(folder: Path, rebuild: Callable[[], object]) -> None:
             _settle_sqlite(file)
         elif berkeley.is_one(older):
             berkeley.change(older, lambda value: timeless(value) if len(value) > _INT32_SIZE else value)
+            _make_own(folder)
             rebuild()
             _remove_passing(folder)
             for part in sorted(folder.iterdir()):
@@ -49,6 +51,18 @@ def settle(folder: Path, rebuild: Callable[[], object]) -> None:
         raise BuildError(
             f"rpm's database is damaged: {error}", hint="a script of a package changes it, which none should"
         ) from None
+
+
+def _make_own(folder: Path) -> None:
+    """Make the folder anew: rpm renames it when it has written another one (rpmdbRebuild of lib/rpmdb.c), and overlayfs
+    refuses that of one that a lower layer has."""
+    own = folder.with_name(f"{folder.name}.own")
+    own.mkdir()
+    shutil.copystat(folder, own)
+    for part in folder.iterdir():
+        shutil.move(part, own / part.name)
+    folder.rmdir()
+    own.rename(folder)
 
 
 def _remove_passing(folder: Path) -> None:

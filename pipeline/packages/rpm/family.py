@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pipeline.packages.family import Family, Maker
 
+#: What this machine's rpm is given where it installs, and a distribution or an administrator may change.
+_CONFIGURATION = ("file:/usr/lib/rpm/macros", "file:/usr/lib/rpm/rpmrc")
 _UNPACKING = ("rpm2archive", "tar", "zstd")
 
 #: rpm(8): what is in the database is whole; gpg-pubkey are keys and no packages; an epoch of 0 is none, as
@@ -66,7 +68,7 @@ RPM = Family(
     index=Maker("pipeline.packages.rpm.index:build", ("bsdtar", "gpgv", "python:createrepo-c", "python:zstandard")),
     lock=Maker("pipeline.packages.rpm.resolve:build", ("python:solv",)),
     fetch=Maker("pipeline.packages.rpm.fetch:build", ("bsdtar", "rpm", "rpmkeys")),
-    root=Maker("pipeline.packages.rpm.root:build", ("ldd", "rpm", *_UNPACKING)),
+    root=Maker("pipeline.packages.rpm.root:build", ("ldd", "rpm", *_CONFIGURATION, *_UNPACKING)),
     layer=Maker("pipeline.packages.rpm.layer:build", ("cp", "tar", "zstd")),
     under_test=Maker("pipeline.packages.rpm.under_test:build", ("cp", "rpm", "tar", "zstd")),
     unpacked=Maker("pipeline.packages.rpm.unpacked:build", _UNPACKING),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import BuildError
 from pipeline.packages import lock
 from pipeline.packages.given import how_to_give
 from pipeline.packages.lock import LockedPackage
-from pipeline.packages.pool import Advice, Wanted, into_pool, out_of_pool
+from pipeline.packages.pool import Advice, Wanted, into_pool, lacking, out_of_pool
 from pipeline.packages.rpm import query
 from pipeline.packages.rpm.mirrors import Source, Sources
 from pipeline.packages.rpm.signatures import Keys
@@ -20,19 +21,11 @@ from pipeline.step import Job
 def build(job: Job) -> None:
     """Builder: bring every package of the lock into the pool, and show them in `packages/`."""
     packages = lock.read(job.input("lock").file(lock.NAME))
-    wanted = _wanted(packages, job)
+    wanted = {_wanted(package): package for package in packages}
     job.pool.mkdir(parents=True, exist_ok=True)
-    into_pool(
-        wanted,
-        job.pool,
-        Advice(
-            gone=f"the repository has moved on: `doit update` refreshes the index (of {job.step.name})",
-            unreachable=f"check the network, or use another mirror: {how_to_give(str(job.params['distro']))}; "
-            "what was fetched is kept, the next run goes on",
-        ),
-        job.progress,
-    )
-    out_of_pool(wanted, job.pool, job.out / "packages")
+    if missing := lacking(list(wanted), job.pool):  # else its places need not be there
+        _bring({item: wanted[item] for item in missing}, job)
+    out_of_pool(list(wanted), job.pool, job.out / "packages")
     _require_same(packages, job.out / "packages")
     keys = Keys.of(job)
     if keys.files and wanted:
@@ -48,26 +41,37 @@ def _sha256(item: Wanted, out: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _wanted(packages: Sequence[LockedPackage], job: Job) -> list[Wanted]:
+def _wanted(package: LockedPackage) -> Wanted:
+    return Wanted(urls=(), name=package.file, size=package.size, sha256=package.sha256, sha1=package.sha1)
+
+
+def _bring(wanted: Mapping[Wanted, LockedPackage], job: Job) -> None:
+    into_pool(
+        _found(wanted, job),
+        job.pool,
+        Advice(
+            gone=f"the repository has moved on: `doit update` refreshes the index (of {job.step.name})",
+            unreachable=f"check the network, or use another mirror: {how_to_give(str(job.params['distro']))}; "
+            "what was fetched is kept, the next run goes on",
+        ),
+        job.progress,
+    )
+
+
+def _found(wanted: Mapping[Wanted, LockedPackage], job: Job) -> list[Wanted]:
     """Each package with all the places that may have it, those on this machine first."""
     sources = Sources(job.params, job.work, only_sure=False)  # what comes is held against the lock
     found: dict[str, list[Source]] = {}
     for repository in job.params["repositories"]:
-        paths = [package.path for package in packages if package.archive == repository["name"]]
+        paths = [package.path for package in wanted.values() if package.archive == repository["name"]]
         if paths:
             found[repository["name"]] = sources.of(repository)
             for source in found[repository["name"]]:
                 source.bring(paths)
     sources.connections.close()
     return [
-        Wanted(
-            urls=tuple(sorted(urls, key=lambda url: not url.startswith("file:"))),
-            name=package.file,
-            size=package.size,
-            sha256=package.sha256,
-            sha1=package.sha1,
-        )
-        for package in packages
+        replace(item, urls=tuple(sorted(urls, key=lambda url: not url.startswith("file:"))))
+        for item, package in wanted.items()
         for urls in [[source.of(package.path) for source in found[package.archive]]]
     ]
 

@@ -11,9 +11,9 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from pipeline.errors import BuildError
+from pipeline.packages.given import SCHEMES, scheme_of
 from pipeline.packages.rpm import metadata
 from pipeline.packages.rpm.metadata import File
 
@@ -81,21 +81,13 @@ def _some(texts: Iterator[str], where: str) -> tuple[str, ...]:
     """The first that are addresses of web servers; rsync and ftp stand in such lists as well."""
     found: dict[str, None] = {}
     for text in texts:
-        if _URL.fullmatch(text) and _is_address(text):
+        if _URL.fullmatch(text) and scheme_of(text) in SCHEMES:
             found[text.rstrip("/")] = None
         if len(found) == _MOST:
             break
     if not found:
         raise _unfit(where, "it names no mirror on the web")
     return tuple(found)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _unfit(where: str, why: str) -> BuildError:

@@ -76,7 +76,7 @@ class Sources:
         since nothing can be reached.
 
         Of what a person gives these are the places that have it at its path, or else are one repository, which stands
-        for all of the recipe, or else are bare: then all of these are one repository together.
+        for all of the recipe, or else those that are bare: then all of these are one repository together.
         """
         own = addresses.kind_of(repository)
         if own and not self._is_given:
@@ -99,13 +99,19 @@ class Sources:
         """The one error for what is wrong with every source."""
         told = list(dict.fromkeys(error.message for error in errors))
         kind = NoSource if all(isinstance(error, NoSource) for error in errors) else BuildError
-        how = f"say where it is: {how_to_give(self._distro)}"
+        how = "; or ".join([*self._common(errors), f"say where it is: {how_to_give(self._distro)}"])
         if len(told) > 1:
             what = f"no place has the repository {repository['name']} of {self._distro}"
             return kind(what, tail="\n".join(told), hint=how)
         if kind is NoSource:
-            return NoSource(told[0], hint=f"{errors[0].hint}; or {how}")
+            return NoSource(told[0], hint=how)
         return errors[0]
+
+    @staticmethod
+    def _common(errors: Sequence[BuildError]) -> list[str]:
+        """What would help against all of them alike, if anything would."""
+        hints = {error.hint for error in errors}
+        return list(hints - {""}) if len(hints) == 1 else []
 
     def _holding(self, path: str, errors: list[BuildError]) -> list[Source]:
         found = []

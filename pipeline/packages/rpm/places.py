@@ -1,7 +1,8 @@
 """What a person can name as the place of packages: a mirror's tree, one repository, a folder of packages, and an image
 of any of these.
 
-A folder and an image may hold packages without metadata, anywhere below: such a place is *bare*.
+A folder and an image may hold packages without metadata, anywhere below: such a place is *bare*.  One that has metadata
+of any repository is not: its packages are those that metadata name, under the signature that these may have.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import posixpath
 import re
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pipeline.errors import BuildError, CommandError
@@ -46,7 +47,7 @@ class Place:
             raise
 
     def packages(self) -> list[str]:
-        """The paths of all packages, where that can be known."""
+        """The paths of all packages of a bare place, where that can be known; none of others."""
         return []
 
     def bring(self, paths: Sequence[str]) -> None:
@@ -62,7 +63,7 @@ class Folder(Place):
     def packages(self) -> list[str]:
         top = folder_of(self.url)
         found = (os.path.join(at, name) for at, _, names in os.walk(top) for name in names)
-        return _binary([os.path.relpath(path, top) for path in found])
+        return _bare([os.path.relpath(path, top) for path in found])
 
 
 class Image(Place):
@@ -81,7 +82,8 @@ class Image(Place):
                 tail=error.tail,
                 hint=f"it is from {origin}: name a folder, a URL or an ISO image that was copied to its end",
             ) from None
-        self._names = frozenset(posixpath.normpath(line) for line in listed.splitlines())
+        # whoever made it may have named any file of ours
+        self._names = frozenset(name for name in map(posixpath.normpath, listed.splitlines()) if _is_below(name))
 
     def require_repository(self, path: str) -> None:
         below = posixpath.join(path, metadata.REPOMD)
@@ -90,7 +92,7 @@ class Image(Place):
         self.bring([name for name in self._names if name.startswith(f"{posixpath.dirname(below)}/")])
 
     def packages(self) -> list[str]:
-        return _binary(self._names)
+        return _bare(self._names)
 
     def bring(self, paths: Sequence[str]) -> None:
         wanted = sorted(self._names.intersection(paths))
@@ -131,6 +133,13 @@ def folder_of(url: str) -> Path:
     return Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
 
 
-def _binary(paths: Iterable[str]) -> list[str]:
-    """Those of packages that can be installed."""
+def _is_below(name: str) -> bool:
+    """Whether a normal path leads nowhere but below the folder that it is taken from."""
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+def _bare(paths: Collection[str]) -> list[str]:
+    """Those of packages that can be installed, if none is of metadata."""
+    if any(f"/{path}".endswith(f"/{metadata.REPOMD}") for path in paths):
+        return []
     return sorted(path for path in paths if path.endswith(".rpm") and not path.endswith((".src.rpm", ".nosrc.rpm")))

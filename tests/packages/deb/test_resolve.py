@@ -113,8 +113,8 @@ def test_fetched_packages_are_whole_and_kept_once(archive: Archive, tmp_path: Pa
         file = work.out / "packages" / package.file
         assert file.read_bytes() == (archive.root / package.path).read_bytes()
         assert file.samefile(work.pool / f"{package.sha256}.deb")
-    again = job(tmp_path / "again", archive.params("http://127.0.0.1:9/nothing-listens"), locked, pool=work.pool)
-    build_fetch(again)  # from the pool alone
+    again = job(tmp_path / "again", archive.params("ftp://no.mirror"), locked, pool=work.pool)
+    build_fetch(again)  # from the pool alone: nobody asks where else they are
     assert len(list((again.out / "packages").iterdir())) == len(list((work.out / "packages").iterdir()))
 
 
@@ -236,6 +236,9 @@ def test_mirrors_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert mirrors_for({**params, "mirror": "file:///srv/debian"}, tmp_path).main == "file:///srv/debian"
     with pytest.raises(UserError, match="is no URL"):
         mirrors_for({**params, "mirror": "three.example"}, tmp_path)
+    for url in ("http://[/x", "http://a:b:c/", "http://a:99999", "http:///debian"):
+        with pytest.raises(UserError, match="is no URL"):
+            mirrors_for({**params, "mirror": url}, tmp_path)
     monkeypatch.setenv(variable_of("debian13"), f"{tmp_path}")
     assert mirrors_for({**params, "mirror": "file:///srv/debian"}, tmp_path).main == tmp_path.as_uri()
 

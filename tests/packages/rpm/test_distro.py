@@ -137,10 +137,10 @@ def test_a_mirror_is_given_in_a_file(project: Checkout, suite: Suite) -> None:
         run = project.doit("index:noted", f"--mirror=noted={suite.root}")
         assert run.status == 0, run.output
         assert project.run(project.command("update", "noted")).returncode == 0
-        settings.write_text(f'nted = "/x"\nnoted = ["/nowhere", "{suite.root}"]\n')
+        settings.write_text('nted = "/x"\n')
         run = project.doit("index:noted")
         assert run.status == 1 and "mirrors.toml:1: nted: no such distribution" in run.output, run.output
-        settings.write_text(f'noted = ["/nowhere", "{suite.root}"]\n')
+        settings.write_text(f'tiny = 5\nnoted = ["/nowhere", "{suite.root}"]\n')
         run = project.doit("index:noted")
         assert run.status == 0 and run.built == {"index:noted"}, run.output
     finally:

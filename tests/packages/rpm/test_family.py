@@ -6,8 +6,19 @@ import os
 import subprocess
 from pathlib import Path
 
+from pipeline.packages.rpm import brought
 from pipeline.packages.rpm.family import RPM
 from tests import rpmsuite
+
+
+def test_what_is_taken_of_this_machine_counts_in_keys(tmp_path: Path) -> None:
+    brought.of_host(tmp_path / "rpm")
+    configuration = {path.name for path in (tmp_path / "rpm").iterdir()} & {
+        path.name for path in Path("/usr/lib/rpm").iterdir() if path.is_file()
+    }
+    named = [Path(tool.removeprefix("file:")) for tool in RPM.root.tools if tool.startswith("file:")]
+    assert {path.name for path in named} == configuration != set()
+    assert all(path.read_bytes() == (tmp_path / "rpm" / path.name).read_bytes() for path in named)
 
 
 def test_packages_come_and_go(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import re
 import shutil
 import socket
 import threading
@@ -218,6 +219,10 @@ def test_who_may_change_what_is_seen(tmp_path: Path) -> None:
     with serving(tmp_path) as (lister, _):
         assert sources_of(params(metalink=f"{lister}/metalink"), only_sure=True) == ["http://mirror.example/a"]
         assert sources_of(params(mirrorlist=f"{lister}/list"), only_sure=True) == ["https://mirror.example/b"]
+        (tmp_path / "list").write_text("http://mirror.example/a\nhttp://mirror.example/b\n")
+        with pytest.raises(BuildError, match="no place has the repository base of tiny") as caught:
+            Sources(asked := params(mirrorlist=f"{lister}/list"), tmp_path, only_sure=True).of(asked["repositories"][0])
+        assert caught.value.hint.startswith("keyrings = [...] in the recipe") and "--mirror" in caught.value.hint
         (tmp_path / "list").write_text("http://mirror.example/a\n")
         with pytest.raises(BuildError, match=r"nothing would check what comes from http://mirror\.example/a"):
             locked(tmp_path, params(mirrorlist=f"{lister}/list"))
@@ -303,9 +308,10 @@ def test_what_is_given_may_be_several_places(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setenv(variable_of("tiny"), " /srv/a folder  /srv/b https://mirror.example/x")
     assert places_of("tiny") == ["file:///srv/a%20folder", "file:///srv/b", "https://mirror.example/x"]
-    monkeypatch.setenv(variable_of("tiny"), "/srv/a ftp://mirror.example/x")
-    with pytest.raises(UserError, match=r"ftp://mirror\.example/x is no mirror"):
-        places_of("tiny")
+    for url in ("ftp://mirror.example/x", "http://[/x", "https://a:b:c/", "https://a:99999", "https:///x"):
+        monkeypatch.setenv(variable_of("tiny"), f"/srv/a {url}")
+        with pytest.raises(UserError, match=rf"{re.escape(url)} is no mirror"):
+            places_of("tiny")
 
 
 def test_what_a_doctor_asks_for() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 from pipeline.errors import BuildError
 from pipeline.packages import lock
 from pipeline.packages.given import NoSource, give, variable_of
+from pipeline.packages.http import Connections
 from pipeline.packages.rpm import fetch, index, resolve
+from pipeline.packages.rpm.places import Image
 from pipeline.step import Input
 from tests import rpmsuite
 from tests.namespaced import job
@@ -89,12 +93,42 @@ def test_a_tree(suite: Suite, tmp_path: Path) -> None:
     assert brought(tmp_path / "image", image(suite.root, tmp_path / "tree.iso")) == everything
 
 
+def test_what_the_pool_has_needs_no_place(suite: Suite, tmp_path: Path) -> None:
+    """An image that is not there any more; what is damaged is brought again, and nothing else."""
+    disc = image(suite.root, tmp_path / "tree.iso")
+    _, found = brought(tmp_path, disc)
+    disc.rename(tmp_path / "gone")
+    given = Input("lock", "", tmp_path / "lock/out", "")
+    again = job(tmp_path / "again", PARAMS, given, pool=tmp_path / "fetch/pool")
+    fetch.build(again)
+    assert sorted(path.name.removesuffix(".noarch.rpm") for path in (again.out / "packages").iterdir()) == found
+    lib = next(one for one in lock.read(tmp_path / "lock/out" / lock.NAME) if one.name == "lib")
+    pooled = tmp_path / f"fetch/pool/{lib.sha256}.rpm"
+    pooled.unlink()  # its other names are whole
+    pooled.write_bytes(b"x" * lib.size)
+    with pytest.raises(NoSource, match=r"tree\.iso: no such file or folder"):
+        fetch.build(job(tmp_path / "damaged", PARAMS, given, pool=tmp_path / "fetch/pool"))
+    with serving(suite.root) as (url, asked):
+        give("tiny", [url])
+        fetch.build(job(tmp_path / "mended", PARAMS, given, pool=tmp_path / "fetch/pool"))
+    assert [path for path in asked if path.endswith(".rpm")] == ["/4/os/Packages/lib-1-1.noarch.rpm"]
+
+
 def test_one_repository_stands_for_all(suite: Suite, tmp_path: Path) -> None:
     one = (["base"], ["app-1-1", "lib-1-1"])
     assert brought(tmp_path / "folder", suite.root / "4/os") == one
     assert brought(tmp_path / "image", image(suite.root / "4/os", tmp_path / "a disc.iso")) == one
     with serving(suite.root / "4/os") as (url, _):
         assert brought(tmp_path / "web", url) == one
+
+
+def test_a_tree_that_lacks_a_repository_is_no_heap_of_packages(suite: Suite, tmp_path: Path) -> None:
+    """Its other releases lie there as well, and metadata that may be signed."""
+    lacking = tmp_path / "tree"
+    shutil.copytree(suite.root / "4/updates", lacking / "5/updates")
+    for number, place in enumerate((lacking, image(lacking, tmp_path / "tree.iso"))):
+        with pytest.raises(BuildError, match="no place has the repository base of tiny"):
+            brought(tmp_path / str(number), place)
 
 
 def test_packages_without_metadata(packages: Path, suite: Suite, tmp_path: Path) -> None:
@@ -163,6 +197,25 @@ def test_an_image_with_links_shows_no_file_of_ours(suite: Suite, tmp_path: Path)
     primary.symlink_to(suite.root / "4/os/repodata/primary.xml.gz")
     with pytest.raises(BuildError, match=r"primary\.xml\.gz: no such file"):
         brought(tmp_path / "metadata", image(disc, tmp_path / "metadata.iso"))
+
+
+@pytest.mark.parametrize("above", ["absolute", "relative"])
+def test_an_archive_that_names_files_of_ours(packages: Path, tmp_path: Path, above: str) -> None:
+    """They are neither read nor removed; it would be taken for an image, as bsdtar(1) reads it."""
+    ours = tmp_path / "ours/lib-1-1.noarch.rpm"
+    ours.parent.mkdir()
+    shutil.copy(packages / "RPMS/lib-1-1.noarch.rpm", ours)
+    name = str(ours) if above == "absolute" else f"./../../../../../{ours.relative_to(tmp_path)}"
+    evil = tmp_path / "evil.tar"
+    with tarfile.open(evil, "w") as archive:
+        archive.add(packages / "RPMS/a/app-1-1.noarch.rpm", "app-1-1.noarch.rpm")
+        member = archive.gettarinfo(ours)
+        member.name = name
+        archive.addfile(member, io.BytesIO(ours.read_bytes()))
+    with pytest.raises(BuildError, match="do not go together"):  # app requires what is ours alone
+        brought(tmp_path / "made", evil)
+    assert ours.exists()
+    assert Image(evil, "a test", Connections(), tmp_path / "unpacked").packages() == ["app-1-1.noarch.rpm"]
 
 
 def test_names_that_mean_something_else(packages: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import stat
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.rpm import database, fetch, index, layer, resolve, root
+from pipeline.packages.rpm.assemblers import Base
 from pipeline.packages.rpm.files import extract
 from pipeline.sandbox import SOURCE_DATE_EPOCH, environment
 from pipeline.step import Builder, Input
@@ -189,6 +191,25 @@ def test_a_script_that_fails_is_told_with_its_package(folder: Path, name: str) -
     assert re.search(f"told: {FAILING[name][1]}", said), said
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/etc", "there is a folder"),
+        ("/etc/passwd/x", "a file stands where it needs a folder"),
+        ("/etc/circle/x", "links on the way lead in a circle"),
+        ("/etc/" + "x" * 300, "its name is too long"),
+    ],
+    ids=range(4),
+)
+def test_what_is_in_the_way_of_a_file_of_the_recipe(tmp_path: Path, path: str, told: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").touch()
+    (tmp_path / "etc/circle").symlink_to("circle")
+    base = Base(tmp_path, [], tmp_path, DATABASE, "x86_64", tmp_path, tmp_path / "log", {path: "text"})
+    with pytest.raises(BuildError, match=f"the recipe's file {path} cannot be put into the root: {told}"):
+        base.begin()
+
+
 def unpack(folder: str) -> None:
     """Inner side: a package with a link in place of a folder, and the next one with a file in that folder."""
     place = Path(folder)
@@ -208,6 +229,31 @@ def test_no_link_of_a_package_leads_out(folder: Path) -> None:
     suite.rpm("bb", repository="links", files={"/evil/file": "x"})
     said = inside(unpack, folder)
     assert said.splitlines()[-1] == ";file|kept"
+
+
+def rebuild(folder: str) -> None:
+    """Inner side: a Berkeley DB of a lower layer is rebuilt by this machine's rpm, which writes its own kind."""
+    place = Path(folder)
+    os.environ.update({**environment(), "RPM_FORCE_DEBIAN": "1"})
+    below = job(place / "below")
+    with stacking.changed(below) as tree:
+        (tree / "var/lib/rpm").mkdir(parents=True)
+        number = 'tie(my %table, "DB_File", $ARGV[0], O_RDWR | O_CREAT, 0644, $DB_HASH); $table{"\\0" x 4} = "\\0" x 4;'
+        subprocess.run(["perl", "-MDB_File", "-MFcntl", "-e", number, tree / "var/lib/rpm/Packages"], check=True)
+    digest = hashlib.sha256((below.out / stacking.LAYER).read_bytes()).hexdigest()
+    above = job(place / "above")
+    with stacking.changed(above, [Input("layer", "below", below.out, digest)]) as tree:
+        own = tree / "var/lib/rpm"
+        database.settle(own, lambda: subprocess.run(["rpm", "--dbpath", own, "--rebuilddb"], check=True))
+        print("left", *sorted(path.name for path in own.parent.iterdir()))
+    print("layer", *inventory.load((above.out / "layer.list").read_text()))
+
+
+def test_a_database_of_a_lower_layer_is_rebuilt(tmp_path: Path) -> None:
+    """Which rpm does in a folder of its own, that takes the name of the one that was there."""
+    left, changed = inside(rebuild, tmp_path).splitlines()[-2:]
+    assert left == "left rpm"
+    assert {f"{DATABASE.lstrip('/')}/{name}" for name in ("Packages", "rpmdb.sqlite")} < set(changed.split())
 
 
 def test_a_header_without_the_times() -> None:
