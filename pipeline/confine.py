@@ -40,8 +40,8 @@ _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 
 #: Of /proc: settings of the whole machine, which may be read, and what tells of it or reaches it and is hidden, as
 #: container engines have both (runc's and Docker's lists of read-only and masked paths, and what is like those).
-_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger", "pressure", "mtrr")
-_HIDDEN = (
+READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger", "pressure", "mtrr")
+HIDDEN = (
     "acpi",
     "asound",
     "interrupts",
@@ -60,11 +60,16 @@ _HIDDEN = (
     "timer_stats",
 )
 #: Processes of foreign code at a time, and bytes of what it prints that are kept.  (Real root has no such number.)
-_PROCESSES, _PRINTED = 4096, 32 << 20
+PROCESSES, PRINTED = 4096, 32 << 20
+#: What stands in the output where the rest is left out.
+LEFT_OUT = b"\n(more than %d MiB were printed, the rest is left out)\n" % (PRINTED >> 20)
+
+#: What process 1 seems to be: its name, its program, its command line.
+INIT = ("systemd", "/usr/lib/systemd/systemd", "/sbin/init")
 
 #: What maintainer scripts need.  No mounting, no devices, no way out of the root, no kernel settings, no files that
 #: cannot be changed: foreign code that runs as the real root then can do what it can in a user namespace, and no more.
-_CAPABILITIES = {
+CAPABILITIES = {
     "chown": 0,
     "dac_override": 1,
     "dac_read_search": 2,
@@ -129,29 +134,30 @@ def _show_init(place: str) -> None:
         state = file.read()
     with open(f"{place}/status") as file:
         status = file.read()
+    name, program, command = INIT
     shown = {
-        "comm": "systemd\n",
-        "cmdline": "/sbin/init\0",
+        "comm": f"{name}\n",
+        "cmdline": f"{command}\0",
         "environ": "",
-        "stat": "1 (systemd)" + state.rpartition(")")[2],
-        "status": "Name:\tsystemd\n" + status.partition("\n")[2],
+        "stat": f"1 ({name})" + state.rpartition(")")[2],
+        "status": f"Name:\t{name}\n" + status.partition("\n")[2],
     }
     mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=64k")
     for name, text in shown.items():
         with open(f"{place}/{name}", "w") as file:
             file.write(text)
     os.mkdir(f"{place}/root")
-    os.symlink("/usr/lib/systemd/systemd", f"{place}/exe")
+    os.symlink(program, f"{place}/exe")
 
 
 def _furnish(root: str) -> None:
     """/proc, a small /dev, and empty /run and /tmp."""
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
     _show_init(f"{root}/proc/1")
-    for name in _READ_ONLY:
+    for name in READ_ONLY:
         if os.path.exists(f"{root}/proc/{name}"):
             _bind(f"{root}/proc/{name}", f"{root}/proc/{name}", writable=False)
-    for name in _HIDDEN:
+    for name in HIDDEN:
         if os.path.isdir(f"{root}/proc/{name}"):
             mount("tmpfs", f"{root}/proc/{name}", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "size=4k")
         elif os.path.exists(f"{root}/proc/{name}"):
@@ -186,12 +192,12 @@ def _give_up_power() -> None:
     """Drop every capability that is not listed, for this process's children too, and all ways to get more."""
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise _error("prctl")
-    resource.setrlimit(resource.RLIMIT_NPROC, (_PROCESSES, _PROCESSES))
+    resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
         last = int(file.read())
     for number in range(last + 1):
-        if number not in _CAPABILITIES.values() and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+        if number not in CAPABILITIES.values() and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             raise _error("prctl")
 
 
@@ -256,7 +262,7 @@ def main(plan: dict[str, Any]) -> int:
 def _attend(child: int, read: int) -> int:
     """Hand on what is printed, and collect all that ends, until the child does; its status."""
     os.set_blocking(read, False)
-    left, talks = _PRINTED, [read]
+    left, talks = PRINTED, [read]
     ended = os.pidfd_open(child)
     while True:
         is_over = ended in select.select([ended, *talks], [], [], 1)[0]
@@ -292,7 +298,7 @@ def _hand_on(read: int, left: int) -> tuple[int, bool]:
         while kept:
             kept = kept[os.write(1, kept) :]
         if left == 0:
-            os.write(1, b"\n(more than %d MiB were printed, the rest is left out)\n" % (_PRINTED >> 20))
+            os.write(1, LEFT_OUT)
     return left, True
 
 

@@ -293,7 +293,7 @@ def chroot_run(
             begin = file.tell()
         from pipeline import emulated
 
-        shown = [(bind.source, bind.target) for bind in binds]
+        shown = [(bind.source, bind.target, bind.writable) for bind in binds]
         done = emulated.run_in(
             root, argv, _machine, log=log, timeout=timeout, binds=shown, env=environment(env), cwd=cwd
         )
