@@ -8,6 +8,7 @@ import re
 import sqlite3
 import stat
 import struct
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from tests.rpmsuite import DATABASE, Suite
 
 BASE = ["filesystem", "setup", "busybox", "rpm"]
 #: A package that is there for two architectures, with a program at one path.
-TWINS = {"x86_64": Path("/usr/bin/true").read_bytes, "i686": partial(isolation.program_32_bit, b"")}
+TWINS: dict[str, Callable[[], bytes]] = {
+    "x86_64": Path("/usr/bin/true").read_bytes,
+    "i686": partial(isolation.program_32_bit, b""),
+}
 TOP = ["app", "owned", "looks"]
 FAILING = {
     "pre-fails": (
