@@ -5,7 +5,7 @@ and nothing is looked up on the host's file system once that is out of reach.
 """
 
 # Importing pathlib would take longer than opening the sandbox.
-# ruff: noqa: PTH103, PTH110, PTH112, PTH116, PTH120, PTH211
+# ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH116, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ PLAN = "XEN_OSCAR_SANDBOX"
 
 #: What stands in the output of a command that has not even begun.
 NOT_STARTED = "it cannot be started"
+#: Why no program for i386 is started.
+NO_32_BIT = "this kernel runs none: no CONFIG_IA32_EMULATION, or ia32_emulation=0 on its command line"
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -37,6 +39,10 @@ MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217, "i686": 217}
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+#: sys/personality.h: uname(2) tells of a 32-bit machine, as setarch(8) has it.
+_PER_LINUX32 = 8
+#: How programs for i386 begin (elf.h): 32 bits, low byte first, and the number of the machine after 16 bytes.
+_ELF32, _EM_386 = b"\x7fELF\x01\x01", b"\x03\x00"
 
 #: Of /proc: settings of the whole machine, which may be read, and what tells of it or reaches it and is hidden, as
 #: container engines have both (runc's and Docker's lists of read-only and masked paths, and what is like those).
@@ -201,6 +207,26 @@ def _give_up_power() -> None:
             raise _error("prctl")
 
 
+def _is_for_i386(program: str, env: dict[str, str]) -> bool:
+    """Whether a program, or the interpreter of a script, is a 32-bit one for PCs: what it starts is most likely too."""
+    for _ in range(2):
+        folders = [""] if "/" in program else [f"{folder}/" for folder in os.get_exec_path(env)]
+        there = next((path for folder in folders if os.path.isfile(path := folder + program)), None)
+        if there is None:
+            return False
+        with open(there, "rb") as file:
+            beginning = file.read(256)
+        words = beginning[2:].partition(b"\n")[0].split()
+        if not beginning.startswith(b"#!") or not words:
+            return _is_elf_for_i386(beginning)
+        program = os.fsdecode(words[0])
+    return False
+
+
+def _is_elf_for_i386(beginning: bytes) -> bool:
+    return beginning.startswith(_ELF32) and beginning[18:20] == _EM_386
+
+
 def _why_not(path: str, error: OSError) -> str:
     """Why a file that may well be there cannot be started: what the kernel says is short, and "No such file" often
     is about another one."""
@@ -220,6 +246,8 @@ def _why_not(path: str, error: OSError) -> str:
             return f"its interpreter {' '.join(os.fsdecode(first[2:]).split()[:1])} is not there"
         return "the program that loads its shared libraries is not there"
     if error.errno == errno.ENOEXEC:
+        if _is_elf_for_i386(beginning):
+            return f"it is a 32-bit program, and {NO_32_BIT}"
         return (
             "it is a program for another kind of machine"
             if beginning.startswith(b"\x7fELF")
@@ -250,6 +278,8 @@ def main(plan: dict[str, Any]) -> int:
             os.dup2(write, 1)
             os.dup2(write, 2)
             os.chdir(plan["cwd"])
+            if _is_for_i386(plan["argv"][0], plan["env"]):  # rpm and scripts ask which machine this is
+                _libc.personality(_PER_LINUX32)
             os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
         except OSError as error:
             os.write(2, f"{plan['argv'][0]}: {NOT_STARTED}: {_why_not(plan['argv'][0], error)}\n".encode())

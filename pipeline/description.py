@@ -159,7 +159,8 @@ class Secret:
 class Cluster:
     """A whole cluster: the head node, all that are installed in order, the two networks, the OPKGs in manifest order.
 
-    `guest` is the flavour of system that its machines run, a module of `guests/`; `secrets` are those of the OPKGs.
+    `architecture` is the machines', which a system of another may run on.  `guest` is the flavour of system that they
+    run, a module of `guests/`; `secrets` are those of the OPKGs.
     """
 
     name: str

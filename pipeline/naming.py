@@ -23,7 +23,7 @@ def index(distro: str) -> str:
 
 
 def netboot(architecture: str) -> str:
-    """The installer's kernel and ramdisk."""
+    """The installer's kernel and ramdisk, for machines of that architecture."""
     return f"netboot:{architecture}"
 
 

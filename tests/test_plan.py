@@ -90,6 +90,16 @@ def test_netboot_does_not_depend_on_the_distribution_of_a_cluster(plan: Plan) ->
     assert "netboot:amd64" in plan.below(["image:debian12"]) and "netboot:amd64" in plan.below(["image:debian13"])
 
 
+def test_a_system_for_i386_is_built_and_installed_by_the_tools_of_its_64_bit_machines(plan: Plan) -> None:
+    below = set(plan.below(["image:fc4-i386", "disk:fc4-i386/head"]))
+    assert {"toolroot:amd64", "bootloader:amd64", "netboot:amd64", "root:fc4-i386"} <= below
+    assert not {task for task in plan.artifacts if task.endswith(":i386")} and "root:fc4" not in below
+    assert plan.made["fc4-i386"].netboot == "netboot:amd64"
+    assert plan.steps["definition:fc4-i386/head"].params["architecture"] == "amd64"
+    assert plan.steps["lock:fc4-i386"].params["architecture"] == "i386"
+    assert not [parent for parent in plan.steps["root:fc4-i386"].parents if parent.role == "machine"]
+
+
 def test_only_steps_that_fetch_reach_the_network(plan: Plan) -> None:
     assert {step.kind for step in plan.steps.values() if step.network} == {"index", "fetch"}
     # else a mirror that is a folder would not be seen
@@ -234,7 +244,7 @@ def test_what_is_broken_and_not_needed_changes_nothing_else(
     assert (found.steps, found.clusters, found.hosts) == (plan.steps, plan.clusters, plan.hosts)
 
 
-EVERY_CLUSTER = [f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "fc4", "rocky9")]
+EVERY_CLUSTER = [f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "rocky9")]
 
 
 @pytest.mark.parametrize(

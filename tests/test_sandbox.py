@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import confine, sandbox
+from pipeline.doctor import isolation
 from pipeline.errors import CommandError
 from tests.namespaced import inside, smallest_root
 
@@ -64,6 +65,39 @@ def test_it_looks_like_a_chroot_of_a_booted_system(root: Path) -> None:
         "test -d /run/systemd/system || echo not booted",
     )
     assert seen.split("\n")[:5] == ["elsewhere", "systemd", "/usr/lib/systemd/systemd", "    1 systemd", "not booted"]
+
+
+#: Says what uname(2) calls the machine: 81 ec is `sub esp`, 7a the number of the call, 04 that of write(2).
+SAY_MACHINE = bytes.fromhex(
+    "81ec90010000 89e3 b87a000000 cd80 b804000000 bb01000000 8d8c2404010000 ba04000000 cd80 b801000000 31db cd80"
+)
+
+
+def start(root: str, *argv: str) -> None:
+    """Inner side: run a program in the root and print its output."""
+    log = Path(root).with_name("log")
+    done = sandbox.chroot_run(Path(root), argv, log=log, timeout=30, check=False)
+    print(log.read_text().split("confine.py\n", 1)[1], f" status={done.status}", sep="")
+
+
+def test_programs_for_i386_see_a_machine_of_their_kind(root: Path) -> None:
+    (root / "bin/say").write_bytes(isolation.program_32_bit(SAY_MACHINE))
+    (root / "bin/script").write_text("#! /bin/say\n")
+    for name in ("say", "script"):
+        (root / "bin" / name).chmod(0o755)
+    assert inside(start, root, "say") == "i686 status=0\n"
+    (root.parent / "log").unlink()
+    assert inside(start, root, "/bin/script") == "i686 status=0\n"
+    (root.parent / "log").unlink()
+    assert inside(start, root, "busybox", "uname", "-m") == f"{os.uname().machine}\n status=0\n"
+
+
+def test_a_kernel_without_programs_for_i386_is_told(root: Path) -> None:
+    (root / "bin/say").write_bytes(isolation.program_32_bit(b"")[:40])
+    (root / "bin/say").chmod(0o755)
+    assert f"/bin/say: {confine.NOT_STARTED}: it is a 32-bit program, and {confine.NO_32_BIT}" in inside(
+        start, root, "/bin/say"
+    )
 
 
 def test_its_environment_is_the_same_everywhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

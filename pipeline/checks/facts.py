@@ -175,10 +175,14 @@ class Facts:
 
     @cached_property
     def packages(self) -> Mapping[str, tuple[str, str]]:
-        """(version, state) by name; "whole" is the state of those with which nothing is amiss."""
-        found = {}
+        """(version, state) by name; "whole" is the state of those with which nothing is amiss.  A package for several
+        architectures has all of their versions (`lock.versions`)."""
+        found: dict[str, tuple[str, str]] = {}
         for line in self.text("packages").splitlines():
             name, version, state = self._fields("packages", line, 3)
+            if name in found:
+                others, worse = found[name]
+                version, state = " ".join(sorted((*others.split(), version))), state if worse == "whole" else worse
             found[name] = (version, state)
         if not found:
             raise FactsError("there is no package database")

@@ -208,7 +208,7 @@ def _brought(life: Lifecycle, recipes: Recipes, opkg: Opkg) -> Brought:
             engine.build(task)
     return Brought(
         {
-            membership: {one.name: one.evr for one in lock.read(engine.entry(locked.task).path / lock.NAME)}
+            membership: lock.versions(lock.read(engine.entry(locked.task).path / lock.NAME))
             for membership, (locked, _) in steps.items()
         },
         {membership: engine.entry(fetched.task).path / "packages" for membership, (_, fetched) in steps.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -113,10 +114,9 @@ def _keep(store: Store, key: str, record: Record, verdict: Verdict, ingredients:
 
 def _packages(life: Lifecycle, membership: str) -> Mapping[str, str]:
     """What machines of a membership were made to have: package -> version."""
-    found = {}
     stack = life.made.stacks[membership]
-    for task in stack.locks:
-        found.update({package.name: package.evr for package in lock.read(life.engine.entry(task).path / lock.NAME)})
+    locks = (lock.read(life.engine.entry(task).path / lock.NAME) for task in stack.locks)
+    found = lock.versions(itertools.chain.from_iterable(locks))
     if stack.under_test:
         found.update(lock.read_versions(life.engine.entry(stack.under_test).path / lock.VERSIONS))
     return found

@@ -18,6 +18,7 @@ from pipeline.doctor.host import (
     check_shared_memory,
 )
 from pipeline.doctor.isolation import (
+    check_32_bit,
     check_accelerator,
     check_bridge,
     check_identity,
@@ -31,7 +32,7 @@ Check = Callable[[Surroundings], Finding]
 
 #: Without what one of these asks for, the next ones and the tries would only fail in misleading ways.
 GATES: tuple[Check, ...] = (check_modules, check_programs, check_limits, check_namespaces)
-TRIES: tuple[Check, ...] = (check_identity, check_overlay, check_bridge, check_accelerator)
+TRIES: tuple[Check, ...] = (check_identity, check_overlay, check_bridge, check_32_bit, check_accelerator)
 OTHERS: tuple[Check, ...] = (
     check_memory,
     check_shared_memory,

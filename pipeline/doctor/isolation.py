@@ -6,11 +6,13 @@ their own.  So the checks start the very namespaces that builds and clusters sta
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 import tempfile
 from pathlib import Path
 
-from pipeline import checkout, sandbox
+from pipeline import checkout, confine, sandbox
 from pipeline.doctor.finding import Finding, Surroundings
 from pipeline.errors import UserError
 from pipeline.hosts import obstacles
@@ -34,6 +36,9 @@ mkdir -p "$folder/memory" && mount -t tmpfs tmpfs "$folder/memory" && try "$fold
 _BRIDGE = """
 ip link add doctor0 type bridge && ip tuntap add dev doctor1 mode tap && ip link set doctor1 master doctor0
 """
+
+#: exit(0), by the call that programs for i386 make (int 0x80).
+_EXIT = bytes.fromhex("b801000000 31db cd80")
 
 
 def check_limits(surroundings: Surroundings) -> Finding:
@@ -116,6 +121,35 @@ def check_bridge(surroundings: Surroundings) -> Finding:
     else:
         hint = _permission_hint()
     return Finding("networks", "fail", line, hint)
+
+
+def check_32_bit(surroundings: Surroundings) -> Finding:
+    """Whether programs of distributions for i386 run here, as they must while roots are made of them."""
+    why = "distributions for i386 cannot be built here"
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program"
+        program.write_bytes(program_32_bit(_EXIT))
+        program.chmod(0o755)
+        try:
+            done = run([program], timeout=30, check=False)
+        except OSError as error:
+            known = error.errno == errno.ENOEXEC
+            return Finding("32-bit programs", "warn", confine.NO_32_BIT if known else f"not tried: {error}", why)
+        except UserError as error:
+            return Finding("32-bit programs", "warn", error.message, why)
+    if done.status != 0:
+        return Finding("32-bit programs", "warn", f"one ended with {done.status} in place of 0", why)
+    return Finding("32-bit programs", "ok", "run here, as distributions for i386 need")
+
+
+def program_32_bit(code: bytes) -> bytes:
+    """A program for i386: headers (elf.h), then code, which leaves by itself."""
+    place, headers = 0x08048000, 52 + 32
+    size = headers + len(code)
+    identity = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<2H5I6H", 2, 3, 1, place + headers, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    segment = struct.pack("<8I", 1, 0, place, place, size, size, 5, 0x1000)
+    return identity + header + segment + code
 
 
 def check_accelerator(surroundings: Surroundings) -> Finding:

@@ -18,7 +18,7 @@ from pipeline.drivers.elements import child, text
 
 #: The XML namespace of what we keep in a domain's metadata.
 NAMESPACE = "urn:xen-oscar:domain:1"
-_ARCHITECTURES = {"amd64": "x86_64", "i386": "i686"}
+_ARCHITECTURES = {"amd64": "x86_64"}
 
 ET.register_namespace("xo", NAMESPACE)
 

@@ -53,7 +53,7 @@ def describe(
     return description.Cluster(
         name=cluster.name,
         distro=distro.name,
-        architecture=distro.machine,
+        architecture=distro.hardware,
         domain=cluster.domain,
         host=cluster.host,
         networks=(

@@ -64,6 +64,10 @@ def _word(value: str) -> str:
     raise ValueError(f'{quoted(value)} does not fit; expected letters, digits and . + - like "debian" or "12"')
 
 
+#: Systems that run on machines which can do more.
+_HARDWARE = {"i386": "amd64"}
+
+
 class Compat(Table):
     """How OPKG filters name this distribution."""
 
@@ -120,9 +124,11 @@ class Distro(Manifest, abc.ABC):
     machine's kernel does not map it, they are run in a small virtual machine while roots are made."""
 
     @property
-    def machine(self) -> str:
-        """The architecture by the name that recipes and tasks have for it."""
-        return filters.architecture(self.architecture)
+    def hardware(self) -> str:
+        """The architecture of the machines that it runs on, by the name that recipes and tasks have for it: their build
+        tools, boot loader and installer are made for that.  Its packages are for `architecture`."""
+        own = filters.architecture(self.architecture)
+        return _HARDWARE.get(own, own)
 
     @property
     def codename(self) -> str:
@@ -228,8 +234,8 @@ class RpmDistro(Distro):
     """The package family: "rpm"."""
     repositories: SomeItems[Repository]
     """The repositories that packages may come from; of all of them the newest version is taken."""
-    architecture: Literal["x86_64"] = "x86_64"
-    """The architecture in the distribution's own words."""
+    architecture: Literal["x86_64", "i386"] = "x86_64"
+    """The architecture in the distribution's own words; "i386" runs on 64-bit machines, as i686."""
     keyrings: Items[FilePath] = ()
     """The files with the keys that sign packages, and metadata where a repository says so; without any, checksums in
     the metadata are all that there is."""
@@ -265,6 +271,12 @@ class RpmDistro(Distro):
                 faults.append((("repositories", index, "signed"), "no keys to check with; expected keyrings = [...]"))
             for other in [kind for kind in addresses.KINDS if getattr(self.repositories[index], kind)][1:]:
                 faults.append((("repositories", index, other), f"expected only one of {listing(addresses.KINDS)}"))
+        if self.architecture == "i386":
+            if self.assembler != "target-rpm":
+                hint = 'expected "target-rpm": this machine\'s own is a 64-bit program, and so would scripts think'
+                faults.append((("assembler",), hint))
+            if self.vsyscall:
+                faults.append((("vsyscall",), "programs of i386 know no vsyscall page; expected false"))
         if faults:
             raise Faults(faults)
         return self

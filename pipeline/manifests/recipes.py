@@ -168,7 +168,7 @@ class Recipes:
         document = self._document("netboot", name)
         manifest = loader.validate(document, Netboot)
         self._refer(document, [(("distro",), "distros", manifest.distro)])
-        architecture = self.distro(manifest.distro).machine
+        architecture = self.distro(manifest.distro).hardware
         if name != architecture:
             fail(
                 [
@@ -211,7 +211,7 @@ class Recipes:
         host = collector.attempt(lambda: self.host(manifest.host))
         distro = collector.attempt(lambda: self.distro(manifest.distro))
         if distro is not None:
-            installer = distro.machine
+            installer = distro.hardware
             collector.attempt(lambda: self._refer(document, [(("distro",), "netboot", installer)]))
             collector.attempt(lambda: self.netboot(installer) if installer in self.names("netboot") else None)
         opkgs = self._opkgs()

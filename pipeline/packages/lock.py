@@ -61,6 +61,14 @@ def read(file: Path) -> list[LockedPackage]:
     return [LockedPackage(**package) for package in json.loads(file.read_bytes())["packages"]]
 
 
+def versions(packages: Iterable[LockedPackage]) -> dict[str, str]:
+    """Package -> whole version; of one that is there for several architectures all of them, as a machine lists it."""
+    found: dict[str, list[str]] = {}
+    for one in packages:
+        found.setdefault(one.name, []).append(one.evr)
+    return {name: " ".join(sorted(each)) for name, each in found.items()}
+
+
 def read_versions(file: Path) -> dict[str, str]:
     """Package -> whole version, of packages that no lock names."""
     found: dict[str, str] = json.loads(file.read_bytes())

@@ -61,7 +61,7 @@ def _add_host(plan: Plan, recipes: Recipes, name: str) -> None:
     host = recipes.describe_host(name)
     plan.hosts[name] = host
     if kinds.of(host.connection).is_made:
-        plan.testbeds[name] = (naming.dom0(host.distro), naming.netboot(recipes.distro(host.distro).architecture))
+        plan.testbeds[name] = (naming.dom0(host.distro), naming.netboot(recipes.distro(host.distro).hardware))
 
 
 def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:

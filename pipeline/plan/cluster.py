@@ -23,8 +23,8 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
     distro = recipes.distro(cluster.distro)
     host = recipes.describe_host(cluster.host)
     tools = (
-        Parent("toolroot", f"toolroot:{distro.machine}"),
-        Parent("bootloader", f"bootloader:{distro.machine}"),
+        Parent("toolroot", f"toolroot:{distro.hardware}"),
+        Parent("bootloader", f"bootloader:{distro.hardware}"),
     )
     found: list[Step] = []
     layers: dict[str, tuple[Parent, ...]] = {}
@@ -43,7 +43,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
         parents=(
             *(Parent(f"image/{each}", one.task, one.part) for each in cluster.members for one in layers[each]),
             *tools,
-            Parent("netboot", naming.netboot(distro.machine)),
+            Parent("netboot", naming.netboot(distro.hardware)),
         ),
         tools=LAYER_TOOLS,
     )
@@ -71,7 +71,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
         _by_machine(cluster, definitions),
         _by_machine(cluster, disks),
         stacks,
-        naming.netboot(distro.machine),
+        naming.netboot(distro.hardware),
         distro.family,
         **_on_xen(cluster, host, xenconfigs),
     )

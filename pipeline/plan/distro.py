@@ -69,7 +69,7 @@ def fetch(recipes: Recipes, name: str, what: str, distro: Distro) -> Step:
 
 def machine(distro: Distro) -> tuple[Parent, ...]:
     """In what programs of a distribution are run while roots are made, where this machine's kernel is too new."""
-    return (Parent("machine", naming.netboot(distro.machine)),) if distro.vsyscall else ()
+    return (Parent("machine", naming.netboot(distro.hardware)),) if distro.vsyscall else ()
 
 
 def machine_tools(distro: Distro) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def _dom0(recipes: Recipes, distro: Distro, root: Step) -> list[Step]:
             distro.name,
             f"disk, hypervisor, kernel and ramdisk of a Xen host with {distro.name}",
             "pipeline.builders.dom0:build",
-            parents=(*stack, Parent("layer", layer.task), Parent("toolroot", f"toolroot:{distro.machine}")),
+            parents=(*stack, Parent("layer", layer.task), Parent("toolroot", f"toolroot:{distro.hardware}")),
             ships=("dom0", "installer"),
             tools=COMPRESSING_TOOLS,
         ),

@@ -93,6 +93,11 @@ WRONG: list[tuple[str, dict[str, str | None], str]] = [
     ("swap", {"swaps": "Filename Type Size Used Priority\n/dev/vda2 partition 65532 0 -2\n"}, "63 MiB of its"),
     ("packages", {"packages": GOOD["node1"]["packages"] + "nmap 7.9 whole\n"}, "1 not in the lock: nmap"),
     ("packages", changed("packages", "munge 0.5.15-2 whole\n", ""), "1 missing: munge"),
+    (
+        "packages",
+        {"packages": GOOD["node1"]["packages"] + "munge 0.5.15-2 half\nmunge 0.5.15-2 whole\n"},
+        "1 of another version: munge",
+    ),
     ("packages", changed("packages", "libc6 2.36-9 ", "libc6 2.36-8 "), "1 of another version: libc6"),
     ("packages", changed("packages", "munge 0.5.15-2 whole", "munge 0.5.15-2 iF"), "1 half installed: munge"),
     ("image files", {"sums": f"{'0' * 32} /usr/bin/tool\n"}, "1 content: usr/bin/tool"),

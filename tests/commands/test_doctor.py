@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import pipeline.doctor as doctor
-from pipeline import sandbox
+from pipeline import confine, sandbox
 from pipeline.doctor import Finding, Surroundings, host, isolation, network
 from pipeline.errors import UserError
 from pipeline.hosts import obstacles
@@ -57,6 +57,7 @@ def failing(text: str) -> Any:
         isolation.check_namespaces,
         isolation.check_overlay,
         isolation.check_bridge,
+        isolation.check_32_bit,
     ],
 )
 def test_this_host_can_do_the_main_job(check: doctor.Check, here: Surroundings) -> None:
@@ -110,6 +111,12 @@ def test_networks(here: Surroundings, monkeypatch: pytest.MonkeyPatch, said: str
     finding = isolation.check_bridge(here)
     assert (finding.level, finding.words) == ("fail", said)
     assert hint in finding.hint
+
+
+def test_kernel_that_starts_no_32_bit_programs(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "program_32_bit", lambda code: b"\x7fELF, for another machine")
+    finding = isolation.check_32_bit(here)
+    assert (finding.level, finding.words) == ("warn", confine.NO_32_BIT)
 
 
 @pytest.mark.parametrize(("kind", "level"), [("kvm", "ok"), ("tcg", "warn")])

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import ManifestError
 from pipeline.manifests.recipes import load
+from pipeline.opkgs.filters import Filter
 from tests.manifests.conftest import DISTRO, Writer
 
 RPM = """\
@@ -71,3 +72,29 @@ def test_addresses_that_are_none(recipes: Writer, said: str, told: str) -> None:
     with pytest.raises(ManifestError) as caught:
         load(recipes({"distros/r.toml": RPM.format(said)})).distro("r")
     assert caught.value.message.startswith("distros/r.toml:7: repositories[1].") and told in caught.value.message
+
+
+def test_packages_for_i386_run_on_64_bit_machines(recipes: Writer) -> None:
+    text = RPM.format('url = "https://a/$basearch"').replace('family = "rpm"', 'family = "rpm"\narchitecture = "i386"')
+    found = load(recipes({"distros/r.toml": text})).distro("r")
+    assert (found.architecture, found.hardware) == ("i386", "amd64")
+    assert (found.choice()["architecture"], found.base()["architecture"]) == ("i386", "i386")
+    assert found.source()["repositories"][1]["url"] == "https://a/i386"
+    only = tuple(Filter((), (name,)).fits(found) for name in ("i386", "i686", "noarch", "amd64", "x86_64"))
+    assert only == (True, True, True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('architecture = "i686"', '"i686"'),
+        ('architecture = "i386"\nassembler = "host-rpm"', 'assembler: expected "target-rpm"'),
+        ('architecture = "i386"\nassembler = "justdb"', 'assembler: expected "target-rpm"'),
+        ('architecture = "i386"\nvsyscall = true', "vsyscall: programs of i386 know no vsyscall page"),
+    ],
+)
+def test_what_does_not_go_with_i386(recipes: Writer, said: str, told: str) -> None:
+    text = RPM.format("").replace('"9/BaseOS", ', '"9/BaseOS"').replace('family = "rpm"', f'family = "rpm"\n{said}')
+    with pytest.raises(ManifestError) as caught:
+        load(recipes({"distros/r.toml": text})).distro("r")
+    assert told in caught.value.message

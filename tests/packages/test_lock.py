@@ -38,3 +38,9 @@ def test_what_is_written_is_read_sorted(tmp_path: Path) -> None:
     assert lock.read(tmp_path / lock.NAME) == [first, second]
     assert first.file == "one_1-2_all.deb"
     assert json.loads((tmp_path / lock.NAME).read_text())["packages"][0]["text"] == "Package: one\n"
+
+
+def test_a_package_for_several_architectures_has_all_of_their_versions() -> None:
+    one = LockedPackage("one", "", "1", "2", "x86_64", "main", "one.rpm", 1, "0" * 64, "")
+    packages = [one, dataclasses.replace(one, architecture="i686", version="0"), dataclasses.replace(one, name="other")]
+    assert lock.versions(packages) == {"one": "0-2 1-2", "other": "1-2"}

@@ -24,6 +24,9 @@ _PROGRAMS = ("usr/bin/rpm", "bin/rpm")
 #: Where suites have the loader, and libraries: the last ones are Debian's.
 _LOADERS = ("lib64/ld-linux-*", "usr/lib64/ld-linux-*", "lib/ld-linux*", "usr/lib/ld-linux*")
 _LIBRARIES = ("lib64", "usr/lib64", "lib", "usr/lib", "lib/*-linux-gnu", "usr/lib/*-linux-gnu")
+#: Programs of i386 and of x86_64 may have one path, where the second one goes before: as rpm's own macros for x86_64
+#: and installers (anaconda's setColor) have it.
+_MULTILIB = "_transaction_color 3"
 #: Files of macros that count for an installation, below that folder.
 _MACROS = ("macros", "platform/*-linux/macros", "redhat/macros")
 
@@ -63,7 +66,7 @@ def _rpm(folder: Path, loader: str, libraries: Sequence[str], program: str, macr
         (
             f"{_PLACE}/{loader}", "--library-path", ":".join(f"{_PLACE}/{name}" for name in libraries),
             f"{_PLACE}/{program}", "--macros", ":".join(f"{_PLACE}/{name}" for name in macros),
-            "--rcfile", f"{_PLACE}/{rc}",
+            "--rcfile", f"{_PLACE}/{rc}", "--define", _MULTILIB,
         ),
         (Bind(folder, _PLACE),),
     )  # fmt: skip

@@ -20,7 +20,7 @@ import solv
 from pipeline.errors import BuildError
 from pipeline.packages import lock
 from pipeline.packages.lock import LockedPackage
-from pipeline.packages.rpm import metadata
+from pipeline.packages.rpm import architectures, metadata
 
 _NAMESPACES = 'xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"'
 _COMMON = "{http://linux.duke.edu/metadata/common}"
@@ -53,11 +53,11 @@ class Repositories:
         """`digests` are the checksums of packages that are good enough, by hashlib's names."""
         self._digests = digests
         self.names = list(folders)
-        self._architecture = architecture
+        self._own = architectures.OWN[architecture]
         self._folders = folders
         self._pool = solv.Pool()
         self._pool.setdisttype(solv.Pool.DISTTYPE_RPM)
-        self._pool.setarch(architecture)
+        self._pool.setarch(self._own[0])
         # packages of two architectures are no rivals: what one obsoletes is of its own colour
         self._pool.set_flag(solv.Pool.POOL_FLAG_IMPLICITOBSOLETEUSESCOLORS, 1)
         for name, folder in folders.items():
@@ -154,20 +154,31 @@ class Repositories:
                 hint=f"searched the repositories {', '.join(self.names)}; `doit update` brings their newest metadata",
             )
         # a name means the machines' own architecture, where there is such a package; as dnf has it (multilib_policy)
-        own = [one.id for one in selection.solvables() if one.arch in (self._architecture, "noarch")]
-        if not own or f".{self._architecture}" in wish.text:
+        own = [one.id for one in selection.solvables() if one.arch in (*self._own, "noarch")]
+        if not own or any(f".{name}" in wish.text for name in self._own):
             return list(selection.jobs(solv.Job.SOLVER_INSTALL))
         how = solv.Job.SOLVER_INSTALL | solv.Job.SOLVER_SOLVABLE_ONE_OF
         return [self._pool.Job(how, self._pool.towhatprovides(own))]
 
     def _leave_out(self, excluded: Sequence[str]) -> None:
-        if not excluded:
-            return
         considered = self._pool.Selection_all()
         for name in excluded:
             considered.subtract(self._pool.select(name, solv.Selection.SELECTION_NAME | solv.Selection.SELECTION_GLOB))
-        self._pool.set_considered_list([one.id for one in considered.solvables()])
-        self._pool.createwhatprovides()
+        left = considered.solvables()
+        superseded = self._superseded(left) if len(self._own) > 1 else set()
+        if excluded or superseded:
+            self._pool.set_considered_list([one.id for one in left if one.id not in superseded])
+            self._pool.createwhatprovides()
+
+    def _superseded(self, packages: Sequence[Any]) -> set[int]:
+        """Those that are older than one of another of the machines' own architectures: libsolv would keep to the better
+        architecture (i686) before the newer version, and call the other one inferior."""
+        newest: dict[str, Any] = {}
+        there = [one for one in packages if one.arch in self._own and not one.isinstalled()]
+        for one in sorted(there, key=lambda one: self._own.index(one.arch)):
+            if one.name not in newest or one.evrcmp(newest[one.name]) > 0:
+                newest[one.name] = one
+        return {one.id for one in there if self._own.index(one.arch) < self._own.index(newest[one.name].arch)}
 
     def _add(self, repository: Any, file: Path, flags: int) -> None:
         with _plain(file) as plain:

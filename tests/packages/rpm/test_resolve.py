@@ -100,6 +100,30 @@ def test_both_architectures_where_both_are_asked_for(found: Input, tmp_path: Pat
     assert locked(tmp_path / "a", found, "lib", "lib.i686") == ["lib-1:2-1.i686", "lib-1:2-1.x86_64"]
 
 
+def test_on_i386_the_newest_is_taken_and_of_it_the_one_for_the_newest_processor(tmp_path: Path) -> None:
+    made = rpmsuite.make(tmp_path)
+    for architecture in ("i386", "i586", "i686", "x86_64"):
+        made.rpm("kernel", "1", architecture=architecture)
+    made.rpm("library", "1", architecture="i686")
+    made.rpm("library", "2", architecture="i386")
+    made.rpm("program", "1", architecture="i486", tags="Requires: kernel, data, library")
+    made.rpm("newer", "1", tags="Requires: library >= 2")
+    made.rpm("data", "1")
+    made.rpm("other", "9", architecture="x86_64")
+    made.publish()
+    found = indexed(made, tmp_path, repositories=[{"name": "base", "path": "base"}], architecture="i386")
+    wanted = partial(locked, architecture="i386")
+    everything = ["data-1-1.noarch", "kernel-1-1.i686", "library-2-1.i386", "program-1-1.i486"]
+    assert wanted(tmp_path / "a", found, "program") == everything
+    assert wanted(tmp_path / "b", found, "program", "library", "newer") == sorted([*everything, "newer-1-1.noarch"])
+    assert wanted(tmp_path / "c", found, "kernel.i586") == ["kernel-1-1.i586"]
+    assert wanted(tmp_path / "d", found, "kernel", "kernel.i686") == ["kernel-1-1.i686"]
+    wanted(tmp_path / "base", found, "library")
+    assert wanted(tmp_path / "top", found, "newer", base=tmp_path / "base/out") == ["newer-1-1.noarch"]
+    with pytest.raises(BuildError, match=r"other-9-1\.x86_64|there is no package other"):
+        wanted(tmp_path / "e", found, "other")
+
+
 def test_what_is_there_already_stays(found: Input, tmp_path: Path) -> None:
     locked(tmp_path / "base", found, "lib", "tool")
     base = tmp_path / "base/out"

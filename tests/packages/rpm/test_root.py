@@ -9,11 +9,14 @@ import sqlite3
 import stat
 import struct
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pipeline import inventory
+from pipeline.doctor import isolation
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
 from pipeline.packages import lock
@@ -27,6 +30,11 @@ from tests.namespaced import inside, job
 from tests.rpmsuite import DATABASE, Suite
 
 BASE = ["filesystem", "setup", "busybox", "rpm"]
+#: A package that is there for two architectures, with a program at one path.
+TWINS: dict[str, Callable[[], bytes]] = {
+    "x86_64": Path("/usr/bin/true").read_bytes,
+    "i686": partial(isolation.program_32_bit, b""),
+}
 TOP = ["app", "owned", "looks"]
 FAILING = {
     "pre-fails": (
@@ -61,8 +69,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (script, _) in FAILING.items():
         listed = [] if script else [f"%attr(0644,nobody-here,root) /usr/share/{name}/data"]
         rpm(name, "1", scripts=script, listed=listed)
+    for architecture, program in TWINS.items():
+        tree = place / "twins" / architecture
+        (tree / "usr/bin").mkdir(parents=True)
+        (tree / "usr/bin/twin").write_bytes(program())
+        (tree / "usr/bin/twin").chmod(0o755)
+        rpm("twin", "1", architecture=architecture, tree=tree)
     suite.publish()
-    _locked(place, suite, "base", BASE)
+    _locked(place, suite, "base", [*BASE, *(f"twin.{architecture}" for architecture in TWINS)])
     for name, wanted in {"top": TOP, **{name: [name] for name in FAILING}}.items():
         _locked(place, suite, name, wanted, place / "base/lock/out")
     inside(build_both, place, "one")
@@ -154,11 +168,18 @@ def test_what_a_root_holds(folder: Path) -> None:
             row[0].decode() if isinstance(row[0], bytes) else row[0]
             for row in connection.execute("SELECT key FROM Name")
         }
-        assert names == {*BASE, *TOP}
+        assert names == {*BASE, *TOP, "twin"}
         times = {struct.unpack("=i", key)[0] for (key,) in connection.execute("SELECT key FROM Installtid")}
         assert times == {SOURCE_DATE_EPOCH}
     locked = {one.name for name in ("base", "top") for one in lock.read(folder / name / "lock/out" / lock.NAME)}
     assert names == locked
+
+
+@pytest.mark.parametrize("assembler", ASSEMBLED)
+def test_of_programs_for_two_architectures_the_64_bit_one_is_there(folder: Path, assembler: str) -> None:
+    listed = inside(assemble, folder, assembler, "twins")
+    (line,) = [line for line in listed.splitlines() if line.startswith("usr/bin/twin ")]
+    assert f"{len(TWINS['x86_64']())} bytes" in line, line
 
 
 def test_the_same_packages_give_the_same_bytes(folder: Path) -> None:
