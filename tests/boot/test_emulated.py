@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import confine, sandbox, trouble
+from pipeline.checkout import own_folder
 from tests.boot.checkout import TOP
 from tests.namespaced import inside, smallest_root
 
@@ -77,7 +78,7 @@ exit 3
 @pytest.fixture(scope="module")
 def machine(artifacts: Path) -> Path:
     subprocess.run([sys.executable, "-m", "doit", "netboot:amd64"], cwd=TOP, check=True, timeout=900)
-    return (artifacts / "amd64/netboot/files").resolve()
+    return (own_folder(TOP, artifacts.resolve()) / "amd64/netboot/files").resolve()
 
 
 def run(folder: str, machine: str) -> None:
