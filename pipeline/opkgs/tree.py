@@ -160,7 +160,7 @@ class Tree:
 
     def _is_left_out(self, entry: Path) -> bool:
         name, place = entry.name, entry.relative_to(self.top).parts
-        if len(place) == 1 and name in _HISTORY:
+        if name in _HISTORY and not kept.in_root(self._named(entry)[1]):
             return True
         if len(place) == 1 and name in _PACKAGES:
             self.warn(
