@@ -244,7 +244,9 @@ def test_what_is_broken_and_not_needed_changes_nothing_else(
     assert (found.steps, found.clusters, found.hosts) == (plan.steps, plan.clusters, plan.hosts)
 
 
-EVERY_CLUSTER = [f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "rocky9")]
+EVERY_CLUSTER = [
+    f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "oscar", "rocky9")
+]
 
 
 @pytest.mark.parametrize(
