@@ -113,12 +113,19 @@ def test_scripts_are_shared_with_other_opkgs_and_with_the_folder_of_recipes(home
 
 
 def test_an_opkg_lives_in_a_repository_of_its_own(recipes: Path, tmp_path: Path) -> None:
-    texts = {"lib/part": "part", ".git/HEAD": "x"}
+    texts = {"lib/part": "part", ".git/HEAD": "x", "lib/.git/HEAD": "x", "files/server/opt/.git/HEAD": "x"}
     real = write(tmp_path / "src/repository/app", "scripts/server-post-install", **texts)
     link(real / "scripts/part", "../lib/part")
     link(real / "data", "lib")
     home = link(recipes / "opkgs/app", real)
-    assert set(content(home)) == {"config.xml", "lib/part", "data/part", "scripts/part", "scripts/server-post-install"}
+    assert set(content(home)) == {
+        "config.xml",
+        "files/server/opt/.git/HEAD",  # there it is for the root
+        "lib/part",
+        "data/part",
+        "scripts/part",
+        "scripts/server-post-install",
+    }
     other = write(recipes / "opkgs/other", **{"config.xml": opkg_text("other")})
     link(other / "scripts/server-post-install", "../../app/scripts/server-post-install")  # by way of that link
     assert content(other)["scripts/server-post-install"] == content(home)["scripts/server-post-install"]
