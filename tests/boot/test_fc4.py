@@ -87,7 +87,7 @@ def test_a_service_that_died_is_told(running: Checkout) -> None:
     asking = f"{fedora_core.GUEST.services}\nfailed_services"
     assert running.ssh(NAME, "head", asking) == ""
     assert running.ssh(NAME, "head", f"pkill dhcpd; {asking}") == "failed oscar-dhcp\n"
-    assert "dead" in running.ssh(NAME, "head", f"{fedora_core.GUEST.services}\ntell_services oscar-dhcp")
+    assert "dhcpd is stopped" in running.ssh(NAME, "head", f"{fedora_core.GUEST.services}\ntell_services oscar-dhcp")
     running.ssh(NAME, "head", "service oscar-dhcp restart")
     assert running.ssh(NAME, "head", asking) == ""
 
