@@ -19,6 +19,7 @@ from pipeline.cluster.added import Added
 from pipeline.cluster.course import Phase, few
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.onmachine import OnMachines, Told
+from pipeline.cluster.opkglog import log
 from pipeline.cluster.opkgphase import OpkgPhases
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, NotNow
@@ -222,9 +223,7 @@ def _require_passed(life: Lifecycle, names: Sequence[str]) -> None:
         results = [one for name in names for one in run_tests(name, head, shell, patience=life.patience())]
     bad = [one for one in results if one.outcome != "passed"]
     if bad:
-        kept = onmachine.log(
-            life.run_dir, "tests", "\n".join(f"{one.name}: {one.message}\n{one.output}" for one in bad)
-        )
+        kept = log(life.run_dir, "tests", "\n".join(f"{one.name}: {one.message}\n{one.output}" for one in bad))
         raise ClusterError(
             f"{head}: {len(bad)} of {len(results)} tests of {', '.join(names)} did not pass",
             tail="\n".join(f"{one.name}: {one.message}" for one in bad),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER, mount_points, new_mark
 from pipeline.checks.facts import FactsError
+from pipeline.cluster.opkglog import log
 from pipeline.description import Machine
 from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.guests import flavours
@@ -37,8 +38,6 @@ Told = tuple[str, str]
 #: What is told of a file that was to be taken away.
 _STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
 
-#: Where what scripts and tools say is kept, in the run folder.
-LOG = "opkgs.log"
 
 #: Seconds for one script, as while roots are built, and for all that a function does.
 _SCRIPT, _PACKAGES = 300, 900
@@ -48,15 +47,6 @@ _LANES = 8
 _AGAIN = "when that is put right, the same command does all of it once more"
 #: Lines of output that an error shows.
 _TOLD = 12
-
-
-def log(run_dir: Path, what: str, said: str) -> Path:
-    """Keep what a script or tool has said; where it is kept."""
-    path = run_dir / LOG
-    when = time.strftime("%Y-%m-%d %H:%M:%S")
-    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"--- {when} {what}\n{said.rstrip()}\n")
-    return path
 
 
 class OnMachines:

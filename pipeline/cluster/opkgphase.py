@@ -15,7 +15,7 @@ from typing import cast
 
 from pipeline.builders.image import OVERRIDES
 from pipeline.checks.collect import new_mark
-from pipeline.cluster.onmachine import log
+from pipeline.cluster.opkglog import log
 from pipeline.description import Cluster, Role
 from pipeline.errors import ClusterError
 from pipeline.files import write_whole
