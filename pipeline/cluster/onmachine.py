@@ -38,7 +38,6 @@ Told = tuple[str, str]
 #: What is told of a file that was to be taken away.
 _STAYS = {"changed": "was changed since and stays", "kept": "stays: another OPKG has it, too"}
 
-
 #: Seconds for one script, as while roots are built, and for all that a function does.
 _SCRIPT, _PACKAGES = 300, 900
 #: Nodes that are asked at a time: a shared connection has ten sessions (sshd_config(5), MaxSessions).
