@@ -59,7 +59,7 @@ class Victim:
         self.before = Surroundings.now()
         #: Who would end what this very program has started, if it were killed itself.
         self.ours = frozenset(invariants.descendants())
-        self._edited = made.top / "recipes/opkgs/base/files/common/etc/torture"
+        self._edited = made.top / "recipes/opkgs/base/files/common-systemd/etc/torture"
 
     def edit(self) -> None:
         """Change one file of an OPKG, so that there is something to build."""
