@@ -25,7 +25,7 @@ from pipeline.engine import Engine
 from pipeline.errors import CommandError
 from pipeline.run import run, spawn
 from pipeline.step import Plan
-from pipeline.store import Store, remove
+from pipeline.store import Entry, Store, remove
 
 CLUSTER = "bench"
 #: The Xen host of clusters that a benchmark puts there.
@@ -156,13 +156,14 @@ def _copy_tree(target: Path) -> None:
 
 
 def _link_store(artifacts: Path, kinds: Collection[str]) -> None:
-    """Hard links to the store's entries and the pool of packages, or copies on another file system."""
+    """Hard links to the newest entry of each task and to the pool of packages, or copies on another file system."""
     pool = artifacts / "pool"
     pool.mkdir(parents=True)
     bring = os.link if ARTIFACTS.stat().st_dev == artifacts.stat().st_dev else shutil.copy2
     for file in (ARTIFACTS / "pool").glob("*.deb"):
         bring(file, pool / file.name)
-    for entry in Store(ARTIFACTS).entries():
+    newest = {entry.manifest.get("task"): entry for entry in sorted(Store(ARTIFACTS).entries(), key=_started)}
+    for entry in newest.values():
         if not kinds or entry.manifest.get("kind") in kinds:
             shutil.copytree(entry.folder, artifacts / "store" / entry.key, copy_function=bring, symlinks=True)
     (artifacts / "cache").mkdir()
@@ -175,3 +176,7 @@ def _link_store(artifacts: Path, kinds: Collection[str]) -> None:
             else:
                 shutil.copy2(found, artifacts / "cache")
     say(f"copied the checkout, {len(list((artifacts / 'store').glob('*')))} store entries linked")
+
+
+def _started(entry: Entry) -> str:
+    return str(entry.manifest.get("started", ""))

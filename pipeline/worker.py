@@ -7,6 +7,7 @@ parent: progress, notes, and at the end `finished` or `error`.  Standard error g
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -62,8 +63,8 @@ def main(memory: int) -> int:
         told = trouble.explain(error, (job.work, job.out, Path("/dev/shm")))
         if told is None:
             raise
-        if told is not error:  # where it happened
-            traceback.print_exc()
+        if told is not error:
+            _log_where_it_happened()
             told.message, told.log = f"{job.step.task}: {told.message}", job.log
         _say(error=b64encode(pickle.dumps(told)).decode())
         return 1
@@ -79,12 +80,18 @@ def _fits(builder: Builder, job: Job) -> bool:
     except Exception as error:
         if not trouble.is_short_of_room(error) or filesystems.of(job.out).is_nearly_full:
             raise
-        traceback.print_exc()
+        _log_where_it_happened()
         _say(note=f"{job.step.task}: too large for the memory that is free; it is built once more, on disk")
     sandbox.unmount(job.work)
     _empty(job.work)
     _empty(job.out)
     return False
+
+
+def _log_where_it_happened() -> None:
+    """In the log, which may lie on the very disk that is full: nothing of it waits in a buffer, and it may be lost."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), traceback.format_exc().encode(errors="replace"))
 
 
 def _empty(folder: Path) -> None:

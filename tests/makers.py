@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -91,6 +92,15 @@ def full(job: Job) -> None:
     place.mkdir()
     sandbox.mount("tmpfs", place, "tmpfs", options="size=64k,nr_inodes=1")
     (place / "more").touch()
+
+
+def full_with_its_log(job: Job) -> None:
+    """Run into a full file system, and the log lies there as well."""
+    place = job.work / "small"
+    place.mkdir()
+    sandbox.mount("tmpfs", place, "tmpfs", options="size=64k")
+    os.dup2(os.open(place / "log", os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    (place / "more").write_bytes(bytes(128 << 10))
 
 
 def killed(job: Job) -> None:

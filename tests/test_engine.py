@@ -158,6 +158,11 @@ def test_a_full_file_system_is_told_with_its_name(tmp_path: Path) -> None:
     assert caught.value.log is not None and "Traceback" in caught.value.log.read_text()
 
 
+def test_a_full_file_system_is_told_also_where_the_log_lies_on_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="^test:x: no space is left on a file system"):
+        engine(tmp_path, step("full_with_its_log")).build("test:x")
+
+
 def test_a_tool_that_was_killed_tells_who_may_have_done_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="signal SIGKILL") as caught:
         engine(tmp_path, step("killed")).build("test:x")

@@ -161,9 +161,9 @@ def _emptied(tree: Path, without: Sequence[str]) -> Iterator[list[Bind]]:
 
 
 def is_full(error: CommandError) -> bool:
-    """Whether mke2fs ended because the tree did not fit."""
+    """Whether mke2fs ended because the tree did not fit: a full disk below the image is told in other words."""
     text = tail(error.log, 40) if error.log else error.tail
-    return "Could not allocate" in text or "No space left" in text or "no free space" in text.lower()
+    return "Could not allocate" in text or "no free space" in text.lower()
 
 
 @contextlib.contextmanager
