@@ -42,7 +42,7 @@ _SMALL = "opkgs = []\n[compute]\ncount = 1\n"
 def main() -> None:
     words = _arguments()
     tally = Tally()
-    until = time.monotonic() + words.seconds if words.seconds else float("inf")
+    until = _end(words.seconds)
     seed = words.seed if words.seed is not None else random.SystemRandom().randrange(1 << 32)
     say(f"seed {seed}")
     if words.inputs:
@@ -53,6 +53,7 @@ def main() -> None:
         with _small_disk() as place, copy(_SMALL, kinds=_READY, place=place) as made:
             victim = Victim(made, tally, seed)
             victim.next_run_passes()
+            until = _end(words.seconds)  # what is built first may take half a minute
             _repeat(words.kills, until, victim.kill_a_build, victim.next_run_passes, tally, "kills of builds")
             _repeat(words.boot_kills, until, lambda: victim.kill_a_boot(_BOOT), victim.next_run_passes, tally, "boots")
             if words.boot_kills:
@@ -65,6 +66,11 @@ def main() -> None:
         print(f"  {breach}")
     if tally.breaches:
         raise SystemExit(1)
+
+
+def _end(seconds: float) -> float:
+    """When it is over that begins now, on the monotonic clock; no seconds: never."""
+    return time.monotonic() + seconds if seconds else float("inf")
 
 
 def _hear_signals() -> None:
@@ -112,7 +118,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="builds, removals and collections to kill")
     parser.add_argument("--boot-kills", type=int, default=0, metavar="N", help="boots of a cluster to kill")
     parser.add_argument("--inputs", type=int, default=0, metavar="N", help="inputs to feed to parsers")
-    parser.add_argument("--seconds", type=float, default=0, metavar="S", help="begin nothing new after that time")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0,
+        metavar="S",
+        help="begin nothing new after that time, counted anew for each kind",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat what was done with this one")
     return parser.parse_args()
 

@@ -159,7 +159,7 @@ def test_a_full_file_system_is_told_with_its_name(tmp_path: Path) -> None:
 
 
 def test_a_full_file_system_is_told_also_where_the_log_lies_on_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="^test:x: no space is left on a file system"):
+    with pytest.raises(UserError, match=r"^test:x: no space is left on a file system"):
         engine(tmp_path, step("full_with_its_log")).build("test:x")
 
 

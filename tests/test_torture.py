@@ -18,7 +18,7 @@ def test_inputs_of_any_kind_end_in_a_value_or_in_an_error_for_people() -> None:
 
 @pytest.mark.boot  # not for machines, but for what their tests have built by then
 def test_killed_runs_leave_nothing_broken() -> None:
-    torture("--kills", "1000", "--seconds", "40")
+    torture("--kills", "1000", "--seconds", "30")
 
 
 def torture(*words: str) -> None:

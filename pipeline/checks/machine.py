@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from pipeline.checks.facts import Block, Facts, FactsError
+from pipeline.checks import disks
+from pipeline.checks.facts import FactsError
 from pipeline.checks.files import as_changed, checksums, compare
-from pipeline.description import FileSystem, Machine, Network, Role
-from pipeline.guests.guest import Known
-from pipeline.inventory import Changes, Tree
-from pipeline.packages.family import Family
+from pipeline.checks.subject import Finding, Subject, few
+from pipeline.description import Role
 
 _MIB = 1024 * 1024
-#: Partitions are aligned and a swap area loses its first page; nothing else may make a size differ.
-_ALIGNMENT_MIB = 2
-#: What an ext4 file system keeps for itself (journal, inode tables) is less than this share of its partition.
-_OVERHEAD = 0.15
 #: Memory that the kernel takes before it counts: its own text, and the page table of all memory.
 _KERNEL_MIB = 96
-_PARTITION_TYPES: Mapping[str, int] = {"swap": 0x82}
-_LINUX = 0x83
-_EXTENDED = (0x05, 0x0F, 0x85)
 _CLOCK_TOLERANCE = 2.0
 
 #: What a kernel log must not hold.  Stalls are not among these: a busy host makes them under emulation.
@@ -33,37 +25,6 @@ _TROUBLE = re.compile(
     r"Buffer I/O error|I/O error, dev|blk_update_request: .*error|segfault at",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a check looks at: a machine as described and as found, and what it was made from.
-
-    `networks` are the cluster's; `packages` is name -> version of all that must be installed; `files` is what the SIS
-    image holds, or the head node's disk; `known` are the paths that differ on any machine of this kind; `family` is
-    that of its packages; `configured` is path -> who changed it when the machine was made already; `changes` is what
-    stands where OPKGs that came or went meanwhile have changed it.
-    """
-
-    machine: Machine
-    facts: Facts
-    networks: Sequence[Network]
-    packages: Mapping[str, str]
-    files: Tree
-    known: Sequence[Known]
-    family: Family
-    configured: Mapping[str, str] = field(default_factory=dict)
-    changes: Changes = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found: `problems` one line each, none when all is well; `seen` says in a line what was checked."""
-
-    problems: tuple[str, ...] = ()
-    seen: str = ""
-    output: str = ""
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,82 +123,6 @@ def network(subject: Subject) -> Finding:
     return Finding(tuple(problems), ", ".join(seen))
 
 
-def partitions(subject: Subject) -> Finding:
-    """The disk has the partitions of the plan and no others: sizes and types."""
-    machine, facts, problems, seen = subject.machine, subject.facts, [], []
-    root = facts.mounts.get("/")
-    if root is None:
-        raise FactsError("nothing is mounted on /")
-    disk = facts.block(facts.block(root.device).disk)
-    found = [block for block in facts.blocks if block.disk == disk.name and block.number]
-    found = [block for block in found if facts.partition_types.get((disk.name, block.number)) not in _EXTENDED]
-    # a device of the VM container may be larger than what is needed of it
-    if disk.size < machine.disk_mib * _MIB or (disk.size > machine.disk_mib * _MIB and not machine.device):
-        problems.append(f"{disk.name} has {disk.size // _MIB} MiB, not {machine.disk_mib}")
-    if len(found) != len(machine.filesystems):
-        problems.append(f"{disk.name} has {len(found)} partitions, not {len(machine.filesystems)}")
-    fixed = sum(plan.size_mib for plan in machine.filesystems)
-    for plan, block in _homes(machine, facts):
-        if block is None or block.disk != disk.name:
-            problems.append(f"{plan.mount} is on no partition of {disk.name}")
-            continue
-        size, slack = plan.size_mib, _ALIGNMENT_MIB
-        if not size:
-            size, slack = machine.disk_mib - fixed, _ALIGNMENT_MIB * (len(machine.filesystems) + 1)
-        kind = facts.partition_types.get((disk.name, block.number))
-        wanted = _PARTITION_TYPES.get(plan.type, _LINUX)
-        if abs(block.size / _MIB - size) > slack:
-            problems.append(f"{block.name} ({plan.mount}) has {block.size / _MIB:.0f} MiB, not {size}")
-        if block.number <= 4 and kind != wanted:
-            problems.append(f"{block.name} ({plan.mount}) has type {kind or 0:02x}, not {wanted:02x}")
-        seen.append(f"{block.name} {plan.mount} {block.size / _MIB:.0f} MiB")
-    return Finding(tuple(problems), ", ".join(seen), facts.text("blocks"))
-
-
-def file_systems(subject: Subject) -> Finding:
-    """What the plan mounts is mounted: the type, read and write, and as large as its partition."""
-    facts, problems, seen = subject.facts, [], []
-    for plan in subject.machine.filesystems:
-        mount = facts.mounts.get(plan.mount)
-        if plan.type == "swap":
-            continue
-        if mount is None:
-            problems.append(f"nothing is mounted on {plan.mount}")
-            continue
-        if mount.type != plan.type:
-            problems.append(f"{plan.mount} is {mount.type}, not {plan.type}")
-        if not mount.writable:
-            problems.append(f"{plan.mount} cannot be written")
-        size, whole = facts.sizes.get(plan.mount, 0), facts.block(mount.device).size
-        if not whole * (1 - _OVERHEAD) <= size <= whole:
-            problems.append(f"{plan.mount} has {size // _MIB} MiB of its partition's {whole // _MIB}")
-        seen.append(f"{plan.mount} {mount.type} {size // _MIB} MiB")
-    return Finding(tuple(problems), ", ".join(seen), facts.text("sizes"))
-
-
-def swap(subject: Subject) -> Finding:
-    """The swap areas of the plan are in use, and no others."""
-    facts, problems = subject.facts, []
-    planned = [plan for plan in subject.machine.filesystems if plan.type == "swap"]
-    if len(facts.swaps) != len(planned):
-        problems.append(f"{len(facts.swaps)} swap areas are in use, not {len(planned)}")
-    for device, size in facts.swaps:
-        whole = facts.block(device).size
-        if not 0 <= whole - size <= _MIB:
-            problems.append(f"{device}: {size // _MIB} MiB of its partition's {whole // _MIB} are in use")
-    seen = ", ".join(f"{device} {size // _MIB} MiB" for device, size in facts.swaps)
-    return Finding(tuple(problems), seen or "none", facts.text("swaps"))
-
-
-def image_disk(subject: Subject) -> Finding:
-    """The SIS image is mounted where SystemImager keeps images, and cannot be changed."""
-    point = "/var/lib/systemimager"
-    mount = subject.facts.mounts.get(point)
-    if mount is None:
-        return Finding((f"nothing is mounted on {point}",))
-    return Finding((f"{point} can be written",) if mount.writable else (), f"{point} {mount.type}, read only")
-
-
 def packages(subject: Subject) -> Finding:
     """The installed packages are those of the lock: none more, none less, the same versions, all whole."""
     found, expected = subject.facts.packages, subject.packages
@@ -248,7 +133,7 @@ def packages(subject: Subject) -> Finding:
     broken = [f"? {name} is {state}, not whole" for name, (_, state) in sorted(found.items()) if state != "whole"]
     counts = {"not in the lock": extra, "missing": missing, "of another version": other, "half installed": broken}
     problems = tuple(
-        f"{len(items)} {how}: {_few([item.split()[1] for item in items])}" for how, items in counts.items() if items
+        f"{len(items)} {how}: {few([item.split()[1] for item in items])}" for how, items in counts.items() if items
     )
     return Finding(problems, f"{len(found)} packages", "\n".join(extra + missing + other + broken))
 
@@ -275,7 +160,7 @@ def files(subject: Subject) -> Finding:
         raise FactsError(f"the contents of {facts.summed} files were compared, not of {wanted}")
     bad = [item for item in differences if item.known is None]
     problems = tuple(
-        f"{len(paths)} {kind}: {_few(paths)}"
+        f"{len(paths)} {kind}: {few(paths)}"
         for kind in sorted({item.kind for item in bad})
         if (paths := [item.shown for item in bad if item.kind == kind])
     )
@@ -290,7 +175,7 @@ def services(subject: Subject) -> Finding:
     """No service failed."""
     failed = subject.facts.failed_services
     return Finding(
-        (f"failed: {_few(list(failed))}",) if failed else (),
+        (f"failed: {few(list(failed))}",) if failed else (),
         "none failed",
         subject.facts.text("servicelog") if failed else "",
     )
@@ -309,7 +194,7 @@ def kernel(subject: Subject) -> Finding:
     running = subject.facts.kernel
     available = [path.removeprefix("boot/vmlinuz-") for path in subject.files if path.startswith("boot/vmlinuz-")]
     wrong = running not in available
-    return Finding((f"{running} runs, there is {_few(available) or 'no kernel'}",) if wrong else (), running)
+    return Finding((f"{running} runs, there is {few(available) or 'no kernel'}",) if wrong else (), running)
 
 
 def kernel_log(subject: Subject) -> Finding:
@@ -331,29 +216,11 @@ CHECKS: tuple[Check, ...] = (
     Check("kernel", kernel),
     Check("kernel log", kernel_log),
     Check("services", services),
-    Check("partitions", partitions),
-    Check("file systems", file_systems),
-    Check("swap", swap),
-    Check("image disk", image_disk, ("head",)),
+    Check("partitions", disks.partitions),
+    Check("file systems", disks.file_systems),
+    Check("swap", disks.swap),
+    Check("image disk", disks.image_disk, ("head",)),
     Check("packages", packages),
     Check("disk files", files, ("head",)),
     Check("image files", files, ("compute",)),
 )
-
-
-def _homes(machine: Machine, facts: Facts) -> list[tuple[FileSystem, Block | None]]:
-    """Each planned file system with the partition it was found on; swap areas in the plan's order."""
-    swaps = [device for device, _ in facts.swaps]
-    homes: list[tuple[FileSystem, Block | None]] = []
-    for plan in machine.filesystems:
-        if plan.type == "swap":
-            device = swaps.pop(0) if swaps else None
-        else:
-            device = facts.mounts[plan.mount].device if plan.mount in facts.mounts else None
-        homes.append((plan, facts.block(device) if device else None))
-    return homes
-
-
-def _few(items: list[str], most: int = 5) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 from pipeline.checks.collect import collect
 from pipeline.checks.facts import Facts, FactsError
-from pipeline.checks.machine import CHECKS, Check, Subject
+from pipeline.checks.machine import CHECKS, Check
 from pipeline.checks.opkgs import run_tests
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.shell import Shell
+from pipeline.checks.subject import Subject
 from pipeline.description import Cluster, Role
 from pipeline.errors import UserError
 from pipeline.guests.guest import Guest

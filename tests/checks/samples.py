@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.checks.facts import Facts
-from pipeline.checks.machine import Subject
+from pipeline.checks.subject import Subject
 from pipeline.checks.verify import Expected
 from pipeline.description import Cluster, FileSystem, Interface, Machine, Network
 from pipeline.guests.debian import GUEST
@@ -139,3 +139,13 @@ def subject(name: str, **changed: str | None) -> Subject:
     given = {**facts[name].sections, **changed}
     kept = {section: text for section, text in given.items() if text is not None}
     return Subject(machine, replace(facts[name], sections=kept), cluster().networks, PACKAGES, FILES, GUEST.known, DEB)
+
+
+GOOD = {name: sections(cluster().machine(name)) for name in ("oscarhead", "node1")}
+
+
+def changed(section: str, old: str, new: str, name: str = "node1") -> dict[str, str | None]:
+    """That section of a healthy machine with something else in it."""
+    text = GOOD[name][section]
+    assert old in text
+    return {section: text.replace(old, new)}

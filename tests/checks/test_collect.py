@@ -18,8 +18,8 @@ from pipeline.checks import collect as collecting
 from pipeline.checks import files
 from pipeline.checks import machine as checks
 from pipeline.checks.facts import Facts, FactsError, parse
-from pipeline.checks.machine import Subject
 from pipeline.checks.shell import Tells
+from pipeline.checks.subject import Subject
 from pipeline.description import Cluster, FileSystem
 from pipeline.errors import ClusterError, CommandError
 from pipeline.guests.debian import GUEST

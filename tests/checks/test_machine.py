@@ -9,9 +9,7 @@ import pytest
 from pipeline.checks import machine as checks
 from pipeline.checks.facts import FactsError
 from pipeline.description import DataDisk
-from tests.checks.samples import MIB, PACKAGES, RELEASE, cluster, sections, subject
-
-GOOD = {name: sections(cluster().machine(name)) for name in ("oscarhead", "node1")}
+from tests.checks.samples import GOOD, MIB, PACKAGES, RELEASE, changed, subject
 
 APPLICABLE = [
     (check, name)
@@ -26,12 +24,6 @@ def test_healthy(check: checks.Check, name: str) -> None:
     finding = check.evaluate(subject(name))
     assert finding.problems == ()
     assert finding.seen
-
-
-def changed(section: str, old: str, new: str, name: str = "node1") -> dict[str, str | None]:
-    text = GOOD[name][section]
-    assert old in text
-    return {section: text.replace(old, new)}
 
 
 LABEL = GOOD["node1"]["labels"]
@@ -131,30 +123,9 @@ def test_every_check_was_shown_to_fail() -> None:
     assert shown == {check.name for check in checks.CHECKS}
 
 
-def test_image_disk() -> None:
-    mounts = changed(
-        "mounts",
-        "/var/lib/systemimager ro - ext4 /dev/vdb ro",
-        "/var/lib/systemimager rw - ext4 /dev/vdb rw",
-        "oscarhead",
-    )
-    assert checks.image_disk(subject("oscarhead", **mounts)).problems == ("/var/lib/systemimager can be written",)
-    mounts = changed("mounts", "systemimager", "elsewhere", "oscarhead")
-    assert "nothing is mounted on" in checks.image_disk(subject("oscarhead", **mounts)).problems[0]
-
-
 def test_head_kernel_is_a_locked_package() -> None:
     assert checks.kernel(subject("oscarhead", kernel="6.12.0-1-amd64\n")).problems
     assert f"linux-image-{RELEASE}" in PACKAGES
-
-
-def test_a_device_of_the_container_may_be_larger_than_what_is_needed_of_it() -> None:
-    larger = subject("node1", **changed("blocks", str(1024 * MIB // 512), str(1400 * MIB // 512)))
-    assert checks.partitions(larger).problems == ("vda has 1400 MiB, not 1024",)
-    on_device = dataclasses.replace(larger.machine, device="/dev/vg0/node1")
-    assert checks.partitions(dataclasses.replace(larger, machine=on_device)).problems == ()
-    smaller = subject("node1", **changed("blocks", str(1024 * MIB // 512), str(1023 * MIB // 512)))
-    assert checks.partitions(dataclasses.replace(smaller, machine=on_device)).problems
 
 
 def test_a_slow_connection_is_no_wrong_clock() -> None:
