@@ -52,7 +52,7 @@ def _rows(what: str, runs: list[Run]) -> list[Row]:
 
 
 def _after_file(made: Checkout, number: int) -> Run:
-    path = made.top / "recipes" / "opkgs" / "base" / "files" / "common" / _FILE
+    path = made.top / "recipes" / "opkgs" / "base" / "files" / "common-systemd" / _FILE
     path.write_text(f"{path.read_text()}# benchmark {number}\n")
     say(f"{_FILE} changed")
     return made.doit(*OUTPUTS)

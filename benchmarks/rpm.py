@@ -21,7 +21,7 @@ from tests.rpmsuite import Suite
 _RUNS = 3
 _RESOLVE_GOAL, _ASSEMBLE_GOAL, _EDIT_GOAL = 1.0, 0.8, 5.0
 _DISTRO, _PACKAGE = "rocky9", "xen-oscar-benchmark"
-_FILE = Path("recipes/opkgs/base/files/common/etc/ssh/ssh_config.d/oscar.conf")
+_FILE = Path("recipes/opkgs/base/files/common-systemd/etc/ssh/ssh_config.d/oscar.conf")
 _MANIFEST = f"""extends = "{_DISTRO}"
 [packages]
 head = ["../../{_PACKAGE}.rpm"]
