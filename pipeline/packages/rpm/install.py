@@ -13,12 +13,15 @@ from pathlib import Path
 from pipeline.errors import BuildError, CommandError
 from pipeline.packages.lock import LockedPackage
 from pipeline.packages.rpm import database, keystore
+from pipeline.packages.rpm.files import both_have
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import Bind, chroot_run
 
 #: Where packages are seen inside a root while they are installed.
 PACKAGES = "/run/packages"
 _DEADLINE = 1800
+#: Lines of what it says that a person is shown.
+_SHOWN = 12
 #: rpm as Debian has it warns that it should not be used; scripts speak no language of the host's.
 _QUIET = {"HOME": "/root", "LC_ALL": "C", "RPM_FORCE_DEBIAN": "1", "SYSTEMD_OFFLINE": "1"}
 #: What is mounted in a chroot, and not ours to change: the folders themselves were unpacked.
@@ -32,6 +35,12 @@ _NOBODY = re.compile(r"^warning: ((?:user|group) \S+ does not exist) - using roo
 #: A shell's own words for a script that goes on without what it wants; to rpm that is no failure.
 _NO_COMMAND = re.compile(r"^\S*/rpm-tmp\.\w+: (?:line )?\d+: (.+?: (?:command )?not found)$", re.MULTILINE)
 _LACKS = re.compile(r"^\s+(\S.* is needed by .*)$", re.MULTILINE)
+#: Of two packages that go in together, and of one that is there already.
+_CONFLICT = re.compile(
+    r"^\s*file (.+) (?:conflicts between attempted installs of (\S+) and (\S+)"
+    r"|from install of (\S+) conflicts with file from package (\S+))$",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,14 @@ class Rpm:
         try:
             chroot_run(root, words, binds=shown, env=_QUIET, log=log, timeout=_DEADLINE)
         except CommandError as error:
-            raise _explained(error) from None
-        with log.open("rb") as file:
-            file.seek(begin)
-            return file.read().decode(errors="replace")
+            raise _explained(error, _said(log, begin)) from None
+        return _said(log, begin)
+
+
+def _said(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")
 
 
 #: The root's own.
@@ -65,7 +78,7 @@ def install(
 
     `under_test`: they go over whatever version is there, newer or the same; nobody else has looked at them before.
     """
-    options = ["--force"] if under_test else ["--nodigest"]
+    options = ["--oldpackage", "--replacepkgs"] if under_test else ["--nodigest"]
     transact(root, packages, folder, place=place, log=log, options=options)
     settle(root, place=place, log=log)
 
@@ -114,7 +127,7 @@ def require_listed(root: Path, packages: Sequence[LockedPackage], *, place: str,
 def _judge(said: str, log: Path) -> None:
     """Raise BuildError for what rpm tells of and ends well all the same."""
     if failed := _FAILED.search(said):
-        raise _script_failed(failed, _excerpt(said), log)
+        raise _script_failed(failed, said, log)
     if missing := _NOBODY.search(said):
         raise BuildError(
             f"files would be root's: {missing[1]}",
@@ -131,18 +144,21 @@ def _judge(said: str, log: Path) -> None:
         )
 
 
-def _explained(error: CommandError) -> BuildError:
-    said = error.tail
+def _explained(error: CommandError, said: str) -> BuildError:
     if failed := _FAILED.search(said):
         return _script_failed(failed, said, error.log)
     if lacks := _LACKS.findall(said):
-        return BuildError("packages lack what they need", tail="\n".join(lacks), log=error.log)
+        return BuildError("packages lack what they need", tail="\n".join(lacks[:_SHOWN]), log=error.log)
+    if conflicts := [[word for word in found if word] for found in _CONFLICT.findall(said)]:
+        tail = "\n".join(f"{path}: {one} and {other}" for path, one, other in conflicts[:_SHOWN])
+        return both_have(*conflicts[0], log=error.log, tail=tail)
     return BuildError(f"rpm failed: {error.message.partition(':')[0]}", tail=_excerpt(said), log=error.log)
 
 
-def _script_failed(failed: re.Match[str], tail: str, log: Path | None) -> BuildError:
+def _script_failed(failed: re.Match[str], said: str, log: Path | None) -> BuildError:
+    tail = _excerpt(said[: failed.end()])  # much may have been said since
     return BuildError(f"{failed[2]}: its script {failed[1]} failed: {failed[3]}", tail=tail, log=log)
 
 
 def _excerpt(said: str) -> str:
-    return "\n".join(said.strip().splitlines()[-12:])
+    return "\n".join(said.strip().splitlines()[-_SHOWN:])
