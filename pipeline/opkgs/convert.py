@@ -1,7 +1,8 @@
 """An OPKG's `config.xml` of generation 1 or 2 written as one of generation 3, with nothing lost.
 
 What generation 3 has no word for (a title for people, vendor, services, switcher tags, relations that are not between
-packages, what nobody knows) stands in elements of a namespace of its own, as it was; so do comments.
+packages, declarations, what nobody knows) stands in elements of a namespace of its own, as it was; comments and
+processing instructions stay.
 Source: OSCAR's converter of these generations, opkg-convert of opkgc, which leaves such things out.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pipeline.opkgs import generation3
-from pipeline.opkgs.document import Comment, Document, Element
+from pipeline.opkgs.document import Aside, Document, Element
 from pipeline.opkgs.filters import Filter, Versioned
 from pipeline.opkgs.model import Dependency, Opkg
 from pipeline.opkgs.phases import Side
@@ -66,10 +67,11 @@ def to_generation3(document: Document, opkg: Opkg) -> Document:
         parts += [_element(part, inside)] if inside else []
     parts.append(_element("changelog", [Element("versionEntry", attributes={"version": opkg.version})]))
     parts += _carried(old)
-    comments = list(_comments(old))
+    if "[" in document.doctype:  # declarations of its own; what only points to a DTD means one of older generations
+        parts.append(_text(f"{OLDER}doctype", document.doctype))
     used = any(part.tag.startswith(OLDER) for part in parts)
     own = {"xmlns:older": _NAMESPACE} if used else {}
-    root = Element("oscar", attributes={**old.attributes, **own}, content=[*comments, *parts])
+    root = Element("oscar", attributes={**old.attributes, **own}, content=[*_asides(old), *parts])
     return Document(_laid_out(root, 0), document.before, document.after)
 
 
@@ -78,7 +80,7 @@ def _laid_out(element: Element, depth: int) -> Element:
     if not element.content or any(isinstance(piece, str) for piece in element.content):
         return element
     inner = "\n" + "  " * (depth + 1)
-    content: list[Element | Comment | str] = []
+    content: list[Element | Aside | str] = []
     for piece in element.content:
         content += [inner, _laid_out(piece, depth + 1) if isinstance(piece, Element) else piece]
     return Element(element.tag, attributes=element.attributes, content=[*content, "\n" + "  " * depth])
@@ -119,17 +121,17 @@ def _is_known(element: Element) -> bool:
     )
 
 
-def _comments(element: Element) -> Iterator[Comment]:
+def _asides(element: Element) -> Iterator[Aside]:
     """Those in it, but for those that are carried with what has no place, or stay with an author."""
     for piece in element.content:
-        if isinstance(piece, Comment):
+        if isinstance(piece, Aside):
             yield piece
         elif (
             isinstance(piece, Element)
             and piece.tag not in ("maintainer", "packager")
             and (element.tag != "oscar" or not _has_no_place(piece))
         ):
-            yield from _comments(piece)
+            yield from _asides(piece)
 
 
 def _author(element: Element) -> Element:

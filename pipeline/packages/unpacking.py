@@ -7,7 +7,7 @@ JSON list of files and the places where a tar stream begins in them as its input
 """
 
 # Importing pathlib would take longer than unpacking a package.
-# ruff: noqa: PTH108
+# ruff: noqa: PTH103, PTH108, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ def _in_place(tar: tarfile.TarFile, name: str, owners: dict[str, str]) -> Iterat
     `owners` are the packages that have brought what there is, by its path; the one of `tar` is called `name`.
     """
     for member in tar:
-        path = os.path.normpath(f"/{member.name}")
+        path = os.path.normpath("/" + member.name.lstrip("/"))
         try:
             if member.isdir():
-                os.makedirs(path, exist_ok=True)
+                if not os.path.lexists(path):
+                    os.makedirs(path)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)

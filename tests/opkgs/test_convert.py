@@ -161,3 +161,17 @@ def test_what_is_not_understood_is_carried(tmp_path: Path, said: str, kept: str)
     _, new, text = converted(file, tmp_path)
     assert kept in text and 'kind="x"' in text and ("long " * 16).strip() in text, text
     assert len(new.summary) <= 67
+
+
+def test_declarations_and_instructions_are_carried(tmp_path: Path) -> None:
+    file = tmp_path / "odd" / "config.xml"
+    file.parent.mkdir()
+    doctype = '<!DOCTYPE oscar SYSTEM "x.dtd" [<!ATTLIST rpm version CDATA "2"> <!-- so -->]>'
+    version = "<version><major>1</major></version>"
+    said = "<rpmlist><?in a list?><rpm>it</rpm></rpmlist>"
+    file.write_text(f"{doctype}<?first ?><oscar><name>odd</name>{version}<summary>s</summary>{said}</oscar><?last x?>")
+    old, new, text = converted(file, tmp_path)
+    assert [str(one) for each in old.dependencies for one in each.packages] == ["it=2"] and meaning(new) == meaning(old)
+    root = document.parse(tmp_path / "converted/odd/config.xml").root
+    assert root.value("older:doctype") == doctype
+    assert all(one in text for one in ("<?first?>", "<?last x?>", "<?in a list?>"))
