@@ -5,12 +5,14 @@
 - Disk files of SystemInstaller (.disk): `device size fstype mount options [bootable]`, sizes in MB, `*` = what is left.
 
 Which it is, is told by where it stands: `opkgs`, `filesystems`, or any other list, which is one of packages.  A mistake
-is told with the line of the file in which it is.
+is told with the line of the file in which it is.  Lines may end as on any system; text is UTF-8, or has a mark at its
+beginning, or an encoding that XML declares; in comments, of which nobody takes anything, any letters may stand.
 Sources: SystemInstaller's Package.pm and mksidisk(1); OSCAR's share/package_sets.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +27,16 @@ from pipeline.opkgs import document as xml
 Entry = tuple[int, Any]
 
 _PARTITION = re.compile(r"/dev/((?:h|s|v|xv)d[a-z]+)([1-9][0-9]{0,2})")
-_NETWORK = ("nfs", "nfs4")
-_MEMORY = ("tmpfs", "proc", "sysfs", "devpts")
+#: What is on no partition: SystemInstaller's own list (Partition.pm, get_id).
+_ELSEWHERE = frozenset(
+    (
+        "auto", "bdev", "debugfs", "devpts", "eventpollfs", "futexfs", "hugetlbfs", "inotifyfs", "mqueue", "nfs",
+        "nfs4", "pipefs", "proc", "ramfs", "rootfs", "rpc_pipefs", "securityfs", "sockfs", "subdomainfs", "sysfs", "tmpfs",
+        "usbfs",
+    )
+)  # fmt: skip
+#: How XML begins, whatever its encoding is.
+_XML = re.compile(rb"[\xef\xbb\xbf\xff\xfe\0\s]*<")
 
 
 def expand(document: Document) -> tuple[list[Path], list[Mistake]]:
@@ -77,10 +87,7 @@ def _expand(document: Document, value: list[Any], key: Key, warnings: list[Mista
 
 def packages(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
     """The names in a package list, as they stand."""
-    for number, line in enumerate(loader.text_of(file).splitlines(), 1):
-        name = line.strip()
-        if not name or name.startswith("#"):
-            continue
+    for number, name in _lines(file):
         if name.startswith("/"):  # OSCAR's own lists have one, and its installer passes it over
             warnings.append(Mistake(shown(file), number, "", f"{quoted(name)} is a path and no package; passed over"))
         else:
@@ -89,7 +96,7 @@ def packages(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
 
 def opkgs(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
     """The OPKGs of a package set; one that is no XML is a list of names."""
-    if not loader.text_of(file).lstrip().startswith("<"):
+    if not _XML.match(loader.content_of(file)):
         yield from packages(file, warnings)
         return
     root = xml.parse(file).root
@@ -110,16 +117,15 @@ def filesystems(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
     """The partitions of a disk file, in the order of their numbers."""
     found: list[tuple[int, int, dict[str, str]]] = []
     disks: set[str] = set()
-    for number, line in enumerate(loader.text_of(file).splitlines(), 1):
+    for number, line in _lines(file):
         words = line.partition("#")[0].split()
-        if not words:
-            continue
         refuse: Callable[[str], NoReturn] = _refusing(file, number)
         if re.fullmatch(r"\w+=.*", words[0]) or re.fullmatch(r"raid\d+", words[0]):
             refuse(f"{quoted(words[0])} cannot be made here yet; expected partitions of one disk alone")
         device, size, kind, *more = [*words, "", "", ""][: max(len(words), 3)]
+        kind = kind.lower()
         match = _PARTITION.fullmatch(device)
-        if kind in _NETWORK or kind in _MEMORY:
+        if kind in _ELSEWHERE:
             warnings.append(Mistake(shown(file), number, "", f"{kind} is no partition; passed over"))
             continue
         if match is None:
@@ -137,6 +143,23 @@ def filesystems(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
         found.append((int(match[2]), number, {"mount": mount, "size": "fill" if size == "*" else f"{size}M"}))
     for _, number, table in sorted(found, key=lambda one: one[0]):
         yield number, table
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines that say something, without blanks around it, each with its number."""
+    raw = loader.content_of(file).removeprefix(codecs.BOM_UTF8)
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            raw = raw.decode("utf-16").encode()
+        except UnicodeDecodeError:
+            _refusing(file, 1)("it begins as UTF-16 text, and is none; expected the encoding UTF-8")
+    for number, line in enumerate(re.split(rb"\r\n|\r|\n", raw), 1):
+        if not line.strip() or line.lstrip().startswith(b"#"):
+            continue
+        try:
+            yield number, line.decode().strip()
+        except UnicodeDecodeError:
+            _refusing(file, number)("not UTF-8 text; expected the encoding UTF-8")
 
 
 def _refusing(file: Path, number: int) -> Callable[[str], NoReturn]:

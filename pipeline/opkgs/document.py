@@ -24,6 +24,10 @@ LONGEST = 1 << 20
 #: What stands for another text, but for characters and what XML itself knows; in declarations a % as well.
 _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|apos|quot);)([^\s#;&<]+);")
 _DECLARED = re.compile(r"[&%](?!(?:lt|gt|amp|apos|quot);)([^\s#;&%<]+);")
+#: Encodings by the first two bytes: a mark, or as much of <.
+_BY_BEGINNING = {
+    b"\xff\xfe": "UTF-16LE", b"<\0": "UTF-16LE", b"\xfe\xff": "UTF-16BE", b"\0<": "UTF-16BE",
+}  # fmt: skip
 _DTD_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -142,7 +146,7 @@ class _Parser:
         self._refuse = refuse
         self._top = Element("", 1)
         self._stack = [self._top]
-        self._encoding = {b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}.get(raw[:2], "UTF-8")
+        self._encoding = _BY_BEGINNING.get(raw[:2], "UTF-8")
         self._doctype = _Doctype()
         self._root_at = 0
         self._expat = expat.ParserCreate()
