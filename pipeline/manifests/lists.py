@@ -31,8 +31,8 @@ _PARTITION = re.compile(r"/dev/((?:h|s|v|xv)d[a-z]+)([1-9][0-9]{0,2})")
 _ELSEWHERE = frozenset(
     (
         "auto", "bdev", "debugfs", "devpts", "eventpollfs", "futexfs", "hugetlbfs", "inotifyfs", "mqueue", "nfs",
-        "nfs4", "pipefs", "proc", "ramfs", "rootfs", "rpc_pipefs", "securityfs", "sockfs", "subdomainfs", "sysfs", "tmpfs",
-        "usbfs",
+        "nfs4", "pipefs", "proc", "ramfs", "rootfs", "rpc_pipefs", "securityfs", "sockfs", "subdomainfs", "sysfs",
+        "tmpfs", "usbfs",
     )
 )  # fmt: skip
 #: How XML begins, whatever its encoding is.
@@ -66,23 +66,35 @@ def _is_list(entry: object) -> bool:
 def _expand(document: Document, value: list[Any], key: Key, warnings: list[Mistake]) -> Iterator[Path]:
     read = _READERS.get(str(key[-1]), packages)
     result: list[Any] = []
+    known: set[str] = set()
+    old: dict[int, list[Key]] = {}
+    for path in [path for path in document.places if len(path) > len(key) and path[: len(key)] == key]:
+        old.setdefault(int(path[len(key)]), []).append(path)
     places: dict[Key, tuple[Path, int]] = {}
     for index, entry in enumerate(value):
         if not _is_list(entry):
-            old = {path: place for path, place in document.places.items() if path[: len(key) + 1] == (*key, index)}
-            places |= {(*key, len(result), *path[len(key) + 1 :]): place for path, place in old.items()}
+            for path in old.get(index, []):
+                places[(*key, len(result), *path[len(key) + 1 :])] = document.places[path]
+            known.add(_same(entry))
             result.append(entry)
             continue
         file = Path(loader.relative_to_file(document, entry["list"]))
         yield file
         for line, item in read(file, warnings):
-            if item not in result:  # each counts once
+            if _same(item) not in known:  # each counts once
+                known.add(_same(item))
                 places[(*key, len(result))] = (file, line)
                 result.append(item)
-    for path in [path for path in document.places if path[: len(key)] == key and path != key]:
-        del document.places[path]
+    for paths in old.values():
+        for path in paths:
+            del document.places[path]
     document.places.update(places)
     value[:] = result
+
+
+def _same(entry: Any) -> str:
+    """What is alike for entries that are the same."""
+    return entry if isinstance(entry, str) else repr(entry)
 
 
 def packages(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
@@ -154,12 +166,14 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError:
             _refusing(file, 1)("it begins as UTF-16 text, and is none; expected the encoding UTF-8")
     for number, line in enumerate(re.split(rb"\r\n|\r|\n", raw), 1):
-        if not line.strip() or line.lstrip().startswith(b"#"):
+        if line.lstrip().startswith(b"#"):
             continue
         try:
-            yield number, line.decode().strip()
+            text = line.decode().strip()
         except UnicodeDecodeError:
             _refusing(file, number)("not UTF-8 text; expected the encoding UTF-8")
+        if text:
+            yield number, text
 
 
 def _refusing(file: Path, number: int) -> Callable[[str], NoReturn]:

@@ -133,7 +133,7 @@ def extended(
 
 def _over(lower: Document, upper: Document) -> Document:
     """Tables are merged; anything else of `upper` hides what `lower` has there."""
-    places = dict(lower.places)
+    hidden: set[Key] = set()
 
     def merged(below: dict[str, Any], above: dict[str, Any], key: Key) -> dict[str, Any]:
         result = dict(below)
@@ -143,12 +143,16 @@ def _over(lower: Document, upper: Document) -> Document:
                 result[name] = merged(below[name], value, path)
             else:
                 result[name] = value
-                for place in [place for place in places if place[: len(path)] == path]:
-                    del places[place]
+                hidden.add(path)
         return result
 
     data = merged(lower.data, upper.data, ())
-    return Document(upper.file, data, {**places, **upper.places})
+    left = {
+        key: place
+        for key, place in lower.places.items()
+        if not any(key[:length] in hidden for length in range(1, len(key) + 1))
+    }
+    return Document(upper.file, data, {**left, **upper.places})
 
 
 def validate(document: Document, model: type[M]) -> M:

@@ -21,6 +21,8 @@ from pipeline.mistakes import Mistake, fail, printable, quoted, shown
 
 _DEEPEST = 32
 LONGEST = 1 << 20
+#: Attributes of one file: a declaration could give thousands to each of thousands of elements.
+_MOST = 1 << 17
 #: What stands for another text, but for characters and what XML itself knows; in declarations a % as well.
 _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|apos|quot);)([^\s#;&<]+);")
 _DECLARED = re.compile(r"[&%](?!(?:lt|gt|amp|apos|quot);)([^\s#;&%<]+);")
@@ -149,6 +151,7 @@ class _Parser:
         self._encoding = _BY_BEGINNING.get(raw[:2], "UTF-8")
         self._doctype = _Doctype()
         self._root_at = 0
+        self._attributes = 0
         self._expat = expat.ParserCreate()
 
     def document(self) -> Document:
@@ -196,6 +199,9 @@ class _Parser:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if len(self._stack) > _DEEPEST:
             self._refuse(self._expat.CurrentLineNumber, "elements stand too deep in one another")
+        self._attributes += len(attributes)
+        if self._attributes > _MOST:
+            self._refuse(self._expat.CurrentLineNumber, f"more than {_MOST} attributes, as its declarations say")
         if len(self._stack) == 1:
             self._root_at = self._expat.CurrentByteIndex
         element = Element(tag, self._expat.CurrentLineNumber, attributes)

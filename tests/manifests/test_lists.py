@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from pipeline import plan as planning
 from pipeline.errors import ManifestError
-from pipeline.manifests import lists
+from pipeline.manifests import lists, loader
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.recipes import load
 from pipeline.mistakes import Mistake
+from tests.growing import require_linear
 from tests.manifests.conftest import DISTRO, Writer
 
 #: Real lists of the OSCAR project, which are not ours to copy.
@@ -151,6 +152,20 @@ def test_mistakes_are_told_where_they_are(recipes: Writer, text: str, content: s
     with pytest.raises(ManifestError) as caught:
         cluster(recipes, f"{text}\n", x=content)
     assert re.search(wanted, caught.value.message, re.MULTILINE), caught.value.message
+
+
+def test_time_grows_with_the_list(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+
+    def read(size: int) -> None:
+        (tmp_path / "list").write_text("".join(f"p{number}\n" for number in range(size)))
+        own = "".join(f'"q{number}", ' for number in range(size))
+        file.write_text(f'packages = [{own}{{ list = "list" }}]\n')
+        document = loader.read(file)
+        lists.expand(document)
+        assert len(document.data["packages"]) == 2 * size
+
+    require_linear(read)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))

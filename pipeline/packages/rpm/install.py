@@ -30,14 +30,14 @@ _MOUNTED = ("/dev", "/proc", "/sys")
 _LISTED = r"installed %{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{ARCH}\n"
 _LINE = re.compile(r"^installed (\S+) (?:0:)?(\S+) (?!\(none\))(\S+)$", re.MULTILINE)
 #: A script that fails is an error or a warning to rpm, by its kind, and its own status is 0 in the second case.
-_FAILED = re.compile(r"(?:error|warning): (%\w+)\((.*?)\) scriptlet failed, (.*)")
+_FAILED = re.compile(r"(?:error|warning): (%\w+)\((.{1,300}?)\) scriptlet failed, (.*)")
 _NOBODY = re.compile(r"^warning: ((?:user|group) \S+ does not exist) - using root$", re.MULTILINE)
 #: A shell's own words for a script that goes on without what it wants; to rpm that is no failure.
 _NO_COMMAND = re.compile(r"^\S*/rpm-tmp\.\w+: (?:line )?\d+: (.+?: (?:command )?not found)$", re.MULTILINE)
-_LACKS = re.compile(r"^\s+(\S.* is needed by .*)$", re.MULTILINE)
+_LACKS = re.compile(r"^[ \t]+(\S.* is needed by .*)$", re.MULTILINE)
 #: Of two packages that go in together, and of one that is there already.
 _CONFLICT = re.compile(
-    r"^\s*file (.+) (?:conflicts between attempted installs of (\S+) and (\S+)"
+    r"^[ \t]*file (.+) (?:conflicts between attempted installs of (\S+) and (\S+)"
     r"|from install of (\S+) conflicts with file from package (\S+))$",
     re.MULTILINE,
 )
