@@ -41,7 +41,7 @@ def extract(files: Sequence[Path], root: Path, work: Path) -> None:
         )
     except CommandError as error:
         if found := _IN_THE_WAY.search(error.tail):
-            raise both_have(*(name.removesuffix(".rpm") for name in found.groups())) from None
+            raise both_have(found[1], found[2].removesuffix(".rpm"), found[3].removesuffix(".rpm")) from None
         raise BuildError("the packages cannot be unpacked over each other", tail=error.tail) from None
     for stream in ordered:
         stream.unlink()

@@ -151,7 +151,8 @@ def _explained(error: CommandError, said: str) -> BuildError:
         return BuildError("packages lack what they need", tail="\n".join(lacks[:_SHOWN]), log=error.log)
     if conflicts := [[word for word in found if word] for found in _CONFLICT.findall(said)]:
         tail = "\n".join(f"{path}: {one} and {other}" for path, one, other in conflicts[:_SHOWN])
-        return both_have(*conflicts[0], log=error.log, tail=tail)
+        path, one, other = conflicts[0]
+        return both_have(path, one, other, log=error.log, tail=tail)
     return BuildError(f"rpm failed: {error.message.partition(':')[0]}", tail=_excerpt(said), log=error.log)
 
 
