@@ -24,6 +24,7 @@ _DEADLINE = 1800
 _SHOWN = 12
 #: rpm as Debian has it warns that it should not be used; scripts speak no language of the host's.
 _QUIET = {"HOME": "/root", "LC_ALL": "C", "RPM_FORCE_DEBIAN": "1", "SYSTEMD_OFFLINE": "1"}
+_UNSAID = ("$ unshare ", "# chroot /", "rpm: RPM should not be used directly", "rpm: However assuming you know")
 #: What is mounted in a chroot, and not ours to change: the folders themselves were unpacked.
 _MOUNTED = ("/dev", "/proc", "/sys")
 #: What is installed, a line for each package; keys (gpg-pubkey) have no architecture.
@@ -34,6 +35,9 @@ _FAILED = re.compile(r"(?:error|warning): (%\w+)\((.{1,300}?)\) scriptlet failed
 _NOBODY = re.compile(r"^warning: ((?:user|group) \S+ does not exist) - using root$", re.MULTILINE)
 #: A shell's own words for a script that goes on without what it wants; to rpm that is no failure.
 _NO_COMMAND = re.compile(r"^\S*/rpm-tmp\.\w+: (?:line )?\d+: (.+?: (?:command )?not found)$", re.MULTILINE)
+#: What of an archive cannot be unpacked, and of which package; old ones do not say the latter.
+_BROKEN = re.compile(r"^error: unpacking of archive failed(?: on file (.+?))?: ((?:cpio: )?[^:\n]+.*)$", re.MULTILINE)
+_NOT_INSTALLED = re.compile(r"^error: (\S+): install failed$", re.MULTILINE)
 _LACKS = re.compile(r"^[ \t]+(\S.* is needed by .*)$", re.MULTILINE)
 #: Of two packages that go in together, and of one that is there already.
 _CONFLICT = re.compile(
@@ -153,6 +157,17 @@ def _explained(error: CommandError, said: str) -> BuildError:
         tail = "\n".join(f"{path}: {one} and {other}" for path, one, other in conflicts[:_SHOWN])
         path, one, other = conflicts[0]
         return both_have(path, one, other, log=error.log, tail=tail)
+    if broken := _BROKEN.search(said):
+        package = _NOT_INSTALLED.search(said)
+        return BuildError(
+            f"{package[1] if package else 'a package'} cannot be unpacked: {broken[2]}",
+            tail=_excerpt(said),
+            hint=""
+            if "space" in broken[2]
+            else "its file is damaged, although it has the size and the checksum that "
+            "its metadata say: another mirror, or another version; or exclude it in the recipe",
+            log=error.log,
+        )
     return BuildError(f"rpm failed: {error.message.partition(':')[0]}", tail=_excerpt(said), log=error.log)
 
 
@@ -162,4 +177,6 @@ def _script_failed(failed: re.Match[str], said: str, log: Path | None) -> BuildE
 
 
 def _excerpt(said: str) -> str:
-    return "\n".join(said.strip().splitlines()[-_SHOWN:])
+    """The last lines, but for our own command lines and Debian's warning."""
+    lines = [line for line in said.strip().splitlines() if not line.startswith(_UNSAID)]
+    return "\n".join(lines[-_SHOWN:])

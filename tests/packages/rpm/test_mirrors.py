@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BuildError, UserError
-from pipeline.packages import lock
+from pipeline.packages import lock, pool
 from pipeline.packages.given import NoSource, give, variable_of
 from pipeline.packages.rpm import fetch, index, mirrors, resolve
 from pipeline.packages.rpm.mirrors import Sources
@@ -186,6 +186,25 @@ def test_another_mirror_goes_on_where_one_dies(suite: Suite, tmp_path: Path) -> 
             fetched(tmp_path, asked, locked(tmp_path, asked))
     assert sum(path.endswith(".rpm") for path in asked_first) >= 2
     assert [path for path in asked_then if path.endswith(".rpm")], "what the first one has not given"
+
+
+def test_the_next_run_goes_on_where_the_only_mirror_died(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_TRIES", 1)
+    with serving(suite.root) as (url, _):
+        given = locked(tmp_path, params(url=f"{url}/base"))
+    with (
+        serving(suite.root, serves=1) as (url, asked),
+        pytest.raises(NoSource, match=r"cannot fetch .*\.rpm") as caught,
+    ):
+        fetched(tmp_path, params(url=f"{url}/base"), given)
+    assert "what was fetched is kept, the next run goes on" in caught.value.hint
+    first = {path for path in asked if path.endswith(".rpm")}
+    assert len(first) == 2 and len([*(tmp_path / "fetch/pool").iterdir()]) == 1
+    with serving(suite.root) as (url, asked):
+        fetched(tmp_path, params(url=f"{url}/base"), given)
+    assert len(asked) == 1 and set(asked) < first
 
 
 def test_a_mirror_whose_package_is_another_is_passed_over(suite: Suite, tmp_path: Path) -> None:
