@@ -184,8 +184,21 @@ print(*sorted(str(one) for one in base.transaction.install_set))
 """
 
 
-@pytest.mark.parametrize("wanted", ["app", "lib.x86_64 lib.i686", "app lib.i686", "old-tool lib-devel", "lib extra",
-                                    "app-1", "app-2-1", "app-2-1.noarch", "lib-2-1.i686", "lib-1:2-1.x86_64"])  # fmt: skip
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "app",
+        "lib.x86_64 lib.i686",
+        "app lib.i686",
+        "old-tool lib-devel",
+        "lib extra",
+        "app-1",
+        "app-2-1",
+        "app-2-1.noarch",
+        "lib-2-1.i686",
+        "lib-1:2-1.x86_64",
+    ],
+)
 def test_dnf_finds_the_same(suite: Suite, found: Input, tmp_path: Path, wanted: str) -> None:
     ours = locked(tmp_path / "a", found, *wanted.split())
     argv = ["/usr/bin/python3", "-c", DNF, tmp_path, wanted, suite.root / "base", suite.root / "updates"]
