@@ -35,6 +35,8 @@ _ELSEWHERE = frozenset(
         "tmpfs", "usbfs",
     )
 )  # fmt: skip
+#: What is made here, or stands for that.
+_MADE = frozenset(("ext2", "ext3", "ext4", "swap", "_bootfs_", "_rootfs_"))
 #: How XML begins, whatever its encoding is.
 _XML = re.compile(rb"[\xef\xbb\xbf\xff\xfe\0\s]*<")
 
@@ -140,6 +142,11 @@ def filesystems(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
         if kind in _ELSEWHERE:
             warnings.append(Mistake(shown(file), number, "", f"{kind} is no partition; passed over"))
             continue
+        if kind == "extended":
+            warnings.append(
+                Mistake(shown(file), number, "", "an extended partition is made where one is needed; passed over")
+            )
+            continue
         if match is None:
             refuse(f"{quoted(device)} is no partition of a disk; expected one like /dev/sda1")
         disks.add(match[1])
@@ -152,6 +159,11 @@ def filesystems(file: Path, warnings: list[Mistake]) -> Iterator[Entry]:
         mount = "swap" if kind == "swap" else more[0] if more else ""
         if not mount:
             refuse("no mount point; expected: device size fstype mount options")
+        if kind not in _MADE:
+            text = f"{quoted(kind)} is not made here; it becomes a file system like the others of the distribution"
+            warnings.append(Mistake(shown(file), number, "", text))
+        if kind != "swap" and more[1:] and more[1] not in ("defaults", "-"):
+            warnings.append(Mistake(shown(file), number, "", f"options {quoted(more[1])} are not acted upon"))
         found.append((int(match[2]), number, {"mount": mount, "size": "fill" if size == "*" else f"{size}M"}))
     for _, number, table in sorted(found, key=lambda one: one[0]):
         yield number, table

@@ -44,7 +44,7 @@ def to_generation3(document: Document, opkg: Opkg) -> Document:
         parts.append(_text(f"{OLDER}name", opkg.title))
     parts += [_text("class", opkg.class_), _text("summary", opkg.summary[: generation3.SUMMARY].rstrip())]
     parts += [_text(tag, element.text) for tag in ("description", "license", "group") for element in old.all(tag)]
-    parts += [_text("uri", element.text) for tag in ("uri", "url") for element in old.all(tag)]
+    parts += [_text("uri", element.text) for tag in ("uri", "url") for element in old.all(tag) if element.text]
     if opkg.about.authors:
         parts.append(_element("authors", map(_author, opkg.about.authors)))
     parts += [_filters(each) for each in opkg.filters]

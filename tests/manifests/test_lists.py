@@ -108,6 +108,22 @@ def test_what_is_on_no_partition_is_passed_over(tmp_path: Path, kind: str) -> No
     assert [(one.line, one.text) for one in warnings] == [(2, f"{kind.lower()} is no partition; passed over")]
 
 
+def test_what_of_a_disk_file_is_not_acted_upon_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "disk"
+    file.write_text(
+        "/dev/sda1 9 ext3 /boot defaults bootable\n/dev/sda2 * extended\n/dev/sda5 9 xfs /scratch noatime\n"
+        "/dev/sda6 9 swap\n/dev/sda7 * _ROOTFS_ / -\n"
+    )
+    warnings: list[Mistake] = []
+    found = [item["mount"] for _, item in lists.filesystems(file, warnings)]
+    assert found == ["/boot", "/scratch", "swap", "/"]
+    assert [(one.line, one.text.partition(";")[0]) for one in warnings] == [
+        (2, "an extended partition is made where one is needed"),
+        (3, '"xfs" is not made here'),
+        (3, 'options "noatime" are not acted upon'),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "content", "wanted"),
     [

@@ -170,7 +170,7 @@ def test_what_a_person_gives_goes_before_addresses(suite: Suite, tmp_path: Path,
 
 def test_the_first_mirror_of_a_list_that_answers_is_used(suite: Suite, tmp_path: Path, dead: str) -> None:
     with serving(suite.root) as (url, _):
-        listed = f"# the mirrors\n\nrsync://mirror.example/x\n{dead}/base\n{url}/nothing/\n{url}/base/\n"
+        listed = f"\ufeff# the mirrors\n\nrsync://mirror.example/x\n{dead}/base\n{url}/nothing/\n{url}/base/\n"
         (tmp_path / "list").write_text(listed)
         with serving(tmp_path) as (lister, _):
             asked = params(mirrorlist=f"{lister}/list?repo=base&arch=x86_64")
@@ -192,6 +192,7 @@ def test_the_next_run_goes_on_where_the_only_mirror_died(
     suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_TRIES", 1)
+    monkeypatch.setattr(pool, "_THREADS", 1)  # else the one that fails may stop the other
     with serving(suite.root) as (url, _):
         given = locked(tmp_path, params(url=f"{url}/base"))
     with (

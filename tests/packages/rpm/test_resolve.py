@@ -281,6 +281,8 @@ def test_what_is_wrong_with_a_mirror_is_told(served: tuple[str, Path], tmp_path:
     assert "names no primary" in told("1")
     repomd.write_text(good.replace("repodata/primary", "../../../etc/primary"))
     assert "names primary in a way that is not known" in told("2")
+    repomd.write_text(good.replace('<location href="repodata/primary', '<location xml:base="b" href="repodata/primary'))
+    assert "names primary in a way that is not known" in told("base")
     repomd.write_text("<html>")
     assert "is no repository of RPM packages: its repodata/repomd.xml is no XML" in told("3")
     repomd.write_text(good)
