@@ -108,7 +108,7 @@ def come_and_go(cluster: Checkout, name: str) -> None:
         return done.stdout
 
     def on_node() -> str:
-        return cluster.ssh(name, "node1", f"{{ {seen}; }} 2>/dev/null")
+        return cluster.ssh(name, "node1", f"{{ {seen} }} 2>/dev/null")
 
     write(cluster.folder / "recipes/opkgs")
     cluster.ssh(name, "node1", "echo was >/etc/hello.conf")
