@@ -52,7 +52,11 @@ start_besides() {
         echo "started $name"
     done
 }
-services_in() { ls "$1/etc/rc.d/init.d" 2>/dev/null; }
+services_in() {
+    for place in etc/rc.d/init.d etc/init.d; do # the second is a link to the first
+        ls "$1/$place" 2>/dev/null
+    done
+}
 stop_services() {
     for name in "$@"; do
         /sbin/service "$name" stop
