@@ -245,7 +245,8 @@ def test_what_is_broken_and_not_needed_changes_nothing_else(
 
 
 EVERY_CLUSTER = [
-    f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "oscar", "rocky9")
+    f"clusters/{name}"
+    for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "fc4-xen", "oscar", "rocky9")
 ]
 
 
@@ -257,7 +258,7 @@ EVERY_CLUSTER = [
             "x = 1",
             [*EVERY_CLUSTER, "distros/debian13", "netboot/amd64"],
         ),  # the installer is made of it
-        ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
+        ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "clusters/fc4-xen", "hosts/debian12"]),
         ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
         (
             "opkgs/core/config.xml",

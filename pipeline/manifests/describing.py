@@ -27,9 +27,13 @@ def describe(
     """The cluster with everything given out; `secrets` are those of its OPKGs."""
     public, private = _subnets(cluster.networks, lot)
     guest = flavours.of(distro.guest)
+    if cluster.kernel_from:
+        guest = guest.with_another_kernel()
+    vsyscall = distro.vsyscall and bool(cluster.kernel_from)
     head = _machine(
         cluster,
         guest,
+        vsyscall,
         cluster.head.name,
         "head",
         0,
@@ -41,6 +45,7 @@ def describe(
         _machine(
             cluster,
             guest,
+            vsyscall,
             name,
             group.membership,
             number,
@@ -71,6 +76,7 @@ def describe(
 def _machine(
     cluster: Cluster,
     guest: Guest,
+    vsyscall: bool,
     name: str,
     kind: str,
     index: int,
@@ -96,6 +102,7 @@ def _machine(
         ),
         devices=guest.devices,
         by_label=guest.by_label,
+        vsyscall=vsyscall,
         virtualization=virtualization,
         boot=boot,
         device=device,
