@@ -26,9 +26,7 @@ def describe(
 ) -> description.Cluster:
     """The cluster with everything given out; `secrets` are those of its OPKGs."""
     public, private = _subnets(cluster.networks, lot)
-    guest = flavours.of(distro.guest)
-    if cluster.kernel_from:
-        guest = guest.with_another_kernel()
+    guest = guest_of(cluster, distro)
     vsyscall = distro.vsyscall and bool(cluster.kernel_from)
     head = _machine(
         cluster,
@@ -71,6 +69,12 @@ def describe(
         guest=distro.guest,
         secrets=secrets,
     )
+
+
+def guest_of(cluster: Cluster, distro: Distro) -> Guest:
+    """The flavour of its machines' system, by the kernel that they boot."""
+    guest = flavours.of(distro.guest)
+    return guest.with_another_kernel() if cluster.kernel_from else guest
 
 
 def _machine(

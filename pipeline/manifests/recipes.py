@@ -223,9 +223,7 @@ class Recipes:
         collector.finish()
         assert distro is not None
         suffix = FAMILIES[distro.family].suffix
-        guest = flavours.of(distro.guest)
-        if manifest.kernel_from:
-            guest = guest.with_another_kernel()
+        devices = describing.guest_of(manifest, distro).devices
         others = [
             document.mistake(
                 ("packages", side, index),
@@ -236,7 +234,7 @@ class Recipes:
             for index, file in enumerate(getattr(manifest.packages, side))
             if Path(file).suffix != suffix
         ]
-        if host is not None and host.kind == "xen" and guest.devices == "pc":
+        if host is not None and host.kind == "xen" and devices == "pc":
             text = (
                 f"{quoted(host.name)} runs Xen, for whose disks {distro.name} has no drivers; expected one with QEMU, "
                 'or the kernel of another distribution, as kernel_from = "debian12"'
@@ -247,7 +245,7 @@ class Recipes:
             others.append(document.mistake(("kernel_from",), text))
         others += [
             document.mistake(key, f"{text}: machines of {distro.name} have IDE, with four places")
-            for key, text in manifest.disks_beyond(guest.devices)
+            for key, text in manifest.disks_beyond(devices)
         ]
         if others:
             fail(others)

@@ -12,7 +12,7 @@ import pytest
 from tests.boot import checkout
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
-from tests.boot.test_xen import TESTBED
+from tests.boot.test_xen import TESTBED, dom0
 from tests.fixture import build
 
 pytestmark = [
@@ -65,5 +65,5 @@ def test_the_kernel_is_the_other_distributions(running: Checkout, machine: str) 
 def test_it_ends_in_order_when_its_host_says_so(running: Checkout) -> None:
     done = running.run(running.command("vm", "stop", NAME, "node1"))
     assert done.returncode == 0, done.stderr
-    console = (running.own / f"run/{NAME}/console/node1.log").read_text(errors="replace")
-    assert "Power down" in console.rpartition("Switching to runlevel: 0")[2]
+    console = dom0(running, f"cat /var/log/xen/console/guest-{NAME}-node1.log")
+    assert "System halted" in console.rpartition("Switching to runlevel: 0")[2]
