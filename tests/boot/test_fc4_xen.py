@@ -58,6 +58,7 @@ def test_the_kernel_is_the_other_distributions(running: Checkout, machine: str) 
     assert (kind, kernel.endswith("-cloud-amd64")) == ("xen", True), said
     assert "Fedora Core release 4" in release
     assert "vsyscall=emulate" in told.split()
+    assert "[vsyscall]" in running.ssh(NAME, machine, "cat /proc/self/maps")
     mounts = running.ssh(NAME, machine, "cat /proc/mounts").splitlines()
     assert [line.split()[2] for line in mounts if line.startswith("/dev/xvda1 / ")] == ["ext3"]
 
