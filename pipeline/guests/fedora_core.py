@@ -67,6 +67,18 @@ heed_services() { :; }
 """
 
 
+#: Its udev 058 expects the sysfs of its time.
+_START_UDEV = """\
+#!/bin/bash
+# In place of udev, which is too old for this kernel: that makes the devices itself, and the ramdisk has loaded drivers.
+grep -q ' /dev ' /proc/mounts || mount -n -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -n -t devpts -o gid=5,mode=620 devpts /dev/pts
+mount -n -t tmpfs tmpfs /dev/shm
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+"""
+
+
 def _networks(cluster: Cluster, machine: Machine) -> Mapping[str, str]:
     """For `ifup`: sysconfig.txt of initscripts."""
     general = ["NETWORKING=yes", f"HOSTNAME={machine.name}.{cluster.domain}"]
@@ -112,4 +124,5 @@ GUEST = Guest(
         "PubkeyAcceptedAlgorithms": "+ssh-rsa",
         "KexAlgorithms": "+diffie-hellman-group14-sha1",
     },
+    on_another_kernel={"/sbin/start_udev": _START_UDEV},
 )
