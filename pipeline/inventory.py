@@ -69,10 +69,10 @@ class Entry:
     size: int = 0
     target: str = ""
     md5: str = ""
-    sha256: str = ""
     inode: str = ""
     holes: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
 
     def __str__(self) -> str:
         detail = {"f": f", {self.size} bytes", "l": f" to {shown(self.target)}"}.get(self.type, "")
@@ -102,10 +102,10 @@ def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Ent
         found.st_size if kind == "f" else 0,
         os.readlink(path) if kind == "l" else "",
         md5,
-        sha256,
         inode,
         holes(path, found) if kind == "f" else 0,
         {name: value.hex() for name, value in attributes(path).items()},
+        sha256,
     )
 
 

@@ -102,15 +102,16 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         os.close(self._root)
 
-    def read(self, part: Part) -> bytes:
-        """BuildError if the tree holds something else than the inventory said."""
+    def read(self, part: Part) -> Iterator[bytes]:
+        """Piece by piece; BuildError if the tree holds something else than the inventory said."""
         member = part.member
         if member.type != "f":
-            return _header(member, 0, [])
+            yield _header(member, 0, [])
+            return
         try:
             descriptor = os.open(member.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
             try:
-                return b"".join(_pieces(descriptor, part))
+                yield from _pieces(descriptor, part)
             finally:
                 os.close(descriptor)
         except OSError as error:

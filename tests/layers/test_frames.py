@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -19,6 +20,7 @@ from pipeline.layers.members import Member, Part
 from tests.layers.test_file_properties import ACL, differences
 from tests.layers.test_layers import CAPABILITY
 from tests.layers.test_members import extracted, stands
+from tests.layers.test_members import tarball as one_tarball
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +177,7 @@ def test_a_change_makes_few_frames_anew(tmp_path: Path) -> None:
 
 
 FULL = Member("a", "f", 0o644, 0, 0, 1, 5, "", "0" * 64, False, (("user.a", "00"),))
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "path": "b",
     "type": "h",
     "mode": 0o600,
@@ -259,7 +261,6 @@ def test_all_that_reads_zstd_reads_it(tmp_path: Path) -> None:
     made(root, tarball)
     subprocess.run(["zstd", "--quiet", "--test", tarball], check=True, timeout=60)
     plain = subprocess.run(["zstd", "-dc", tarball], capture_output=True, check=True, timeout=60).stdout
-    with members.Reader(root) as reader:
-        assert plain == b"".join(map(reader.read, members.parts(listed(root)))) + members.END
+    assert plain == one_tarball(listed(root), root)
     with tarball.open("rb") as file:
         assert zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read() == plain

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,13 @@ from tests.layers.test_file_properties import differences
 
 def tarball(tree: inventory.Tree, root: Path) -> bytes:
     with members.Reader(root) as reader:
-        return b"".join(map(reader.read, members.parts(tree))) + members.END
+        return b"".join(piece for part in members.parts(tree) for piece in reader.read(part)) + members.END
 
 
 def extracted(tar: Path, folder: Path, *options: str) -> dict[str, Entry]:
     """What GNU tar makes of a tarball; it must have nothing to say."""
     folder.mkdir()
-    argv = ["tar", "--extract", "--file", tar, f"--directory={folder}", "--numeric-owner", "--preserve-permissions"]
+    argv = ["tar", "--extract", f"--file={tar}", f"--directory={folder}", "--numeric-owner", "--preserve-permissions"]
     done = subprocess.run([*argv, *inventory.TAR, *options], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return stands(folder)
@@ -41,7 +40,7 @@ def stands(root: Path) -> dict[str, Entry]:
 
 
 @pytest.fixture
-def odd(tmp_path: Path) -> Iterator[Path]:
+def odd(tmp_path: Path) -> Path:
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
     oddfiles.make(tmp_path / "odd")
