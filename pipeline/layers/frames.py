@@ -8,7 +8,8 @@ The result is a function of the tree alone, whether an earlier tarball is at han
 by the inventory, and a frame is known by the SHA-256 over all that its bytes are made of: every field of its members
 that reaches them, SHA-256 of their content, the compressor, and this code.  Beside a tarball lies its index, a line a
 frame: key, length in bytes, SHA-256 of the frame.  The latter is compared before a frame is taken over; one that has
-rotted is made anew.
+rotted is made anew.  There is no other cache: only what the same task made last is looked at, which lies in the store
+for everybody to read and for no builder to write.
 """
 
 from __future__ import annotations
