@@ -66,6 +66,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
             "pipeline.builders.headnode:build",
             parents=layers["head"],
             tools=COMPRESSING_TOOLS,
+            takes_over=True,
         ),
         image,
         *definitions,
