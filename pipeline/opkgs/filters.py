@@ -175,8 +175,7 @@ def _is_part(version: str, longer: str) -> bool:
 
 
 def _compare(one: str, other: str) -> int:
-    """The order of two versions, as rpm has it (rpmvercmp), and others where they agree: epoch, version, release; numbers
-    as numbers, the rest as text."""
+    """The order of two versions as rpm has it (rpmvercmp): epoch, version, release; numbers as such, others as text."""
     left, right = _parts(one), _parts(other)
     return (left > right) - (left < right)
 
