@@ -20,6 +20,7 @@ initrd = graph.steps("initrd", "ramdisk with which installed machines find their
 kernel = graph.steps("kernel", "kernel and ramdisk as files, for hypervisors that load them themselves")
 packages = graph.steps("packages", "layer: distribution packages of the head or compute side")
 localpackages = graph.steps("localpackages", "layer: packages under test")
+modernkernel = graph.steps("modernkernel", "layer: kernel of another distribution, over an older system")
 opkgs = graph.steps("opkgs", "layer: files and scripts of the OPKGs")
 
 # from root file systems to what machines are made of

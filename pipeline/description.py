@@ -84,7 +84,8 @@ class Machine:
     ("compute", or whatever the manifest calls another).  `index` counts from 1 within it, 0 is the head node.  Disk
     size in MiB.
 
-    `disks` are those for data, `devices` what the system on it has drivers for; `by_label`: it finds its root by that.
+    `disks` are those for data, `devices` what the system on it has drivers for; `by_label`: it finds its root by that;
+    `vsyscall`: its kernel is told to have the page of that name.
     The rest counts on Xen: `device` is a block device of the VM container that is this machine's disk ("" = a disk file
     of ours), `pci` are the container's PCI devices (DDDD:BB:SS.F) that it is given.
     """
@@ -100,6 +101,7 @@ class Machine:
     disks: tuple[DataDisk, ...] = ()
     devices: Devices = "virtio"
     by_label: bool = False
+    vsyscall: bool = False
     virtualization: Virtualization = "pv"
     boot: Boot = "pygrub"
     device: str = ""

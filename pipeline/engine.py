@@ -107,7 +107,8 @@ class Engine:
             if before is not None and task in self._missing:  # the run that we waited for has made it
                 self._done(task, before, "reused", started)
                 return
-            self._run(step, folder)
+            former = self._former(step) if before is None else None  # built again, it is to show that it comes out so
+            self._run(step, folder, former)
             self._require_unchanged(step, ingredients)
             entry = self.store.publish(
                 key,
@@ -197,7 +198,15 @@ class Engine:
         if changed:
             raise BuildError(f"{step.task}: {', '.join(changed)} changed while it was built", hint="run again")
 
-    def _run(self, step: Step, folder: Path) -> None:
+    def _former(self, step: Step) -> Path | None:
+        """What a step that takes over made last, held, or None."""
+        if not step.takes_over:
+            return None
+        with self._asking:
+            entry = self.store.linked(step.task)
+        return entry.path if entry is not None and self.store.hold(entry.key) else None
+
+    def _run(self, step: Step, folder: Path, former: Path | None) -> None:
         """Run the builder in a worker; its output is then in `folder/files`."""
         log = self.own / "logs" / f"{step.task.replace(':', '-').replace('/', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -219,6 +228,7 @@ class Engine:
                 "recipes": self.recipes,
                 "pool": pool,
                 "log": log,
+                "former": former,
             }
         )
         try:
@@ -227,14 +237,15 @@ class Engine:
                     stack.enter_context(locked(pool / ".lock", shared=True))
                 memory = stack.enter_context(self._memory.share())
                 errors = stack.enter_context(log.open("wb"))
-                view = self._view(step, [item.path for item in inputs], folder, log)
+                made = [*(item.path for item in inputs), *([former] if former else [])]
+                view = self._view(step, made, folder, log)
                 self._worker(step, view, job, memory, errors, log)
         except UserError:
             self._keep(step, folder)
             raise
         remove(folder / "work")
 
-    def _view(self, step: Step, inputs: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
+    def _view(self, step: Step, made: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
         """What a builder sees: its inputs and recipes, and where it writes."""
         from pipeline.layers import cache  # only where something is built
 
@@ -250,7 +261,7 @@ class Engine:
         for path in (*writes, self.artifacts / "pool"):
             if path != self.artifacts:
                 sandbox.give(path)
-        return sandbox.View(tuple(reads), tuple(inputs), tuple(writes))
+        return sandbox.View(tuple(reads), tuple(made), tuple(writes))
 
     def _worker(self, step: Step, view: sandbox.View, job: bytes, memory: int, errors: IO[bytes], log: Path) -> None:
         env = {"PYTHONPATH": str(_TOP)}

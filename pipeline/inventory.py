@@ -37,6 +37,9 @@ TAR_CREATE = (*TAR, "--sparse", "--sparse-version=0.0")
 #: The inventory beside a disk or an image; what it lists is all there is.
 LIST = "files.list"
 
+#: Bytes that are read at a time.
+_CHUNK = 1 << 18
+
 _TYPES = {
     stat.S_IFREG: "f",
     stat.S_IFDIR: "d",
@@ -52,9 +55,10 @@ _TYPES = {
 class Entry:
     """One name.  `type` is a letter as find has it: f(ile), d(irectory), l(ink), p(ipe), s(ocket), c, b (devices).
 
-    `size` in bytes and `md5` are a file's, `target` is a link's.  `inode` is the same text for all names of one file,
-    and empty where there is no other name, or it is a link.  `mtime` in seconds.  `holes` are the bytes of a file that
-    are nowhere.  `attributes` have hexadecimal values.
+    `size` in bytes and the digests are a file's, `target` is a link's.  `md5` is for machines that have nothing better,
+    `sha256` for whatever takes equal digests for equal content; a machine tells none.  `inode` is the same text for all
+    names of one file, and empty where there is no other name, or it is a link.  `mtime` in seconds.  `holes` are the
+    bytes of a file that are nowhere.  `attributes` have hexadecimal values.
     """
 
     type: str
@@ -68,6 +72,7 @@ class Entry:
     inode: str = ""
     holes: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
 
     def __str__(self) -> str:
         detail = {"f": f", {self.size} bytes", "l": f" to {shown(self.target)}"}.get(self.type, "")
@@ -87,10 +92,7 @@ _TOP = Entry("d", 0o755)
 def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Entry:
     """A name on this machine, its content read too; no time is later than `latest`."""
     kind = _TYPES[stat.S_IFMT(found.st_mode)]
-    md5 = ""
-    if kind == "f":
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, "md5").hexdigest()
+    md5, sha256 = _digests(path) if kind == "f" else ("", "")
     return Entry(
         kind,
         stat.S_IMODE(found.st_mode),
@@ -103,7 +105,18 @@ def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Ent
         inode,
         holes(path, found) if kind == "f" else 0,
         {name: value.hex() for name, value in attributes(path).items()},
+        sha256,
     )
+
+
+def _digests(path: Path) -> tuple[str, str]:
+    """MD5 and SHA-256 of a file, which is read once."""
+    md5, sha256 = hashlib.md5(), hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            md5.update(chunk)
+            sha256.update(chunk)
+    return md5.hexdigest(), sha256.hexdigest()
 
 
 def attributes(path: Path) -> dict[str, bytes]:

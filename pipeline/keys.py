@@ -18,7 +18,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from pipeline.step import Artifact
 from pipeline.store import Entry, Store
 
 _PACKAGE = Path(__file__).resolve().parent
+#: Names of one kind that a reason tells before it only counts them.
+_SHOWN = 3
 #: Modules that cannot change what a builder writes: how processes are started and errors are told.
 _NEUTRAL = frozenset({"pipeline", "pipeline.errors", "pipeline.run", "pipeline.step"})
 
@@ -95,7 +97,9 @@ class Keys:
         now = self.ingredients(artifact)
         if now is None:
             missing = [parent.task for parent in artifact.parents if self.entry(parent.task) is None]
-            return f"{', '.join(dict.fromkeys(missing))} must be built first"
+            names = list(dict.fromkeys(missing))
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN + 1 else ""
+            return f"{', '.join(names[:_SHOWN] if more else names)}{more} must be built first"
         last = self.store.linked(artifact.task)
         if last is None:
             return "never built here"
@@ -229,17 +233,31 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = []
     if old.get("source") != new["source"]:
         found.append("its builder changed")
-    for what in ("files", "tools", "params"):
+    for what, label in (("files", ""), ("tools", "tool "), ("params", "parameter ")):
         before, after = old.get(what, {}), new[what]
-        for name in sorted({*before, *after}):
-            if canonical(before.get(name)) != canonical(after.get(name)):  # what was read back has lists for tuples
-                verb = "is new" if name not in before else "is gone" if name not in after else "changed"
-                label = {"files": "", "tools": "tool ", "params": "parameter "}[what]
-                found.append(f"{label}{name} {verb}")
+        for verb, names in (
+            ("is new", after.keys() - before.keys()),
+            ("is gone", before.keys() - after.keys()),
+            # what was read back has lists for tuples
+            ("changed", {name for name in before.keys() & after if canonical(before[name]) != canonical(after[name])}),
+        ):
+            found += _some([f"{label}{name} {verb}" for name in sorted(names)], f"{label or 'file '}{verb}")
     before_parents = [tuple(item) for item in old.get("parents", [])]
-    for position, item in enumerate(new["parents"]):
-        if position >= len(before_parents) or before_parents[position] != tuple(item):
-            found.append(f"input {item[1]} changed" if item[0] == item[1] else f"input {item[0]} ({item[1]}) changed")
+    changed = [
+        f"input {item[1]} changed" if item[0] == item[1] else f"input {item[0]} ({item[1]}) changed"
+        for position, item in enumerate(new["parents"])
+        if position >= len(before_parents) or before_parents[position] != tuple(item)
+    ]
+    found += _some(changed, "input changed")
     if len(before_parents) > len(new["parents"]):
         found.append("it has fewer inputs")
     return found
+
+
+def _some(texts: Sequence[str], what: str) -> list[str]:
+    """As many as one can read at a glance, and how many more there are: `what` is said of one of them."""
+    if len(texts) <= _SHOWN + 1:
+        return list(texts)
+    noun, _, verb = what.partition(" ")
+    many = f"{noun}s {verb.replace('is ', 'are ')}"
+    return [*texts[:_SHOWN], f"{len(texts) - _SHOWN} more {many}"]

@@ -20,9 +20,12 @@ import os
 import signal
 import stat
 import struct
-from typing import Any, NoReturn
 
 from pipeline import confine
+
+TYPE_CHECKING = False  # importing typing would take longer than most of what is done here
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x00020000,

@@ -20,10 +20,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from pipeline import strays
 from pipeline.errors import CommandError
@@ -104,11 +104,14 @@ def run(
     timeout: float = 600,
     check: bool = True,
     hint: str = "",
+    instead_of_exec: Callable[[], NoReturn] | None = None,
 ) -> Completed:
     """Run a command to its end.
 
     With `log`, standard output and error are appended to that file, else they are captured.  `timeout` is in
-    seconds.  Raises CommandError when the command is missing, fails (unless `check` is false) or takes too long.
+    seconds.  `instead_of_exec` does in the forked child what the command would do, and does not return; the command is
+    started all the same where this process has other threads: a lock that one of those holds stays locked in a child.
+    Raises CommandError when the command is missing, fails (unless `check` is false) or takes too long.
     """
     words = [str(word) for word in argv]
     with contextlib.ExitStack() as stack:
@@ -125,6 +128,7 @@ def run(
                 stdin=subprocess.PIPE if input is not None else None,
                 stdout=sink,
                 stderr=subprocess.STDOUT if log is not None else subprocess.PIPE,
+                instead_of_exec=instead_of_exec,
             )
         )
         with Talk(process, end) as talk:
@@ -216,6 +220,7 @@ def spawn(
     stderr: IO[bytes] | int | None = None,
     pass_fds: Sequence[int] = (),
     lasting: bool = False,
+    instead_of_exec: Callable[[], NoReturn] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command in a process group of its own; leaving the block ends it if it still runs.
 
@@ -240,6 +245,7 @@ def spawn(
         stderr=stderr,
         start_new_session=True,
         pass_fds=pass_fds,
+        preexec_fn=instead_of_exec if threading.active_count() == 1 else None,  # noqa: PLW1509
     )
     with _lock:
         _running[process] = _Started(mark, threading.get_ident())

@@ -15,7 +15,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +174,7 @@ def settle() -> None:
         raise BuildError(
             f"cannot mount inside a namespace: {error}", hint="`doit doctor` says what this machine forbids"
         ) from None
-    socket.sethostname("sandbox")
+    confine.name_host()
     if in_user_namespace():  # who makes another one has all power in it, which many a fault of the kernel needed
         with contextlib.suppress(OSError):
             Path("/proc/sys/user/max_user_namespaces").write_text("0")
@@ -311,7 +310,13 @@ def chroot_run(
         file.write(f"# chroot {root} {shlex.join(argv)}\n".encode())
         begin = file.tell()
     done = run(
-        [*prefix, *program], env={confine.PLAN: json.dumps(plan)}, log=log, timeout=timeout, input=input, check=False
+        [*prefix, *program],
+        env={confine.PLAN: json.dumps(plan)},
+        log=log,
+        timeout=timeout,
+        input=input,
+        check=False,
+        instead_of_exec=lambda: confine.instead_of_exec(plan),
     )
     return _checked(done, argv, log, begin, check=check)
 

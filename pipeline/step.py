@@ -57,12 +57,14 @@ class Step(Artifact):
 
     Only `network` steps can reach the network, and what they bring is checked against a SHA-256 or a signature; of a
     `snapshot` nobody knows before what it will be, and taken again it may be another.  `mirrors` is a function
-    ("module:function") from its params to the URLs below which it reads.
+    ("module:function") from its params to the URLs below which it reads.  The builder of one that `takes_over` is given
+    what the same task made last, to take parts of it that would come out the same.
     """
 
     network: bool = False
     mirrors: str = ""
     snapshot: bool = False
+    takes_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ class Job:
     `out` is where its output files go (all of it is published, or none); `work` is scratch space that vanishes
     afterwards; `recipes` is the recipes folder, of which only `step.files` may be read; `pool` is the package
     pool that network steps fill.  Tools log to `log`.  `progress(done, total, unit)` shows how far it is; `note(text)`
-    tells what a person should know although all is well.
+    tells what a person should know although all is well.  `former` is the folder of what the task made before, if there
+    is any and the step takes over of it: a shortcut that makes no difference to the output.
     """
 
     step: Step
@@ -227,6 +230,7 @@ class Job:
     log: Path
     progress: Callable[[int, int, str], None]
     note: Callable[[str], None]
+    former: Path | None = None
 
     @property
     def params(self) -> Mapping[str, Any]:

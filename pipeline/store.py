@@ -181,14 +181,19 @@ class Store:
         What was made before from the same inputs is the same, and stays; only where it may differ (`replace`) the new
         one takes its place.
         """
+        from concurrent.futures import ThreadPoolExecutor  # only where something was built
+
         files = []
         for path in sorted(item for item in (folder / "files").rglob("*") if item.is_symlink() or not item.is_dir()):
-            _sync(path)
+            with ThreadPoolExecutor(1) as beside:  # a disk and a processor are waited for, each a while
+                written = beside.submit(_sync, path)
+                digest = content_digest(path)
+                written.result()
             stat = path.lstat()
             files.append(
                 {
                     "path": path.relative_to(folder / "files").as_posix(),
-                    "digest": content_digest(path),
+                    "digest": digest,
                     "size": stat.st_size,
                     "stored": stat.st_blocks * 512,
                     "mtime_ns": stat.st_mtime_ns,

@@ -26,6 +26,12 @@ def remark(job: Job) -> None:
     write(job)
 
 
+def follow(job: Job) -> None:
+    """Write params.text, and say what the task made before."""
+    job.note(f"before: {(job.former / 'text').read_text() if job.former else 'nothing'}")
+    write(job)
+
+
 def join(job: Job) -> None:
     """Write what all inputs hold."""
     (job.out / "text").write_text("".join(item.file("text").read_text() for item in job.inputs))

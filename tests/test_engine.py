@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,24 @@ def test_what_a_builder_remarks_is_told(tmp_path: Path) -> None:
     finally:
         unsubscribe()
     assert events.Note("test:x: look twice") in heard
+
+
+def test_a_step_that_takes_over_sees_what_it_made_last(tmp_path: Path) -> None:
+    def said(text: str, *, takes_over: bool = True) -> list[str]:
+        heard: list[events.Event] = []
+        unsubscribe = events.subscribe(heard.append)
+        try:
+            engine(tmp_path, replace(step("follow", text=text), takes_over=takes_over)).build("test:x")
+        finally:
+            unsubscribe()
+        return [event.text for event in heard if isinstance(event, events.Note)]
+
+    assert said("one") == ["before: nothing"]
+    assert said("two") == ["before: one"]
+    assert said("two") == ["before: nothing"], "built again it shows that it comes out the same"
+    assert said("three", takes_over=False) == ["before: nothing"]
+    shutil.rmtree(engine(tmp_path, step("follow", text="three")).entry("test:x").folder)
+    assert said("four") == ["before: nothing"], "it has been removed"
 
 
 def test_inputs_reach_the_builder_in_order(tmp_path: Path) -> None:

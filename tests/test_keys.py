@@ -93,6 +93,18 @@ def test_why_names_what_changed(tmp_path: Path) -> None:
     assert keys(tmp_path, changed).why(changed) == "opkgs/c3/config.xml is new; parameter suite changed"
 
 
+@pytest.mark.parametrize(("count", "told"), [(4, "opkgs/x/3 is new"), (5, "2 more files are new"), (9999, "9996 more")])
+def test_why_is_no_list_of_a_whole_tree(tmp_path: Path, count: int, told: str) -> None:
+    build(keys(tmp_path, BASE), BASE, "tree")
+    files = tuple((f"opkgs/x/{number:0{len(str(count - 1))}}", "0" * 64) for number in range(count))
+    changed = replace(BASE, files=files, params={"suite": "trixie"})
+    said = keys(tmp_path, changed).why(changed)
+    assert said.startswith("opkgs/x/") and said.endswith("; parameter suite changed") and told in said
+    assert len(said.split("; ")) == 5
+    build(keys(tmp_path, changed), changed, "tree")
+    assert told.replace("is new", "is gone").replace("are new", "are gone") in keys(tmp_path, BASE).why(BASE)
+
+
 def test_why_does_not_name_what_only_json_has_changed(tmp_path: Path) -> None:
     step = replace(BASE, params={"suite": "bookworm", "nodes": ({"name": "node1", "cards": ("eth0",)},)})
     build(keys(tmp_path, step), step, "tree")

@@ -100,6 +100,21 @@ def test_a_system_for_i386_is_built_and_installed_by_the_tools_of_its_64_bit_mac
     assert not [parent for parent in plan.steps["root:fc4-i386"].parents if parent.role == "machine"]
 
 
+def test_an_old_system_boots_the_kernel_of_another_distribution(recipes: Path) -> None:
+    manifest = recipes / "clusters/fc4-xen.toml"
+    for boot in ("pygrub", "kernel"):
+        manifest.write_text(f'extends = "fc4"\nkernel_from = "debian12"\nhost = "debian12"\n[xen]\nboot = "{boot}"\n')
+        found = planning.make(load(recipes))
+        below = set(found.below(["image:fc4-xen", "disk:fc4-xen/head"]))
+        assert {"root:fc4", "modernkernel:fc4-xen", "root:debian12"} <= below and "initrd:fc4" not in below
+        assert found.made["fc4-xen"].kernel == ("modernkernel:fc4-xen" if boot == "kernel" else "")
+    for name, wanted in (("fc4", ("pc", True, False)), ("fc4-xen", ("virtio", False, True))):
+        for one in found.clusters[name].machines:
+            assert (one.devices, one.by_label, one.vsyscall) == wanted
+            assert one.filesystems[0].type == "ext3"
+    assert "initrd:fc4" in found.below(["image:fc4"])
+
+
 def test_only_steps_that_fetch_reach_the_network(plan: Plan) -> None:
     assert {step.kind for step in plan.steps.values() if step.network} == {"index", "fetch"}
     # else a mirror that is a folder would not be seen
@@ -245,7 +260,8 @@ def test_what_is_broken_and_not_needed_changes_nothing_else(
 
 
 EVERY_CLUSTER = [
-    f"clusters/{name}" for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "oscar", "rocky9")
+    f"clusters/{name}"
+    for name in ("debian12", "debian12-xen", "debian13", "fc4", "fc4-i386", "fc4-xen", "oscar", "rocky9")
 ]
 
 
@@ -257,7 +273,7 @@ EVERY_CLUSTER = [
             "x = 1",
             [*EVERY_CLUSTER, "distros/debian13", "netboot/amd64"],
         ),  # the installer is made of it
-        ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "hosts/debian12"]),
+        ("hosts/debian12.toml", "x = 1", ["clusters/debian12-xen", "clusters/fc4-xen", "hosts/debian12"]),
         ("opkgs/ganglia/config.xml", "<oscar>", ["clusters/debian12", "clusters/debian12-xen", "opkgs/ganglia"]),
         (
             "opkgs/core/config.xml",

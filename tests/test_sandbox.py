@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -124,6 +126,74 @@ def test_its_environment_is_the_same_everywhere(root: Path, monkeypatch: pytest.
 )
 def test_what_it_cannot_do(root: Path, attempt: str) -> None:
     assert "status=77" in run(root, f"{attempt} || exit 77")
+
+
+#: What a process has from those that started it.  (Numbers of processes and use of memory are of no interest.)
+INHERITED = """busybox grep -Ev '^(Pid|Tgid|NS|PPid|Vm|Rss|Hugetlb|.*ctxt)' /proc/self/status
+busybox cat /proc/self/limits /proc/self/cgroup /proc/self/oom_score_adj /proc/self/personality
+busybox cut -d' ' -f5-9 /proc/self/stat
+busybox grep -c ' rw-s ' /proc/self/maps
+for each in /proc/self/fd/*; do echo "$each"; done
+busybox env; umask; busybox hostname; busybox pwd; busybox ps -o comm
+busybox cut -d' ' -f2-4 /proc/mounts; busybox ls /proc/1 /proc/1/fd
+busybox cat /proc/1/environ /proc/1/maps
+busybox kill -TERM 1; busybox kill -HUP 1; busybox kill -PIPE 1; echo still there"""
+
+
+def started_both_ways(root: str) -> None:
+    """Inner side: what foreign code has, and process 1 of its sandbox, forked from a worker that has a lot; then with
+    another thread in that worker."""
+    log = Path(root).with_name("log")
+    place = Path(root).with_name("shared")
+    place.write_bytes(b"secret".ljust(4096))
+    attend = confine._attend
+
+    def tell_what_is_open(child: int, read: int) -> int:
+        found = [number for number in range(256) if is_open(number)]
+        os.write(1, f"process 1 has {len(found)} open\n".encode())
+        return attend(child, read)
+
+    confine._attend = tell_what_is_open
+    with place.open("r+b") as file, mmap.mmap(file.fileno(), 4096) as shared:
+        os.dup2(file.fileno(), 200, inheritable=True)
+        os.environ["LEAK"] = "secret"
+        os.umask(0o077)
+        shared[:1] = b"S"
+        run_both_ways(Path(root), log)
+
+
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def run_both_ways(root: Path, log: Path) -> None:
+    """The output of each way."""
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    try:
+        for _ in ("forked", "executed"):
+            log.write_bytes(b"")
+            sandbox.chroot_run(root, ["sh", "-c", INHERITED], log=log, timeout=60, check=False)
+            print(log.read_text().split("confine.py\n", 1)[1], end="=====\n")
+            if not other.is_alive():
+                other.start()
+    finally:
+        over.set()
+
+
+def test_forked_from_a_worker_it_has_what_it_has_when_that_starts_a_program(root: Path) -> None:
+    forked, executed, _ = inside(started_both_ways, root).split("=====\n")
+    told, forked = forked.split("\n", 1)
+    assert told == "process 1 has 4 open"  # what is printed is read from the fourth
+    assert "process 1 has" not in executed  # it was another program
+    assert "still there" in forked
+    assert "secret" not in forked.lower()
+    assert "/proc/self/fd/200" not in forked
+    assert forked.splitlines() == executed.splitlines()
 
 
 def test_it_makes_no_file_that_cannot_be_changed(root: Path) -> None:

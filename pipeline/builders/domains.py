@@ -7,7 +7,7 @@ from pipeline.description import Hypervisor, Machine
 from pipeline.drivers import engines
 from pipeline.drivers.domain import Domain, Purpose
 from pipeline.drivers.site import Site
-from pipeline.guests.cmdline import OPTIONS
+from pipeline.guests import cmdline
 
 
 def of(cluster: str, architecture: str, machine: Machine, hypervisor: Hypervisor, site: Site) -> dict[Purpose, Domain]:
@@ -15,9 +15,10 @@ def of(cluster: str, architecture: str, machine: Machine, hypervisor: Hypervisor
 
     An installing domain's first card is the one that DHCP answers.
     """
-    arguments = f"root=UUID={layout.of(machine).uuid_of('/')} rw {OPTIONS}"  # as the boot menu on its disk has it
+    root = f"UUID={layout.of(machine).uuid_of('/')}"
+    arguments = cmdline.of(root, vsyscall=machine.vsyscall)  # as the boot menu on its disk has it
     own = engines.domain_of(cluster, architecture, machine, site, hypervisor, arguments)
     if machine.role == "head":
         return {"run": own}
     installer = engines.of(hypervisor).installer
-    return {"run": own, "install": installer(own, site, f"BOOTIF={machine.interfaces[0].mac} {OPTIONS}")}
+    return {"run": own, "install": installer(own, site, f"BOOTIF={machine.interfaces[0].mac} {cmdline.OPTIONS}")}

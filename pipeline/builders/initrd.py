@@ -6,6 +6,7 @@ the 14 MB that the distribution's tools make, which counts when GRUB reads it un
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.cpio import Ramdisk
@@ -47,8 +48,9 @@ def _own(found: kernel.Kernel) -> str:
     return name
 
 
-def ramdisk(found: kernel.Kernel) -> Ramdisk:
-    """The ramdisk with which a machine with this kernel, and the root file system that has it, finds its root."""
+def ramdisk(found: kernel.Kernel, more: Iterable[str] = ()) -> Ramdisk:
+    """The ramdisk with which a machine with this kernel finds its root, with the busybox of the root file system that
+    has it; `more` are modules that it loads besides."""
     busybox = next((path for path in ("usr/bin/busybox", "bin/busybox") if found.root.is_file(path)), None)
     if busybox is None:
         raise BuildError(
@@ -61,7 +63,7 @@ def ramdisk(found: kernel.Kernel) -> Ramdisk:
     made.link("bin", "usr/bin")
     made.file("usr/bin/busybox", found.root.read(busybox), 0o755)
     made.link("usr/bin/sh", "busybox")
-    for number, module in enumerate(found.modules(MODULES)):
+    for number, module in enumerate(found.modules((*MODULES, *more))):
         made.file(f"modules/{number:02}-{module.name}.ko", module.data)
     made.file("init", (_SHIPPED / "find-root").read_bytes(), 0o755)
     return made

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipeline.builders.layout import ROOT_LABEL, Layout
 from pipeline.description import Machine
-from pipeline.guests.cmdline import OPTIONS
+from pipeline.guests import cmdline
 from pipeline.rootfs import RootFs
 
 #: Where the head node mounts the SIS image.
@@ -72,7 +72,7 @@ def boot_menu(machine: Machine, layout: Layout) -> str:
         "set default=0\n"
         "set timeout=0\n"
         f"menuentry '{machine.name}' {{\n"
-        f"    linux /boot/vmlinuz root={root} rw {OPTIONS}\n"
+        f"    linux /boot/vmlinuz {cmdline.of(root, vsyscall=machine.vsyscall)}\n"
         "    initrd /boot/initrd.img\n"
         "}\n"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from pipeline.opkgs import payload
 from pipeline.opkgs.model import Opkg
 from pipeline.opkgs.phases import When, side_of, that_run
 from pipeline.packages import lock
+from pipeline.packages.lock import LockedPackage
 from pipeline.plan import added as planned
 
 #: By membership: name -> version.
@@ -207,13 +209,30 @@ def _brought(life: Lifecycle, recipes: Recipes, opkg: Opkg) -> Brought:
     for task in plan.below(every):
         if not engine.up_to_date(task):
             engine.build(task)
+    packages = {}
+    for membership, (locked, _) in steps.items():
+        come = lock.read(engine.entry(locked.task).path / lock.NAME)
+        stack = [engine.entry(task).path / lock.NAME for task in life.made.stacks[membership].locks]
+        require_one_architecture(life.cluster.name, opkg.name, come, [one for file in stack for one in lock.read(file)])
+        packages[membership] = lock.versions(come)
     return Brought(
-        {
-            membership: lock.versions(lock.read(engine.entry(locked.task).path / lock.NAME))
-            for membership, (locked, _) in steps.items()
-        },
+        packages,
         {membership: engine.entry(fetched.task).path / "packages" for membership, (_, fetched) in steps.items()},
     )
+
+
+def require_one_architecture(
+    cluster: str, opkg: str, come: Sequence[LockedPackage], have: Sequence[LockedPackage]
+) -> None:
+    """Raise NotNow where a package would be there for several architectures: it is by its name that it goes again."""
+    counts = Counter(one.name for one in (*come, *have))
+    if twins := [f"{one.name}.{one.architecture}" for one in come if counts[one.name] > 1]:
+        raise NotNow(
+            f"OPKG {opkg} needs {', '.join(twins)} besides the same package for another architecture: that comes only "
+            "with a clean installation",
+            hint=f'add "{opkg}" to opkgs in recipes/clusters/{cluster}.toml; doit cluster:{cluster} makes the machines '
+            "anew with it",
+        )
 
 
 def _require_passed(life: Lifecycle, names: Sequence[str]) -> None:

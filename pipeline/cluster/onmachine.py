@@ -165,7 +165,7 @@ class OnMachines:
         lines += [
             f"export {name}={shlex.quote(value)}" for name, value in environment(opkg, machine.membership).items()
         ]
-        return "\n".join([*lines, self._functions, function, ""])
+        return "\n".join([*lines, self._functions, f"alone || exit\n{{ {function}; }} 9>&-", ""])
 
 
 def of(life: Lifecycle) -> OnMachines:

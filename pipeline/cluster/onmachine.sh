@@ -16,14 +16,29 @@ state=/var/lib/xen-oscar/opkgs
 own=$state/$opkg
 home=$OSCAR_PACKAGE_HOME
 
+# What a call has begun here goes on when its caller was killed: the next one waits until it has ended.  The kernel gives
+# up the lock with the shell that holds it; what a call starts (`9>&-`) never has it.
+alone() {
+    mkdir -p -m 700 "$state" && exec 9>"$state/.lock" && perl -e '
+        my ($limit, $exclusive) = (@ARGV, 2);
+        $SIG{ALRM} = sub { print "what an earlier call has begun here goes on after $limit s\n"; exit 1 };
+        alarm $limit;
+        open my $lock, ">&=9" or die "no lock: $!\n";
+        flock $lock, $exclusive or die "no lock: $!\n"' "$limit"
+}
+
 list_names() {
     find $mounts -xdev ! -path '*
 *' -printf '%C@ %p\n' | grep -v -E ' (/tmp|/var/(tmp|log|cache|lib/xen-oscar/opkgs))(/|$)' | sort
 }
 
 # What there was before; one that was broken off has left that for the next, what a boot would start in any case: what has
-# come to that since was not started yet.
+# come to that since was not started yet.  A command that is missing is told before anything is done, and is never an
+# answer.
 begin() {
+    for tool in comm cp find grep md5sum mv perl readlink sed sort tar timeout tr xargs; do
+        command -v "$tool" >/dev/null || { echo "there is no command $tool" && return 1; }
+    done
     mkdir -p -m 700 "$state"
     [ -e "$state/.started" ] || { list_started >"$state/.new" && mv "$state/.new" "$state/.started"; } || return
     [ -e "$state/.before" ] || { list_names >"$state/.new" && mv "$state/.new" "$state/.before"; }
@@ -76,7 +91,8 @@ same() {
     if [ -h "$1" ] && [ -h "$2" ]; then
         [ "$(readlink "$1")" = "$(readlink "$2")" ]
     else
-        [ ! -h "$1" ] && [ ! -h "$2" ] && [ -f "$1" ] && [ -f "$2" ] && cmp -s "$1" "$2"
+        [ ! -h "$1" ] && [ ! -h "$2" ] && [ -f "$1" ] && [ -f "$2" ] &&
+            [ "$(md5sum <"$1")" = "$(md5sum <"$2")" ]
     fi
 }
 state=$1 own=$2 mark=$3 tree=$4
@@ -85,10 +101,11 @@ shift 4
 
 # withdraw TREE: take away what it has placed and TREE does not have, and have back what that had replaced.  What somebody
 # has changed stays.  So does what another OPKG has replaced: that one gets what it replaced itself.
-# Services that go with it end first; one that does not end well is none that runs any more: that stops nothing.
+# Services that go with it end first, but for those that were there before; one that does not end well is none that runs
+# any more: that stops nothing.
 withdraw() {
     cd "$own/placed" || return
-    services_in "$1" | sort -u >"$state/.said"
+    { services_in "$1"; services_in "$own/replaced"; } | sort -u >"$state/.said"
     stop_services $(services_in . | sort -u | comm -23 - "$state/.said") </dev/null 2>&1 || :
     find . -mindepth 1 -depth -exec sh -c "$with_names"'
         for path; do

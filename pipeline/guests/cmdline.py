@@ -9,3 +9,9 @@ OPTIONS = (
     "console=ttyS0,115200 console=hvc0 net.ifnames=0 mitigations=off cryptomgr.notests no_timer_check "
     "random.trust_cpu=on quiet"
 )
+
+
+def of(root: str, *, vsyscall: bool) -> str:
+    """The command line of a machine whose root file system is `root`, as UUID=... or LABEL=...  `vsyscall`: its
+    programs call the vsyscall page, which kernels of today do not have by themselves."""
+    return f"root={root} rw {OPTIONS}{' vsyscall=emulate' if vsyscall else ''}"

@@ -52,7 +52,11 @@ start_besides() {
         echo "started $name"
     done
 }
-services_in() { ls "$1/etc/rc.d/init.d" 2>/dev/null; }
+services_in() {
+    for place in etc/rc.d/init.d etc/init.d; do # the second is a link to the first
+        ls "$1/$place" 2>/dev/null
+    done
+}
 stop_services() {
     for name in "$@"; do
         /sbin/service "$name" stop
@@ -60,6 +64,18 @@ stop_services() {
     done
 }
 heed_services() { :; }
+"""
+
+
+#: Its udev 058 expects the sysfs of its time.
+_START_UDEV = """\
+#!/bin/bash
+# In place of udev, which is too old for this kernel: that makes the devices itself, and the ramdisk has loaded drivers.
+grep -q ' /dev ' /proc/mounts || mount -n -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -n -t devpts -o gid=5,mode=620 devpts /dev/pts
+mount -n -t tmpfs tmpfs /dev/shm
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 """
 
 
@@ -108,4 +124,5 @@ GUEST = Guest(
         "PubkeyAcceptedAlgorithms": "+ssh-rsa",
         "KexAlgorithms": "+diffie-hellman-group14-sha1",
     },
+    on_another_kernel={"/sbin/start_udev": _START_UDEV},
 )

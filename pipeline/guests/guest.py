@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from pipeline.description import Cluster, Devices, Machine, Role
 
@@ -50,7 +51,8 @@ class Guest:
     `init` starts its services.  `devices` are those that its kernel has drivers for, `filesystem` is what it mounts as
     its root, by mke2fs's name.  `own_ramdisk`: its kernel's package makes the ramdisk, and ours would not run there.
     `by_label`: that one finds the root by its label, and knows no UUIDs.  `key` is the type of ssh keys that its
-    OpenSSH knows, `ssh` are ssh_config(5) settings with which newer clients still talk to it.
+    OpenSSH knows, `ssh` are ssh_config(5) settings with which newer clients still talk to it.  `on_another_kernel` are
+    files by path that stand in place of its own where it runs on a kernel of today.
     """
 
     networks: Callable[[Cluster, Machine], Mapping[str, str]]
@@ -65,6 +67,11 @@ class Guest:
     by_label: bool = False
     key: KeyType = "ed25519"
     ssh: Mapping[str, str] = field(default_factory=dict)
+    on_another_kernel: Mapping[str, str] = field(default_factory=dict)
+
+    def with_another_kernel(self) -> Self:
+        """The flavour on a kernel of today, with our ramdisk: what its own kernel asks of a machine counts no more."""
+        return dataclasses.replace(self, devices="virtio", own_ramdisk=False, by_label=False)
 
     def known_on(self, cluster: Cluster) -> tuple[Known, ...]:
         """The paths that may differ on machines of a cluster: the flavour's, and its OPKGs' secrets."""

@@ -1,1 +1,1 @@
-"""Layers of root file systems: how they are stacked and written, kept extracted, and made file systems of."""
+"""Layers of root file systems: how they are stacked and written, kept extracted, made file systems and tarballs of."""

@@ -65,6 +65,9 @@ class Cluster(Manifest):
     """The name of another cluster that this one is like, but for what stands here."""
     distro: str
     """The name of a distribution (a file in recipes/distros)."""
+    kernel_from: str = ""
+    """The name of a distribution whose kernel its machines boot, over their own system, with a ramdisk of ours: for one
+    whose own kernel is too old for the host; without it, they boot their own."""
     host: str = "local"
     """The name of the host that it runs on (a file in recipes/hosts)."""
     domain: Domain = "oscar.internal"

@@ -26,10 +26,12 @@ def describe(
 ) -> description.Cluster:
     """The cluster with everything given out; `secrets` are those of its OPKGs."""
     public, private = _subnets(cluster.networks, lot)
-    guest = flavours.of(distro.guest)
+    guest = guest_of(cluster, distro)
+    vsyscall = distro.vsyscall and bool(cluster.kernel_from)
     head = _machine(
         cluster,
         guest,
+        vsyscall,
         cluster.head.name,
         "head",
         0,
@@ -41,6 +43,7 @@ def describe(
         _machine(
             cluster,
             guest,
+            vsyscall,
             name,
             group.membership,
             number,
@@ -68,9 +71,16 @@ def describe(
     )
 
 
+def guest_of(cluster: Cluster, distro: Distro) -> Guest:
+    """The flavour of its machines' system, by the kernel that they boot."""
+    guest = flavours.of(distro.guest)
+    return guest.with_another_kernel() if cluster.kernel_from else guest
+
+
 def _machine(
     cluster: Cluster,
     guest: Guest,
+    vsyscall: bool,
     name: str,
     kind: str,
     index: int,
@@ -96,6 +106,7 @@ def _machine(
         ),
         devices=guest.devices,
         by_label=guest.by_label,
+        vsyscall=vsyscall,
         virtualization=virtualization,
         boot=boot,
         device=device,

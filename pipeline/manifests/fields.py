@@ -29,7 +29,7 @@ _UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DEB = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
 #: In any family: RPM packages have names like MAKEDEV, groups begin with @, and one may say an architecture.
-_PACKAGE = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9]+)?")
+_PACKAGE = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9_]+)?")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _OUI = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}")
 

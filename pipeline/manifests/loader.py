@@ -78,6 +78,15 @@ def read(file: Path) -> Document:
 
 def text_of(file: Path) -> str:
     """The text of a file that a person has written; raises ManifestError where it is none."""
+    raw = content_of(file)
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        _refuse(file, raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text; expected the encoding UTF-8")
+
+
+def content_of(file: Path) -> bytes:
+    """The bytes of a file that a person has written; raises ManifestError for what is none."""
     try:
         if file.exists() and not file.is_file():
             _refuse(file, 1, "a folder or a special file; expected a text file")
@@ -87,10 +96,7 @@ def text_of(file: Path) -> str:
         _refuse(file, 1, f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if len(raw) > _LIMIT:
         _refuse(file, 1, "larger than 1 MiB; expected a manifest written by a person")
-    try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        _refuse(file, raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text; expected the encoding UTF-8")
+    return raw
 
 
 def _refuse(file: Path, line: int, text: str) -> NoReturn:
@@ -127,7 +133,7 @@ def extended(
 
 def _over(lower: Document, upper: Document) -> Document:
     """Tables are merged; anything else of `upper` hides what `lower` has there."""
-    places = dict(lower.places)
+    hidden: set[Key] = set()
 
     def merged(below: dict[str, Any], above: dict[str, Any], key: Key) -> dict[str, Any]:
         result = dict(below)
@@ -137,12 +143,16 @@ def _over(lower: Document, upper: Document) -> Document:
                 result[name] = merged(below[name], value, path)
             else:
                 result[name] = value
-                for place in [place for place in places if place[: len(path)] == path]:
-                    del places[place]
+                hidden.add(path)
         return result
 
     data = merged(lower.data, upper.data, ())
-    return Document(upper.file, data, {**places, **upper.places})
+    left = {
+        key: place
+        for key, place in lower.places.items()
+        if not any(key[:length] in hidden for length in range(1, len(key) + 1))
+    }
+    return Document(upper.file, data, {**left, **upper.places})
 
 
 def validate(document: Document, model: type[M]) -> M:

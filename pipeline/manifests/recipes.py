@@ -210,6 +210,7 @@ class Recipes:
         assert manifest is not None  # finish() raises otherwise
         host = collector.attempt(lambda: self.host(manifest.host))
         distro = collector.attempt(lambda: self.distro(manifest.distro))
+        kernel = collector.attempt(lambda: self.distro(manifest.kernel_from)) if manifest.kernel_from else None
         if distro is not None:
             installer = distro.hardware
             collector.attempt(lambda: self._refer(document, [(("distro",), "netboot", installer)]))
@@ -222,6 +223,7 @@ class Recipes:
         collector.finish()
         assert distro is not None
         suffix = FAMILIES[distro.family].suffix
+        devices = describing.guest_of(manifest, distro).devices
         others = [
             document.mistake(
                 ("packages", side, index),
@@ -232,12 +234,18 @@ class Recipes:
             for index, file in enumerate(getattr(manifest.packages, side))
             if Path(file).suffix != suffix
         ]
-        if host is not None and host.kind == "xen" and flavours.of(distro.guest).devices == "pc":
-            text = f"{quoted(host.name)} runs Xen, for whose disks {distro.name} has no drivers; expected one with QEMU"
+        if host is not None and host.kind == "xen" and devices == "pc":
+            text = (
+                f"{quoted(host.name)} runs Xen, for whose disks {distro.name} has no drivers; expected one with QEMU, "
+                'or the kernel of another distribution, as kernel_from = "debian12"'
+            )
             others.append(document.mistake(("host",), text))
+        if kernel is not None and flavours.of(kernel.guest).own_ramdisk:
+            text = f"our ramdisk does not run on the kernel of {kernel.name}; expected a distribution of today"
+            others.append(document.mistake(("kernel_from",), text))
         others += [
             document.mistake(key, f"{text}: machines of {distro.name} have IDE, with four places")
-            for key, text in manifest.disks_beyond(flavours.of(distro.guest).devices)
+            for key, text in manifest.disks_beyond(devices)
         ]
         if others:
             fail(others)
@@ -326,6 +334,7 @@ def _wrong_name(kind: str, name: str) -> str:
 def _references(document: Document) -> Iterator[tuple[Key, str, object]]:
     """What a cluster refers to: where that stands, the folder it should be in, and its name."""
     yield ("distro",), "distros", document.data.get("distro")
+    yield ("kernel_from",), "distros", document.data.get("kernel_from") or None
     yield ("host",), "hosts", document.data.get("host", Cluster.model_fields["host"].default)
     opkgs = document.data.get("opkgs")
     for index, name in enumerate(opkgs if isinstance(opkgs, list) else ()):

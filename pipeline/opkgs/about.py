@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.opkgs.document import Element
 
 #: Of an author: what OPKGs of generation 3 have, in its order.
-_AUTHOR = ("name", "nickname", "email", "institution", "beginYear", "endYear")
+AUTHOR = ("name", "nickname", "email", "institution", "beginYear", "endYear")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def of(root: Element, version: str) -> About:
         releases=releases or (Release(version),),
         services=tuple(_services(root)),
         switcher=tuple(
-            (one.value("tag"), one.value("name")) for part in _specific(root) for one in part.all("switcher")
+            (one.value("tag"), one.value("name"))
+            for part in _specific(root)
+            for one in part.all("switcher", "older:switcher")
         ),
     )
 
@@ -93,7 +95,9 @@ def _authors(root: Element) -> list[Author]:
 
 
 def _facts(author: Element) -> tuple[tuple[str, str], ...]:
-    return tuple((tag, author.value(tag)) for tag in _AUTHOR if author.value(tag))
+    if author.text and not author.children:  # old files have a mere name
+        return (("name", author.text),)
+    return tuple((tag, author.value(tag)) for tag in AUTHOR if author.value(tag))
 
 
 def _release(entry: Element) -> Release:

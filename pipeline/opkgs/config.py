@@ -41,7 +41,8 @@ def may_be_core(file: Path) -> bool:
         if not stat.S_ISREG(file.stat().st_mode):  # reading could take for ever
             return True
         with file.open("rb") as stream:
-            return re.search(rb"<class>\s*core\s*</class>", stream.read(document.LONGEST)) is not None
+            text = stream.read(document.LONGEST).replace(b"\0", b"")  # of UTF-16
+            return re.search(rb"<class\b[^<>]*>\s*core\s*</class", text) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -1,16 +1,18 @@
 """An OPKG's `config.xml` of generation 1 or 2 written as one of generation 3, with nothing lost.
 
 What generation 3 has no word for (a title for people, vendor, services, switcher tags, relations that are not between
-packages, what nobody knows) stands in elements of a namespace of its own, as it was; so do comments.
+packages, declarations, what nobody knows) stands in elements of a namespace of its own, as it was; comments and
+processing instructions stay.
 Source: OSCAR's converter of these generations, opkg-convert of opkgc, which leaves such things out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pipeline.opkgs import generation3
-from pipeline.opkgs.document import Comment, Document, Element
+from pipeline.opkgs.about import AUTHOR, Author
+from pipeline.opkgs.document import Aside, Document, Element
 from pipeline.opkgs.filters import Filter, Versioned
 from pipeline.opkgs.model import Dependency, Opkg
 from pipeline.opkgs.phases import Side
@@ -28,20 +30,8 @@ _ONCE = frozenset(("name", "version", "class", "summary"))
 _LISTS = ("rpmlist", "binary-package-list")
 _TEXTS = frozenset(("name", "class", "summary", "description", "license", "group", "uri", "url"))
 _FILTER = ("group", "distribution", "architecture")
-#: What stands in an element of a list, and its attributes.
-_KNOWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    **dict.fromkeys(("rpm", "pkg"), ((), ("rel", "version"))),
-    "filter": (_FILTER, (*_FILTER, "distribution_version")),
-    "distribution": (("name", "version"), ()),
-    **dict.fromkeys(("group", "architecture", "name", "version"), ((), ())),
-}
-#: Elements that are written from what they mean.
-_READ = frozenset(
-    (
-        "name", "version", "class", "summary", "description", "license", "group", "uri", "url", "maintainer",
-        "packager", "rpmlist", "binary-package-list", "filter",
-    )
-)  # fmt: skip
+_PEOPLE = ("maintainer", "packager")
+_VERSION = ("major", "minor", "subversion", "release", "epoch")
 
 
 def to_generation3(document: Document, opkg: Opkg) -> Document:
@@ -54,9 +44,9 @@ def to_generation3(document: Document, opkg: Opkg) -> Document:
         parts.append(_text(f"{OLDER}name", opkg.title))
     parts += [_text("class", opkg.class_), _text("summary", opkg.summary[: generation3.SUMMARY].rstrip())]
     parts += [_text(tag, element.text) for tag in ("description", "license", "group") for element in old.all(tag)]
-    parts += [_text("uri", element.text) for element in old.all("uri", "url")]
+    parts += [_text("uri", element.text) for tag in ("uri", "url") for element in old.all(tag) if element.text]
     if opkg.about.authors:
-        parts.append(_element("authors", [_author(element) for element in old.all("maintainer", "packager")]))
+        parts.append(_element("authors", map(_author, opkg.about.authors)))
     parts += [_filters(each) for each in opkg.filters]
     for relation in _RELATIONS:
         names: tuple[Versioned, ...] = getattr(opkg, relation)
@@ -65,11 +55,13 @@ def to_generation3(document: Document, opkg: Opkg) -> Document:
         inside = [one for each in opkg.dependencies if each.sides == sides for one in _dependency(each)]
         parts += [_element(part, inside)] if inside else []
     parts.append(_element("changelog", [Element("versionEntry", attributes={"version": opkg.version})]))
-    parts += _carried(old)
-    comments = list(_comments(old))
+    carried = _carried(old)
+    parts += [Element(f"{OLDER}{one.tag}", attributes=one.attributes, content=one.content) for one in carried]
+    if "[" in document.doctype:  # declarations of its own; what only points to a DTD means one of older generations
+        parts.append(_text(f"{OLDER}doctype", document.doctype))
     used = any(part.tag.startswith(OLDER) for part in parts)
     own = {"xmlns:older": _NAMESPACE} if used else {}
-    root = Element("oscar", attributes={**old.attributes, **own}, content=[*comments, *parts])
+    root = Element("oscar", attributes={**old.attributes, **own}, content=[*_asides(old, carried), *parts])
     return Document(_laid_out(root, 0), document.before, document.after)
 
 
@@ -78,63 +70,89 @@ def _laid_out(element: Element, depth: int) -> Element:
     if not element.content or any(isinstance(piece, str) for piece in element.content):
         return element
     inner = "\n" + "  " * (depth + 1)
-    content: list[Element | Comment | str] = []
+    content: list[Element | Aside | str] = []
     for piece in element.content:
         content += [inner, _laid_out(piece, depth + 1) if isinstance(piece, Element) else piece]
     return Element(element.tag, attributes=element.attributes, content=[*content, "\n" + "  " * depth])
 
 
-def _carried(old: Element) -> Iterator[Element]:
-    """What has no place in generation 3, or not all of it, as it was."""
+def _carried(old: Element) -> list[Element]:
+    """What has no place in generation 3, or not all of it."""
+    found = []
     once: set[str] = set()
     for element in old.children:
         again = element.tag in _ONCE and element.tag in once
         once.add(element.tag)
-        if not again and not _has_no_place(element):
-            continue
-        yield Element(f"{OLDER}{element.tag}", attributes=element.attributes, content=element.content)
+        if again or _has_no_place(element):
+            found.append(element)
+    return found
 
 
 def _has_no_place(element: Element) -> bool:
-    if element.tag in _RELATIONS:
-        return element.value("type") not in ("", "package")
-    if element.tag in _LISTS:
+    tag = element.tag
+    if tag in _RELATIONS:
+        names = [child for child in element.children if child.tag == "name"]
+        rest = Element(tag, attributes=element.attributes, content=[one for one in element.content if one not in names])
+        return (
+            rest.value("type") not in ("", "package") or not _is_plain(rest, ("type",)) or not all(map(_is_name, names))
+        )
+    if tag in _LISTS:
         packages = [child for child in element.children if child.tag in ("rpm", "pkg")]
-        return not packages or bool(element.attributes) or not all(map(_is_known, element.children))
-    if element.tag == "filter":
+        known = all(map(_is_known, element.children)) and not element.attributes and not element.text
+        return not packages or not known
+    if tag == "filter":
         return not _is_known(element) or bool(element.value("group") or element.attributes.get("group"))
-    if element.tag in _TEXTS:
-        too_long = element.tag == "summary" and len(element.text) > generation3.SUMMARY
+    if tag == "version":
+        return not _is_plain(element, _VERSION)
+    if tag in _PEOPLE:
+        return bool(element.children or element.attributes) and not _is_plain(element, AUTHOR)
+    if tag in _TEXTS:
+        too_long = tag == "summary" and len(element.text) > generation3.SUMMARY
         return bool(element.attributes or element.children) or too_long
-    return element.tag not in _READ
+    return True
 
 
 def _is_known(element: Element) -> bool:
     """Whether all that an element of a list says, or a filter, has been understood."""
-    if element.tag not in _KNOWN:
-        return False
-    within, attributes = _KNOWN[element.tag]
-    return element.attributes.keys() <= {*attributes} and all(
-        child.tag in within and _is_known(child) for child in element.children
+    if element.tag in ("rpm", "pkg"):
+        return _is_name(element)
+    of_distribution = [child for child in element.children if child.tag == "distribution"]
+    rest = Element("", content=[one for one in element.content if one not in of_distribution])
+    named = any(one.value("name") for one in of_distribution) or element.attributes.get("distribution")
+    versions = [one.value("version") for one in of_distribution] + [element.attributes.get("distribution_version")]
+    return (
+        element.tag == "filter"
+        and element.attributes.keys() <= {*_FILTER, "distribution_version"}
+        and not (element.attributes and element.children)
+        and _is_plain(rest, ("group", "architecture"))
+        and len(of_distribution) <= 1
+        and all(_is_plain(one, ("name", "version")) for one in of_distribution)
+        and bool(named or not any(versions))
     )
 
 
-def _comments(element: Element) -> Iterator[Comment]:
-    """Those in it, but for those that are carried with what has no place, or stay with an author."""
+def _is_name(element: Element) -> bool:
+    return not element.children and element.attributes.keys() <= {"rel", "version"}
+
+
+def _is_plain(element: Element, tags: Collection[str]) -> bool:
+    """Whether it says nothing but texts with these names, each once."""
+    found = [child.tag for child in element.children]
+    bare = not any(child.children or child.attributes for child in element.children)
+    return bare and not element.attributes and not element.text and {*found} <= {*tags} and len({*found}) == len(found)
+
+
+def _asides(element: Element, carried: Sequence[Element]) -> Iterator[Aside]:
+    """Those in it, but for those that are carried with what has no place."""
     for piece in element.content:
-        if isinstance(piece, Comment):
+        if isinstance(piece, Aside):
             yield piece
-        elif (
-            isinstance(piece, Element)
-            and piece.tag not in ("maintainer", "packager")
-            and (element.tag != "oscar" or not _has_no_place(piece))
-        ):
-            yield from _comments(piece)
+        elif isinstance(piece, Element) and not any(piece is one for one in carried):
+            yield from _asides(piece, carried)
 
 
-def _author(element: Element) -> Element:
-    part = "upstream" if element.tag == "maintainer" else "maintainer"
-    return Element("author", attributes={"cat": part}, content=list(element.content))
+def _author(author: Author) -> Element:
+    return Element("author", attributes={"cat": author.part}, content=[_text(*fact) for fact in author.facts])
 
 
 def _dependency(item: Dependency) -> Iterator[Element]:

@@ -175,13 +175,29 @@ def _is_part(version: str, longer: str) -> bool:
 
 
 def _compare(one: str, other: str) -> int:
-    """The order of two versions: numbers as numbers, the rest as text, and 1.0 before 1.0.1."""
+    """The order of two versions as rpm has it (rpmvercmp): epoch, version, release; numbers as such, others as text."""
     left, right = _parts(one), _parts(other)
     return (left > right) - (left < right)
 
 
+#: What comes first where two versions differ: ~ before the end, and that before all else.
+_RANKS = {"~": 0, "": 1, "^": 2}
+_LETTERS, _NUMBER = 3, 4
+
+
 def _parts(version: str) -> list[tuple[int, int, str]]:
     epoch, _, rest = version.rpartition(":")
-    words = re.findall(r"[0-9]+|[A-Za-z]+", rest)
-    numbers = [(1, int(word), "") if word.isdigit() else (0, 0, word) for word in words]
-    return [(1, int(epoch) if epoch.isdecimal() else 0, ""), *numbers]
+    upstream, _, release = rest.rpartition("-") if "-" in rest else (rest, "", "")
+    return [_part(epoch if epoch.isdecimal() else "0"), *_words(upstream), *_words(release)]
+
+
+def _words(text: str) -> list[tuple[int, int, str]]:
+    return [_part(word) for word in (*re.findall(r"[~^]|[0-9]+|[A-Za-z]+", text), "")]
+
+
+def _part(word: str) -> tuple[int, int, str]:
+    """A number has the order of its digits, however many they are."""
+    if word.isdecimal():
+        digits = word.lstrip("0")
+        return _NUMBER, len(digits), digits
+    return _RANKS.get(word, _LETTERS), 0, word

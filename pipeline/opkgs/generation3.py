@@ -53,6 +53,11 @@ _GRAMMAR: dict[str, tuple[str, ...]] = {
     "versionEntry": ("changelogEntry",),
     "changelogEntry": ("item",),
 }
+#: What counts once in an element.
+_ONCE: dict[str, tuple[str, ...]] = {
+    "oscar": ("name", "class", "summary", "description", "license", "uri"),
+    "author": _GRAMMAR["author"],
+}
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "author": ("cat",),
     "dist": ("rel", "version"),
@@ -134,6 +139,8 @@ class Generation3(Reader):
         for child in element.children:
             below = child.tag if where == "oscar" else f"{where}.{child.tag}"
             if child.tag in allowed:
+                if child.tag in _ONCE.get(element.tag, ()) and element.first(child.tag) is not child:
+                    self.warn(child, below, "it is there again, and only the first one counts")
                 self._grammar(child, below)
             elif where != "oscar" or not child.tag.startswith("older:"):
                 wanted = f"expected one of {listing(allowed)}" if allowed else "expected text only"

@@ -12,7 +12,7 @@ from pipeline.opkgs.document import Element
 from pipeline.opkgs.filters import Filter, Versioned
 from pipeline.opkgs.model import Dependency
 from pipeline.opkgs.phases import Side
-from pipeline.opkgs.reader import PACKAGE, VERSION, Reader
+from pipeline.opkgs.reader import NAME, PACKAGE, VERSION, Reader
 
 _GROUPS: dict[str, tuple[Side, ...]] = {
     "oscar_server": ("server",),
@@ -54,6 +54,14 @@ _GRAMMAR: dict[str, tuple[str, ...]] = {
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "filter": ("group", "distribution", "distribution_version", "architecture"),
     **dict.fromkeys(("name", "rpm", "pkg"), ("rel", "version")),
+}
+#: What counts once in an element.
+_ONCE: dict[str, tuple[str, ...]] = {
+    "oscar": ("name", "version", "class", "summary", "description", "license", "copyright", "vendor", "uri", "url"),
+    "version": _GRAMMAR["version"],
+    **dict.fromkeys(("provides", "conflicts", "requires"), ("type",)),
+    "filter": _GRAMMAR["filter"],
+    "distribution": _GRAMMAR["filter.distribution"],
 }
 #: Elements of theirs that said what is now said otherwise.
 _SPECIFIC = "there are no switcher tags and no tables of OSCAR's database here"
@@ -109,16 +117,23 @@ class Older(Reader):
     def _filter(self, item: Element) -> tuple[tuple[Side, ...], Filter]:
         """Generation 1 has attributes where generation 2 has elements."""
         distribution = item.first("distribution")
-        name = distribution.value("name") if distribution else item.attributes.get("distribution", "")
-        version = distribution.value("version") if distribution else item.attributes.get("distribution_version", "")
-        group = item.value("group") or item.attributes.get("group", "")
-        machine = item.value("architecture") or item.attributes.get("architecture", "")
+        name = distribution.value("name") if distribution else _attribute(item, "distribution")
+        version = distribution.value("version") if distribution else _attribute(item, "distribution_version")
+        group = item.value("group") or _attribute(item, "group")
+        machine = item.value("architecture") or _attribute(item, "architecture")
         if group not in _GROUPS:
             self.wrong(
                 item,
                 "filter.group",
                 f"{quoted(group)} is not known; expected oscar_server or oscar_clients{did_you_mean(group, _GROUPS)}",
             )
+        if (name and not NAME.fullmatch(name)) or (version and not VERSION.fullmatch(version)):
+            text = (
+                f"{quoted(f'{name} {version}'.strip())} is no distribution; expected a name like fc, a version like 4"
+            )
+            self.wrong(distribution or item, "filter.distribution", text)
+        if version and not name:
+            self.warn(item, "filter.distribution", f"version {quoted(version)} of no distribution is not acted upon")
         distributions = (
             (self.distribution(item, "filter.distribution", Versioned(name, "=" if version else "", version)),)
             if name
@@ -133,6 +148,8 @@ class Older(Reader):
         for child in element.children if allowed else ():
             below = child.tag if where == "oscar" else f"{where}.{child.tag}"
             if child.tag in allowed:
+                if child.tag in _ONCE.get(element.tag, ()) and element.first(child.tag) is not child:
+                    self.warn(child, below, "it is there again, and only the first one counts")
                 self._grammar(child, below)
             else:
                 known = _MEANINGS.get(child.tag, "")
@@ -149,3 +166,8 @@ class Older(Reader):
                 )
         if allowed and element.text:
             self.warn(element, where, f"{quoted(element.text)} stands between elements and is not acted upon")
+
+
+def _attribute(element: Element, name: str) -> str:
+    """With single spaces, as the text of an element."""
+    return " ".join(element.attributes.get(name, "").split())

@@ -7,7 +7,7 @@ JSON list of files and the places where a tar stream begins in them as its input
 """
 
 # Importing pathlib would take longer than unpacking a package.
-# ruff: noqa: PTH108
+# ruff: noqa: PTH103, PTH108, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ import sys
 import tarfile
 from collections.abc import Iterator
 
+#: How it tells of two packages of which one has a file where the other one has a folder: path, package, package.
+IN_THE_WAY = "in the way: "
+
 
 def main(root: str) -> None:
     """Unpack the streams in their order."""
@@ -27,20 +30,37 @@ def main(root: str) -> None:
             places.clear()
         os.chroot(root)
         os.chdir("/")
+        owners: dict[str, str] = {}
         for file, offset in files:
             file.seek(offset)
             with tarfile.open(fileobj=file, mode="r|", encoding="utf-8", errors="surrogateescape", errorlevel=2) as tar:
                 tar.extraction_filter = lambda member, path: member  # whole, set-user-id bits and all
-                tar.extractall("/", _in_place(tar), numeric_owner=True)
+                tar.extractall("/", _in_place(tar, os.path.basename(file.name), owners), numeric_owner=True)
 
 
-def _in_place(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members, each when its place is free: a file that is there is not written to, but replaced."""
+def _in_place(tar: tarfile.TarFile, name: str, owners: dict[str, str]) -> Iterator[tarfile.TarInfo]:
+    """The members, each when its place is free: a file that is there is not written to, but replaced.
+
+    `owners` are the packages that have brought what there is, by its path; the one of `tar` is called `name`.
+    """
     for member in tar:
-        if not member.isdir():
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                os.unlink(f"/{member.name}")
+        path = os.path.normpath("/" + member.name.lstrip("/"))
+        try:
+            if member.isdir():
+                if not os.path.lexists(path):
+                    os.makedirs(path)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        except (NotADirectoryError, IsADirectoryError, FileExistsError):
+            there = path
+            while there not in owners and there != "/":
+                there = os.path.dirname(there)
+            sys.exit(f"{IN_THE_WAY}{there} {owners.get(there, name)} {name}")
         yield member
+        while path not in owners:  # it, and the folders in which it stands
+            owners[path] = name
+            path = os.path.dirname(path)
 
 
 if __name__ == "__main__":

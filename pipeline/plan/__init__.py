@@ -9,6 +9,8 @@ built, run or asked of the network here.
     index ── lock ── fetch ── toolroot ─┬─ bootloader       (host-independent build tools)
                                         └─ netboot          (installer kernel and ramdisk)
     index ── lock ── fetch ── xltools ── xenconfig          (configurations for Xen, read by libxl)
+
+Where a cluster boots the kernel of another distribution, `modernkernel` stands in place of `initrd`.
 """
 
 from __future__ import annotations

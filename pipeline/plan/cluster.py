@@ -26,12 +26,18 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
         Parent("toolroot", f"toolroot:{distro.hardware}"),
         Parent("bootloader", f"bootloader:{distro.hardware}"),
     )
-    found: list[Step] = []
+    modern = _modern_kernel(distro, cluster, recipes.cluster(name).kernel_from)
+    found = [modern] if modern else []
     layers: dict[str, tuple[Parent, ...]] = {}
     stacks: dict[str, Stack] = {}
     for name_of in ("head", *cluster.members):
         made, layers[name_of], stacks[name_of] = membership.stack(
-            recipes, distro, cluster, name_of, layers.get("head", ())
+            recipes,
+            distro,
+            cluster,
+            name_of,
+            modern.task if modern else f"initrd:{distro.name}",
+            layers.get("head", ()),
         )
         found += made
     image = Step(
@@ -60,6 +66,7 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
             "pipeline.builders.headnode:build",
             parents=layers["head"],
             tools=COMPRESSING_TOOLS,
+            takes_over=True,
         ),
         image,
         *definitions,
@@ -73,7 +80,23 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
         stacks,
         naming.netboot(distro.hardware),
         distro.family,
-        **_on_xen(cluster, host, xenconfigs),
+        **_on_xen(cluster, host, xenconfigs, modern.task if modern else f"kernel:{distro.name}"),
+    )
+
+
+def _modern_kernel(distro: Distro, cluster: Cluster, kernel_from: str) -> Step | None:
+    """The kernel of another distribution, if machines boot that."""
+    if not kernel_from:
+        return None
+    return Step(
+        "modernkernel",
+        cluster.name,
+        f"layer: kernel of {kernel_from}, for machines of {distro.name}",
+        "pipeline.builders.modernkernel:build",
+        params={"files": dict(flavours.of(distro.guest).on_another_kernel)},
+        parents=(Parent("layer", f"root:{distro.name}"), Parent("kernel", f"root:{kernel_from}")),
+        ships=("installer",),
+        tools=COMPRESSING_TOOLS,
     )
 
 
@@ -82,7 +105,7 @@ def _by_machine(cluster: Cluster, steps: Sequence[Step]) -> dict[str, str]:
     return {one.name: step.task for one, step in zip(cluster.machines, steps, strict=True)}
 
 
-def _on_xen(cluster: Cluster, host: Host, xenconfigs: Sequence[Step]) -> Mapping[str, Any]:
+def _on_xen(cluster: Cluster, host: Host, xenconfigs: Sequence[Step], kernel: str) -> Mapping[str, Any]:
     """What a cluster on Xen is made of besides: checked configurations, the hypervisor, a kernel from outside."""
     if host.hypervisor != "xen":
         return {}
@@ -90,7 +113,7 @@ def _on_xen(cluster: Cluster, host: Host, xenconfigs: Sequence[Step]) -> Mapping
     return {
         "xenconfigs": _by_machine(cluster, xenconfigs),
         "dom0": naming.dom0(host.distro) if kinds.of(host.connection).is_made else "",
-        "kernel": f"kernel:{cluster.distro}" if outside else "",
+        "kernel": kernel if outside else "",
     }
 
 

@@ -55,7 +55,7 @@ def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parent
     # of its hardware only the disk: more memory makes no other one
     known = Machine(
         machine.name, machine.membership, machine.index, 0, 0, machine.disk_mib, machine.filesystems, (),
-        by_label=machine.by_label,
+        by_label=machine.by_label, vsyscall=machine.vsyscall,
     )  # fmt: skip
     return Step(
         "disk",

@@ -17,10 +17,10 @@ from pipeline.step import Parent, Stack, Step
 
 
 def stack(
-    recipes: Recipes, distro: Distro, cluster: Cluster, membership: str, head: tuple[Parent, ...]
+    recipes: Recipes, distro: Distro, cluster: Cluster, membership: str, kernel: str, head: tuple[Parent, ...]
 ) -> tuple[list[Step], tuple[Parent, ...], Stack]:
-    """The root file system of a membership as a stack of layers: what changes most lies on top.  `head` is the head
-    node's, on which OPKGs may have a script that changes the image."""
+    """The root file system of a membership as a stack of layers: what changes most lies on top.  `kernel` is the layer
+    that it boots by, `head` those of the head node, on which OPKGs may have a script that changes the image."""
     role: Role = "head" if membership == "head" else "compute"
     side = phases.side_of(membership)
     name, base, family = f"{cluster.name}/{membership}", distro.name, FAMILIES[distro.family]
@@ -33,7 +33,7 @@ def stack(
     for one in opkgs:
         wanted += asked(f"OPKG {one.name}", model.packages(one, side, distro))
     secrets = {"secrets": [secret.path for secret in cluster.secrets]} if cluster.secrets else {}
-    layers = [Parent("layer", f"root:{base}"), Parent("layer", f"initrd:{base}")]
+    layers = [Parent("layer", f"root:{base}"), Parent("layer", kernel)]
     locked = lock(name, f"the packages of {what} of {cluster.name}", distro, wanted, f"lock:{base}")
     layer = assembled(
         "packages",

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.guests import fedora_core
 from pipeline.packages import lock
-from tests.boot import checkout
+from tests.boot import checkout, latecomers
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
 from tests.fixture import build
@@ -31,10 +31,15 @@ EXPLAINED = {
 }
 
 
+def fixture(mirror: Path, pool: Path) -> None:
+    build.fedora(mirror, pool)
+    latecomers.publish(mirror, "core/updates/4/x86_64", checksum="sha")
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
     """The verified cluster, with one node, since a second one would show nothing more."""
-    made = checkout.of_fixture(tmp_path_factory.mktemp("fc4"), artifacts, NAME, build.fedora, "[compute]\ncount = 1\n")
+    made = checkout.of_fixture(tmp_path_factory.mktemp("fc4"), artifacts, NAME, fixture, "[compute]\ncount = 1\n")
     try:
         run = made.doit(f"cluster:{NAME}", "--fresh")
         assert run.status == 0, run.output
@@ -91,6 +96,10 @@ def test_a_service_that_died_is_told(running: Checkout) -> None:
     assert "dhcpd is stopped" in running.ssh(NAME, "head", f"{fedora_core.GUEST.services}\ntell_services oscar-dhcp")
     running.ssh(NAME, "head", "service oscar-dhcp restart")
     assert running.ssh(NAME, "head", asking) == ""
+
+
+def test_an_opkg_comes_and_goes(running: Checkout) -> None:
+    latecomers.come_and_go(running, NAME)
 
 
 def test_its_power_button_ends_a_machine_in_order(running: Checkout) -> None:

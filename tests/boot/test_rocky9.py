@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.packages import lock
 from tests import rpmsuite
-from tests.boot import checkout
+from tests.boot import checkout, latecomers
 from tests.boot.checkout import Checkout
 from tests.boot.test_cluster import processes_of
 from tests.fixture import build
@@ -46,12 +46,17 @@ LONG = pytest.mark.skipif(
 )
 
 
+def fixture(mirror: Path, pool: Path) -> None:
+    build.rocky(mirror, pool)
+    latecomers.publish(mirror, "9/AppStream/x86_64/os")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterator[Checkout]:
     """A checkout that knows the fixture; its cluster has one node, since a second one would show nothing more."""
     tool = rpmsuite.make(tmp_path_factory.mktemp("under-test")).rpm(UNDER_TEST, "2")
     recipe = f'[compute]\ncount = 1\n[packages]\ncompute = ["{tool}"]\n'
-    made = checkout.of_fixture(tmp_path_factory.mktemp("rocky9"), artifacts, NAME, build.rocky, recipe)
+    made = checkout.of_fixture(tmp_path_factory.mktemp("rocky9"), artifacts, NAME, fixture, recipe)
     yield made
     made.remove()
 
@@ -103,3 +108,9 @@ def test_the_suites_own_rpm_lists_what_was_locked_and_explains_the_rest(running:
     assert sorted(listed) == sorted({*locked, UNDER_TEST})
     different = running.ssh(NAME, "node1", "RPM_FORCE_DEBIAN=1 rpm -Va 2>/dev/null || :").splitlines()
     assert {line.split()[-1] for line in different} <= EXPLAINED, different
+
+
+@LONG
+def test_an_opkg_comes_and_goes(running: Checkout) -> None:
+    """Last, for such a cluster is not that of its recipe any more."""
+    latecomers.come_and_go(running, NAME)

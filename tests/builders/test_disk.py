@@ -197,6 +197,15 @@ def test_old_systems_find_their_root_by_its_label_and_know_no_ext4() -> None:
     assert "LABEL=sis /var/lib/systemimager ext2 ro" in files["/etc/fstab"]
 
 
+def test_a_new_kernel_is_told_of_programs_that_want_the_vsyscall_page() -> None:
+    node = machine(FileSystem("/", 0, "ext3"))
+    told = {
+        wanted: settings.boot_menu(dataclasses.replace(node, vsyscall=wanted), layout.of(node))
+        for wanted in (False, True)
+    }
+    assert "vsyscall" not in told[False] and " vsyscall=emulate\n" in told[True]
+
+
 def test_a_node_mounts_no_sis_image() -> None:
     node = machine(FileSystem("/", 0, "ext4"), SWAP)
     files = settings.of(node, layout.of(node), {}).files

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import plan as planning
-from pipeline.cluster.adding import differences, packages_that_came
-from pipeline.errors import ManifestError, NotThere
+from pipeline.cluster.adding import differences, packages_that_came, require_one_architecture
+from pipeline.errors import ManifestError, NotNow, NotThere
 from pipeline.manifests.recipes import Recipes, load
+from pipeline.packages.lock import LockedPackage
 from pipeline.plan import added
 from tests.boot import latecomers
 from tests.boot.checkout import TOP
@@ -75,3 +76,14 @@ def test_packages_that_a_recipe_asks_for_no_more_are_still_known() -> None:
     had = {"head": {"x": "1", "y": "1"}, "login": {"z": "1"}}
     now = {"head": {"y": "2"}, "compute": {"w": "1"}}
     assert packages_that_came(had, now) == {"head": {"x": "1", "y": "2"}, "login": {"z": "1"}, "compute": {"w": "1"}}
+
+
+def test_a_package_comes_for_one_architecture() -> None:
+    tool, same, other = (
+        LockedPackage(name, "", "1", "1", architecture, "", "", 0, "", "")
+        for name, architecture in (("tool", "x86_64"), ("lib", "x86_64"), ("lib", "i386"))
+    )
+    require_one_architecture("fc4", "mine", [tool], [same, other])
+    for come, have in (([tool, other], [same]), ([same, other], [tool])):
+        with pytest.raises(NotNow, match=r"OPKG mine needs .*lib\.i386 besides"):
+            require_one_architecture("fc4", "mine", come, have)

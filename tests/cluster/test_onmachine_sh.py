@@ -240,6 +240,52 @@ def folders_and_files() -> None:
     assert tree() == before
 
 
+def services_that_were_there() -> None:
+    """A service that an OPKG has only replaced goes on."""
+    own_places()
+    put({"services/was": "was\n"})
+    install("tool", {"services/was": "ours\n", "services/new": "ours\n"})
+    assert remove("tool") == []
+    assert tree() == {"services/was": "was\n"}
+    assert Path("/opt/stopped").read_text() == "stopped new\n"
+
+
+def without_a_command() -> None:
+    """What is missing is told before anything is done."""
+    own_places()
+    call("settle")
+    Path("/opt/bin").mkdir()
+    for tool in (*Path("/usr/bin").iterdir(), *Path("/usr/sbin").iterdir()):
+        if tool.name not in ("cmp", "md5sum"):
+            Path("/opt/bin", tool.name).unlink(missing_ok=True)
+            Path("/opt/bin", tool.name).symlink_to(tool)
+    assert call("PATH=/opt/bin; begin", status=1) == "there is no command md5sum\n"
+    assert not any(Path("/var/lib/xen-oscar/opkgs").iterdir())
+    Path("/opt/bin/md5sum").symlink_to("/usr/bin/md5sum")
+    assert call("PATH=/opt/bin; begin") == ""
+    install("tool", {"file": "ours\n"})
+    assert call("PATH=/opt/bin; unfurnish") == "", "which system has which commands is no matter"
+    assert tree() == {}
+
+
+def one_at_a_time() -> None:
+    """What goes on of a call whose caller was killed is waited for; what it has started is not."""
+    own_places()
+    os.mkfifo("/opt/fifo")
+    script = f"opkg=tool {NONE}{SCRIPT.read_text()}\nalone && {{ echo; cat /opt/fifo; }} 9>&-"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None and first.stdout.readline() == b"\n"
+        second = "limit=1; alone || exit; { echo mine; } 9>&-"
+        assert call(second, status=1) == "what an earlier call has begun here goes on after 1 s\n"
+        Path("/opt/fifo").write_text("")
+    assert call(second) == "mine\n"
+    process = call("limit=1; alone || exit; { sleep 60 >/dev/null 2>&1 & echo $!; } 9>&-")
+    try:
+        assert call(second) == "mine\n"
+    finally:
+        os.kill(int(process), 9)
+
+
 def broken_off_and_noted() -> None:
     """What was changed between a call that broke off and the next one is not taken for ours; what was to be started by
     then still is."""
@@ -311,9 +357,51 @@ def settings(family: str, folder: str) -> None:
     assert call("take tool", family=functions).count("M ") == 0, "what is not there is no matter"
 
 
+def scripts_of_rpms(folder: str) -> None:
+    """rpm ends well where a script does not, and knows nothing of it later."""
+    own_places()
+    Path("/var/lib/rpm").mkdir()
+
+    def add(package: str, status: int) -> str:
+        text = f"receive </dev/null; mkdir $state/.packages && cp {folder}/{package}-1* $state/.packages && packages"
+        return call(text, status=status, family=FAMILIES["rpm"].changing)
+
+    assert "%post(fails-1-1.noarch) scriptlet failed, exit status 3" in add("fails", 1)
+    put({"fails": "edited\n"})
+    assert "fails-1-1" in add("fails", 1), "it is not there"
+    put({"let-through": ""})
+    add("fails", 0)
+    ran = Path("/etc/ran").read_text()
+    assert ran == "1\n1\n1\n", "each was the first installation"
+    assert tree()["fails"] == "edited\n"
+    add("fails", 0)
+    assert Path("/etc/ran").read_text() == ran, "it is there"
+    assert "not found" in add("lacks", 1)
+    assert "user nobody-at-all does not exist - using root" in add("nobodys", 1)
+    assert "nowhere is needed by needs-1-1.noarch" in add("needs", 1)
+    add("keeps", 0)
+    assert "%preun(keeps-1-1.noarch) scriptlet failed" in call("take keeps", status=1, family=FAMILIES["rpm"].changing)
+    assert call("rpm --query keeps") == "keeps-1-1.noarch\n"
+    put({"let-go": ""})
+    call("take keeps fails", family=FAMILIES["rpm"].changing)
+    assert tree()["fails"] == "edited\n"
+
+
 @pytest.mark.parametrize(
     "what",
-    [come_and_go, another_recipe, broken_off, shared, odd_names, folders_and_files, broken_off_and_noted, telling],
+    [
+        come_and_go,
+        another_recipe,
+        broken_off,
+        shared,
+        odd_names,
+        folders_and_files,
+        services_that_were_there,
+        without_a_command,
+        one_at_a_time,
+        broken_off_and_noted,
+        telling,
+    ],
     ids=lambda one: one.__name__,
 )
 def test_files(what: Callable[[], None]) -> None:
@@ -330,3 +418,19 @@ def test_settings_of_packages(family: str, tmp_path: Path) -> None:
         suite = rpmsuite.make(tmp_path / "suite")
         shutil.copy(suite.rpm("tool", files=files, listed=[f"%config {path}" for path in paths]), tmp_path)
     inside(settings, family, tmp_path)
+
+
+def test_scripts_of_rpms(tmp_path: Path) -> None:
+    suite = rpmsuite.make(tmp_path / "suite")
+    shell = "Provides: /bin/sh\n"
+    for name, scripts, tags, owner in (
+        ("fails", "%post\necho $1 >>/etc/ran\n[ -e /etc/let-through ] || exit 3\n", shell, ""),
+        ("lacks", "%post\nnowhere || :\n", shell, ""),
+        ("nobodys", "", "", "%attr(0644,nobody-at-all,root) "),
+        ("needs", "", "Requires: nowhere\n", ""),
+        ("keeps", "%preun\n[ -e /etc/let-go ]\n", shell, ""),
+    ):
+        listed = [f"%config(noreplace) {owner}/etc/{name}"]
+        made = suite.rpm(name, files={f"/etc/{name}": "package\n"}, listed=listed, scripts=scripts, tags=tags)
+        shutil.copy(made, tmp_path)
+    inside(scripts_of_rpms, tmp_path)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from pipeline import plan as planning
 from pipeline.errors import ManifestError
-from pipeline.manifests import lists
+from pipeline.manifests import lists, loader
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.recipes import load
 from pipeline.mistakes import Mistake
+from tests.growing import require_linear
 from tests.manifests.conftest import DISTRO, Writer
 
 #: Real lists of the OSCAR project, which are not ours to copy.
@@ -63,6 +64,66 @@ def test_a_disk_file_stands_for_its_partitions(recipes: Writer) -> None:
     assert [(item.mount, item.size) for item in found.filesystems] == [("/boot", 100), ("swap", 512), ("/", 0)]
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "latin-1"])
+def test_lists_of_other_systems_and_times(tmp_path: Path, codec: str, ends: str) -> None:
+    """Whose comments may be in any letters."""
+    file = tmp_path / "list"
+    mark = b"\xfe\xff" if codec == "utf-16-be" else b""
+    file.write_bytes(mark + "# für é\n\n bash\t\n#\n  # ü\nvim\n".replace("\n", ends).encode(codec))
+    assert list(lists.packages(file, [])) == [(3, "bash"), (6, "vim")]
+    file.write_bytes(mark + DISK.replace("\n", ends).encode(codec))
+    assert [(line, item["mount"]) for line, item in lists.filesystems(file, [])] == [
+        (2, "/boot"),
+        (4, "swap"),
+        (3, "/"),
+    ]
+    name = {"utf-8-sig": "UTF-8", "latin-1": "ISO-8859-1"}.get(codec, codec[:6])
+    text = f'<?xml version="1.0" encoding="{name}"?><!-- é -->{SET}'.replace("><", f">{ends}<")
+    file.write_bytes(mark + text.encode(codec))
+    assert [name for _, name in lists.opkgs(file, [])] == ["slurm"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (b"# \xe9\r\rbash\rvi\xe9\r", "list:4: not UTF-8 text; expected the encoding UTF-8"),
+        (b"\xef\xbb\xbfbash\nvi\xe9\n", "list:2: not UTF-8 text"),
+        (b"\xff\xfeb\0a\0s\0h\0\n", "list:1: it begins as UTF-16 text, and is none"),
+    ],
+)
+def test_text_of_no_encoding_is_told_with_its_line(tmp_path: Path, raw: bytes, wanted: str) -> None:
+    file = tmp_path / "list"
+    file.write_bytes(raw)
+    with pytest.raises(ManifestError, match=wanted):
+        list(lists.packages(file, []))
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "TMPFS", "auto", "ramfs", "usbfs", "nfs4"])
+def test_what_is_on_no_partition_is_passed_over(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "disk"
+    file.write_text(f"/dev/sda1 9 ext3 /\n/dev/fd0 - {kind} /mnt/floppy\n/dev/sda2 9 Swap\n")
+    warnings: list[Mistake] = []
+    assert [item["mount"] for _, item in lists.filesystems(file, warnings)] == ["/", "swap"]
+    assert [(one.line, one.text) for one in warnings] == [(2, f"{kind.lower()} is no partition; passed over")]
+
+
+def test_what_of_a_disk_file_is_not_acted_upon_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "disk"
+    file.write_text(
+        "/dev/sda1 9 ext3 /boot defaults bootable\n/dev/sda2 * extended\n/dev/sda5 9 xfs /scratch noatime\n"
+        "/dev/sda6 9 swap\n/dev/sda7 * _ROOTFS_ / -\n"
+    )
+    warnings: list[Mistake] = []
+    found = [item["mount"] for _, item in lists.filesystems(file, warnings)]
+    assert found == ["/boot", "/scratch", "swap", "/"]
+    assert [(one.line, one.text.partition(";")[0]) for one in warnings] == [
+        (2, "an extended partition is made where one is needed"),
+        (3, '"xfs" is not made here'),
+        (3, 'options "noatime" are not acted upon'),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "content", "wanted"),
     [
@@ -107,6 +168,20 @@ def test_mistakes_are_told_where_they_are(recipes: Writer, text: str, content: s
     with pytest.raises(ManifestError) as caught:
         cluster(recipes, f"{text}\n", x=content)
     assert re.search(wanted, caught.value.message, re.MULTILINE), caught.value.message
+
+
+def test_time_grows_with_the_list(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+
+    def read(size: int) -> None:
+        (tmp_path / "list").write_text("".join(f"p{number}\n" for number in range(size)))
+        own = "".join(f'"q{number}", ' for number in range(size))
+        file.write_text(f'packages = [{own}{{ list = "list" }}]\n')
+        document = loader.read(file)
+        lists.expand(document)
+        assert len(document.data["packages"]) == 2 * size
+
+    require_linear(read)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))

@@ -10,7 +10,9 @@ import pytest
 
 from pipeline import plan as planning
 from pipeline.errors import ManifestError
+from pipeline.manifests import loader
 from pipeline.manifests.recipes import load
+from tests.growing import require_linear
 from tests.manifests.conftest import DISTRO, Writer
 
 
@@ -167,3 +169,15 @@ def test_distros_hosts_and_netboot_are_checked(recipes: Writer) -> None:
     ]
     assert told[0].endswith('family: "dep" is not known; expected one of deb, rpm; did you mean "deb"?')
     assert 'expected "private"' in told[3]
+
+
+def test_time_grows_with_what_is_extended(tmp_path: Path) -> None:
+    def read(size: int) -> None:
+        keys = "".join(f"k{number} = 1\n" for number in range(size))
+        (tmp_path / "lower.toml").write_text(keys)
+        (tmp_path / "upper.toml").write_text(f'extends = "lower"\n{keys}')
+        loader.extended(
+            tmp_path / "upper.toml", lambda name: tmp_path / f"{name}.toml", ["lower"], lambda document: None
+        )
+
+    require_linear(read)

@@ -222,6 +222,8 @@ def test_what_machines_of_an_old_system_cannot_have_is_refused(tmp_path: Path) -
         return caught.value.message
 
     assert "runs Xen, for whose disks fc4 has no drivers" in told('host = "debian12"')
+    assert "our ramdisk does not run on the kernel of fc4-i386" in told('kernel_from = "fc4-i386"')
+    assert 'did you mean "debian12"?' in told('kernel_from = "debain12"')
     disks = "".join(f'{{}}.disks.d{number}.size = "1G"\n' for number in range(2))
     assert "head.disks: 2 disks; expected at most 1 beside those of the system: machines of fc4 have IDE" in told(
         disks.format("head", "head")

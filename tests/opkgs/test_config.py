@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import ManifestError
 from pipeline.opkgs import config
+from pipeline.opkgs.model import Opkg
 from tests.manifests.conftest import opkg_text
 
 #: Real files of the OSCAR project, which are not ours to copy: GENERATION/NAME/config.xml.
@@ -139,9 +140,61 @@ def test_what_gets_lost_of_an_old_one_is_told(tmp_path: Path) -> None:
     file.write_text(second)
     found = config.read(file)
     assert found.generation == 2
-    assert [one.field for one in found.warnings if "filter" in one.field] == [
-        "binary-package-list.filter.distribution.nam"
+    assert sorted(one.field for one in found.warnings if "filter" in one.field) == [
+        "binary-package-list.filter.distribution.nam",
+        "filter.distribution",
     ]
+
+
+def older(folder: Path, inside: str) -> Opkg:
+    file = folder / "app" / "config.xml"
+    file.parent.mkdir(exist_ok=True)
+    version = "<version><major>1</major></version>"
+    file.write_text(f"<oscar>{version}<name>X</name><summary>y</summary>\n{inside}</oscar>")
+    return config.read(file)
+
+
+@pytest.mark.parametrize(
+    ("inside", "field", "told"),
+    [
+        ("<class>core</class><class>base</class>", "class", "it is there again"),
+        ("<version><major>2</major></version>", "version", "it is there again"),
+        (
+            "<rpmlist><filter><architecture>i386</architecture><architecture>x86_64</architecture></filter></rpmlist>",
+            "rpmlist.filter.architecture",
+            "it is there again, and only the first one counts",
+        ),
+        (
+            "<rpmlist><filter distribution_version='4'/></rpmlist>",
+            "filter.distribution",
+            'version "4" of no distribution',
+        ),
+    ],
+)
+def test_what_of_an_old_one_does_not_count_is_told(tmp_path: Path, inside: str, field: str, told: str) -> None:
+    (warning,) = older(tmp_path, inside).warnings
+    assert (warning.line, warning.field) == (2, field) and warning.text.startswith(told)
+
+
+def test_blanks_around_old_words_say_nothing(tmp_path: Path) -> None:
+    found = older(tmp_path, "<rpmlist><filter group=' oscar_server' distribution='&#10;fc '/><rpm> a </rpm></rpmlist>")
+    (one,) = found.dependencies
+    assert one.sides == ("server",) and str(one.filters[0].distributions[0]) == "fc"
+
+
+@pytest.mark.parametrize("name", ["red hat", "&lt;b&gt;", "fc' distribution_version='4 5", "é"])
+def test_distributions_that_are_none(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        ManifestError, match=r"config\.xml:2: filter\.distribution: .* is no distribution; expected a name"
+    ):
+        older(tmp_path, f"<rpmlist><filter distribution='{name}'/><rpm>a</rpm></rpmlist>")
+
+
+def test_what_is_there_twice_in_a_new_one_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "app" / "config.xml"
+    file.parent.mkdir()
+    file.write_text(opkg_text("app", "<class>core</class>"))
+    assert any("it is there again" in one.text for one in config.read(file).warnings)
 
 
 def test_names_as_old_ones_have_them(tmp_path: Path) -> None:

@@ -149,6 +149,21 @@ def test_whatever_an_older_one_says(tmp_path_factory: pytest.TempPathFactory, te
         ("<description>a <b>bold</b> c</description>", "a <b>bold</b> c"),
         ("<license lang='en'>GPL</license>", 'lang="en"'),
         ("<summary>another</summary>", "<older:summary>another"),
+        ("<provides><pkg>nm</pkg></provides>", "<pkg>nm</pkg>"),
+        ("<requires>words<name>nm</name></requires>", "words<name>nm"),
+        ("<requires><name>nm</name><filter group='all'/></requires>", 'group="all"'),
+        ("<filter distribution_version='4.5'/>", 'distribution_version="4.5"'),
+        ("<rpmlist>words<rpm>a</rpm></rpmlist>", "words"),
+        ("<rpmlist><filter>words</filter><rpm>a</rpm></rpmlist>", "words"),
+        (
+            "<rpmlist><filter><group>all</group><group>oscar_server</group></filter><rpm>a</rpm></rpmlist>",
+            "oscar_server",
+        ),
+        ("<maintainer>Jane Doe</maintainer>", "<name>Jane Doe</name>"),
+        ("<packager>Jane<email>j@x</email></packager>", "Jane<email>"),
+        ("<packager><requires>it</requires></packager>", "<requires>it"),
+        ("<version><major>2</major><!--c--></version>", "<!--c-->"),
+        ("<switcher><tag>mpi</tag></switcher>", "<tag>mpi"),
         ("<filter group='oscar_server' distribution='fedora'/>", "oscar_server"),
     ],
 )
@@ -158,6 +173,24 @@ def test_what_is_not_understood_is_carried(tmp_path: Path, said: str, kept: str)
     version = "<major>1</major><minor>0</minor><release>1</release>"
     head = f"<oscar kind='x'><name>odd</name><version>{version}</version><summary>{'long ' * 16}</summary>"
     file.write_text(f"{head}<license>GPL</license><rpmlist><rpm>it</rpm></rpmlist>{said}</oscar>")
-    _, new, text = converted(file, tmp_path)
+    old, new, text = converted(file, tmp_path)
+    assert text.count("<!--") == said.count("<!--") and (old.about.switcher, old.filters) == (
+        new.about.switcher,
+        new.filters,
+    )
     assert kept in text and 'kind="x"' in text and ("long " * 16).strip() in text, text
     assert len(new.summary) <= 67
+
+
+def test_declarations_and_instructions_are_carried(tmp_path: Path) -> None:
+    file = tmp_path / "odd" / "config.xml"
+    file.parent.mkdir()
+    doctype = '<!DOCTYPE oscar SYSTEM "x.dtd" [<!ATTLIST rpm version CDATA "2"> <!-- so -->]>'
+    version = "<version><major>1</major></version>"
+    said = "<rpmlist><?in a list?><rpm>it</rpm></rpmlist>"
+    file.write_text(f"{doctype}<?first ?><oscar><name>odd</name>{version}<summary>s</summary>{said}</oscar><?last x?>")
+    old, new, text = converted(file, tmp_path)
+    assert [str(one) for each in old.dependencies for one in each.packages] == ["it=2"] and meaning(new) == meaning(old)
+    root = document.parse(tmp_path / "converted/odd/config.xml").root
+    assert root.value("older:doctype") == doctype
+    assert all(one in text for one in ("<?first?>", "<?last x?>", "<?in a list?>"))

@@ -10,13 +10,16 @@ import re
 from dataclasses import dataclass
 
 _RELATION = re.compile(
-    r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9+.-]*)\s*(?::\s*(?P<architecture>[a-z0-9-]+))?"
-    r"\s*(?:\(?\s*(?P<rel><<|<=|>=|>>|=|<|>)\s*(?P<version>[A-Za-z0-9][A-Za-z0-9.+~:-]*)\s*\)?)?\s*"
+    # what is taken is kept (+), so that no time goes into trying again
+    r"\s*+(?P<name>[A-Za-z0-9][A-Za-z0-9+.-]*+)\s*+(?::\s*+(?P<architecture>[a-z0-9-]++))?"
+    r"\s*+(?:\(?\s*+(?P<rel><<|<=|>=|>>|=|<|>)\s*+(?P<version>[A-Za-z0-9][A-Za-z0-9.+~:-]*+)\s*+\)?)?\s*+"
 )
 #: In recipes "less" means less.  (In control files, long ago, it meant "less or equal".)
 _STRICT = {"<": "<<", ">": ">>"}
 
-Order = tuple[tuple[tuple[int, ...], int], ...]
+#: A number by its digits, however many there are.
+Number = tuple[int, str]
+Order = tuple[tuple[tuple[int, ...], Number], ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -76,22 +79,27 @@ by_version = functools.cmp_to_key(compare)
 
 
 @functools.lru_cache(4096)
-def _key(version: str) -> tuple[int, Order, Order]:
+def _key(version: str) -> tuple[Number, Order, Order]:
     epoch, colon, rest = version.partition(":")
     if not colon:
         epoch, rest = "0", version
     upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
-    return int(epoch) if epoch.isdecimal() else 0, _order(upstream), _order(revision)
+    return _number(epoch), _order(upstream), _order(revision)
 
 
 def _order(part: str) -> Order:
     """Letters and digits in turn: `~` sorts before the end, the end before letters, letters before all else."""
-    pairs = [
-        ((*map(_rank, letters), 0), int(digits or 0)) for letters, digits in re.findall(r"([^0-9]*)([0-9]*)", part)
-    ]
-    while len(pairs) > 1 and pairs[-1] == ((0,), 0):
+    found = re.findall(r"([^0-9]*)([0-9]*)", part)
+    pairs = [((*map(_rank, letters), 0), _number(digits)) for letters, digits in found]
+    nothing = ((0,), _number(""))
+    while len(pairs) > 1 and pairs[-1] == nothing:
         pairs.pop()
-    return (*pairs, ((0,), 0))
+    return (*pairs, nothing)
+
+
+def _number(digits: str) -> Number:
+    plain = digits.lstrip("0")
+    return len(plain), plain
 
 
 def _rank(char: str) -> int:

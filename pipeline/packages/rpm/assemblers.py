@@ -53,7 +53,7 @@ class Base:
 
     def install(self, rpm: Rpm, place: str, *options: str) -> None:
         """Give all packages to an rpm, over what is there."""
-        words = ["--force", "--nodigest", *options]
+        words = ["--nodigest", *options]
         transact(self.root, self.packages, self.fetched, place=place, log=self.log, options=words, rpm=rpm)
 
 

@@ -20,17 +20,35 @@ list_packages() {
 #: Signatures were checked when the files were fetched.  systemctl(1), environment: with SYSTEMD_OFFLINE nothing that
 #: scripts ask of the running systemd is done.  Of a file whose content has changed the third letter that verifying
 #: tells is a 5.
+#:
+#: A script that fails, finds no command, or files of nobody: rpm goes on, and ends well; while a root is made that is
+#: an error, too (`install`).  Nor does rpm know whether the scripts of a package have run.  So all that was to come
+#: when an addition broke off comes anew: its scripts find a first installation, its files are met as anybody's.
 _CHANGING_MACHINE = r"""
 add_packages() {
     export SYSTEMD_OFFLINE=1
-    folder=$1
+    folder=$1 begun=$1.begun
+    touch "$begun"
     set --
     for file in "$folder"/*.rpm; do
         [ -e "$file" ] || continue
         package=$(rpm --query --package --nosignature --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}' "$file") || return
-        rpm --query --quiet "$package" || set -- "$@" "$file"
-    done
-    [ $# = 0 ] || rpm --upgrade --nosignature "$@"
+        if rpm --query --quiet "$package"; then
+            grep -qxF "$package" "$begun" || continue
+            rpm --erase --justdb --nodeps --noscripts "$package" >&2 || return
+        fi
+        echo "$package" && set -- "$@" "$file" || return
+    done >>"$begun"
+    if [ $# != 0 ]; then
+        rpm --upgrade --nosignature "$@" >"$begun.said" 2>&1
+        status=$?
+        cat "$begun.said"
+        [ $status = 0 ] || return 1
+        ! grep -Eq -e '^(error|warning): %[a-z]+\(.*\) scriptlet failed, ' \
+            -e '^warning: (user|group) .* does not exist - using root$' \
+            -e '^[^ ]*/rpm-tmp\.[^ ]*: (line )?[0-9]+: .*: (command )?not found$' "$begun.said" || return 1
+    fi
+    rm -f "$begun" "$begun.said"
 }
 take_packages() {
     for package; do

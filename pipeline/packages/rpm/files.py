@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pipeline.run import run, spawn
 _FIRST = "filesystem"
 #: Seconds for one package to be read, and for all to be unpacked.
 _DEADLINE = 1200
+_IN_THE_WAY = re.compile(rf"^{unpacking.IN_THE_WAY}(.*) (\S+) (\S+)$", re.MULTILINE)
 
 
 def extract(files: Sequence[Path], root: Path, work: Path) -> None:
@@ -38,10 +40,23 @@ def extract(files: Sequence[Path], root: Path, work: Path) -> None:
             timeout=_DEADLINE,
         )
     except CommandError as error:
+        if found := _IN_THE_WAY.search(error.tail):
+            raise both_have(found[1], found[2].removesuffix(".rpm"), found[3].removesuffix(".rpm")) from None
         raise BuildError("the packages cannot be unpacked over each other", tail=error.tail) from None
     for stream in ordered:
         stream.unlink()
     streams.rmdir()
+
+
+def both_have(path: str, one: str, other: str, log: Path | None = None, tail: str = "") -> BuildError:
+    """The error for packages of which only one can be there."""
+    return BuildError(
+        f"{one} and {other} both have {path}, and it is not the same in them",
+        tail=tail,
+        hint="ask for one of them alone, or for versions that go together; packages of your own must not bring files "
+        "of others",
+        log=log,
+    )
 
 
 def _plain(file: Path, target: Path) -> Path:

@@ -5,8 +5,8 @@ against its signature where the repository has one.
     repositories.json                                           the repositories in the recipe's order; of several that
                                                                 are one place the first
 
-No name has a mirror in it.  Metadata of a repository that changes while they are read do not fit and are read again;
-where a mirror has none that fit, another one is asked.
+No name has a mirror in it.  Metadata of a repository that changes while they are read do not fit, or are gone where
+their names have their checksums in them, and all is read again; where a mirror has none that fit, another one is asked.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import IO
 import zstandard
 
 from pipeline.errors import BuildError
+from pipeline.packages.given import NoSource
 from pipeline.packages.http import Connections
 from pipeline.packages.rpm import made, metadata, signatures
 from pipeline.packages.rpm.metadata import File
 from pipeline.packages.rpm.mirrors import Source, Sources
 from pipeline.packages.rpm.places import Place
-from pipeline.packages.rpm.reading import read
+from pipeline.packages.rpm.reading import Missing, read
 from pipeline.step import Job
 
 LIST = "repositories.json"
@@ -76,28 +77,42 @@ def _first(
 
 
 def _contents(connections: Connections, source: Source, repository: dict[str, str], keys: signatures.Keys) -> _Contents:
-    """What is wanted of a repository's metadata."""
+    """What is wanted of a repository's metadata: read again from a fresh `repomd.xml` if they do not fit."""
+    problem: BuildError | None = None
+    for _ in range(_TRIES):
+        try:
+            return _read_once(connections, source, repository, keys)
+        except NoSource:
+            raise
+        except BuildError as error:
+            problem = error
+    assert problem is not None
+    raise problem
 
+
+def _read_once(
+    connections: Connections, source: Source, repository: dict[str, str], keys: signatures.Keys
+) -> _Contents:
     def got(path: str, longest: int) -> bytes:
         return read(connections, source.of(path), longest, source.place.origin)
 
-    for last in (*[False] * (_TRIES - 1), True):
-        repomd = got(metadata.REPOMD, metadata.LONGEST_REPOMD)
-        if source.repomd and not any(file.fits(repomd) for file in source.repomd):
-            raise BuildError(
-                f"{source.of(metadata.REPOMD)} is none that {source.place.origin} knows",
-                hint="the mirror is old, or ahead of the list, or somebody has changed it: run again in some minutes",
-            )
-        if repository.get("signed"):
-            keys.require(repomd, got(f"{metadata.REPOMD}.asc", 1 << 16), source.url)
-        named = metadata.files(repomd, source.url)
-        contents = {kind: got(file.path, _LONGEST) for kind, file in named.items()}
-        wrong = [named[kind] for kind, content in contents.items() if not named[kind].fits(content)]
-        if not wrong:
-            break
-        if last:
-            raise _unfit(source, wrong[0])
-    return {kind: (named[kind], content) for kind, content in contents.items()}
+    repomd = got(metadata.REPOMD, metadata.LONGEST_REPOMD)
+    if source.repomd and not any(file.fits(repomd) for file in source.repomd):
+        raise BuildError(
+            f"{source.of(metadata.REPOMD)} is none that {source.place.origin} knows",
+            hint="the mirror is old, or ahead of the list, or somebody has changed it: run again in some minutes",
+        )
+    if repository.get("signed"):
+        keys.require(repomd, got(f"{metadata.REPOMD}.asc", 1 << 16), source.url)
+    contents: _Contents = {}
+    for kind, file in metadata.files(repomd, source.url).items():
+        try:
+            contents[kind] = file, got(file.path, _LONGEST)
+        except Missing as error:
+            raise _unfit(source, file, error.message.rpartition(": ")[2]) from None
+        if not file.fits(contents[kind][1]):
+            raise _unfit(source, file)
+    return contents
 
 
 def _keep(source: Source, contents: _Contents, folder: Path) -> None:

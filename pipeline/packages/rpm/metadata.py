@@ -24,6 +24,7 @@ REPOMD = "repodata/repomd.xml"
 #: Bytes: no repository's list of metadata is that long, and no file of it when it is decompressed.
 LONGEST_REPOMD, _LONGEST = 1 << 20, 2 << 30
 _NAMESPACE = "{http://linux.duke.edu/metadata/repo}"
+_BASE = "{http://www.w3.org/XML/1998/namespace}base"
 #: What is wanted of a repository, by the names that it may have there, the best first.
 KINDS: dict[str, tuple[str, ...]] = {
     "primary": ("primary",),
@@ -67,7 +68,7 @@ def files(repomd: bytes, where: str) -> dict[str, File]:
         if location is None or checksum is None:
             continue
         path, algorithm = location.get("href", ""), _DIGESTS.get(checksum.get("type", ""), "")
-        if not algorithm or path.startswith("/") or ".." in path.split("/") or "://" in path:
+        if not algorithm or location.get(_BASE) or path.startswith("/") or ".." in path.split("/") or "://" in path:
             raise _no_repository(where, f"its {REPOMD} names {data.get('type')} in a way that is not known")
         named[data.get("type", "")] = File(path, algorithm, (checksum.text or "").strip().lower())
     found = {kind: named[name] for kind, names in KINDS.items() if (name := next(filter(named.get, names), ""))}

@@ -37,7 +37,7 @@ class Listed:
 
 def plain(content: bytes, where: str) -> Listed:
     """A mirror list: one address a line; raises BuildError where it has none.  `where` is for messages."""
-    lines = (line.strip() for line in content.decode("utf-8", "replace").splitlines())
+    lines = (line.strip() for line in content.decode("utf-8-sig", "replace").splitlines())
     return Listed(_some((line for line in lines if not line.startswith("#")), where))
 
 

@@ -9,16 +9,21 @@ from pipeline.packages.http import UNREACHABLE, Connections, NoConnection, Refus
 _TRIES = 3
 
 
+class Missing(BuildError):
+    """The mirror has no such file."""
+
+
 def read(connections: Connections, url: str, longest: int, origin: str) -> bytes:
     """The file at `url`, of at most `longest` bytes; `origin` is who named it.  Raises NoSource where nothing answers,
-    else BuildError."""
+    Missing, or else BuildError."""
     problem = ""
     for _ in range(_TRIES):
         try:
             with connections.get(url) as stream:
                 content = stream.read(longest + 1)
         except Refused as error:
-            raise BuildError(
+            kind = Missing if error.gone else BuildError
+            raise kind(
                 f"{url}: {error}", hint=f"correct the mirror or the repository's path: it is from {origin}"
             ) from None
         except UNREACHABLE as error:

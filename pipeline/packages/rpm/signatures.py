@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,7 @@ from pipeline.errors import BuildError
 from pipeline.run import run
 from pipeline.step import Job
 
-_ARMOR = re.compile(
-    rb"-----BEGIN PGP (?:PUBLIC KEY BLOCK|SIGNATURE)-----\r?\n(?:[^\r\n]+\r?\n)*\r?\n(.*?)"
-    rb"(?:\r?\n=[A-Za-z0-9+/]{4})?\r?\n-----END",
-    re.DOTALL,
-)
+_BEGIN = re.compile(rb"-----BEGIN PGP (?:PUBLIC KEY BLOCK|SIGNATURE)-----\s*")
 #: Packages that rpmkeys(8) looks at in one call.
 _AT_ONCE = 200
 
@@ -87,6 +83,24 @@ def _binary(content: bytes) -> bytes:
     if content[:1] >= b"\x80":
         return content
     try:
-        return b"".join(base64.b64decode(match[1]) for match in _ARMOR.finditer(content))
+        return b"".join(base64.b64decode(b"".join(block)) for block in _armored(content))
     except ValueError:
         return b""
+
+
+def _armored(content: bytes) -> Iterator[list[bytes]]:
+    """The lines of each block that has an end, without its headers and its checksum."""
+    lines = iter(content.splitlines())
+    for line in lines:
+        if not _BEGIN.fullmatch(line):
+            continue
+        for header in lines:
+            if not header.strip():
+                break
+        block: list[bytes] = []
+        for each in lines:
+            if each.startswith(b"-----END"):
+                yield block
+                break
+            if not each.startswith(b"="):
+                block.append(each)

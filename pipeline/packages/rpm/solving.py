@@ -24,10 +24,12 @@ from pipeline.packages.rpm import architectures, metadata
 
 _NAMESPACES = 'xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"'
 _COMMON = "{http://linux.duke.edu/metadata/common}"
-#: With the prefixes that libsolv looks for.
 #: A path of names that are no more than names, and how large a package can be, in bytes.
 _PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+~^-]{0,250}/)*[A-Za-z0-9][A-Za-z0-9._+~^-]{0,250}")
 _LARGEST = 1 << 34
+#: As OSCAR's lists may name an architecture; no name of a package has a colon in it.
+_COLON = re.compile(r"^([^:(/<>=]+):([a-z0-9_]+)(?=[<>=]|$)")
+#: With the prefixes that libsolv looks for.
 ET.register_namespace("", _COMMON.strip("{}"))
 ET.register_namespace("rpm", "http://linux.duke.edu/metadata/rpm")
 
@@ -145,6 +147,8 @@ class Repositories:
     def _jobs(self, wish: Wish) -> list[Any]:
         flags = solv.Selection.SELECTION_NAME | solv.Selection.SELECTION_DOTARCH | solv.Selection.SELECTION_REL
         selection = self._pool.select(_spaced(wish.text), flags)
+        if selection.isempty():  # with its version and perhaps its architecture, as `dnf install` takes it too
+            selection = self._pool.select(wish.text, solv.Selection.SELECTION_CANON)
         if selection.isempty():  # a capability or a file, as `Requires` may name as well
             flags = solv.Selection.SELECTION_PROVIDES | solv.Selection.SELECTION_REL
             selection = self._pool.select(_spaced(wish.text), flags)
@@ -238,7 +242,8 @@ def _plain(file: Path) -> Iterator[Path]:
 
 
 def _spaced(text: str) -> str:
-    """ "name>=1.2" as libsolv wants it: with spaces."""
+    """ "name>=1.2" and "name:arch" as libsolv wants them: with spaces, and a dot."""
+    text = _COLON.sub(r"\1.\2", text)
     for operator in (">=", "<=", ">", "<", "="):
         name, sign, version = text.partition(operator)
         if sign and version:

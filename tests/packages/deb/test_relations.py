@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.packages.deb.relations import Relation, by_version, compare, provides, relations
 from pipeline.run import which
+from tests.growing import require_linear
 
 VERSION = st.from_regex(r"\A([0-9]{1,2}:)?[0-9][0-9a-zA-Z.+~]{0,6}(-[0-9a-zA-Z.+~]{1,4})?\Z")
 
@@ -75,3 +76,12 @@ def test_fields() -> None:
     assert provides("x (= 3.0), y", Relation("x", ">=", "2")) and provides("x (= 3.0), y", Relation("y"))
     assert not provides("x (= 3.0), y", Relation("x", ">>", "3.0"))
     assert not provides("x (= 3.0), y", Relation("y", ">=", "0"))
+
+
+@pytest.mark.parametrize("text", ["a{}!", "{}a", "a : {}!", "a (>= {}1{}!", "a{}:{}b{}({}>={}1{}){}!"])
+def test_time_grows_with_the_text(text: str) -> None:
+    require_linear(lambda size: Relation.parse(text.replace("{}", " " * size)))
+
+
+def test_numbers_of_any_length() -> None:
+    assert compare("1" * 5000, "2" * 4999) == 1 and compare("1:1", f"{'1' * 5000}:1") == -1

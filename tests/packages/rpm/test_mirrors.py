@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import BuildError, UserError
-from pipeline.packages import lock
+from pipeline.packages import lock, pool
 from pipeline.packages.given import NoSource, give, variable_of
 from pipeline.packages.rpm import fetch, index, mirrors, resolve
 from pipeline.packages.rpm.mirrors import Sources
@@ -30,10 +30,12 @@ REPOMD = "repodata/repomd.xml"
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Serves files; after `serves` packages it drops every connection.  `sends_to` is where it sends for all."""
+    """Serves files; after `serves` packages it drops every connection.  `sends_to` is where it sends for all.
+    `change` is done once a repomd.xml is being sent."""
 
     serves = 1 << 30
     sends_to = ""
+    change: Callable[[], None] | None = None
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -49,6 +51,11 @@ class Server(http.server.SimpleHTTPRequestHandler):
             if type(self).serves < 0:
                 self.close_connection = True
                 return
+        if self.change and self.path.endswith(REPOMD) and (file := self.send_head()):
+            with file:
+                self.change()
+                self.copyfile(file, self.wfile)
+            return
         with contextlib.suppress(ConnectionError):  # whoever asked has seen enough
             super().do_GET()
 
@@ -163,7 +170,7 @@ def test_what_a_person_gives_goes_before_addresses(suite: Suite, tmp_path: Path,
 
 def test_the_first_mirror_of_a_list_that_answers_is_used(suite: Suite, tmp_path: Path, dead: str) -> None:
     with serving(suite.root) as (url, _):
-        listed = f"# the mirrors\n\nrsync://mirror.example/x\n{dead}/base\n{url}/nothing/\n{url}/base/\n"
+        listed = f"\ufeff# the mirrors\n\nrsync://mirror.example/x\n{dead}/base\n{url}/nothing/\n{url}/base/\n"
         (tmp_path / "list").write_text(listed)
         with serving(tmp_path) as (lister, _):
             asked = params(mirrorlist=f"{lister}/list?repo=base&arch=x86_64")
@@ -179,6 +186,26 @@ def test_another_mirror_goes_on_where_one_dies(suite: Suite, tmp_path: Path) -> 
             fetched(tmp_path, asked, locked(tmp_path, asked))
     assert sum(path.endswith(".rpm") for path in asked_first) >= 2
     assert [path for path in asked_then if path.endswith(".rpm")], "what the first one has not given"
+
+
+def test_the_next_run_goes_on_where_the_only_mirror_died(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_TRIES", 1)
+    monkeypatch.setattr(pool, "_THREADS", 1)  # else the one that fails may stop the other
+    with serving(suite.root) as (url, _):
+        given = locked(tmp_path, params(url=f"{url}/base"))
+    with (
+        serving(suite.root, serves=1) as (url, asked),
+        pytest.raises(NoSource, match=r"cannot fetch .*\.rpm") as caught,
+    ):
+        fetched(tmp_path, params(url=f"{url}/base"), given)
+    assert "what was fetched is kept, the next run goes on" in caught.value.hint
+    first = {path for path in asked if path.endswith(".rpm")}
+    assert len(first) == 2 and len([*(tmp_path / "fetch/pool").iterdir()]) == 1
+    with serving(suite.root) as (url, asked):
+        fetched(tmp_path, params(url=f"{url}/base"), given)
+    assert len(asked) == 1 and set(asked) < first
 
 
 def test_a_mirror_whose_package_is_another_is_passed_over(suite: Suite, tmp_path: Path) -> None:
@@ -210,6 +237,58 @@ def test_a_metalink_says_what_the_metadata_must_be(suite: Suite, tmp_path: Path,
             locked(tmp_path / "forged", asked)
         file.write_text(a_metalink(b"newer", f"{url}/base/{REPOMD}", older=repomd, kind=kind))
         locked(tmp_path / "older", asked)
+
+
+def named_by_checksum(repository: Path) -> None:
+    """Give its metadata the names that createrepo_c gives them: with their checksums."""
+    repomd = repository / REPOMD
+    text = repomd.read_text()
+    for file in sorted((repository / "repodata").glob("*.xml.gz")):
+        name = f"{hashlib.sha256(file.read_bytes()).hexdigest()}-{file.name}"
+        file.rename(file.with_name(name))
+        text = text.replace(f"repodata/{file.name}", f"repodata/{name}")
+    repomd.write_text(text)
+
+
+@pytest.mark.parametrize("by_checksum", [True, False])
+def test_metadata_that_change_while_they_are_read(tmp_path: Path, by_checksum: bool) -> None:
+    """A mirror that gets a newer state once its repomd.xml has been sent: all is read anew."""
+    states = []
+    made = rpmsuite.make(tmp_path / "suite")
+    for version in ("1", "2"):
+        made.rpm("app", version)
+        made.publish()
+        states.append(Path(shutil.copytree(made.root / "base", tmp_path / f"state{version}")))
+        if by_checksum:
+            named_by_checksum(states[-1])
+    served = Path(shutil.copytree(states[0], tmp_path / "served/base")).parent
+
+    def change() -> None:
+        if len(states) > 1:
+            shutil.rmtree(served / "base")
+            shutil.copytree(states.pop(), served / "base")
+
+    with serving(served, change=staticmethod(change)) as (url, asked):
+        indexed = job(tmp_path / "index", params(url=f"{url}/base"))
+        index.build(indexed)
+    assert asked.count(f"/base/{REPOMD}") == 2
+    wanted = job(tmp_path / "lock", {"packages": {"app": ""}, "architecture": "x86_64"},
+                 Input("index", "", indexed.out, ""))  # fmt: skip
+    resolve.build(wanted)
+    assert [one.version for one in lock.read(wanted.out / lock.NAME)] == ["2"]
+
+
+@pytest.mark.parametrize(("lost", "told"), [("primary", "404"), ("filelists", "404")])
+def test_metadata_that_stay_away(suite: Suite, tmp_path: Path, lost: str, told: str) -> None:
+    base = Path(shutil.copytree(suite.root / "base", tmp_path / "mirror/base"))
+    named_by_checksum(base)
+    (gone,) = (base / "repodata").glob(f"*-{lost}.xml.gz")
+    gone.unlink()
+    with serving(base.parent) as (url, asked), pytest.raises(BuildError) as caught:
+        index.build(job(tmp_path / "index", params(url=f"{url}/base")))
+    assert f"{gone.name} is not what {REPOMD} says: {told}" in caught.value.message, caught.value.message
+    assert "run again in some minutes, or use another one (this one is from the recipe)" in caught.value.hint
+    assert asked.count(f"/base/{REPOMD}") == 3
 
 
 def test_who_may_change_what_is_seen(tmp_path: Path) -> None:

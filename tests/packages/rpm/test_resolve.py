@@ -97,7 +97,10 @@ def test_the_newest_that_goes_together_is_locked(found: Input, tmp_path: Path) -
 
 
 def test_both_architectures_where_both_are_asked_for(found: Input, tmp_path: Path) -> None:
-    assert locked(tmp_path / "a", found, "lib", "lib.i686") == ["lib-1:2-1.i686", "lib-1:2-1.x86_64"]
+    both = ["lib-1:2-1.i686", "lib-1:2-1.x86_64"]
+    assert locked(tmp_path / "a", found, "lib", "lib.i686") == both
+    assert locked(tmp_path / "b", found, "lib", "lib:i686") == both, "as OSCAR's lists may have it"
+    assert locked(tmp_path / "c", found, "lib:x86_64>=2", "lib:i686") == both
 
 
 def test_on_i386_the_newest_is_taken_and_of_it_the_one_for_the_newest_processor(tmp_path: Path) -> None:
@@ -181,7 +184,21 @@ print(*sorted(str(one) for one in base.transaction.install_set))
 """
 
 
-@pytest.mark.parametrize("wanted", ["app", "lib.x86_64 lib.i686", "app lib.i686", "old-tool lib-devel", "lib extra"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "app",
+        "lib.x86_64 lib.i686",
+        "app lib.i686",
+        "old-tool lib-devel",
+        "lib extra",
+        "app-1",
+        "app-2-1",
+        "app-2-1.noarch",
+        "lib-2-1.i686",
+        "lib-1:2-1.x86_64",
+    ],
+)
 def test_dnf_finds_the_same(suite: Suite, found: Input, tmp_path: Path, wanted: str) -> None:
     ours = locked(tmp_path / "a", found, *wanted.split())
     argv = ["/usr/bin/python3", "-c", DNF, tmp_path, wanted, suite.root / "base", suite.root / "updates"]
@@ -264,6 +281,8 @@ def test_what_is_wrong_with_a_mirror_is_told(served: tuple[str, Path], tmp_path:
     assert "names no primary" in told("1")
     repomd.write_text(good.replace("repodata/primary", "../../../etc/primary"))
     assert "names primary in a way that is not known" in told("2")
+    repomd.write_text(good.replace('<location href="repodata/primary', '<location xml:base="b" href="repodata/primary'))
+    assert "names primary in a way that is not known" in told("base")
     repomd.write_text("<html>")
     assert "is no repository of RPM packages: its repodata/repomd.xml is no XML" in told("3")
     repomd.write_text(good)

@@ -47,6 +47,13 @@ FAILING = {
         "",
         ".*root's: user nobody-here does not exist",
     ),
+    "damaged": ("", r"damaged-1-1\.noarch cannot be unpacked: .*cpio: "),
+    "cut-off": ("", r"cut-off-1-1\.noarch cannot be unpacked: .*cpio: "),
+}
+#: What somebody has done to a file before it was published.
+SPOILED: dict[str, Callable[[bytes], bytes]] = {
+    "damaged": lambda content: content[:-9] + bytes(byte ^ 255 for byte in content[-9:]),
+    "cut-off": lambda content: content[:-9],
 }
 ASSEMBLED = ["target-rpm", "host-rpm", "justdb"]
 
@@ -67,8 +74,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rpm("owned", "1", files={"/usr/bin/setuid": "#!x", "/etc/secret": "s", "/srv/x": ""}, listed=owned)
     rpm("looks", "1", tags="Requires: app", scripts='%post\nsleep 1000 &\n[ "$1" = 1 ] && test -e /etc/app.made\n')
     for name, (script, _) in FAILING.items():
-        listed = [] if script else [f"%attr(0644,nobody-here,root) /usr/share/{name}/data"]
-        rpm(name, "1", scripts=script, listed=listed)
+        listed = [f"%attr(0644,nobody-here,root) /usr/share/{name}/data"] if name == "nobodys" else []
+        file = rpm(name, "1", scripts=script, listed=listed)
+        file.write_bytes(SPOILED.get(name, bytes)(file.read_bytes()))
     for architecture, program in TWINS.items():
         tree = place / "twins" / architecture
         (tree / "usr/bin").mkdir(parents=True)
@@ -203,13 +211,14 @@ def fail(folder: str, name: str) -> None:
     try:
         _built(place, name, "failing", layer.build, Input("layer", "base", base, digest))
     except BuildError as error:
-        print(f"told: {error.message}")
+        print(f"told: {error.message}\ntail: {error.tail}\nhint: {error.hint}")
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_a_script_that_fails_is_told_with_its_package(folder: Path, name: str) -> None:
+def test_what_fails_is_told_with_its_package(folder: Path, name: str) -> None:
     said = inside(fail, folder, name)
     assert re.search(f"told: {FAILING[name][1]}", said), said
+    assert "# chroot" not in said and "should not be used" not in said, said
 
 
 @pytest.mark.parametrize(

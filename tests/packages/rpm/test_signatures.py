@@ -17,9 +17,10 @@ import pytest
 
 from pipeline.errors import BuildError, UserError
 from pipeline.packages import lock
-from pipeline.packages.rpm import fetch, index, resolve
+from pipeline.packages.rpm import fetch, index, resolve, signatures
 from pipeline.step import Input
 from tests import rpmsuite
+from tests.growing import require_linear
 from tests.namespaced import job
 from tests.rpmsuite import Suite
 
@@ -143,6 +144,40 @@ def test_no_keys_in_a_file_of_keys(suite: Suite, tmp_path: Path) -> None:
     none.public.write_text("these are no keys\n")
     with pytest.raises(BuildError, match="holds no OpenPGP keys"):
         locked(tmp_path / "2", params(suite, none), "good")
+
+
+@pytest.mark.parametrize("line", ["Version: 1\n", "-----BEGIN PGP SIGNATURE-----\n\n", "\n", "abcd\n", "=abc\n", "-"])
+def test_time_for_keys_grows_with_their_file(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "key.asc"
+
+    def read(size: int) -> None:
+        file.write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n" + line * size)
+        made = job(tmp_path, {"keys": [str(file)]})
+        with pytest.raises(BuildError, match="holds no OpenPGP keys"):
+            signatures.Keys.of(made)
+
+    require_linear(read)
+
+
+def test_keys_as_people_paste_them(keys: tuple[Signer, Signer], tmp_path: Path) -> None:
+    """Several in a file, with words between them, headers, and lines that end as on other systems."""
+    file = tmp_path / "keys.asc"
+    texts = [one.public.read_text() for one in keys]
+    pasted = "Our keys:\n\n" + "and another one:\n".join(texts) + "the end\n"
+    headed = pasted.replace("BLOCK-----\n\n", "BLOCK-----\nVersion: x\nComment: y\n\n")
+    data = tmp_path / "data"
+    data.write_bytes(b"data")
+    for text in (pasted, headed, pasted.replace("\n", "\r\n")):
+        file.write_bytes(text.encode())
+        found = signatures.Keys.of(job(tmp_path, {"keys": [str(file)]}))
+        for number, one in enumerate(keys):
+            signed = tmp_path / f"{number}.asc"
+            signed.unlink(missing_ok=True)
+            one.gpg("--armor", "--detach-sign", "--output", signed, data)
+            found.require(b"data", signed.read_bytes(), "it")
+    file.write_text(texts[0].rpartition("-----END")[0])
+    with pytest.raises(BuildError, match="holds no OpenPGP keys"):
+        signatures.Keys.of(job(tmp_path, {"keys": [str(file)]}))
 
 
 def test_a_package_that_is_not_what_was_locked(suite: Suite, tmp_path: Path) -> None:
