@@ -231,19 +231,22 @@ class GivenPlace:
             return
         if disk.is_blank:  # nothing but its size, which need not be brought
             if not disk.device:
-                self._access.run(f"truncate -s {disk.artifact.stat().st_size} {place}")
+                self._access.run(f"truncate -s {disk.size} {place}")
             return
-        mib = (disk.artifact.stat().st_blocks >> 11) + 1
+        mib = (disk.stored >> 20) + 1
         there = self._access.run(self._script("want", file)).stdout.strip() == "there"
         copies = (not there) + (not disk.readonly and not disk.device)
         self._access.run(self._script("require_room", str(mib * copies)))
         if not there:
-            self._access.upload(
-                disk.artifact,
-                kept,
-                lambda percent: events.phase(naming.phase("boot", self._cluster.name), disk.name, "upload", percent),
-                uploader=self._cluster.name,
-            )
+            with disk.whole() as file_here:
+                self._access.upload(
+                    file_here,
+                    kept,
+                    lambda percent: events.phase(
+                        naming.phase("boot", self._cluster.name), disk.name, "upload", percent
+                    ),
+                    uploader=self._cluster.name,
+                )
         if disk.device:
             copy: tuple[str, ...] = ("fill", disk.device, kept)
         elif disk.readonly:

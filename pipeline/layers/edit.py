@@ -15,13 +15,12 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline import inventory
+from pipeline import inventory, qcow2
 from pipeline.errors import BuildError
 from pipeline.inventory import Entry, Tree
-from pipeline.layers import qcow2
 from pipeline.layers.tools import Tools
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 
@@ -54,10 +53,20 @@ class TooDifferent(Exception):
 
 
 def clusters(
-    tools: Tools, image: Path, offset: int, size: int, before: Tree, after: Tree, tree: Path, work: Path
+    tools: Tools,
+    image: Path,
+    before: Tree,
+    after: Tree,
+    tree: Path,
+    work: Path,
+    *,
+    size: int,
+    offset: int = 0,
+    binds: Sequence[Bind] = (),
 ) -> dict[int, bytes]:
     """What the file system of `size` bytes at `offset` of a raw image, which holds `before`, must get to hold `after`:
-    clusters of the whole image (number -> bytes), as a qcow2 file has them.  `tree` is where files' content is.
+    clusters of the whole image (number -> bytes), as a qcow2 file has them.  `tree` is where files' content is, with
+    `binds` laid over parts of it, at paths below /tmp/tree.
 
     Raises TooDifferent, also where there is no room left.
     """
@@ -72,6 +81,7 @@ def clusters(
             ["sh", "-c", _RUN % (_METADATA if _tells_blocks(folder) else _ALL), "sh", str(offset), str(size)],
             Bind(image, "/tmp/image"),
             Bind(tree, "/tmp/tree"),
+            *binds,
             Bind(folder, "/tmp/edit", writable=True),
         )
         _require_done((folder / "errors").read_text(errors="replace"))

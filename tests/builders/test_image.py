@@ -47,6 +47,17 @@ def _compute_layer(folder: Path) -> Input:
     )
 
 
+def _opkgs_layer(folder: Path, below: Input) -> Input:
+    """What an OPKG changes of it."""
+    work = job(folder, None, below, pool=ROOT / "artifacts/pool")
+    with stacking.changed(work, [below]) as tree:
+        (tree / "etc/motd").write_text("welcome to the cluster\n")
+        (tree / "etc/oscar").write_text("new")
+    return Input(
+        "image/compute", "layer:over", work.out, hashlib.sha256((work.out / stacking.LAYER).read_bytes()).hexdigest()
+    )
+
+
 def make(folder: str) -> None:
     """Inner side: build the image of a cluster with two nodes."""
     base = Path(folder)
@@ -60,11 +71,17 @@ def make(folder: str) -> None:
     login = dataclasses.replace(node, filesystems=node.filesystems[:1])
     inputs.insert(1, dataclasses.replace(inputs[0], role="image/login"))
     params = {"images": {"compute": partitions(node), "login": partitions(login)}}
-    work = job(base / "image", params, *inputs, pool=ROOT / "artifacts/pool")
-    sandbox.scratch(work.work, 1 << 30)
     os.environ.update(sandbox.environment())
+    below = job(base / "below", params, *inputs, pool=ROOT / "artifacts/pool")
+    sandbox.scratch(below.work, 1 << 30)
+    image.base(below)
+    given = Input("base", "imagebase:test", below.out, "")
+    over = [dataclasses.replace(_opkgs_layer(base / "over", inputs[0]), role=item.role) for item in inputs[:2]]
+    work = job(base / "image", params, given, *inputs, *over, pool=ROOT / "artifacts/pool")
+    sandbox.scratch(work.work, 1 << 30)
     image.build(work)
-    print(hashlib.sha256((work.out / "sis.img").read_bytes()).hexdigest())
+    for file in (below.out / "base.img", work.out / "sis.qcow2"):
+        print(hashlib.sha256(file.read_bytes()).hexdigest(), end=" ")
 
 
 def _dump(disk: Path, target: Path) -> Path:
@@ -78,9 +95,12 @@ def test_image(tmp_path: Path) -> None:
     assert TOOLROOT.exists()
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    digests = {inside(make, tmp_path / name).split()[-1] for name in ("one", "two")}
+    digests = {inside(make, tmp_path / name) for name in ("one", "two")}
     assert len(digests) == 1, "an image depends on something besides its inputs"
-    disk = tmp_path / "one/image/out/sis.img"
+    made = tmp_path / "one/image/out/sis.qcow2"
+    assert made.stat().st_size < 3 << 20
+    disk = tmp_path / "sis.img"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made, disk], check=True, timeout=60)
     subprocess.run(["/usr/sbin/e2fsck", "-fn", disk], check=True, capture_output=True, timeout=60)
     tree = _dump(disk, tmp_path / "dump")
 
@@ -96,6 +116,8 @@ def test_image(tmp_path: Path) -> None:
     assert b"  ./a name with spaces\n" in sums and b"  ./odd/names/new\\nline\n" in sums
     tool = debugfs(disk, "stat /images/compute/usr/bin/tool")
     assert "Mode:  04755" in tool and "Size: 10000" in tool and "Links: 2" in tool
+    assert (tree / "images/compute/etc/motd").read_text() == "welcome to the cluster\n"
+    assert (tree / "images/compute/etc/oscar").read_text() == "new"
     assert (tree / "images/compute/usr/bin/again").read_bytes() == b"x" * 10_000
     assert (tree / "images/compute/bin").readlink() == Path("usr/bin")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inventory
+from pipeline import inventory, qcow2
 from pipeline.builders import layout
-from pipeline.layers import edit, ext4, qcow2
+from pipeline.layers import edit, ext4
 from pipeline.layers.stacking import LAYER
 from pipeline.layers.tools import Tools, tools
 from pipeline.sandbox import SOURCE_DATE_EPOCH
@@ -177,8 +177,9 @@ def changed_at_random(folder: str, seed: str, how: str) -> None:
             if number % 5:
                 continue
             after = _content(base / "tree")
-            found = edit.clusters(tool, image, OFFSET, SIZE, before, after, base / "tree", work.work)
-            assert found == edit.clusters(tool, image, OFFSET, SIZE, before, after, base / "tree", work.work)
+            trees = before, after
+            found = edit.clusters(tool, image, *trees, base / "tree", work.work, size=SIZE, offset=OFFSET)
+            assert found == edit.clusters(tool, image, *trees, base / "tree", work.work, size=SIZE, offset=OFFSET)
             _apply(image, found, base / "changed.img")
             _make(tool, base / "new.img", base / "tree")
             one, other = (_holds(base / name, base, sorted(after)) for name in ("changed.img", "new.img"))

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 CLUSTER = 1 << 16
+#: What an artifact's qcow2 file lies over: a raw file beside it.
+BASE = "base.img"
 _MAGIC = b"QFI\xfb"
 _BITS = 16
 #: Entries of a table that is one cluster: of addresses, and of counts.
@@ -22,9 +24,8 @@ _BACKING_FORMAT = 0xE2792ACA
 _HEADER = 104
 
 
-def write(path: Path, size: int, clusters: Mapping[int, bytes], backing: str) -> None:
-    """A disk of `size` bytes: these clusters (number -> 64 KiB), and all others from the raw file `backing`, whose name
-    is relative to where `path` lies."""
+def write(path: Path, size: int, clusters: Mapping[int, bytes]) -> None:
+    """A disk of `size` bytes: these clusters (number -> 64 KiB), and all others from BASE beside it."""
     tables = sorted({number // _ADDRESSES for number in clusters})
     l1_entries = -(-size // (CLUSTER * _ADDRESSES))
     l1 = -(-l1_entries * 8 // CLUSTER)
@@ -42,7 +43,7 @@ def write(path: Path, size: int, clusters: Mapping[int, bytes], backing: str) ->
     numbers = sorted(clusters)
     where = {number: (first + place) * CLUSTER for place, number in enumerate(numbers)}
     with path.open("wb") as file:
-        file.write(_header(size, l1_entries, first_l1, counts, backing))
+        file.write(_header(size, l1_entries, first_l1, counts))
         _table(file, 1, [(first_block + number) * CLUSTER for number in range(blocks)])
         file.seek(first_block * CLUSTER)
         file.write(struct.pack(f">{last}H", *[1] * last))
@@ -79,8 +80,8 @@ def _table(file: BinaryIO, cluster: int, addresses: list[int]) -> None:
     file.write(struct.pack(f">{len(addresses)}Q", *addresses))
 
 
-def _header(size: int, l1_entries: int, first_l1: int, counts: int, backing: str) -> bytes:
-    name = backing.encode()
+def _header(size: int, l1_entries: int, first_l1: int, counts: int) -> bytes:
+    name = BASE.encode()
     extensions = struct.pack(">II8s", _BACKING_FORMAT, 3, b"raw") + struct.pack(">II", 0, 0)
     fixed = struct.pack(
         ">4sIQIIQIIQQIIQ",
