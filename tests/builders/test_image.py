@@ -47,18 +47,18 @@ def _compute_layer(folder: Path) -> Input:
     )
 
 
-def _opkgs_layer(folder: Path, below: Input) -> Input:
+def _opkgs_layer(folder: Path, below: Input, name: str) -> Input:
     """What an OPKG changes of it."""
     work = job(folder, None, below, pool=ROOT / "artifacts/pool")
     with stacking.changed(work, [below]) as tree:
         (tree / "etc/motd").write_text("welcome to the cluster\n")
-        (tree / "etc/oscar").write_text("new")
+        (tree / "etc" / name).write_text("new")
     return Input(
         "image/compute", "layer:over", work.out, hashlib.sha256((work.out / stacking.LAYER).read_bytes()).hexdigest()
     )
 
 
-def make(folder: str) -> None:
+def make(folder: str, name: str = "oscar") -> None:
     """Inner side: build the image of a cluster with two nodes."""
     base = Path(folder)
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/home", 512, "ext4"), disk_mib=4096)
@@ -76,12 +76,24 @@ def make(folder: str) -> None:
     sandbox.scratch(below.work, 1 << 30)
     image.base(below)
     given = Input("base", "imagebase:test", below.out, "")
-    over = [dataclasses.replace(_opkgs_layer(base / "over", inputs[0]), role=item.role) for item in inputs[:2]]
+    over = [dataclasses.replace(_opkgs_layer(base / "over", inputs[0], name), role=item.role) for item in inputs[:2]]
     work = job(base / "image", params, given, *inputs, *over, pool=ROOT / "artifacts/pool")
     sandbox.scratch(work.work, 1 << 30)
     image.build(work)
     for file in (below.out / "base.img", work.out / "sis.qcow2"):
         print(hashlib.sha256(file.read_bytes()).hexdigest(), end=" ")
+
+
+@needs_toolroot
+def test_what_cannot_be_changed_in_place_is_made_anew(tmp_path: Path) -> None:
+    inside(make, tmp_path, "new\nline")
+    made = tmp_path / "image/out/sis.qcow2"
+    assert not (tmp_path / "image/out/base.img").is_symlink()
+    disk = tmp_path / "sis.img"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made, disk], check=True, timeout=60)
+    tree = _dump(disk, tmp_path / "dump")
+    assert (tree / "images/compute/etc/new\nline").read_text() == "new"
+    assert (tree / "images/compute/etc/motd").read_text() == "welcome to the cluster\n"
 
 
 def _dump(disk: Path, target: Path) -> Path:
