@@ -68,8 +68,11 @@ def _members(deb: IO[bytes], file: Path) -> Iterator[tuple[str, int, int]]:
         raise BuildError(f"{file.name} is no package")
     position = len(_MAGIC)
     while header := deb.read(_HEADER):
-        size = int(header[48:58])
-        yield header[:16].decode().strip().rstrip("/"), position + _HEADER, size
+        digits = header[48:58].strip()
+        if not digits.isdigit():
+            raise BuildError(f"{file.name} is no package: its archive is damaged", hint="it was not copied to its end")
+        size = int(digits)
+        yield header[:16].decode("latin-1").strip().rstrip("/"), position + _HEADER, size
         position += _HEADER + size + size % 2
         deb.seek(position)
 
