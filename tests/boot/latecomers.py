@@ -31,6 +31,7 @@ Description=Late
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'hello >/run/late'
+ExecStop=/bin/rm /run/late
 [Install]
 WantedBy=multi-user.target
 """
@@ -120,7 +121,8 @@ def come_and_go(cluster: Checkout, name: str) -> None:
     assert all(line in found for line in ("Late.\n", "late", "hello-1-1.noarch\n", "Hello, world!\n")), found
     told = opkg("remove", "late", "early")
     assert "changed since" not in told.replace("/etc/hello.conf was changed since", "")
-    assert on_node() == before
+    left = on_node()
+    assert left == before, left
     assert len(cluster.ssh(name, "head", "cat /root/late").splitlines()) == 10
     assert len(cluster.ssh(name, "node1", "cat /root/late").splitlines()) == 3
 

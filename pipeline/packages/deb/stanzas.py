@@ -69,7 +69,7 @@ class Index:
             priority = _priority(lists, file.name)
             for text in file.read_bytes().split(b"\n\n"):
                 if name := _NAME.search(text):
-                    self._found.setdefault(name[1].decode(), []).append((text, priority))
+                    self._found.setdefault(name[1].decode(errors="replace"), []).append((text, priority))
 
     def __contains__(self, name: str) -> bool:
         return name in self._found or bool(self.providers(Relation(name)))
@@ -119,7 +119,7 @@ class Index:
 
 
 def _stanza(text: bytes) -> Stanza:
-    return Stanza(text.decode().strip("\n") + "\n")
+    return Stanza(text.decode(errors="replace").strip("\n") + "\n")
 
 
 def _priority(lists: Path, packages: str) -> int:

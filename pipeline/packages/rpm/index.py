@@ -109,7 +109,7 @@ def _read_once(
         try:
             contents[kind] = file, got(file.path, _LONGEST)
         except Missing as error:
-            raise _unfit(source, file, error.message.rpartition(": ")[2]) from None
+            raise BuildError(f"{error.message}, and {metadata.REPOMD} names it", hint=_changing(source)) from None
         if not file.fits(contents[kind][1]):
             raise _unfit(source, file)
     return contents
@@ -133,7 +133,12 @@ def _compress(stream: IO[bytes], file: Path) -> None:
 
 def _unfit(source: Source, file: File, why: str = "") -> BuildError:
     return BuildError(
-        f"{source.of(file.path)} is not what {metadata.REPOMD} says{f': {why}' if why else ''}",
-        hint=f"the mirror is being changed just now, or is damaged: run again in some minutes, or use another one "
-        f"(this one is from {source.place.origin})",
+        f"{source.of(file.path)} is not what {metadata.REPOMD} says{f': {why}' if why else ''}", hint=_changing(source)
+    )
+
+
+def _changing(source: Source) -> str:
+    return (
+        "the mirror is being changed just now, or is damaged: run again in some minutes, or use another one "
+        f"(this one is from {source.place.origin})"
     )

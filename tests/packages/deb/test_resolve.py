@@ -266,3 +266,13 @@ def test_a_trimmed_index_keeps_what_counts(tmp_path: Path) -> None:
     assert index.minimal() == ["a", "apt", "b"]
     assert "virtual" in index
     assert "virt" not in index
+
+
+def test_text_of_no_encoding_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/x_Packages").write_bytes(
+        b"Package: a\nVersion: 1\nDepends: b\nSection: caf\xe9\n\nPackage: \xff\n\n"
+    )
+    index = Index(tmp_path)
+    assert index.candidates("a")[0].get("Section") == "caf\ufffd"
+    assert "\ufffd" in index

@@ -278,15 +278,15 @@ def test_metadata_that_change_while_they_are_read(tmp_path: Path, by_checksum: b
     assert [one.version for one in lock.read(wanted.out / lock.NAME)] == ["2"]
 
 
-@pytest.mark.parametrize(("lost", "told"), [("primary", "404"), ("filelists", "404")])
-def test_metadata_that_stay_away(suite: Suite, tmp_path: Path, lost: str, told: str) -> None:
+@pytest.mark.parametrize("lost", ["primary", "filelists"])
+def test_metadata_that_stay_away(suite: Suite, tmp_path: Path, lost: str) -> None:
     base = Path(shutil.copytree(suite.root / "base", tmp_path / "mirror/base"))
     named_by_checksum(base)
     (gone,) = (base / "repodata").glob(f"*-{lost}.xml.gz")
     gone.unlink()
     with serving(base.parent) as (url, asked), pytest.raises(BuildError) as caught:
         index.build(job(tmp_path / "index", params(url=f"{url}/base")))
-    assert f"{gone.name} is not what {REPOMD} says: {told}" in caught.value.message, caught.value.message
+    assert f"{gone.name}: 404 File not found, and {REPOMD} names it" in caught.value.message
     assert "run again in some minutes, or use another one (this one is from the recipe)" in caught.value.hint
     assert asked.count(f"/base/{REPOMD}") == 3
 

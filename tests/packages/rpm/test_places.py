@@ -195,7 +195,7 @@ def test_an_image_with_links_shows_no_file_of_ours(suite: Suite, tmp_path: Path)
         brought(tmp_path / "package", image(disc, tmp_path / "package.iso"))
     primary.unlink()
     primary.symlink_to(suite.root / "4/os/repodata/primary.xml.gz")
-    with pytest.raises(BuildError, match=r"primary\.xml\.gz is not what .*: no such file"):
+    with pytest.raises(BuildError, match=r"primary\.xml\.gz: no such file"):
         brought(tmp_path / "metadata", image(disc, tmp_path / "metadata.iso"))
 
 
