@@ -61,46 +61,51 @@ def marks(life: Lifecycle) -> dict[str, Marks]:
 
 
 def installed(life: Lifecycle, found: Mapping[str, Marks]) -> dict[str, Layer]:
-    """What OPKGs had brought to machines of each membership when they were made.
-
-    Raises NotNow where these were made of other things than today's besides, and where that is no longer known.
-    """
+    """What OPKGs had brought to machines of each membership when they were made; raises NotNow where that is no longer
+    known."""
     layers: dict[str, Layer] = {}
-    wrong: list[str] = []
-    for membership in life.made.stacks:
-        machine = next(one.name for one in life.cluster.machines if one.membership == membership)
-        mark, task = ("disk", life.made.disks[machine]) if membership == "head" else ("image", life.made.image)
-        made = _recorded(life, task, found[machine].get(mark, ""))
-        wrong += _other(life, life.plan.steps[task], made.manifest["ingredients"])
+    for membership, stack in life.made.stacks.items():
+        recorded = _recorded(life, *_made_of(life, membership, found)).manifest["ingredients"]
         role = "layer" if membership == "head" else f"image/{membership}"
-        layer = life.made.stacks[membership].opkgs
-        digest = next(
-            digest for each, kind, digest in made.manifest["ingredients"]["parents"] if (each, kind) == (role, "opkgs")
-        )
-        layers[membership] = _layer(_recorded(life, layer, digest))
+        digest = next(digest for each, kind, digest in recorded["parents"] if (each, kind) == (role, "opkgs"))
+        layers[membership] = _layer(_recorded(life, stack.opkgs, digest))
+    return layers
+
+
+def require_same(life: Lifecycle, found: Mapping[str, Marks]) -> None:
+    """Raise NotNow where machines were made of other things than would be taken today, besides layers of OPKGs."""
+    wrong: dict[str, None] = {}
+    for membership in life.made.stacks:
+        task, digest = _made_of(life, membership, found)
+        recorded = _recorded(life, task, digest).manifest["ingredients"]
+        wrong.update(dict.fromkeys(_other(life, life.plan.steps[task], recorded)))
     for machine, own in found.items():
         now = life.composition.marks(machine)
-        wrong += [f"{role} of {machine}" for role in ("settings", "kernel", "dom0") if own.get(role) != now.get(role)]
+        for role in ("settings", "kernel", "dom0"):
+            if own.get(role) != now.get(role):
+                wrong[f"{role} of {machine}"] = None
     if wrong:
-        raise _cannot(life, [f"by now there would be other {few(list(dict.fromkeys(wrong)))}"])
-    return layers
+        raise _cannot(life, [f"by now there would be other {few(list(wrong))}"])
+
+
+def _made_of(life: Lifecycle, membership: str, found: Mapping[str, Marks]) -> tuple[str, str]:
+    """The task whose artifact has the layers of a membership, and the digest of what its machines were made of."""
+    machine = next(one.name for one in life.cluster.machines if one.membership == membership)
+    if membership == "head":
+        return life.made.disks[machine], found[machine].get("disk", "")
+    return life.made.image, found[machine].get("image", "")
 
 
 def today(life: Lifecycle) -> dict[str, Layer]:
     """What OPKGs bring by today's recipes; made where it is not there.  Raises NotNow where that takes other layers."""
     engine, steps = life.engine, life.plan.steps
     wanted = {membership: stack.opkgs for membership, stack in life.made.stacks.items()}
-    wrong = []
     for task in life.plan.below(wanted.values()):
         if steps[task].kind == "opkgs" or engine.has(task):
             continue
-        if steps[task].kind in _QUICK:
-            engine.build(task)
-        else:
-            wrong.append(f"{task} ({engine.keys.why(steps[task])})")
-            break  # what is made from it differs with it
-    if wrong:
-        raise _cannot(life, [f"there would be another {wrong[0]}"])
+        if steps[task].kind not in _QUICK:
+            raise _cannot(life, [f"{task} would have to be made anew ({engine.keys.why(steps[task])})"])
+        engine.build(task)
     stale = [task for task in wanted.values() if not engine.has(task)]
     second = [task for task in stale if any(parent.task in stale for parent in steps[task].parents)]
     with ThreadPoolExecutor(2) as pool:
@@ -126,11 +131,18 @@ def _comparable(changes: Changes) -> dict[str, Any]:
 
 
 class Target:
-    """What machines of a membership are to hold by today's recipes.  `layer` is what OPKGs bring."""
+    """What machines of a membership are to hold by today's recipes.
 
-    def __init__(self, life: Lifecycle, membership: str, was: Layer, layer: Layer) -> None:
+    `was` is what OPKGs had brought when they were made, and `layer` what they bring by now; `overridden` is path -> who
+    puts something else there when the machine is made already.
+    """
+
+    def __init__(
+        self, life: Lifecycle, membership: str, was: Layer, layer: Layer, overridden: Mapping[str, str]
+    ) -> None:
         self._life = life
         self._was = was
+        self._overridden = overridden
         self.membership = membership
         self.layer = layer
         self._below: Tree | None = None
@@ -160,7 +172,7 @@ class Target:
         role: Role = "head" if self.membership == "head" else "compute"
         why = reason(path, "content", role, known, family)
         if why is None:
-            return None
+            return self._overridden.get(path)
         was = self._was.changes[path] if path in self._was.changes else self.below.get(path)
         return why if was is not None else reason(path, "added", role, known, family)
 

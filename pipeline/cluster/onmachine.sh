@@ -257,15 +257,18 @@ settle() { noted && rm -f "$state/.started"; }
 # of it and `removed` what goes, deepest first, each name ended by NUL; gone/ has names of files that go, `services` has
 # the names of services that are to heed it.
 
+# since_now: what the kernel has said so far is no matter of this try.
+since_now() { cut -d ' ' -f 1 /proc/uptime >"$state/.since"; }
+
 # receive_tried: on the head node standard input is all of it.
 receive_tried() {
-    mkdir -p -m 700 "$tried" && find "$tried" -mindepth 1 -delete || return
+    since_now && mkdir -p -m 700 "$tried" && find "$tried" -mindepth 1 -delete || return
     tar -x -p -f - -C "$tried" --numeric-owner --xattrs --xattrs-include='*'
 }
 
 # fetch_tried MEMBERSHIP ADDRESS: a node gets what of that it does not have, from the image server.
 fetch_tried() {
-    mkdir -p -m 700 "$tried/$1" && rsync --contimeout=60 --timeout=120 -aHAXS --numeric-ids --checksum --delete \
+    since_now && mkdir -p -m 700 "$tried/$1" && rsync --contimeout=60 --timeout=120 -aHAXS --numeric-ids --checksum --delete \
         "rsync://$2/tried/$1/" "$tried/$1/" </dev/null 2>&1
 }
 
@@ -311,7 +314,9 @@ look_tried() {
     printf '\n%s servicelog\n' "$mark"
     [ -z "$failed" ] || tell_services $(echo "$failed" | cut -d ' ' -f 2) </dev/null 2>&1
     printf '\n%s dmesg\n' "$mark"
-    dmesg 2>&1
+    # and the first line, which says that there is a log
+    dmesg 2>&1 | perl -ne 'BEGIN { $since = shift } print if $. == 1 || !/^(?:<\d+>)?\[ *([\d.]+)/ || $1 >= $since' \
+        "$(cat "$state/.since")"
     cat "$tried/$1/names" "$tried/$1/removed" | tr '\0\n' '\n\0' | sed 's|^|/|' | tr '\0\n' '\n\0' | tell_names || return
     printf '\n%s end\n' "$mark"
 }

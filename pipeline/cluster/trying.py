@@ -59,11 +59,11 @@ def attempt(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
             raise no_such(f"OPKG of {cluster.name}", name, list(cluster.opkgs))
     with life.runner.alone():
         marks = differing.marks(life)
-        known = tried.read(life.run_dir)
-        came = differing.installed(life, marks)
+        known = tried.read(life.run_dir) or Tried(
+            {membership: Share(layer, layer) for membership, layer in differing.installed(life, marks).items()}
+        )
         layers = differing.today(life)
-        if known is None:
-            known = Tried({membership: Share(layer, layer) for membership, layer in came.items()})
+        differing.require_same(life, marks)
         changed = _changed(known, layers)
         if others := [name for name in changed if names and name not in names]:
             raise NotNow(
@@ -105,10 +105,13 @@ def _try(
 ) -> Iterator[Told]:
     """Bring it, have it heeded, look."""
     guest = flavours.of(life.cluster.guest)
+    by = configured(life.run_dir)
     loads, left = {}, []
     for membership, share in known.shares.items():
         layer = layers[membership]
-        target = Target(life, membership, share.installed, layer)
+        # nodes get that over all else; on the head node those scripts run again
+        overridden = {} if membership == "head" else by["compute"]
+        target = Target(life, membership, share.installed, layer, overridden)
         reach = share.touched | differing.paths(share.installed.changes, layer.changes)
         own = {path: why for path in reach if (why := target.own(path))}
         left += [(membership, path, why) for path, why in own.items() if path in fresh[membership]]
@@ -153,7 +156,7 @@ def _on_machines(
     """All that is done on machines, and looked at; raises ClusterError where something is not well."""
     cluster, shell, patience = life.cluster, life.shell(), life.patience()
     on, guest = onmachine.of(life, shell), flavours.of(cluster.guest)
-    begun = [_with_scripts(name, loads["head"]) for name in (*changed, *_overwritten(life, changed, fresh))]
+    begun = [_with_scripts(name, loads["head"]) for name in (*changed, *_overwritten(life, changed, fresh["head"]))]
     when_all_up = any(phase.name in one.scripts for phase in that_run("all up", "server") for one in begun)
     when_head_up = any(phase.name in one.scripts for phase in that_run("head up", "server") for one in begun)
     groups = {"head": [cluster.head]} | {
@@ -212,15 +215,11 @@ def _steps(load: Load, paths: Collection[str], at_boot: tuple[str, ...]) -> list
     return [shlex.join(words) for wanted, words in steps if wanted]
 
 
-def _overwritten(life: Lifecycle, changed: Sequence[str], fresh: Mapping[str, Collection[str]]) -> list[str]:
-    """Other OPKGs whose phases on the running cluster have changed one of these paths: they are to do so again."""
-    by = configured(life.run_dir)
-    noted = [
-        by["head" if membership == "head" else "compute"].get(path)
-        for membership in fresh
-        for path in fresh[membership]
-    ]
-    names = dict.fromkeys(each.rpartition(" of OPKG ")[2] for each in noted if each)
+def _overwritten(life: Lifecycle, changed: Sequence[str], paths: Collection[str]) -> list[str]:
+    """Other OPKGs whose phases on the running cluster have changed one of these paths of the head node: they are to do
+    so again."""
+    by = configured(life.run_dir)["head"]
+    names = dict.fromkeys(by[path].rpartition(" of OPKG ")[2] for path in paths if path in by)
     return [name for name in names if name in life.cluster.opkgs and name not in changed]
 
 
