@@ -90,7 +90,7 @@ GUEST = Guest(
     ),
     services=_SERVICES,
     starting=_STARTING,
-    managing=r"\b(?:systemctl|service|invoke-rc\.d)\b",
+    managing=r"(?<![.\w])(?:systemctl|service|invoke-rc\.d)\b",
     unit=r"(?:^|/)(?:etc|lib)/systemd/system/([^/]+)\.service(?:\.d/.*)?$",
     at_boot=("etc/systemd/", "usr/lib/systemd/", "etc/tmpfiles.d/", "usr/lib/tmpfiles.d/"),
 )

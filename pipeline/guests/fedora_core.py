@@ -121,7 +121,7 @@ GUEST = Guest(
     ),
     services=_SERVICES,
     starting=_STARTING,
-    managing=r"\b(?:chkconfig|service)\b",
+    managing=r"(?<![.\w])(?:chkconfig|service)\b",
     unit=r"(?:^|/)etc/(?:rc\.d/)?init\.d/([^/]+)$",
     at_boot=("etc/rc.d/",),
     init="sysvinit",
