@@ -42,22 +42,23 @@ Marks = Mapping[str, str]
 
 def marks(life: Lifecycle) -> dict[str, Marks]:
     """What each machine was made of; raises NotNow unless all are up, and are those that the recipe describes."""
+    name = life.cluster.name
     home = life.runner.place.find()
     if home is None:
-        raise NotNow(f"{life.cluster.name} does not run", hint=f"doit cluster:{life.cluster.name}")
+        raise NotNow(f"{name} does not run", hint=f"doit cluster:{name}")
+    booted = described.read(life.run_dir)
+    if booted is None or booted.cluster != life.cluster or booted.host != life.host:
+        was, now = ({} if one is None else vars(one) for one in (booted and booted.cluster, life.cluster))
+        other = [field for field in now if was.get(field) != now[field]] or ["host"]
+        raise _cannot(life, [f"its recipe has other {few(other)} by now"])
     with connect(home.libvirt_uri) as connection:
         seen = life.runner.survey.seen(connection)
         running = life.runner.survey.running(connection)
     for machine in seen:
         if machine.state != "running" or not machine.ready:
-            state = machine.state if machine.state != "running" else "not ready yet"
-            raise NotNow(f"{machine.name} is {state or 'not there'}", hint=f"doit cluster:{life.cluster.name}")
-    booted = described.read(life.run_dir)
-    if booted is None or booted.cluster != life.cluster or booted.host != life.host:
-        was, now = ({} if one is None else vars(one) for one in (booted and booted.cluster, life.cluster))
-        other = [name for name in now if was.get(name) != now[name]] or ["the host"]
-        raise _cannot(life, [f"the recipe describes another cluster by now ({few(other)})"])
-    return {name: dict(item.metadata.artifacts) for name, item in running.items()}
+            state = "not ready yet" if machine.state == "running" else machine.state or "not there"
+            raise NotNow(f"{machine.name} is {state}", hint=f"doit cluster:{name}")
+    return {machine: dict(item.metadata.artifacts) for machine, item in running.items()}
 
 
 def installed(life: Lifecycle, found: Mapping[str, Marks]) -> dict[str, Layer]:

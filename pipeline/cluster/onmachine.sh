@@ -293,12 +293,12 @@ bring_tried() {
     sed -n "s|^[<>ch.][fLSD][^ ]* |$mark brought |p" "$state/.said"
 }
 
-# heed_tried MEMBERSHIP: what runs and is named starts again.
+# heed_tried MEMBERSHIP: what runs and is named starts again; what it does on its way out is the older one's doing.
 heed_tried() {
     restart_named "$tried/$1/services" >"$state/.said" 2>&1 </dev/null
     status=$?
     sed "s/^restarted /$mark &/" "$state/.said"
-    return $status
+    [ "$status" = 0 ] && since_now
 }
 
 # start_tried: what a boot would start by now, and before did not.
