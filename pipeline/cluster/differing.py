@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pipeline import inventory
 from pipeline.checks.files import reason
 from pipeline.cluster import described
+from pipeline.cluster.beside import threads
 from pipeline.cluster.course import few
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.tried import Layer
@@ -109,7 +109,7 @@ def today(life: Lifecycle) -> dict[str, Layer]:
         engine.build(task)
     stale = [task for task in wanted.values() if not engine.has(task)]
     second = [task for task in stale if any(parent.task in stale for parent in steps[task].parents)]
-    with ThreadPoolExecutor(2) as pool:
+    with threads(2) as pool:
         for wave in ([task for task in stale if task not in second], second):
             list(pool.map(engine.build, wave))
     return {membership: _layer(engine.entry(task)) for membership, task in wanted.items()}

@@ -7,7 +7,6 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER, mount_points, new_mark
 from pipeline.checks.facts import Facts, FactsError
+from pipeline.cluster.beside import threads
 from pipeline.cluster.opkglog import log
 from pipeline.description import Machine
 from pipeline.errors import ClusterError, NotNow, UserError
@@ -244,8 +244,8 @@ def _facts(machine: str, said: str, mark: str) -> Facts:
 
 def _each(machines: Sequence[Machine], do: Callable[[Machine], _Result]) -> list[_Result]:
     """Do it on all of them, some at a time; raises the first error when all have ended."""
-    with ThreadPoolExecutor(_LANES) as threads:
-        futures = [threads.submit(do, machine) for machine in machines]
+    with threads(_LANES) as pool:
+        futures = [pool.submit(do, machine) for machine in machines]
     failed = [(one.name, error) for one, future in zip(machines, futures, strict=True) if (error := future.exception())]
     for _, error in failed:
         if len(failed) > 1 and isinstance(error, UserError):

@@ -16,7 +16,6 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.checks.facts import Facts
 from pipeline.checks.opkgs import run_tests
@@ -25,6 +24,7 @@ from pipeline.checks.verify import Expected, judge
 from pipeline.cluster import changing, differing, onmachine, tried
 from pipeline.cluster.added import Added
 from pipeline.cluster.adding import head_phases
+from pipeline.cluster.beside import threads
 from pipeline.cluster.carrying import Load, archive, services
 from pipeline.cluster.course import few
 from pipeline.cluster.differing import Target
@@ -78,6 +78,7 @@ def attempt(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
         if not changed and not any(fresh.values()):
             yield "", "nothing has changed since its machines were made or since the last try"
             return
+        changed = changed or list(cluster.opkgs)  # what makes layers of them is another one by now
         differing.require_applicable(life, fresh)
         yield from _try(life, known, layers, changed, fresh)
     seconds = time.monotonic() - started
@@ -189,7 +190,7 @@ def _on_machines(
                 changing.tell_nodes(shell, life.runner.notes, patience=patience)
         if when_all_up:
             yield from head_phases(life, begun, "all up", shell)
-        with ThreadPoolExecutor(_LANES) as pool:
+        with threads(_LANES) as pool:
             tests = [pool.submit(run_tests, name, cluster.head.name, shell, patience=patience) for name in changed]
             for membership in groups:
                 if groups[membership][0].name not in found:
