@@ -110,6 +110,7 @@ class Engine:
             former = self._former(step) if before is None else None  # built again, it is to show that it comes out so
             self._run(step, folder, former)
             self._require_unchanged(step, ingredients)
+            passed_on = self._pass_on(step, folder / "files")
             entry = self.store.publish(
                 key,
                 folder,
@@ -122,8 +123,24 @@ class Engine:
                     "seconds": round(time.time() - started, 2),
                 },
                 replace=step.snapshot,
+                known=passed_on,
             )
             self._done(task, entry, "built", started)
+
+    def _pass_on(self, step: Step, files: Path) -> dict[str, str]:
+        """Link what builders have passed on (`Job.pass_on`), instead of the links that they left: name -> digest."""
+        found: dict[str, str] = {}
+        links = [path for path in files.iterdir() if path.is_symlink()]
+        for entry in map(self.entry, {parent.task for parent in step.parents} if links else ()):
+            given = {entry.path / name: str(item["digest"]) for name, item in entry.files.items()}
+            for path in links:
+                source = Path(os.readlink(path))
+                if source in given:
+                    path.unlink()
+                    os.link(source, path)
+                    found[path.name] = given[source]
+                    links.remove(path)
+        return found
 
     @contextlib.contextmanager
     def holder(self, tasks: Iterable[str]) -> Iterator[Holder]:

@@ -201,6 +201,11 @@ def load(text: str) -> dict[str, Entry | None]:
     return found
 
 
+def tree(text: str) -> dict[str, Entry]:
+    """What `dump` wrote of a whole tree, in which nothing is gone."""
+    return {path: entry for path, entry in load(text).items() if entry is not None}
+
+
 def stacked(layers: Iterable[Changes]) -> dict[str, Entry]:
     """What a stack of layers holds, the lowest given first.  The top folder is as the topmost layer has it."""
     tree = {"": _TOP}
@@ -217,6 +222,20 @@ def stacked(layers: Iterable[Changes]) -> dict[str, Entry]:
             if entry is not None:
                 tree[path] = dataclasses.replace(entry, inode=f"{number}/{entry.inode}") if entry.inode else entry
     return tree
+
+
+def below(tree: Tree, place: str, without: Iterable[str] = ()) -> dict[str, Entry]:
+    """What lies below an absolute path, as seen from there, but for what is in the folders `without` (absolute, as seen
+    from there)."""
+    top = place.strip("/")
+    before = f"{top}/" if top else ""
+    outside = tuple(f"{before}{path.lstrip('/')}/" for path in without)
+    found = {
+        path.removeprefix(before): entry
+        for path, entry in tree.items()
+        if path.startswith(before) and path != top and not path.startswith(outside)
+    }
+    return {"": tree.get(top, _TOP), **found}
 
 
 def _upwards(path: str) -> Iterable[str]:

@@ -243,6 +243,10 @@ class Job:
                 return item
         raise KeyError(role)
 
+    def pass_on(self, role: str, name: str) -> None:
+        """Make a file of an input one of the output as well: it takes no room of its own and is not hashed again."""
+        (self.out / name).symlink_to(self.input(role).file(name))
+
     @property
     def layers(self) -> tuple[Input, ...]:
         """The inputs whose role is `layer`: a root file system's layers, lowest first."""

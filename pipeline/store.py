@@ -175,27 +175,34 @@ class Store:
                     remove(folder)
                 raise
 
-    def publish(self, key: str, folder: Path, facts: Mapping[str, Any], *, replace: bool = False) -> Entry:
+    def publish(
+        self,
+        key: str,
+        folder: Path,
+        facts: Mapping[str, Any],
+        *,
+        replace: bool = False,
+        known: Mapping[str, str] | None = None,
+    ) -> Entry:
         """Make `folder/files` the entry `key`; `facts` go into its manifest.  Atomic, and on disk when it returns.
+
+        `known` are digests of files that are another entry's as well: these take no room of their own.
 
         What was made before from the same inputs is the same, and stays; only where it may differ (`replace`) the new
         one takes its place.
         """
-        from concurrent.futures import ThreadPoolExecutor  # only where something was built
-
         files = []
         for path in sorted(item for item in (folder / "files").rglob("*") if item.is_symlink() or not item.is_dir()):
-            with ThreadPoolExecutor(1) as beside:  # a disk and a processor are waited for, each a while
-                written = beside.submit(_sync, path)
-                digest = content_digest(path)
-                written.result()
+            name = path.relative_to(folder / "files").as_posix()
+            shared = (known or {}).get(name, "")
+            digest = shared or _written_and_hashed(path)
             stat = path.lstat()
             files.append(
                 {
-                    "path": path.relative_to(folder / "files").as_posix(),
+                    "path": name,
                     "digest": digest,
                     "size": stat.st_size,
-                    "stored": stat.st_blocks * 512,
+                    "stored": 0 if shared else stat.st_blocks * 512,
                     "mtime_ns": stat.st_mtime_ns,
                 }
             )
@@ -316,6 +323,17 @@ def _unless_gone(_call: object, _path: str, error: Any) -> None:
 
 def _written(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, indent=1, sort_keys=True).encode()
+
+
+def _written_and_hashed(path: Path) -> str:
+    """The digest of a file that is on disk then."""
+    from concurrent.futures import ThreadPoolExecutor  # only where something was built
+
+    with ThreadPoolExecutor(1) as beside:  # a disk and a processor are waited for, each a while
+        written = beside.submit(_sync, path)
+        digest = content_digest(path)
+        written.result()
+    return digest
 
 
 def _sync(path: Path) -> None:

@@ -109,6 +109,12 @@ def full_with_its_log(job: Job) -> None:
     (place / "more").write_bytes(bytes(128 << 10))
 
 
+def pass_on(job: Job) -> None:
+    """Hand a file of the input on."""
+    job.pass_on("input0", "text")
+    (job.out / "own").write_text("own")
+
+
 def killed(job: Job) -> None:
     """End as one does whom the kernel takes the memory from."""
     run(["sh", "-c", "kill -9 $$"])

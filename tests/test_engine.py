@@ -90,6 +90,18 @@ def test_inputs_reach_the_builder_in_order(tmp_path: Path) -> None:
     assert made(three, "test:x") == "21"
 
 
+def test_what_is_passed_on_is_the_same_file_and_takes_no_room(tmp_path: Path) -> None:
+    both = engine(tmp_path, step("write", name="a", text="given"), step("pass_on", "test:a"))
+    for task in ("test:a", "test:x"):
+        both.build(task)
+    given, passed = (both.entry(task).path / "text" for task in ("test:a", "test:x"))
+    assert passed.stat().st_ino == given.stat().st_ino
+    assert not passed.is_symlink()
+    item = both.entry("test:x").files["text"]
+    assert (item["digest"], item["stored"]) == (both.entry("test:a").files["text"]["digest"], 0)
+    assert both.store.damage(both.entry("test:x")) == []
+
+
 def test_going_back_to_an_older_recipe_needs_no_build(tmp_path: Path) -> None:
     for text in ("old", "new"):
         engine(tmp_path, step("write", text=text)).build("test:x")

@@ -1,24 +1,30 @@
 """Disk files: the head node's, ready to boot, and the compute nodes', empty.
 
 The head node's disk is written from outside, without mounting and without an emulated machine: a partition table by
-sfdisk, each ext4 file system by mke2fs from its part of the tree, swap by mkswap, GRUB by two writes.  No machine
-ever writes to a disk file: it boots from an overlay over it.
+sfdisk, each ext4 file system by mke2fs from its part of the tree, swap by mkswap, GRUB by two writes.  That is done
+once for what packages make (`base.img`); what OPKGs and the machine's own settings change of it is a small qcow2 file
+over it (`disk.qcow2`), made in a second.  No machine ever writes to either: it boots from an overlay over them.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
-from pipeline import inventory
+from pipeline import inventory, qcow2
 from pipeline.builders import layout, settings
+from pipeline.builders.settings import Settings
 from pipeline.description import Machine
 from pipeline.errors import BuildError, CommandError, UserError
-from pipeline.layers import ext4, stacking
+from pipeline.layers import edit, ext4, stacking
 from pipeline.layers.tools import Tools, tools
+from pipeline.qcow2 import BASE
 from pipeline.rootfs import RootFs
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Input, Job
+
+_DISK = "disk.qcow2"
 
 
 def empty(job: Job) -> None:
@@ -27,28 +33,72 @@ def empty(job: Job) -> None:
         pass
 
 
+def base(job: Job) -> None:
+    """Builder: base.img, the head node's disk as its packages alone would make it, and the inventory of that."""
+    with tools(job) as tool, stacking.stacked(job) as stack:
+        tree, content = _grown(job, stack, None)
+        _make(job, tool, tree, content)
+        (job.out / inventory.LIST).write_text(inventory.dump(content))
+
+
 def head(job: Job) -> None:
-    """Builder: the disk of the head node, and beside it the inventory of what is on it."""
+    """Builder: disk.qcow2, the head node's disk; base.img, which lies below it; the inventory of what is on it."""
     machine = Machine.from_json(job.params["machine"])
     plan = layout.of(machine)
-    with (
-        tools(job) as tool,
-        stacking.stacked(job) as stack,
-        ext4.blank(job.out / "disk.img", plan.size) as image,
-    ):
-        tree, own = stacking.writable(job, stack)
-        with RootFs(tree) as inside:
-            settings.of(machine, plan, job.params["networks"]).write(inside)
-            for place in (*_mount_points(plan), settings.SIS):
-                _make_mount_point(inside, place)
+    with tools(job) as tool, stacking.stacked(job) as stack:
+        own = settings.of(machine, plan, job.params["networks"])
+        tree, content = _grown(job, stack, own)
+        (job.out / inventory.LIST).write_text(inventory.dump(content))
+        layout.require_together(machine.name, plan, content)
+        given = job.input("base")
+        before = inventory.tree(given.file(inventory.LIST).read_text())
+        clusters: dict[int, bytes] = {}
+        try:
+            for partition in plan.mounts:
+                assert partition.filesystem is not None
+                place = partition.filesystem.mount
+                if place != "swap":
+                    clusters |= edit.clusters(
+                        tool,
+                        given.file(BASE),
+                        inventory.below(before, place, plan.below(place)),
+                        inventory.below(content, place, plan.below(place)),
+                        tree / place.lstrip("/"),
+                        job.work,
+                        size=partition.size,
+                        offset=partition.offset,
+                    )
+            job.pass_on("base", BASE)
+        except edit.TooDifferent:
+            clusters = {}
+            _make(job, tool, tree, content)
+    qcow2.write(job.out / _DISK, plan.size, clusters)
+    os.utime(job.out / _DISK, (SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH))
+
+
+def _grown(job: Job, stack: Path, own: Settings | None) -> tuple[Path, inventory.Tree]:
+    """The layers with what every disk has besides, and a machine's own settings; and the inventory of that."""
+    machine = Machine.from_json(job.params["machine"])
+    plan = layout.of(machine)
+    tree, upper = stacking.writable(job, stack)
+    with RootFs(tree) as inside:
+        if own is not None:
+            own.write(inside)
+        for place in (*_mount_points(plan), settings.SIS):
+            _make_mount_point(inside, place)
+    return tree, {**stacking.contents(job.layers), **inventory.of(upper, SOURCE_DATE_EPOCH)}
+
+
+def _make(job: Job, tool: Tools, tree: Path, content: inventory.Tree) -> None:
+    """Write a whole disk."""
+    machine = Machine.from_json(job.params["machine"])
+    plan = layout.of(machine)
+    with ext4.blank(job.out / BASE, plan.size) as image:
         tool.run(
             ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "/tmp/image"],
             Bind(image, "/tmp/image", writable=True),
             input=plan.sfdisk_script().encode(),
         )
-        content = {**stacking.contents(job.layers), **inventory.of(own, SOURCE_DATE_EPOCH)}
-        (job.out / inventory.LIST).write_text(inventory.dump(content))
-        layout.require_together(machine.name, plan, content)
         for done, partition in enumerate(plan.mounts):
             job.progress(done, len(plan.mounts), "file systems")
             _fill(job, tool, image, tree, content, machine, plan, partition)

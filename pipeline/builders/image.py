@@ -9,25 +9,29 @@
     boot/                   kernel, ramdisk and iPXE script for the network boot; GRUB for the installed disks
 
 It reaches the head node as a disk of its own, so that another image does not mean another head node.  It knows no
-node: who they are reaches the head node when it starts.
+node: who they are reaches the head node when it starts.  What packages make of it is written once (`base.img`); the
+OPKGs' share is a small qcow2 file over that (`sis.qcow2`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline import inventory
+from pipeline import inventory, qcow2
 from pipeline.builders import layout, settings
 from pipeline.builders.settings import SIS
 from pipeline.description import FileSystem
 from pipeline.errors import BuildError
 from pipeline.guests.cmdline import OPTIONS
-from pipeline.layers import ext4, stacking
-from pipeline.layers.tools import tools
+from pipeline.layers import edit, ext4, stacking
+from pipeline.layers.tools import Tools, tools
+from pipeline.qcow2 import BASE
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind
 from pipeline.step import Job
 
@@ -36,6 +40,11 @@ OVERRIDES = "/var/lib/xen-oscar/overrides"
 
 #: Nobody writes to it, and checksums of metadata cost an emulated head node time on every read.
 _FEATURES = "^has_journal,^metadata_csum,^resize_inode"
+#: What changes may add to a file system that is made: files, and bytes.
+_MORE_INODES, _MORE_ROOM = 4096, 64 << 20
+
+#: The file system, which lies over base.img.
+_DISK = "sis.qcow2"
 
 _IPXE = """\
 #!ipxe
@@ -46,45 +55,98 @@ boot
 _INSTALLER_OPTIONS = f"{OPTIONS} initrd=initrd.img"
 
 
+@dataclass(frozen=True)
+class _Sis:
+    """What belongs on the file system: a tree, roots of images that are laid over parts of it, and all they hold."""
+
+    tree: Path
+    binds: tuple[Bind, ...]
+    content: inventory.Tree
+
+
+def base(job: Job) -> None:
+    """Builder: base.img, the file system as packages alone would make it, and the inventory of that."""
+    with tools(job) as tool, _collected(job, lists=False) as sis:
+        _make(job, tool, sis)
+        (job.out / inventory.LIST).write_text(inventory.dump(sis.content))
+
+
 def build(job: Job) -> None:
-    """Builder: sis.img, and beside it each image's inventory."""
+    """Builder: sis.qcow2, base.img, which lies below that, and beside it each image's inventory."""
+    given = job.input("base")
+    with tools(job) as tool, _collected(job, lists=True) as sis:
+        size = given.file(BASE).stat().st_size
+        before = inventory.tree(given.file(inventory.LIST).read_text())
+        try:
+            clusters = edit.clusters(
+                tool, given.file(BASE), before, sis.content, sis.tree, job.work, size=size, binds=sis.binds
+            )
+            job.pass_on("base", BASE)
+        except edit.TooDifferent:
+            clusters, size = {}, _make(job, tool, sis)
+    qcow2.write(job.out / _DISK, size, clusters)
+    os.utime(job.out / _DISK, (SOURCE_DATE_EPOCH, SOURCE_DATE_EPOCH))
+
+
+@contextlib.contextmanager
+def _collected(job: Job, *, lists: bool) -> Iterator[_Sis]:
+    """All that belongs there; without `lists` nothing that tells what is in an image."""
     images: Mapping[str, Mapping[str, Any]] = job.params["images"]
-    with tools(job) as tool, contextlib.ExitStack() as mounted:
+    with contextlib.ExitStack() as mounted:
         tree = job.work / "sis"
         for folder in ("images", "scripts", "rsyncd.d"):
             (tree / folder).mkdir(parents=True)
-        binds, held = [], []
+        binds: list[Bind] = []
+        held: dict[str, inventory.Entry] = {}
         for image, disk in images.items():
             layers = [item for item in job.inputs if item.role == f"image/{image}"]
             root = mounted.enter_context(stacking.stacked(job, layers))
             content = stacking.contents(layers)
-            (job.out / listed(image)).write_text(inventory.dump(content))
-            _write_image(tree, image, content)
-            _write_scripts(tree / "scripts", image, disk["disk_mib"], disk["filesystems"], content)
+            (tree / "images" / image).mkdir()
+            if lists:
+                (job.out / listed(image)).write_text(inventory.dump(content))
+                _write_lists(tree, image, content)
+                _write_scripts(tree / "scripts", image, disk["disk_mib"], disk["filesystems"], content)
             (tree / "rsyncd.d" / f"40{image}.conf").write_text(f"[{image}]\npath = {SIS}/images/{image}\n")
             binds.append(Bind(root, f"/tmp/tree/images/{image}"))
-            held.append(ext4.measure(content))
+            held |= _placed(f"images/{image}", content)
         (tree / "overrides").symlink_to(OVERRIDES)
         _write_boot(tree / "boot", job)
         _clamp(tree)
-        held.append(ext4.measure(inventory.of(tree, SOURCE_DATE_EPOCH)))
-        inodes = sum(item.inodes for item in held) + 64
-        size = sum(item.size for item in held) + inodes * 256
-        # block groups and the index of large files and folders take a little more
-        size = -(-(size + size // 32 + (8 << 20)) >> 20) << 20
-        with ext4.blank(job.out / "sis.img", size) as file:
-            ext4.make(
-                tool,
-                file,
-                tree,
-                uuid=str(layout.identifier("sis")),
-                size=size,
-                kind=_kind(images.values()),
-                label="sis",
-                features=_FEATURES,
-                inodes=inodes,
-                binds=binds,
-            )
+        yield _Sis(tree, tuple(binds), {**inventory.of(tree, SOURCE_DATE_EPOCH), **held})
+
+
+def _placed(folder: str, content: inventory.Tree) -> dict[str, inventory.Entry]:
+    """An inventory as part of a larger one."""
+    return {
+        f"{folder}/{path}".rstrip("/"): dataclasses.replace(entry, inode=f"{folder}:{entry.inode}")
+        if entry.inode
+        else entry
+        for path, entry in content.items()
+    }
+
+
+def _make(job: Job, tool: Tools, sis: _Sis) -> int:
+    """Write the whole file system, with room for changes; its size in bytes."""
+    held = ext4.measure(sis.content)
+    inodes = held.inodes + _MORE_INODES
+    size = held.size + inodes * 256
+    # block groups and the index of large files and folders take a little more
+    size = -(-(size + size // 32 + _MORE_ROOM) >> 20) << 20
+    with ext4.blank(job.out / BASE, size) as file:
+        ext4.make(
+            tool,
+            file,
+            sis.tree,
+            uuid=str(layout.identifier("sis")),
+            size=size,
+            kind=_kind(job.params["images"].values()),
+            label="sis",
+            features=_FEATURES,
+            inodes=inodes,
+            binds=sis.binds,
+        )
+    return size
 
 
 def _kind(images: Iterable[Mapping[str, Any]]) -> str:
@@ -96,8 +158,7 @@ def listed(image: str) -> str:
     return f"{image}.{inventory.LIST}"
 
 
-def _write_image(tree: Path, image: str, content: inventory.Tree) -> None:
-    (tree / "images" / image).mkdir()
+def _write_lists(tree: Path, image: str, content: inventory.Tree) -> None:
     files = {path: entry for path, entry in sorted(content.items()) if entry.type == "f"}
     holes = [path for path, entry in files.items() if entry.holes]
     # the content of a file with several names travels once

@@ -73,15 +73,18 @@ class Composition:
 
     def _disk(self, machine: Machine, folder: Path) -> Given:
         entry = self.engine.entry(self.made.disks[machine.name])
-        base, overlay = entry.path / "disk.img", folder / f"{machine.name}.qcow2"
+        base, overlay = disks.of(entry.path, "disk"), folder / f"{machine.name}.qcow2"
         disks.overlay(base, overlay)
         device = machine.device if self._driver.takes_devices else ""
-        return Given(machine.name, overlay, base, entry.digest, device=device)
+        below = entry.part(disks.below(base).name)
+        return Given(machine.name, overlay, base, below, device=device, format="qcow2")
 
     def _image(self, folder: Path) -> Given:
         entry = self.engine.entry(self.made.image)
-        disks.attach(entry.path / "sis.img", folder / "sis.img")
-        return Given("sis", folder / "sis.img", entry.path / "sis.img", entry.digest, readonly=True)
+        base, overlay = disks.of(entry.path, "sis"), folder / "sis.qcow2"
+        disks.overlay(base, overlay)
+        below = entry.part(disks.below(base).name)
+        return Given("sis", overlay, base, below, readonly=True, format="qcow2")
 
     def kernels(self) -> Mapping[str, Path]:
         """What an engine loads itself, by the name that definitions know: installers, and kernels from outside."""

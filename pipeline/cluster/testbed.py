@@ -87,7 +87,7 @@ class TestbedParts:
         entry = self._engine.entry(self._task)
         base, overlay = entry.path / "disk.img", folder / f"{MACHINE}.qcow2"
         disks.overlay(base, overlay)
-        return [Given(MACHINE, overlay, base, entry.digest)]
+        return [Given(MACHINE, overlay, base, entry.digest, format="qcow2")]
 
     def given(self, folder: Path) -> list[Given]:
         """What is loaded, and its identity."""

@@ -37,6 +37,7 @@ class Inspect(GraphCommand):
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
         from pipeline import appliance
+        from pipeline.virt import disks
 
         lifecycle = graph.running(args.cluster)
         cluster, host = lifecycle.cluster, lifecycle.host
@@ -54,7 +55,8 @@ class Inspect(GraphCommand):
             entry = graph.engine.store.linked(task)
             if entry is None:
                 raise UserError(f"{name} has no disk yet", hint=f"doit {task}")
-            disk, format = entry.path / "disk.img", "raw"
+            disk = disks.of(entry.path, "disk")
+            format = disks.format_of(disk)
         told = sys.stderr if args.json else sys.stdout
         print(
             f"{name}: {disk}\n(starting the libguestfs appliance, this takes a while under emulation)",

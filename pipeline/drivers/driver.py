@@ -51,6 +51,8 @@ def disks(machine: Machine, root: Disk, site: Site) -> tuple[Disk, ...]:
         if name in data:
             path, lasts = site.data(machine.name, name), data[name].kind == "kept"
             found.append(Disk(path, "raw", target, serial=name, lasts=lasts, size_mib=data[name].size_mib))
+        elif name == "sis":  # an artifact, as machines' own disks are
+            found.append(Disk(site.disk(name), "qcow2" if site.overlays else "raw", target, serial=name, readonly=True))
         else:
             found.append(Disk(site.given(name), "raw", target, serial=name, readonly=True))
     return tuple(found)

@@ -22,7 +22,7 @@ class Site:
     overlays: bool = False
 
     def disk(self, machine: str) -> str:
-        """The file that is a machine's own disk."""
+        """The file that is a machine's own disk, or another that is made of an artifact."""
         return f"{self.folder}/disks/{machine}{'.qcow2' if self.overlays else ''}"
 
     def given(self, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -222,7 +223,8 @@ class GivenPlace:
                 yield "make_bridge", bridge
 
     def _bring(self, disk: Given) -> None:
-        """Upload a disk if it is not there yet, under its digest; every start gets a copy of its own."""
+        """Upload what lies below a disk if it is not there yet, under its digest; every start gets a copy of its own,
+        and only what the disk has instead of it is brought then."""
         file = disk.digest.replace(":", "-")
         kept = f"{_STORE}/{file}"
         place = f"{self._script.folder}/disks/{disk.name}"
@@ -231,26 +233,34 @@ class GivenPlace:
             return
         if disk.is_blank:  # nothing but its size, which need not be brought
             if not disk.device:
-                self._access.run(f"truncate -s {disk.artifact.stat().st_size} {place}")
+                self._access.run(f"truncate -s {disk.size} {place}")
             return
-        mib = (disk.artifact.stat().st_blocks >> 11) + 1
+        mib = (disk.stored >> 20) + 1
         there = self._access.run(self._script("want", file)).stdout.strip() == "there"
-        copies = (not there) + (not disk.readonly and not disk.device)
-        self._access.run(self._script("require_room", str(mib * copies)))
+        self._access.run(self._script("require_room", str(mib * (1 + (not there)))))
         if not there:
             self._access.upload(
-                disk.artifact,
+                disk.below,
                 kept,
                 lambda percent: events.phase(naming.phase("boot", self._cluster.name), disk.name, "upload", percent),
                 uploader=self._cluster.name,
             )
+        calls = [("cp", "--sparse=always", "--reflink=auto", kept, place), ("taken", file)]
+        if disk.changes:
+            self._access.upload_folder(self._told(disk), f"{place}.changes")
+            calls.append(("change", place, f"{place}.changes"))
         if disk.device:
-            copy: tuple[str, ...] = ("fill", disk.device, kept)
-        elif disk.readonly:
-            copy = ("ln", "-s", kept, place)
-        else:
-            copy = ("cp", "--sparse=always", "--reflink=auto", kept, place)
-        self._access.run(self._script.of([copy, ("taken", file)]), within=COPY)
+            calls += [("fill", disk.device, place), ("rm", place)]
+        self._access.run(self._script.of(calls), within=COPY)
+
+    def _told(self, disk: Given) -> Path:
+        """What a disk has instead of what lies below it, as `change` of host.sh takes it."""
+        folder = self._run_dir / "changes" / disk.name
+        shutil.rmtree(folder, ignore_errors=True)  # of a node that had come before
+        folder.mkdir(parents=True)
+        (folder / "clusters").symlink_to(disk.artifact.resolve(strict=True))
+        (folder / "pieces").write_text("".join(f"{place} {number} {count}\n" for place, number, count in disk.changes))
+        return folder
 
     @property
     def _current(self) -> Script:

@@ -235,9 +235,7 @@ class TestbedPlace(GivenPlace):
         for disk in disks:
             if disk.device and disk.is_blank:
                 continue
-            path = self._testbed.attach(
-                self._cluster.name, disk.name, disk.file, "raw" if disk.readonly else "qcow2", readonly=disk.readonly
-            )
+            path = self._testbed.attach(self._cluster.name, disk.name, disk.file, disk.format, readonly=disk.readonly)
             lines += self._linked(disk.name, path)
             if disk.device:
                 filling = self._script("fill", disk.device, f"{self._script.folder}/disks/{disk.name}")

@@ -44,13 +44,10 @@ class Held:
 def measure(content: inventory.Tree, place: str = "/", without: Sequence[str] = ()) -> Held:
     """What a file system for what is below `place` must hold, apart from what is in the folders `without` (absolute,
     as seen from there)."""
-    top = place.rstrip("/").lstrip("/")
-    before = f"{top}/" if top else ""
-    outside = tuple(f"{before}{path.lstrip('/')}/" for path in without)
     files: dict[str, int] = {}
     folders: Counter[str] = Counter()
-    for path, entry in content.items():
-        if path.startswith(before) and path != top and not path.startswith(outside):
+    for path, entry in inventory.below(content, place, without).items():
+        if path:
             files[entry.inode or path] = _blocks(entry)
             folder, _, name = path.rpartition("/")
             # the entry's head, and up to the next multiple of four

@@ -40,24 +40,48 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
             layers.get("head", ()),
         )
         found += made
+    images = {"images": {each: machine.partitions(nodes[0]) for each, nodes in cluster.members.items()}}
+    netboot = Parent("netboot", naming.netboot(distro.hardware))
+    image_base = Step(
+        "imagebase",
+        name,
+        f"what lies below the SIS images of {name}: their packages",
+        "pipeline.builders.image:base",
+        params=images,
+        parents=(
+            *(
+                Parent(f"image/{each}", one.task, one.part)
+                for each in cluster.members
+                for one in layers[each][: membership.OF_PACKAGES]
+            ),
+            *tools,
+            netboot,
+        ),
+        tools=LAYER_TOOLS,
+    )
     image = Step(
         "image",
         name,
         f"SIS images of all that is installed in {name}",
         "pipeline.builders.image:build",
-        params={"images": {each: machine.partitions(nodes[0]) for each, nodes in cluster.members.items()}},
+        params=images,
         parents=(
+            Parent("base", image_base.task),
             *(Parent(f"image/{each}", one.task, one.part) for each in cluster.members for one in layers[each]),
             *tools,
-            Parent("netboot", naming.netboot(distro.hardware)),
+            netboot,
         ),
         tools=LAYER_TOOLS,
     )
+    disk_base = machine.base(cluster, (*layers["head"][: membership.OF_PACKAGES], *tools))
+    below = Parent("base", disk_base.task)
     xltools = _xltools(recipes, distro, host)
     networks = flavours.of(cluster.guest).networks
     definitions = [machine.definition(cluster, one, host) for one in cluster.machines]
     xenconfigs = [machine.xenconfig(cluster, one, xltools) for one in cluster.machines]
-    disks = [machine.disk(cluster, one, networks(cluster, one), (*layers["head"], *tools)) for one in cluster.machines]
+    disks = [
+        machine.disk(cluster, one, networks(cluster, one), (below, *layers["head"], *tools)) for one in cluster.machines
+    ]
     found += [
         Step(
             "headnode",
@@ -68,7 +92,9 @@ def steps(recipes: Recipes, name: str, cluster: Cluster) -> tuple[list[Step], Ma
             tools=COMPRESSING_TOOLS,
             takes_over=True,
         ),
+        image_base,
         image,
+        disk_base,
         *definitions,
         *xenconfigs,
         *disks,

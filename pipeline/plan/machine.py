@@ -41,6 +41,19 @@ def xenconfig(cluster: Cluster, machine: Machine, xltools: tuple[Parent, ...]) -
     )
 
 
+def base(cluster: Cluster, parents: tuple[Parent, ...]) -> Step:
+    """What the head node's disk is made of: as packages alone would make it."""
+    return Step(
+        "diskbase",
+        f"{cluster.name}/head",
+        f"what lies below the disk of the head node of {cluster.name}: its packages",
+        "pipeline.builders.disk:base",
+        params={"machine": _disk_of(cluster.head)},
+        parents=parents,
+        tools=LAYER_TOOLS,
+    )
+
+
 def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parents: tuple[Parent, ...]) -> Step:
     """The head node's is made of these parents; a compute node's is empty until it is installed."""
     name = f"{cluster.name}/{machine.name}"
@@ -52,20 +65,24 @@ def disk(cluster: Cluster, machine: Machine, networks: Mapping[str, str], parent
             "pipeline.builders.disk:empty",
             params={"size_mib": machine.disk_mib},
         )
-    # of its hardware only the disk: more memory makes no other one
-    known = Machine(
-        machine.name, machine.membership, machine.index, 0, 0, machine.disk_mib, machine.filesystems, (),
-        by_label=machine.by_label, vsyscall=machine.vsyscall,
-    )  # fmt: skip
     return Step(
         "disk",
         name,
         f"disk of the head node of {cluster.name}",
         "pipeline.builders.disk:head",
-        params={"machine": known.to_json(), "networks": dict(networks)},
+        params={"machine": _disk_of(machine), "networks": dict(networks)},
         parents=parents,
         tools=LAYER_TOOLS,
     )
+
+
+def _disk_of(machine: Machine) -> Any:
+    """Of its hardware only the disk: more memory makes no other one."""
+    known = Machine(
+        machine.name, machine.membership, machine.index, 0, 0, machine.disk_mib, machine.filesystems, (),
+        by_label=machine.by_label, vsyscall=machine.vsyscall,
+    )  # fmt: skip
+    return known.to_json()
 
 
 def partitions(node: Machine) -> dict[str, Any]:

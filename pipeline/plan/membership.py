@@ -15,6 +15,9 @@ from pipeline.packages.families import FAMILIES
 from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock, machine, machine_tools
 from pipeline.step import Parent, Stack, Step
 
+#: The layers of a stack below what changes often: the base system, its ramdisk, packages of the distribution.
+OF_PACKAGES = 3
+
 
 def stack(
     recipes: Recipes, distro: Distro, cluster: Cluster, membership: str, kernel: str, head: tuple[Parent, ...]

@@ -1,7 +1,8 @@
 """Disks of a machine that starts: throwaway overlays over artifacts, and what is handed in as it is.
 
 An artifact is never booted itself.  An overlay holds what a machine changed and costs nothing to make; the path of
-what lies below it is absolute and the same inside a cluster's namespace as outside.
+what lies below it is absolute and the same inside a cluster's namespace as outside.  An artifact is a raw file, or a
+small qcow2 file over a raw one that lies beside it.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from pipeline import sandbox
+from pipeline import qcow2, sandbox
 from pipeline.errors import ClusterError
 from pipeline.run import run
 
 #: An overlay grows as its machine writes; below this a cluster is not worth starting.
 _LEAST_FREE_MIB = 512
 
+Format = Literal["raw", "qcow2"]
+
 
 @dataclass(frozen=True)
 class Given:
     """A disk that a machine gets for one start: its name, its file, and the artifact that lies below it.
 
-    `digest` is the artifact's ("" = there is none: the file is this start's own), `device` a block device of the VM
-    container that takes the place of a file ("" = none).
+    `digest` is that of what lies below it all ("" = there is nothing: the file is this start's own), `device` a block
+    device of the VM container that takes the place of a file ("" = none); `format` is that of `file`.
     """
 
     name: str
@@ -33,18 +37,62 @@ class Given:
     digest: str
     readonly: bool = False
     device: str = ""
+    format: Format = "raw"
 
     @property
     def is_blank(self) -> bool:
         """Whether the artifact is nothing but a size."""
-        return self.artifact.stat().st_blocks == 0
+        return self.stored == 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the disk that the artifact is."""
+        return qcow2.size_of(self.artifact) if self._is_over_another else self.artifact.stat().st_size
+
+    @property
+    def stored(self) -> int:
+        """Bytes that the artifact takes, with what lies below it."""
+        return sum(path.stat().st_blocks * 512 for path in {self.artifact, self.below})
+
+    @property
+    def below(self) -> Path:
+        """The raw file that lies below it all."""
+        return below(self.artifact)
+
+    @property
+    def changes(self) -> list[tuple[int, int, int]]:
+        """What the artifact has instead of what lies below it; see `qcow2.pieces`."""
+        return qcow2.pieces(self.artifact) if self._is_over_another else []
+
+    @property
+    def _is_over_another(self) -> bool:
+        return format_of(self.artifact) == "qcow2"
+
+
+def of(artifact: Path, name: str) -> Path:
+    """The disk of that name in an artifact's folder: a qcow2 file over another, or a raw one."""
+    over = artifact / f"{name}.qcow2"
+    return over if over.exists() else artifact / f"{name}.img"
+
+
+def below(disk: Path) -> Path:
+    """The raw file that lies below a disk of an artifact, or is it."""
+    return disk.with_name(qcow2.BASE) if format_of(disk) == "qcow2" else disk
+
+
+def format_of(disk: Path) -> Format:
+    """The format of a disk file, by its name."""
+    return "qcow2" if disk.suffix == ".qcow2" else "raw"
 
 
 def overlay(base: Path, path: Path) -> None:
-    """A new, empty qcow2 overlay at `path` over the raw disk `base`; what lay at `path` is thrown away."""
+    """A new, empty qcow2 overlay at `path` over the disk `base`; what lay at `path` is thrown away."""
     require_space(path.parent, _LEAST_FREE_MIB)
     path.unlink(missing_ok=True)
-    run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base.resolve(strict=True), path], timeout=60)
+    run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", format_of(base), "-b", base.resolve(strict=True), path],
+        timeout=60,
+    )
     sandbox.give(path)
 
 
@@ -72,8 +120,8 @@ def require_fit(folder: Path, given: Iterable[Given]) -> str:
     installed from the SIS image.  A remark if their disks may grow beyond what is free, "" if they can't.
     """
     given = list(given)
-    own = [disk.artifact.stat().st_size for disk in given if not disk.readonly and not disk.device]
-    image = sum(disk.artifact.stat().st_blocks * 512 for disk in given if disk.readonly and disk.name == "sis")
+    own = [disk.size for disk in given if not disk.readonly and not disk.device]
+    image = sum(disk.stored for disk in given if disk.readonly and disk.name == "sis")
     blank = sum(disk.is_blank for disk in given if not disk.readonly and not disk.device)
     require_space(folder, _LEAST_FREE_MIB + (blank * image >> 20))
     free = shutil.disk_usage(folder).free

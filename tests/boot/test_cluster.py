@@ -292,7 +292,7 @@ def other(running: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     built = made.doit("disk:ci/head", "disk:ci/node1", "image:ci", "definition:ci/*")
     assert built.status == 0, built.output
     kinds = {task.partition(":")[0] for task in built.built}
-    assert kinds <= {"opkgs", "disk", "image", "definition"}, "what both are made of was there"
+    assert kinds <= {"opkgs", "disk", "diskbase", "image", "imagebase", "definition"}, "what both are made of was there"
     try:
         yield made
     finally:

@@ -86,8 +86,8 @@ class Lab:
         self.described = described
         self.folder = running.run_dir / "disks"
         self.empty = ramdisk.parent / "empty.img"
-        for name in ("sis.img", "identity.img"):
-            disks.blank(self.folder / name, 1)
+        disks.blank(self.folder / "identity.img", 1)
+        disks.overlay(self.folder / "identity.img", self.folder / "sis.qcow2")
 
     def domain(self, node: str, act: str) -> Domain:
         description = self.described or cluster(self.running.cluster, memory_mib=MEMORY_MIB)

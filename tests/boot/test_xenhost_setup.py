@@ -139,7 +139,8 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         tmp_path / "mirror",
         run_dir / "disks/sis.img",
     )
-    disks.overlay(engine.entry("disk:plain/head").path / "disk.img", run_dir / "disks/head.qcow2")
+    disks.overlay(run_dir / "disks/sis.img", run_dir / "disks/sis.qcow2")
+    disks.overlay(disks.of(engine.entry("disk:plain/head").path, "disk"), run_dir / "disks/head.qcow2")
     identity = plain.identity()
     identity.write_archive(run_dir / "disks/identity.img")
     model = dataclasses.replace(

@@ -47,7 +47,18 @@ def _compute_layer(folder: Path) -> Input:
     )
 
 
-def make(folder: str) -> None:
+def _opkgs_layer(folder: Path, below: Input, name: str) -> Input:
+    """What an OPKG changes of it."""
+    work = job(folder, None, below, pool=ROOT / "artifacts/pool")
+    with stacking.changed(work, [below]) as tree:
+        (tree / "etc/motd").write_text("welcome to the cluster\n")
+        (tree / "etc" / name).write_text("new")
+    return Input(
+        "image/compute", "layer:over", work.out, hashlib.sha256((work.out / stacking.LAYER).read_bytes()).hexdigest()
+    )
+
+
+def make(folder: str, name: str = "oscar") -> None:
     """Inner side: build the image of a cluster with two nodes."""
     base = Path(folder)
     node = machine(FileSystem("/", 0, "ext4"), FileSystem("/home", 512, "ext4"), disk_mib=4096)
@@ -60,11 +71,29 @@ def make(folder: str) -> None:
     login = dataclasses.replace(node, filesystems=node.filesystems[:1])
     inputs.insert(1, dataclasses.replace(inputs[0], role="image/login"))
     params = {"images": {"compute": partitions(node), "login": partitions(login)}}
-    work = job(base / "image", params, *inputs, pool=ROOT / "artifacts/pool")
-    sandbox.scratch(work.work, 1 << 30)
     os.environ.update(sandbox.environment())
+    below = job(base / "below", params, *inputs, pool=ROOT / "artifacts/pool")
+    sandbox.scratch(below.work, 1 << 30)
+    image.base(below)
+    given = Input("base", "imagebase:test", below.out, "")
+    over = [dataclasses.replace(_opkgs_layer(base / "over", inputs[0], name), role=item.role) for item in inputs[:2]]
+    work = job(base / "image", params, given, *inputs, *over, pool=ROOT / "artifacts/pool")
+    sandbox.scratch(work.work, 1 << 30)
     image.build(work)
-    print(hashlib.sha256((work.out / "sis.img").read_bytes()).hexdigest())
+    for file in (below.out / "base.img", work.out / "sis.qcow2"):
+        print(hashlib.sha256(file.read_bytes()).hexdigest(), end=" ")
+
+
+@needs_toolroot
+def test_what_cannot_be_changed_in_place_is_made_anew(tmp_path: Path) -> None:
+    inside(make, tmp_path, "new\nline")
+    made = tmp_path / "image/out/sis.qcow2"
+    assert not (tmp_path / "image/out/base.img").is_symlink()
+    disk = tmp_path / "sis.img"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made, disk], check=True, timeout=60)
+    tree = _dump(disk, tmp_path / "dump")
+    assert (tree / "images/compute/etc/new\nline").read_text() == "new"
+    assert (tree / "images/compute/etc/motd").read_text() == "welcome to the cluster\n"
 
 
 def _dump(disk: Path, target: Path) -> Path:
@@ -78,9 +107,12 @@ def test_image(tmp_path: Path) -> None:
     assert TOOLROOT.exists()
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    digests = {inside(make, tmp_path / name).split()[-1] for name in ("one", "two")}
+    digests = {inside(make, tmp_path / name) for name in ("one", "two")}
     assert len(digests) == 1, "an image depends on something besides its inputs"
-    disk = tmp_path / "one/image/out/sis.img"
+    made = tmp_path / "one/image/out/sis.qcow2"
+    assert made.stat().st_size < 3 << 20
+    disk = tmp_path / "sis.img"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", made, disk], check=True, timeout=60)
     subprocess.run(["/usr/sbin/e2fsck", "-fn", disk], check=True, capture_output=True, timeout=60)
     tree = _dump(disk, tmp_path / "dump")
 
@@ -96,6 +128,8 @@ def test_image(tmp_path: Path) -> None:
     assert b"  ./a name with spaces\n" in sums and b"  ./odd/names/new\\nline\n" in sums
     tool = debugfs(disk, "stat /images/compute/usr/bin/tool")
     assert "Mode:  04755" in tool and "Size: 10000" in tool and "Links: 2" in tool
+    assert (tree / "images/compute/etc/motd").read_text() == "welcome to the cluster\n"
+    assert (tree / "images/compute/etc/oscar").read_text() == "new"
     assert (tree / "images/compute/usr/bin/again").read_bytes() == b"x" * 10_000
     assert (tree / "images/compute/bin").readlink() == Path("usr/bin")
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipeline import qcow2
 from pipeline.errors import ClusterError
 from pipeline.virt import disks
 
@@ -30,6 +31,26 @@ def test_an_overlay_is_small_and_knows_what_lies_below(tmp_path: Path, monkeypat
     assert told["backing-filename"] == str(tmp_path / "base.img")
     assert told["backing-filename-format"] == "raw"
     assert told["actual-size"] < 1 << 20
+
+
+def test_a_disk_over_another_is_as_large_as_both_and_tells_what_differs(tmp_path: Path) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    disks.blank(artifact / "base.img", 64)
+    with (artifact / "base.img").open("r+b") as file:
+        file.write(b"x" * (1 << 20))
+    qcow2.write(artifact / "disk.qcow2", 64 << 20, {20: b"y" * qcow2.CLUSTER})
+    made = disks.of(artifact, "disk")
+    disks.overlay(made, tmp_path / "top.qcow2")
+    given = disks.Given("head", tmp_path / "top.qcow2", made, "sha256:1", format="qcow2")
+    assert given.size == 64 << 20
+    assert given.stored > 1 << 20
+    assert not given.is_blank
+    assert given.below == artifact / "base.img"
+    assert [piece[1:] for piece in given.changes] == [(20, 1)]
+    subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "top.qcow2", tmp_path / "raw"], check=True)
+    data = (tmp_path / "raw").read_bytes()
+    assert (len(data), data[:1], data[20 * qcow2.CLUSTER :][:1]) == (64 << 20, b"x", b"y")
 
 
 def test_attach_replaces(tmp_path: Path) -> None:
