@@ -70,6 +70,32 @@ def size_of(path: Path) -> int:
     return int(struct.unpack(">Q", head[24:32])[0])
 
 
+def pieces(path: Path) -> list[tuple[int, int, int]]:
+    """Where a file that `write` made has clusters of its own: place in the file, place in the disk, how many in a row;
+    in clusters."""
+    with path.open("rb") as file:
+        head = file.read(48)
+        entries, first_l1 = struct.unpack(">IQ", head[36:48])
+        found: list[tuple[int, int, int]] = []
+        for table, l2 in enumerate(_addresses(file, first_l1, entries)):
+            if not l2:
+                continue
+            for entry, address in enumerate(_addresses(file, l2 & ~_COPIED, _ADDRESSES)):
+                if not address:
+                    continue
+                place, number = (address & ~_COPIED) // CLUSTER, table * _ADDRESSES + entry
+                if found and (place, number) == (found[-1][0] + found[-1][2], found[-1][1] + found[-1][2]):
+                    found[-1] = (*found[-1][:2], found[-1][2] + 1)
+                else:
+                    found.append((place, number, 1))
+    return found
+
+
+def _addresses(file: BinaryIO, place: int, count: int) -> tuple[int, ...]:
+    file.seek(place)
+    return struct.unpack(f">{count}Q", file.read(8 * count))
+
+
 def _table_of(blocks: int) -> int:
     """How many clusters the addresses of that many blocks take."""
     return -(-blocks * 8 // CLUSTER)

@@ -43,6 +43,23 @@ def test_it_is_what_lies_below_but_for_its_own_clusters(tmp_path: Path, numbers:
     subprocess.run(["cmp", below, whole], check=True, timeout=60)
 
 
+@given(st.sets(st.integers(0, 20) | st.integers(8180, 8200) | st.integers(0, LAST), max_size=60))
+def test_its_own_clusters_are_found_again(numbers: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "disk.qcow2")
+        data = {number: number.to_bytes(8, "big") * (qcow2.CLUSTER // 8) for number in numbers}
+        qcow2.write(made, SIZE, data)
+        whole = made.read_bytes()
+        found = {}
+        pieces = qcow2.pieces(made)
+        for place, number, count in pieces:
+            for more in range(count):
+                begin = (place + more) * qcow2.CLUSTER
+                found[number + more] = whole[begin : begin + qcow2.CLUSTER]
+        assert found == data
+        assert len(pieces) == len([number for number in numbers if number - 1 not in numbers])
+
+
 @given(st.sets(st.integers(0, LAST), max_size=40))
 def test_the_order_of_what_is_given_is_not_seen(numbers: set[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:

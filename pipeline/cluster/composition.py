@@ -76,13 +76,15 @@ class Composition:
         base, overlay = disks.of(entry.path, "disk"), folder / f"{machine.name}.qcow2"
         disks.overlay(base, overlay)
         device = machine.device if self._driver.takes_devices else ""
-        return Given(machine.name, overlay, base, entry.digest, device=device, format="qcow2")
+        below = entry.part(disks.below(base).name)
+        return Given(machine.name, overlay, base, below, device=device, format="qcow2")
 
     def _image(self, folder: Path) -> Given:
         entry = self.engine.entry(self.made.image)
         base, overlay = disks.of(entry.path, "sis"), folder / "sis.qcow2"
         disks.overlay(base, overlay)
-        return Given("sis", overlay, base, entry.digest, readonly=True, format="qcow2")
+        below = entry.part(disks.below(base).name)
+        return Given("sis", overlay, base, below, readonly=True, format="qcow2")
 
     def kernels(self) -> Mapping[str, Path]:
         """What an engine loads itself, by the name that definitions know: installers, and kernels from outside."""

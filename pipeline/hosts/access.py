@@ -92,6 +92,7 @@ class Access:
     ) -> None:
         """Bring a large file to `target` there, whole or not at all: interrupted, the next call goes on where it ended.
 
+        Of what lies there under the name that it has meanwhile only what differs travels, however it came there.
         rsync compares a checksum of the whole file when it has come, and it gets its name only then.  Where several
         may bring the same file, each `uploader` does it under a name of its own; the last one's is as good as any.
         """
@@ -102,6 +103,7 @@ class Access:
                 "--partial",
                 "--inplace",
                 "--no-whole-file",
+                "--ignore-times",
                 "--compress",
                 "--info=progress2",
                 "--copy-links",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import getpass
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -222,7 +223,8 @@ class GivenPlace:
                 yield "make_bridge", bridge
 
     def _bring(self, disk: Given) -> None:
-        """Upload a disk if it is not there yet, under its digest; every start gets a copy of its own."""
+        """Upload what lies below a disk if it is not there yet, under its digest; every start gets a copy of its own,
+        and only what the disk has instead of it is brought then."""
         file = disk.digest.replace(":", "-")
         kept = f"{_STORE}/{file}"
         place = f"{self._script.folder}/disks/{disk.name}"
@@ -235,25 +237,30 @@ class GivenPlace:
             return
         mib = (disk.stored >> 20) + 1
         there = self._access.run(self._script("want", file)).stdout.strip() == "there"
-        copies = (not there) + (not disk.readonly and not disk.device)
-        self._access.run(self._script("require_room", str(mib * copies)))
+        self._access.run(self._script("require_room", str(mib * (1 + (not there)))))
         if not there:
-            with disk.whole() as file_here:
-                self._access.upload(
-                    file_here,
-                    kept,
-                    lambda percent: events.phase(
-                        naming.phase("boot", self._cluster.name), disk.name, "upload", percent
-                    ),
-                    uploader=self._cluster.name,
-                )
+            self._access.upload(
+                disk.below,
+                kept,
+                lambda percent: events.phase(naming.phase("boot", self._cluster.name), disk.name, "upload", percent),
+                uploader=self._cluster.name,
+            )
+        calls = [("cp", "--sparse=always", "--reflink=auto", kept, place), ("taken", file)]
+        if disk.changes:
+            self._access.upload_folder(self._told(disk), f"{place}.changes")
+            calls.append(("change", place, f"{place}.changes"))
         if disk.device:
-            copy: tuple[str, ...] = ("fill", disk.device, kept)
-        elif disk.readonly:
-            copy = ("ln", "-s", kept, place)
-        else:
-            copy = ("cp", "--sparse=always", "--reflink=auto", kept, place)
-        self._access.run(self._script.of([copy, ("taken", file)]), within=COPY)
+            calls += [("fill", disk.device, place), ("rm", place)]
+        self._access.run(self._script.of(calls), within=COPY)
+
+    def _told(self, disk: Given) -> Path:
+        """What a disk has instead of what lies below it, as `change` of host.sh takes it."""
+        folder = self._run_dir / "changes" / disk.name
+        shutil.rmtree(folder, ignore_errors=True)  # of a node that had come before
+        folder.mkdir(parents=True)
+        (folder / "clusters").symlink_to(disk.artifact.resolve(strict=True))
+        (folder / "pieces").write_text("".join(f"{place} {number} {count}\n" for place, number, count in disk.changes))
+        return folder
 
     @property
     def _current(self) -> Script:

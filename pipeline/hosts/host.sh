@@ -66,6 +66,15 @@ want() {
     [ ! -e "$store/$1" ] || { touch "$store/$1" && echo there; }
 }
 
+# change FILE FOLDER: it becomes what FOLDER/clusters has, of which each line of FOLDER/pieces says from where, to where
+# and how many, in clusters of 64 KiB; the folder goes
+change() {
+    while read -r from to count; do
+        dd if="$2/clusters" of="$1" bs=64K skip="$from" seek="$to" count="$count" conv=notrunc status=none </dev/null \
+            || refuse "$1 could not be written"
+    done <"$2/pieces" && rm -rf "$2" || exit
+}
+
 # taken FILE: it is no longer wanted by this cluster
 taken() {
     rm -f "$folder/wanted/$1"

@@ -7,9 +7,8 @@ small qcow2 file over a raw one that lies beside it.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,8 +19,6 @@ from pipeline.run import run
 
 #: An overlay grows as its machine writes; below this a cluster is not worth starting.
 _LEAST_FREE_MIB = 512
-#: Seconds to make one file of two.
-_CONVERTING = 600
 
 Format = Literal["raw", "qcow2"]
 
@@ -30,8 +27,8 @@ Format = Literal["raw", "qcow2"]
 class Given:
     """A disk that a machine gets for one start: its name, its file, and the artifact that lies below it.
 
-    `digest` is the artifact's ("" = there is none: the file is this start's own), `device` a block device of the VM
-    container that takes the place of a file ("" = none); `format` is that of `file`.
+    `digest` is that of what lies below it all ("" = there is nothing: the file is this start's own), `device` a block
+    device of the VM container that takes the place of a file ("" = none); `format` is that of `file`.
     """
 
     name: str
@@ -55,21 +52,17 @@ class Given:
     @property
     def stored(self) -> int:
         """Bytes that the artifact takes, with what lies below it."""
-        below = [self.artifact.with_name(qcow2.BASE)] if self._is_over_another else []
-        return sum(path.stat().st_blocks * 512 for path in (self.artifact, *below))
+        return sum(path.stat().st_blocks * 512 for path in {self.artifact, self.below})
 
-    @contextlib.contextmanager
-    def whole(self) -> Iterator[Path]:
-        """The artifact as one raw file, made beside this start's own disks where there is none."""
-        if not self._is_over_another:
-            yield self.artifact
-            return
-        made = self.file.with_name(f".{self.name}.whole")
-        try:
-            run(["qemu-img", "convert", "-O", "raw", self.artifact.resolve(strict=True), made], timeout=_CONVERTING)
-            yield made
-        finally:
-            made.unlink(missing_ok=True)
+    @property
+    def below(self) -> Path:
+        """The raw file that lies below it all."""
+        return below(self.artifact)
+
+    @property
+    def changes(self) -> list[tuple[int, int, int]]:
+        """What the artifact has instead of what lies below it; see `qcow2.pieces`."""
+        return qcow2.pieces(self.artifact) if self._is_over_another else []
 
     @property
     def _is_over_another(self) -> bool:
@@ -80,6 +73,11 @@ def of(artifact: Path, name: str) -> Path:
     """The disk of that name in an artifact's folder: a qcow2 file over another, or a raw one."""
     over = artifact / f"{name}.qcow2"
     return over if over.exists() else artifact / f"{name}.img"
+
+
+def below(disk: Path) -> Path:
+    """The raw file that lies below a disk of an artifact, or is it."""
+    return disk.with_name(qcow2.BASE) if format_of(disk) == "qcow2" else disk
 
 
 def format_of(disk: Path) -> Format:

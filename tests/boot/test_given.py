@@ -201,5 +201,5 @@ def test_nothing_of_it_stays(running: There) -> None:
     assert running.project.doit(f"stop:{NAME}").status == 0
     running.nothing_is_left()
     kept = running.machine.run("ls /var/lib/xen-oscar/.store").split()
-    assert len(kept) == 3, "two head nodes' disks, and the SIS image that both have, for the next start"
+    assert len(kept) == 2, "what lies below both head nodes' disks, and below the SIS images, for the next start"
     assert running.machine.run(f"head -c 4 /var/lib/xen-oscar/.kept/{NAME}/node1.data") == "kept"

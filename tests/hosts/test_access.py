@@ -128,6 +128,15 @@ def test_an_upload_that_was_broken_off_leaves_nothing_under_the_name_and_is_made
     assert (tmp_path / "there").read_bytes() == source.read_bytes()
 
 
+def test_of_what_is_there_already_only_what_differs_travels_whatever_its_time(here: Access, tmp_path: Path) -> None:
+    source, part = tmp_path / "disk.img", tmp_path / "there.part"
+    source.write_bytes(os.urandom(1 << 20))
+    part.write_bytes(b"xxxx" + source.read_bytes()[4:])
+    os.utime(part, ns=(source.stat().st_mtime_ns,) * 2)
+    here.upload(source, f"{tmp_path}/there")
+    assert (tmp_path / "there").read_bytes() == source.read_bytes()
+
+
 def test_an_upload_into_nowhere_is_told(here: Access, tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(b"x")
     with pytest.raises(ClusterError, match=r"disk.img could not be brought there") as caught:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from pipeline import qcow2
 from pipeline.description import Host
 from pipeline.drivers import domain, xen
 from pipeline.hosts import access
@@ -28,6 +29,7 @@ class Access:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.brought: list[str] = []
+        self.pieces: list[str] = []
 
     def run(self, script: str, *, within: float = 0) -> Completed:
         called = script.partition(functions("xen"))[2] or script
@@ -36,6 +38,10 @@ class Access:
 
     def upload(self, source: Path, target: str, progress: Callable[[str], None] = print, *, uploader: str = "") -> None:
         self.brought.append(target)
+
+    def upload_folder(self, source: Path, target: str) -> None:
+        self.brought.append(target)
+        self.pieces.append((source / "pieces").read_text())
 
 
 @pytest.fixture
@@ -69,6 +75,28 @@ def test_nodes_that_come_are_looked_at_noted_and_get_their_disks(
     ]
     assert there.calls[6:] == [f"truncate -s {64 << 20} /var/lib/xen-oscar/c/disks/node3"]
     assert there.brought == ["/var/lib/xen-oscar/c/disks/identity"]
+
+
+def test_what_lies_below_a_disk_is_brought_once_and_its_changes_at_each_start(
+    place: tuple[GivenPlace, GivenHome, Access], tmp_path: Path
+) -> None:
+    made, home, there = place
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    (artifact / "base.img").write_bytes(b"x" * (1 << 20))
+    qcow2.write(artifact / "disk.qcow2", 64 << 20, {3: b"y" * qcow2.CLUSTER})
+    node = dataclasses.replace(samples.machine(2), name="node3")
+    disk = Given("node3", tmp_path / "over.qcow2", artifact / "disk.qcow2", "sha256:1", format="qcow2")
+    for _ in range(2):
+        made.add(home, [node], [disk])
+    folder = "/var/lib/xen-oscar/c/disks/node3"
+    assert there.brought == ["/var/lib/xen-oscar/.store/sha256-1", f"{folder}.changes"] * 2
+    assert there.pieces[-1].split()[1:] == ["3", "1"]
+    assert there.calls[-3:] == [
+        f"cp --sparse=always --reflink=auto /var/lib/xen-oscar/.store/sha256-1 {folder}",
+        "taken sha256-1",
+        f"change {folder} {folder}.changes",
+    ]
 
 
 def test_what_counts_on_xen_alone_is_asked_of_no_other_host(

@@ -295,6 +295,20 @@ def _make_no_room(mount: str) -> None:
         assert time.monotonic() - begin > 0.4, "one at a time"
 
 
+def test_a_copy_becomes_what_changes_say(tmp_path: Path) -> None:
+    size = 1 << 16
+    folder = tmp_path / "disk.changes"
+    folder.mkdir()
+    (tmp_path / "disk").write_bytes(b"0" * 6 * size)
+    (folder / "clusters").write_bytes(b"x" * size + b"1" * 2 * size + b"2" * size)
+    (folder / "pieces").write_text("1 1 2\n3 5 1\n")
+    assert call(tmp_path, ("change", f"{tmp_path}/disk", str(folder))) == (0, "")
+    assert (tmp_path / "disk").read_bytes() == b"".join(digit * size for digit in (b"0", b"1", b"1", b"0", b"0", b"2"))
+    assert not folder.exists()
+    status, said = call(tmp_path, ("change", f"{tmp_path}/disk", str(folder)))
+    assert status != 0 and "pieces" in said
+
+
 def test_a_disk_for_data_is_made_once_grows_and_never_shrinks(tmp_path: Path) -> None:
     (tmp_path / "c/disks").mkdir(parents=True)
     kept = tmp_path / ".kept/c/node1.data"

@@ -33,7 +33,7 @@ def test_an_overlay_is_small_and_knows_what_lies_below(tmp_path: Path, monkeypat
     assert told["actual-size"] < 1 << 20
 
 
-def test_a_disk_over_another_is_as_large_as_both_and_can_be_made_one(tmp_path: Path) -> None:
+def test_a_disk_over_another_is_as_large_as_both_and_tells_what_differs(tmp_path: Path) -> None:
     artifact = tmp_path / "artifact"
     artifact.mkdir()
     disks.blank(artifact / "base.img", 64)
@@ -46,12 +46,11 @@ def test_a_disk_over_another_is_as_large_as_both_and_can_be_made_one(tmp_path: P
     assert given.size == 64 << 20
     assert given.stored > 1 << 20
     assert not given.is_blank
-    with given.whole() as whole:
-        data = whole.read_bytes()
-        assert (len(data), data[:1], data[20 * qcow2.CLUSTER :][:1]) == (64 << 20, b"x", b"y")
-    assert not whole.exists()
+    assert given.below == artifact / "base.img"
+    assert [piece[1:] for piece in given.changes] == [(20, 1)]
     subprocess.run(["qemu-img", "convert", "-O", "raw", tmp_path / "top.qcow2", tmp_path / "raw"], check=True)
-    assert (tmp_path / "raw").read_bytes() == data
+    data = (tmp_path / "raw").read_bytes()
+    assert (len(data), data[:1], data[20 * qcow2.CLUSTER :][:1]) == (64 << 20, b"x", b"y")
 
 
 def test_attach_replaces(tmp_path: Path) -> None:
