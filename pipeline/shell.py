@@ -55,7 +55,10 @@ class ClusterShell:
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
-        """Keep one connection to the head node open within the block."""
+        """Keep one connection to the head node open within the block; there may be one already."""
+        if self._shared:
+            yield
+            return
         with socket_folder() as folder, self._log.open("w+b") as log:
             shared = ["-o", option("ControlPath", folder / "head")]
             # what ssh runs here once the connection is there and can be shared

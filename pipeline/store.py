@@ -119,6 +119,14 @@ class Store:
                 raise
             return True  # a store of somebody else's, shared read-only
 
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        with self._starting_to_hold:
+            if self._holder is not None:
+                atexit.unregister(self._holder.close)
+                self._holder.close()
+                self._holder = None
+
     def entries(self) -> Iterator[Entry]:
         """Every entry, whole or not."""
         for folder in sorted(self.root.glob("[0-9a-f]*")):

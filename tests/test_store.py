@@ -174,6 +174,16 @@ def test_what_is_gone_cannot_be_held(tmp_path: Path) -> None:
     assert not store.hold(KEY)
 
 
+def test_who_lets_go_holds_nothing_and_can_hold_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store, KEY, one="1")
+    assert store.hold(KEY)
+    store.let_go()
+    assert not list((tmp_path / "store/.using").iterdir())
+    store.let_go()
+    assert store.hold(KEY)
+
+
 def test_a_holder_that_was_handed_over_lives_as_long_as_whoever_has_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     left(tmp_path, put(store, KEY, one="1"))

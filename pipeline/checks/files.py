@@ -153,18 +153,28 @@ def _difference(
     kind: Kind,
     detail: str,
 ) -> Difference:
-    reason = None
+    return Difference(path, kind, detail, _reason(known, configured, family, role, path, kind))
+
+
+def reason(path: str, kind: Kind, role: Role, own: Sequence[Known], family: Family) -> str | None:
+    """Why a healthy machine differs so at that path, if there is a reason; `own` is as in `compare`."""
+    return _reason((*KNOWN, *own), {}, family, role, path, kind)
+
+
+def _reason(
+    known: Sequence[Known], configured: Mapping[str, str], family: Family, role: Role, path: str, kind: Kind
+) -> str | None:
     # that folder is no state of a service: what it holds is the image's word and must stay so
-    if not f"{path}/".startswith(f"{family.database}/"):
-        reason = next(
-            (
-                row.reason
-                for row in known
-                if kind in row.kinds and role in row.roles and _regex(row.pattern).fullmatch(path)
-            ),
-            configured.get(path),
-        )
-    return Difference(path, kind, detail, reason)
+    if f"{path}/".startswith(f"{family.database}/"):
+        return None
+    return next(
+        (
+            row.reason
+            for row in known
+            if kind in row.kinds and role in row.roles and _regex(row.pattern).fullmatch(path)
+        ),
+        configured.get(path),
+    )
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
@@ -127,8 +127,10 @@ def _judge_all(
     return (*trouble, *(result for machine in cluster.machines for result in found.get(machine.name, ())))
 
 
-def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) -> tuple[Result, ...]:
-    """All results that follow from the facts of one machine."""
+def judge(
+    cluster: Cluster, facts: Facts, expected: Expected, started: float, only: Collection[str] = ()
+) -> tuple[Result, ...]:
+    """All results that follow from the facts of one machine, or `only` those of checks with these names."""
     machine = cluster.machine(facts.machine)
     added = expected.added.get(machine.name, Added({}, {}))
     subject = Subject(
@@ -148,7 +150,7 @@ def judge(cluster: Cluster, facts: Facts, expected: Expected, started: float) ->
         if silent and not check.from_head
         else dataclasses.replace(_apply(check, subject), started=started)
         for check in CHECKS
-        if machine.role in check.roles
+        if machine.role in check.roles and (not only or check.name in only)
     )
 
 

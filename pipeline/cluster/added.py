@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import inventory
+from pipeline.cluster import tried
 from pipeline.files import write_whole
 from pipeline.inventory import Changes
 
@@ -110,13 +111,14 @@ class Notes:
         }
 
     def told(self, machines: Iterable[str]) -> str:
-        """How the cluster differs from its recipe, in words; "" where it does not."""
+        """How the cluster differs from its recipe, in words, also by what was tried; "" where it does not."""
         names: dict[str, list[str]] = {}
         for one in self.all().values():
             lacking = [name for name in machines if name not in one.machines] if one.state == "whole" else []
             words = _WORDS[one.state] + (f", and not on {', '.join(lacking)}" if lacking else "")
             names.setdefault(words, []).append(one.name)
-        return "; ".join(f"OPKG {', '.join(each)}: {words}" for words, each in names.items())
+        told = [f"OPKG {', '.join(each)}: {words}" for words, each in names.items()]
+        return "; ".join(filter(None, [*told, tried.told(self._run_dir)]))
 
     def _tree(self, machine: str) -> Path:
         return self._run_dir / _TREES / machine

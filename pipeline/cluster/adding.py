@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.builders.image import OVERRIDES
 from pipeline.checks.opkgs import run_tests
 from pipeline.cluster import changing, onmachine
 from pipeline.cluster.added import Added
@@ -33,6 +34,7 @@ from pipeline.opkgs.phases import When, side_of, that_run
 from pipeline.packages import lock
 from pipeline.packages.lock import LockedPackage
 from pipeline.plan import added as planned
+from pipeline.shell import ClusterShell
 
 #: By membership: name -> version.
 Packages = Mapping[str, Mapping[str, str]]
@@ -151,12 +153,12 @@ def _all_phases(
                     if opkg.script(phase.name):
                         yield from on.phase(where, opkg.name, phase.name)
         yield from on.start(head)
-    yield from _head_phases(life, begun, "head up")
+    yield from head_phases(life, begun, "head up")
     if any(phase.name in one.scripts for phase in that_run("head up", "server") for one in begun):
         changing.tell_nodes(life.shell(), life.runner.notes, patience=life.patience())
     with on.connected():
         yield from on.start(nodes)
-    yield from _head_phases(life, begun, "all up")
+    yield from head_phases(life, begun, "all up")
 
 
 def packages_that_came(had: Packages, brought: Packages) -> dict[str, dict[str, str]]:
@@ -190,14 +192,19 @@ def _listed(head: str, brought: Mapping[str, Brought]) -> Iterator[Told]:
             )
 
 
-def _head_phases(life: Lifecycle, begun: Sequence[Added], when: When) -> Iterator[Told]:
-    """The phases that have their place on the head node when it, or all, are up."""
+def head_phases(
+    life: Lifecycle, begun: Sequence[Added], when: When, shell: ClusterShell | None = None
+) -> Generator[Told, None, bool]:
+    """The phases that have their place on the head node when it, or all, are up; by a shell that there is, or by one of
+    its own.  In the end: whether they have changed what is put over the image of the nodes."""
     cluster = dataclasses.replace(life.cluster, opkgs=tuple(one.name for one in begun))
     files = {path for one in begun for path in one.files()}
-    OpkgPhases(cluster, files, life.run_dir, life.runner.record).run(when, life.shell(), patience=life.patience())
+    phases = OpkgPhases(cluster, files, life.run_dir, life.runner.record)
+    changed = phases.run(when, shell or life.shell(), patience=life.patience())
     for phase, one in itertools.product(that_run(when, "server"), begun):
         if phase.name in one.scripts:
             yield cluster.head.name, f"OPKG {one.name}: {phase.name}"
+    return any(path.startswith(f"{OVERRIDES}/") for path in changed)
 
 
 def _brought(life: Lifecycle, recipes: Recipes, opkg: Opkg) -> Brought:

@@ -1,4 +1,4 @@
-"""What is done on machines that run while an OPKG comes or goes: calls of `onmachine.sh`, and their output."""
+"""What is done on machines that run while an OPKG comes or goes, or is tried: calls of `onmachine.sh`, their output."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.checks import facts
 from pipeline.checks.collect import FOLDER, mount_points, new_mark
-from pipeline.checks.facts import FactsError
+from pipeline.checks.facts import Facts, FactsError
+from pipeline.cluster.beside import threads
 from pipeline.cluster.opkglog import log
 from pipeline.description import Machine
 from pipeline.errors import ClusterError, NotNow, UserError
@@ -67,7 +67,9 @@ class OnMachines:
         self._run_dir = run_dir
         self._record = record
         self._patience = patience
-        self._functions = family.changing + guest.starting + (Path(__file__).parent / "onmachine.sh").read_text()
+        self._functions = (
+            family.changing + guest.starting + guest.services + (Path(__file__).parent / "onmachine.sh").read_text()
+        )
         self._mark = new_mark()
 
     def connected(self) -> AbstractContextManager[None]:
@@ -82,9 +84,9 @@ class OnMachines:
         )
         _each(machines, lambda machine: self._call(machine, "", function, what, data[machine.membership]))
 
-    def call(self, machines: Sequence[Machine], opkg: str, function: str, what: str) -> list[Told]:
-        """Call functions on all of them; the machines, and the lines that were marked there."""
-        found = _each(machines, lambda machine: self._call(machine, opkg, function, what))
+    def call(self, machines: Sequence[Machine], opkg: str, function: str, what: str, data: bytes = b"") -> list[Told]:
+        """Call functions on all of them, which read `data`; the machines, and the lines that were marked there."""
+        found = _each(machines, lambda machine: self._call(machine, opkg, function, what, data))
         return [(machine.name, line) for machine, lines in zip(machines, found, strict=True) for line in lines]
 
     def take_away(self, machines: Sequence[Machine], opkg: str, function: str, what: str) -> Iterator[Told]:
@@ -116,6 +118,20 @@ class OnMachines:
             started.setdefault(machine, []).append(line.removeprefix("started "))
         yield from ((machine, f"{', '.join(names)} started") for machine, names in started.items())
 
+    def tell(
+        self, machines: Sequence[Machine], function: str, what: str, data: bytes = b""
+    ) -> dict[str, tuple[list[str], Facts]]:
+        """Call functions on all of them that tell facts in the end; by machine the marked lines, and these."""
+
+        def ask(machine: Machine) -> tuple[list[str], Facts]:
+            started = time.time()
+            status, out, errors = self._run(machine, "", function, data)
+            before, section, after = out.partition(f"\n{self._mark} hostname\n")
+            lines = self._heard(machine, what, started, status, before, errors)
+            return lines, _facts(machine.name, section + after, self._mark)
+
+        return dict(zip((machine.name for machine in machines), _each(machines, ask), strict=True))
+
     def changed(self, machine: Machine) -> dict[str, Entry | None]:
         """What has changed there since the beginning, as it is now; None where a name is gone."""
         status, out, errors = self._run(machine, "", "finish")
@@ -133,7 +149,12 @@ class OnMachines:
         self, machine: Machine, opkg: str, function: str, what: str, data: bytes = b"", hint: str = _AGAIN
     ) -> list[str]:
         started = time.time()
-        status, out, errors = self._run(machine, opkg, function, data)
+        return self._heard(machine, what, started, *self._run(machine, opkg, function, data), hint)
+
+    def _heard(
+        self, machine: Machine, what: str, started: float, status: int, out: str, errors: str, hint: str = _AGAIN
+    ) -> list[str]:
+        """The lines that were marked; ClusterError where it failed."""
         self._record(Phase(machine.name, what, started, time.time()))
         said = "\n".join(filter(None, (out.rstrip(), errors.rstrip())))
         kept = log(self._run_dir, f"{machine.name}: {what}, status {status}", said)
@@ -159,7 +180,7 @@ class OnMachines:
             "mark": self._mark,
             "mounts": mount_points(machine),
             "limit": f"{_SCRIPT * self._patience:g}",
-            "tree": (FOLDER / "tree.pl").read_text() if function == "finish" else "",
+            "tree": (FOLDER / "tree.pl").read_text() if function == "finish" or "look_tried" in function else "",
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
         lines += [
@@ -168,15 +189,15 @@ class OnMachines:
         return "\n".join([*lines, self._functions, f"alone || exit\n{{ {function}; }} 9>&-", ""])
 
 
-def of(life: Lifecycle) -> OnMachines:
-    """The machines of a cluster that runs."""
+def of(life: Lifecycle, shell: ClusterShell | None = None) -> OnMachines:
+    """The machines of a cluster that runs; by a shell that there is, or by one of its own."""
     name = life.cluster.name
     if name not in life.plan.made:
         raise NotNow(
             f"{name}: its recipe is gone, which says of what kind its packages are", hint="bring it back first"
         )
     family, guest = FAMILIES[life.made.family], flavours.of(life.cluster.guest)
-    return OnMachines(life.shell(), family, guest, life.run_dir, life.runner.record, life.patience())
+    return OnMachines(shell or life.shell(), family, guest, life.run_dir, life.runner.record, life.patience())
 
 
 @contextlib.contextmanager
@@ -203,9 +224,7 @@ def _note_changes(life: Lifecycle, on: OnMachines, function: str) -> None:
 
 def as_found(said: str, mark: str) -> dict[str, Entry | None]:
     """Of what `finish` says: what the names that changed are by now, with their checksums; raises ValueError."""
-    outer = new_mark()  # nothing that a machine says ends what it says
-    lines = [f"{line}\n" for line in said.split("\n") if line]  # sections come in several pieces
-    (found,) = facts.parse([f"{outer} machine it\n", *lines, f"{outer} over\n"], outer, mark)
+    found = _facts("it", said, mark)
     if not found.complete:
         raise FactsError("it did not come to its end")
     lines = [line for line in found.text("names").split("\n") if line]
@@ -216,10 +235,17 @@ def as_found(said: str, mark: str) -> dict[str, Entry | None]:
     return {name: dataclasses.replace(tree[name], md5=sums.get(name, "")) if name in tree else None for name in names}
 
 
+def _facts(machine: str, said: str, mark: str) -> Facts:
+    outer = new_mark()  # nothing that a machine says ends what it says
+    lines = [f"{line}\n" for line in said.split("\n") if line]  # sections come in several pieces
+    (found,) = facts.parse([f"{outer} machine {machine}\n", *lines, f"{outer} over\n"], outer, mark)
+    return found
+
+
 def _each(machines: Sequence[Machine], do: Callable[[Machine], _Result]) -> list[_Result]:
     """Do it on all of them, some at a time; raises the first error when all have ended."""
-    with ThreadPoolExecutor(_LANES) as threads:
-        futures = [threads.submit(do, machine) for machine in machines]
+    with threads(_LANES) as pool:
+        futures = [pool.submit(do, machine) for machine in machines]
     failed = [(one.name, error) for one, future in zip(machines, futures, strict=True) if (error := future.exception())]
     for _, error in failed:
         if len(failed) > 1 and isinstance(error, UserError):

@@ -1,4 +1,5 @@
-# What is done on one machine that runs while an OPKG comes to it or goes.  POSIX sh and what every small system has.
+# What is done on one machine that runs while an OPKG comes to it or goes, or a change of one is tried.  POSIX sh and what
+# every small system has.
 #
 # Given: opkg, mark (what starts a line that is ours), mounts (the mount points), limit (seconds for a script), tree (the
 # text of tree.pl); the functions of the package family and of the flavour; and what scripts find in their environment.
@@ -13,6 +14,7 @@
 export LC_ALL=C
 umask 022
 state=/var/lib/xen-oscar/opkgs
+tried=/var/lib/xen-oscar/tried
 own=$state/$opkg
 home=$OSCAR_PACKAGE_HOME
 
@@ -40,8 +42,12 @@ begin() {
         command -v "$tool" >/dev/null || { echo "there is no command $tool" && return 1; }
     done
     mkdir -p -m 700 "$state"
-    [ -e "$state/.started" ] || { list_started >"$state/.new" && mv "$state/.new" "$state/.started"; } || return
+    begin_starting || return
     [ -e "$state/.before" ] || { list_names >"$state/.new" && mv "$state/.new" "$state/.before"; }
+}
+
+begin_starting() {
+    [ -e "$state/.started" ] || { list_started >"$state/.new" && mv "$state/.new" "$state/.started"; }
 }
 
 # receive NAME ...: standard input is what these OPKGs bring.
@@ -226,14 +232,19 @@ finish() {
     comm -3 "$state/.before" "$state/.now" | sed 's/^[[:space:]]*[0-9.]* //' | sort -u >"$state/.changed"
     printf '\n%s names\n' "$mark"
     perl -pe 's/([^!-<>-\[\]-~\n])/sprintf "\\x%02x", ord $1/ge' "$state/.changed" || return
-    tr '\n' '\0' <"$state/.changed" | xargs -0 -r sh -c '
+    tr '\n' '\0' <"$state/.changed" | tell_names || return
+    printf '\n%s end\n' "$mark"
+}
+
+# Tell what these names are, which end in NUL.
+tell_names() {
+    xargs -0 -r sh -c '
         tree=$1 mark=$2
         shift 2
         perl -e "$tree" "$mark" 0 "$@" -maxdepth 0' sh "$tree" "$mark" 2>"$state/.said" || {
         grep -v '^find: ' "$state/.said" >&2
         return 1
     }
-    printf '\n%s end\n' "$mark"
 }
 
 # What `finish` told is written down.
@@ -241,3 +252,71 @@ noted() { rm -f "$state/.before" "$state/.said" "$state/.now" "$state/.changed";
 
 # And all that was to be done has been done.
 settle() { noted && rm -f "$state/.started"; }
+
+# What is tried lies in a folder for each membership: root/ has files for the machine's root, `names` lists what is brought
+# of it and `removed` what goes, deepest first, each name ended by NUL; gone/ has names of files that go, `services` has
+# the names of services that are to heed it.
+
+# since_now: what the kernel has said so far is no matter of this try.
+since_now() { cut -d ' ' -f 1 /proc/uptime >"$state/.since"; }
+
+# receive_tried: on the head node standard input is all of it.
+receive_tried() {
+    since_now && mkdir -p -m 700 "$tried" && find "$tried" -mindepth 1 -delete || return
+    tar -x -p -f - -C "$tried" --numeric-owner --xattrs --xattrs-include='*'
+}
+
+# fetch_tried MEMBERSHIP ADDRESS: a node gets what of that it does not have, from the image server.
+fetch_tried() {
+    since_now && mkdir -p -m 700 "$tried/$1" && rsync --contimeout=60 --timeout=120 -aHAXS --numeric-ids --checksum --delete \
+        "rsync://$2/tried/$1/" "$tried/$1/" </dev/null 2>&1
+}
+
+# bring_tried MEMBERSHIP: what differs on the machine becomes what is tried.
+bring_tried() {
+    here=$tried/$1
+    stop_services $(services_in "$here/gone") </dev/null 2>&1 || :
+    xargs -0 -r sh -c '
+        for path; do
+            if [ -d "/$path" ] && [ ! -h "/$path" ]; then
+                rmdir "/$path" 2>/dev/null || : # it holds something of the machine
+            elif [ -e "/$path" ] || [ -h "/$path" ]; then
+                rm -f "/$path" || exit
+                printf "%s\n" "$0 removed /$path"
+            fi
+        done' "$mark" <"$here/removed" || return
+    rsync -aHAXS --numeric-ids --checksum --force --no-implied-dirs --from0 --files-from="$here/names" \
+        --out-format="%i /%n" "$here/root/" / </dev/null >"$state/.said" 2>&1 || {
+        cat "$state/.said"
+        return 1
+    }
+    sed -n "s|^[<>ch.][fLSD][^ ]* |$mark brought |p" "$state/.said"
+}
+
+# heed_tried MEMBERSHIP: what runs and is named starts again; what it does on its way out is the older one's doing.
+heed_tried() {
+    restart_named "$tried/$1/services" >"$state/.said" 2>&1 </dev/null
+    status=$?
+    sed "s/^restarted /$mark &/" "$state/.said"
+    [ "$status" = 0 ] && since_now
+}
+
+# start_tried: what a boot would start by now, and before did not.
+start_tried() { start && rm -f "$state/.started"; }
+
+# look_tried MEMBERSHIP: sections as the collector tells them, of what a try can reach.
+look_tried() {
+    printf '\n%s hostname\n' "$mark"
+    cat /proc/sys/kernel/hostname
+    printf '\n%s services\n' "$mark"
+    failed=$(failed_services </dev/null 2>&1)
+    echo "$failed"
+    printf '\n%s servicelog\n' "$mark"
+    [ -z "$failed" ] || tell_services $(echo "$failed" | cut -d ' ' -f 2) </dev/null 2>&1
+    printf '\n%s dmesg\n' "$mark"
+    # and the first line, which says that there is a log
+    dmesg 2>&1 | perl -ne 'BEGIN { $since = shift } print if $. == 1 || !/^(?:<\d+>)?\[ *([\d.]+)/ || $1 >= $since' \
+        "$(cat "$state/.since")"
+    cat "$tried/$1/names" "$tried/$1/removed" | tr '\0\n' '\n\0' | sed 's|^|/|' | tr '\0\n' '\n\0' | tell_names || return
+    printf '\n%s end\n' "$mark"
+}

@@ -59,21 +59,25 @@ class OpkgPhases:
         self._run_dir = run_dir
         self._record = record
 
-    def run(self, when: When, shell: ClusterShell, *, patience: float) -> None:
-        """Run the scripts that have their place now, phase by phase, one after the other; raises ClusterError at the
-        first that fails."""
+    def run(self, when: When, shell: ClusterShell, *, patience: float) -> list[str]:
+        """Run the scripts that have their place now, phase by phase, one after the other; the paths that they changed.
+
+        Raises ClusterError at the first that fails.
+        """
         scripts = [
             (phase.name, opkg)
             for phase in that_run(when, "server")
             for opkg in self._cluster.opkgs
             if has_script(phase.name, opkg, self._files)
         ]
+        changed: list[str] = []
         if scripts:
             with shell.connected():
                 for phase, opkg in scripts:
-                    self._run(phase, opkg, shell, patience)
+                    changed += self._run(phase, opkg, shell, patience)
+        return changed
 
-    def _run(self, phase: str, opkg: str, shell: ClusterShell, patience: float) -> None:
+    def _run(self, phase: str, opkg: str, shell: ClusterShell, patience: float) -> list[str]:
         started, head, mark = time.time(), self._cluster.head.name, new_mark()
         script = _SCRIPT.format(
             variables="\n".join(
@@ -98,6 +102,7 @@ class OpkgPhases:
                 log=kept,
                 hint=f"recipes/opkgs/{opkg}/scripts/{phase}",
             )
+        return changed.splitlines()
 
 
 def configured(run_dir: Path) -> dict[Role, dict[str, str]]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.cluster import course, described, records
+from pipeline.cluster import course, described, records, tried
 from pipeline.cluster.course import Change, Course, Seen
 from pipeline.description import Cluster
 from pipeline.errors import ClusterError
@@ -41,6 +41,8 @@ class Survey:
         except ClusterError as error:
             # nobody can tell any more what could be restored, but there is memory that somebody wanted to keep
             return Course(anew=error.message, lost=self._kept())
+        if told := tried.told(self._run_dir):
+            return course.anew(told, seen)
         found = course.find(phase, seen, deployed=self._notes.has("deployed"), change=change)
         if leaving and (found.anew or found.change):
             found = dataclasses.replace(found, lost=(*found.lost, *leaving))

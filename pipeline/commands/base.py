@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
     from pipeline.tasks import Graph
     from pipeline.verbs.rows import Row
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done on a machine, or is to be known of the cluster as a whole ("")."""
+
+    cluster: str
+    machine: str
+    what: str
+
+    def text(self) -> str:
+        return f"{self.machine or self.cluster}: {self.what}"
 
 
 class OwnCommand(Orderly):

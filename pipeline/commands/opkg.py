@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.commands.base import GraphCommand, answer, json_argument
+from pipeline.commands.base import Done, GraphCommand, answer, json_argument
 from pipeline.errors import ManifestError, WrongUse
 from pipeline.mistakes import no_such
 
@@ -41,18 +41,6 @@ class Fact:
     def text(self) -> str:
         words = [f"{self.kind:<12} {self.what}", f"on {self.where}" if self.where else "", self.when]
         return ", ".join(filter(None, words)) + ("" if self.counts else "  [not here]")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What was done on a machine, or is to be known of the cluster as a whole ("")."""
-
-    cluster: str
-    machine: str
-    what: str
-
-    def text(self) -> str:
-        return f"{self.machine or self.cluster}: {self.what}"
 
 
 class Opkg(GraphCommand):

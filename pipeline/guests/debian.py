@@ -32,6 +32,13 @@ start_besides() {
     systemctl start -- $fresh || { systemctl status --no-pager --full --lines 20 -- $fresh; return 1; }
     printf 'started %s\n' $fresh
 }
+restart_named() {
+    named=$(systemctl list-units --type=service --state=running --no-legend --plain --no-pager |
+        sed 's/ .*//; s/\.service$//' | sort -u | comm -12 - "$1")
+    [ -n "$named" ] || return 0
+    systemctl restart -- $named || { systemctl status --no-pager --full --lines 20 -- $named; return 1; }
+    printf 'restarted %s\n' $named
+}
 services_in() {
     for place in etc/systemd/system lib/systemd/system usr/lib/systemd/system; do
         find "$1/$place" -maxdepth 1 -name '*.*' ! -name '*@*' ! -type d 2>/dev/null | sed 's|.*/||'
@@ -83,4 +90,7 @@ GUEST = Guest(
     ),
     services=_SERVICES,
     starting=_STARTING,
+    managing=r"(?<![.\w])(?:systemctl|service|invoke-rc\.d)\b",
+    unit=r"(?:^|/)(?:etc|lib)/systemd/system/([^/]+)\.service(?:\.d/.*)?$",
+    at_boot=("etc/systemd/", "usr/lib/systemd/", "etc/tmpfiles.d/", "usr/lib/tmpfiles.d/"),
 )

@@ -52,6 +52,14 @@ start_besides() {
         echo "started $name"
     done
 }
+restart_named() {
+    for lock in /var/lock/subsys/*; do
+        name=${lock##*/}
+        { [ -x "/etc/rc.d/init.d/$name" ] && grep -qxF "$name" "$1"; } || continue
+        /sbin/service "$name" restart </dev/null || return 1
+        echo "restarted $name"
+    done
+}
 services_in() {
     for place in etc/rc.d/init.d etc/init.d; do # the second is a link to the first
         ls "$1/$place" 2>/dev/null
@@ -113,6 +121,9 @@ GUEST = Guest(
     ),
     services=_SERVICES,
     starting=_STARTING,
+    managing=r"(?<![.\w])(?:chkconfig|service)\b",
+    unit=r"(?:^|/)etc/(?:rc\.d/)?init\.d/([^/]+)$",
+    at_boot=("etc/rc.d/",),
     init="sysvinit",
     devices="pc",
     filesystem="ext3",

@@ -45,8 +45,14 @@ class Guest:
 
     `starting` is POSIX sh text.  `list_started` prints, sorted, what a boot would start.  `start_besides FILE` starts
     what it would start by now and is not in that list, prints a line "started NAME" for each, and fails where one does
-    not start.  `services_in FOLDER` prints which services a tree of files has, `stop_services NAME ...` ends them, and
-    no boot starts them any more; `heed_services` has the system see which services there are.
+    not start.  `restart_named FILE` restarts those services that run and whose names are lines of that file, sorted,
+    prints a line "restarted NAME" for each, and fails where one does not start.  `services_in FOLDER` prints which
+    services a tree of files has, `stop_services NAME ...` ends them, and no boot starts them any more; `heed_services`
+    has the system see which services there are.
+
+    `managing` (a regular expression) is found in a line of a script that tells of services by their names.  `unit` is
+    found in the path of a file by which a service is defined or set up; its first group is the service's name.  In
+    `at_boot`, folders, lies what says what a boot starts and makes.
 
     `init` starts its services.  `devices` are those that its kernel has drivers for, `filesystem` is what it mounts as
     its root, by mke2fs's name.  `own_ramdisk`: its kernel's package makes the ramdisk, and ours would not run there.
@@ -60,6 +66,9 @@ class Guest:
     fatal: tuple[tuple[str, str], ...]
     services: str
     starting: str
+    managing: str
+    unit: str
+    at_boot: tuple[str, ...]
     init: Init = "systemd"
     devices: Devices = "virtio"
     filesystem: Literal["ext4", "ext3"] = "ext4"

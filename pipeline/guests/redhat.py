@@ -15,4 +15,7 @@ GUEST = Guest(
     fatal=debian.GUEST.fatal,
     services=debian.GUEST.services,
     starting=debian.GUEST.starting,
+    managing=debian.GUEST.managing,
+    unit=debian.GUEST.unit,
+    at_boot=debian.GUEST.at_boot,
 )

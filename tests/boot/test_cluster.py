@@ -67,8 +67,9 @@ def write_ci(project: Checkout, version: str, more: str = MORE) -> None:
     scripts.with_name("config.xml").write_text(ODD)
     shutil.copy(oddfiles.SCRIPT, scripts)
     for phase in ("server-post-install", "client-post-install"):
-        (scripts / phase).write_text(MAKE_ODD)
-        (scripts / phase).chmod(0o755)
+        if not (scripts / phase).exists():
+            (scripts / phase).write_text(MAKE_ODD)
+            (scripts / phase).chmod(0o755)
 
 
 def boot_ids(project: Checkout, *machines: str) -> dict[str, str]:
@@ -505,3 +506,100 @@ def test_an_opkg_comes_to_machines_that_run_and_goes_again(running: Checkout) ->
         f"client-post-uninstall compute {home} ",
     ]
     assert "OPKG late is not there: nothing to remove" in opkg("remove", "ci", "late")
+
+
+def try_it(project: Checkout, *words: str, status: int = 0) -> str:
+    done = project.run(project.command("try", "ci", *words), timeout=900)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def verdicts(project: Checkout) -> set[Path]:
+    """Those that are kept."""
+    manifests = (project.artifacts / "store").glob("*/manifest.json")
+    return {file for file in manifests if json.loads(file.read_text()).get("kind") == "verify"}
+
+
+#: All that is kept of what was tried.
+TRIED = (
+    "cd /etc && stat -c 'etc/%n %F %a %u %g %Y %s' tried* tried/* && md5sum tried/* tried-by-script && "
+    "readlink tried-link"
+)
+
+
+def seen_on(project: Checkout, machine: str, command: str = TRIED) -> str:
+    seen = project.run(project.command("ssh", "ci", machine, "--", command))
+    assert seen.returncode == 0, seen.stderr
+    return seen.stdout
+
+
+def test_a_change_of_an_opkg_is_tried_in_place(running: Checkout) -> None:
+    """After all that wants machines as their recipe has them."""
+    odd = running.folder / "recipes/opkgs/odd"
+    before, ids = verdicts(running), boot_ids(running, "head", "node1")
+    file = odd / "files/common/etc/tried/file"
+    file.parent.mkdir(parents=True)
+    file.write_text("one\n")
+    (file.parents[1] / "tried-link").symlink_to("tried/file")
+    for phase in ("server-post-install", "client-post-install"):
+        (odd / "scripts" / phase).write_text(f"{MAKE_ODD}echo script >/etc/tried-by-script\nchmod 2751 /etc/tried\n")
+    told = try_it(running)
+    assert "tried in place, not installed: OPKG odd: all is well" in told
+    for machine, check in (("head", "disk files"), ("node1", "image files")):
+        assert f"{machine}: {check}: passed" in told
+        assert "etc/tried directory 2751 0 0" in seen_on(running, machine)
+        assert seen_on(running, machine, "cat /etc/tried-link /etc/tried-by-script") == "one\nscript\n"
+    assert "nothing has changed" in try_it(running)
+
+    file.write_text("two\n")
+    rows = json.loads(try_it(running, "odd", "--json"))
+    brought = {row["machine"]: row["what"] for row in rows if row["what"].startswith("files brought")}
+    assert brought["node1"] == "files brought: /etc/tried/file", "only what has changed"
+    assert boot_ids(running, "head", "node1") == ids
+    assert "OPKG odd: tried in place, not installed" in running.run(running.command("status")).stdout
+    assert verdicts(running) == before
+
+
+def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) -> None:
+    folder = running.folder / "recipes/opkgs/odd/files/server/boot"
+    folder.mkdir(parents=True)
+    (folder / "vmlinuz-own").write_text("no kernel\n")
+    try:
+        assert "/boot/vmlinuz-own: what machines boot by" in try_it(running, status=4)
+    finally:
+        shutil.rmtree(folder.parent)
+    write_ci(running, "1.2")
+    try:
+        told = try_it(running, status=4)
+        assert "localpackages:ci/head would have to be made anew" in told
+        assert "hint: doit cluster:ci" in told
+        write_ci(running, "1.0", MORE.replace("count = 2", "count = 3"))
+        assert "its recipe has other nodes by now" in try_it(running, status=4)
+    finally:
+        write_ci(running, "1.0")
+    assert "ls: " in seen_on(running, "head", "ls /boot/vmlinuz-own 2>&1 || :")
+
+
+def test_a_try_that_fails_is_told_with_its_log_and_mended_by_the_next(running: Checkout) -> None:
+    script = running.folder / "recipes/opkgs/odd/scripts/api-post-deploy"
+    script.write_text("#!/bin/sh\necho what went wrong\nexit 3\n")
+    script.chmod(0o755)
+    told = try_it(running, status=1)
+    assert "api-post-deploy of OPKG odd ended with status 3" in told and "what went wrong" in told
+    assert str(running.own / "run/ci/opkgs.log") in told
+    assert "(odd: without a good end)" in running.run(running.command("status")).stdout
+    script.write_text("#!/bin/sh\necho $OSCAR_MEMBERSHIP >/root/deployed\n")
+    assert "all is well" in try_it(running)
+    assert seen_on(running, "head", "cat /root/deployed") == "head\n"
+
+
+@pytest.mark.skipif(
+    os.environ.get("XEN_OSCAR_LONG_TESTS") != "1", reason="installs a cluster anew: XEN_OSCAR_LONG_TESTS=1"
+)
+def test_an_installation_brings_what_was_tried_bit_for_bit(running: Checkout) -> None:
+    before = {machine: seen_on(running, machine) for machine in ("head", "node1")}
+    run = running.doit("start:ci")
+    assert doing(run)["boot:ci"].endswith("OPKG odd: tried in place, not installed")
+    assert {machine: seen_on(running, machine) for machine in before} == before
+    assert "tried" not in running.run(running.command("status")).stdout

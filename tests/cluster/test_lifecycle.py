@@ -19,12 +19,13 @@ import libvirt
 import pytest
 
 from pipeline import events
-from pipeline.cluster import changing, described, records, runner
+from pipeline.cluster import changing, described, records, runner, tried
 from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Act, Phase, Seen
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.runner import Runner
+from pipeline.cluster.tried import Tried
 from pipeline.description import Machine
 from pipeline.drivers import domain, libvirt_xml
 from pipeline.errors import ClusterError
@@ -231,6 +232,14 @@ def test_a_machine_that_says_much_once_it_is_up_is_up(stage: Stage) -> None:
     report = stage.life.run_dir / "report" / "node1"
     while not logs.older(report).exists():
         logs.append(report, b"STATUS much\n" * 100_000)
+    assert all_phases(stage) == []
+
+
+def test_what_was_tried_in_place_is_made_anew_whatever_the_recipe_says(stage: Stage) -> None:
+    """Also when that says again what the machines were made of."""
+    tried.write(stage.life.run_dir, Tried({}, ("c3",)))
+    assert all_phases(stage) == ["OPKG c3: tried in place, not installed"] * 3
+    (stage.life.run_dir / "tried.json").unlink()
     assert all_phases(stage) == []
 
 

@@ -161,6 +161,42 @@ def another_recipe() -> None:
     assert remove("tool") == []
 
 
+def tried_in_place() -> None:
+    own_places()
+    put({"old": "1\n", "same": "1\n", "file": "1\n", "folder/in": "1\n", "folder/own": "own\n", "services/gone": ""})
+    Path("/etc/same").chmod(0o600)
+    os.utime("/etc/old", (5, 5))
+    brought: Content = {"old": "2\n", "file/deep": "2\n", "new/deep": "2\n", "link": "-> old", "same": "1\n"}
+    named: Content = {"file": None, "new": None, **brought}
+    os.link("/etc/old", "/etc/linked")
+
+    def bring() -> list[str]:
+        names = ["services/gone", "services", "folder/in", "folder"]
+        top = Path("/opt/trying/compute")
+        shutil.rmtree(top, ignore_errors=True)
+        put(brought, top / "root/etc")
+        os.utime(top / "root/etc/old", (5, 5))  # neither time nor size tells that it is another one
+        (top / "root/etc/same").chmod(0o644)
+        put({"services/gone": ""}, top / "gone/etc")
+        (top / "names").write_text("".join(f"etc/{name}\0" for name in named))
+        (top / "removed").write_text("".join(f"etc/{name}\0" for name in names))
+        call("tar -c -C /opt/trying compute | receive_tried")
+        return sorted(line for line in call("bring_tried compute").splitlines() if line.startswith("M "))
+
+    said = bring()
+    assert tree() == {**brought, "folder/own": "own\n", "linked": "1\n"}, "what it does not name stays"
+    assert Path("/etc/same").stat().st_mode & 0o777 == 0o644
+    assert Path("/opt/stopped").read_text() == "stopped gone\n"
+    assert {"M removed /etc/folder/in", "M removed /etc/services/gone", "M brought /etc/old"} <= set(said)
+    assert {"M brought /etc/same", "M brought /etc/new/deep"} <= set(said)
+    assert bring() == [], "only what differs is brought"
+    put({"old": "somebody's\n"})
+    assert bring() == ["M brought /etc/old"]
+    looked = call("failed_services() { :; }; tell_services() { :; }; look_tried compute")
+    for wanted in ("M services", "M dmesg", " /etc/old\n", "M end"):
+        assert wanted in looked, looked
+
+
 def broken_off() -> None:
     """A removal that broke off leaves alone what somebody wrote since, wherever that was."""
     own_places()
@@ -392,6 +428,7 @@ def scripts_of_rpms(folder: str) -> None:
     [
         come_and_go,
         another_recipe,
+        tried_in_place,
         broken_off,
         shared,
         odd_names,

@@ -1,0 +1,101 @@
+"""What was tried in place on the machines of a cluster that runs (`doit try`): which OPKGs, how far that got, and what
+of it has come to which machines.
+
+It is written down in the run folder before the first machine is touched, and the next boot takes it away with the
+machines.  As long as it is there these are not what any recipe would make: the cluster's course is to be made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import inventory
+from pipeline.files import write_whole
+from pipeline.inventory import Changes
+
+_FILE = "tried.json"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What OPKGs bring to machines of one membership: the files of recipes that it was made of (path below the folder
+    of all recipes -> what is kept of it), and what it changes below /."""
+
+    files: Mapping[str, str]
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of one membership: what its machines were made with, what they had when a try last came to its good end, and the
+    paths that tries have brought or may have brought."""
+
+    installed: Layer
+    last: Layer
+    touched: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """`opkgs` are those of which something was tried; `pending`: those whose try did not come to a good end.
+
+    `shares` are by membership.
+    """
+
+    shares: Mapping[str, Share]
+    opkgs: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+
+
+def read(run_dir: Path) -> Tried | None:
+    """What was written down; None where nothing was tried since the boot."""
+    try:
+        found = json.loads((run_dir / _FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return Tried(
+        {
+            name: Share(_layer(share["installed"]), _layer(share["last"]), frozenset(share["touched"]))
+            for name, share in found["shares"].items()
+        },
+        tuple(found["opkgs"]),
+        tuple(found["pending"]),
+    )
+
+
+def write(run_dir: Path, tried: Tried) -> None:
+    """Write it down."""
+    record = {
+        "opkgs": tried.opkgs,
+        "pending": tried.pending,
+        "shares": {
+            name: {
+                "installed": _record(share.installed),
+                "last": _record(share.last),
+                "touched": sorted(share.touched),
+            }
+            for name, share in tried.shares.items()
+        },
+    }
+    write_whole(run_dir / _FILE, f"{json.dumps(record)}\n".encode())
+
+
+def told(run_dir: Path) -> str:
+    """How machines differ from all recipes by what was tried, in words; "" where they do not."""
+    tried = read(run_dir)
+    if tried is None:
+        return ""
+    broken = f" ({', '.join(tried.pending)}: without a good end)" if tried.pending else ""
+    return f"OPKG {', '.join(tried.opkgs)}: tried in place, not installed{broken}"
+
+
+def _layer(record: Mapping[str, Any]) -> Layer:
+    return Layer(record["files"], inventory.load(record["changes"]))
+
+
+def _record(layer: Layer) -> dict[str, Any]:
+    return {"files": dict(layer.files), "changes": inventory.dump(layer.changes)}
