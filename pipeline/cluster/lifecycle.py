@@ -33,6 +33,7 @@ from pipeline.identity import Identity
 from pipeline.opkgs.phases import When
 from pipeline.shell import ClusterShell
 from pipeline.step import Made, Plan, Record
+from pipeline.store import remove
 from pipeline.virt import pace, power
 from pipeline.virt.connection import connect
 
@@ -56,6 +57,7 @@ class Lifecycle:
         self.run_dir = engine.own / "run" / name
         self.report_dir = engine.own / "reports" / name
         self.host = booted.host if booted else plan.hosts[self.cluster.host]
+        self.copy_of = booted.copy_of if booted else ""
         self.runner = Runner(
             self.cluster,
             self.host,
@@ -126,7 +128,9 @@ class Lifecycle:
             return {name: item.state for name, item in self.runner.survey.running(connection).items()}
 
     def identity(self) -> Identity:
-        """The cluster's secrets and keys; made on first use."""
+        """The cluster's secrets and keys; made on first use.  Those of a copy go with it."""
+        if self.copy_of:
+            return Identity(self.run_dir / "identity", self.cluster)
         return Identity.of(self.engine.own, self.cluster)
 
     def shell(self) -> ClusterShell:
@@ -182,9 +186,11 @@ class Lifecycle:
                     self._change(found.change)
 
     def stop(self) -> None:
-        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
+        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look, but for a copy's."""
         self._stop_elsewhere()
         self.runner.stop()
+        if self.copy_of:
+            remove(self.run_dir)
 
     def _nodes(self, phase: course.Phase) -> None:
         """Install over the network the compute nodes that are not, each of which says DONE and is off then; or bring
