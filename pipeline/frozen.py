@@ -45,8 +45,8 @@ class Part:
 @dataclass(frozen=True)
 class Frozen:
     """A frozen cluster.  `parts` are by role; `here` is what of this machine it depends on, in words by what it is (the
-    accelerator, versions of QEMU and libvirt ...); `machines` say of each what it is to its engine; `sizes` are bytes of
-    its files by their path; `verdict` is a line, `when` seconds since the epoch."""
+    accelerator, versions of QEMU and libvirt ...); `machines` say of each what it is to its engine; `sizes` are bytes
+    of its files by their path; `verdict` is a line, `when` seconds since the epoch."""
 
     folder: Path
     cluster: Cluster
@@ -62,7 +62,7 @@ class Frozen:
         """What is no longer as it was when it was frozen: of artifacts (role -> digest today), and of this machine."""
         frozen = {role: part.digest for role, part in self.parts.items()}
         changed = [role for role in sorted(frozen.keys() | parts.keys()) if frozen.get(role) != parts.get(role)]
-        found = [f"it is made of other artifacts now: {', '.join(changed)}"] if changed else []
+        found = [f"it would be made of other artifacts now: {', '.join(changed)}"] if changed else []
         for what in sorted(self.here.keys() | here.keys()):
             then, now = self.here.get(what, "none"), here.get(what, "none")
             if then != now:

@@ -32,7 +32,7 @@ open STDOUT, '>', '/dev/null';
 open STDERR, '>', '/dev/null';
 alarm 900;    # should nobody end it in the machine that was frozen
 
-my (%owners, $rest);
+my (%owners, $rest, $has_new_keys);
 $rest = '';
 eval {
     while (sysread $channel, my $data, 65536) {
@@ -81,18 +81,19 @@ sub write_file {
     close $file;
     rename $new, $path or die "$path: $!\n";
     $owners{$user} = 1 if $user;
+    $has_new_keys = 1 if $path =~ m{^/etc/ssh/ssh_host_};
 }
 
 # sshd takes its new keys when it is told to, and what runs as somebody whose file has changed is started anew.
 sub restart {
     my %units;
-    for my $process (glob '/proc/[0-9]*') {
+    for my $process (%owners ? glob '/proc/[0-9]*' : ()) {
         my $user = (stat $process)[4];
         next unless defined $user && $owners{$user};
         open my $groups, '<', "$process/cgroup" or next;
         while (<$groups>) { $units{$1} = 1 if m{/system\.slice/(?:[^/]+/)*([^/]+\.service)$} }
     }
-    if (open my $file, '<', '/run/sshd.pid') {
+    if ($has_new_keys && open my $file, '<', '/run/sshd.pid') {
         my ($process) = <$file> =~ /^(\d+)$/;
         kill 'HUP', $process if $process;
     }

@@ -96,7 +96,7 @@ def digests(life: Lifecycle) -> dict[str, str]:
 
 def here(accelerator: Accelerator) -> dict[str, str]:
     """What of this machine the state of a frozen machine depends on."""
-    found = {"the accelerator": accelerator}
+    found: dict[str, str] = {"the accelerator": accelerator}
     for what, tool in (("QEMU", "qemu-system-x86_64"), ("libvirt", "libvirtd")):
         found[what] = run([tool, "--version"], timeout=30).stdout.partition("\n")[0]
     if accelerator == "kvm":  # whose guests have this machine's processor

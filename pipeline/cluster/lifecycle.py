@@ -186,7 +186,7 @@ class Lifecycle:
                     self._change(found.change)
 
     def stop(self) -> None:
-        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look, but for a copy's."""
+        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look; a copy's do not."""
         self._stop_elsewhere()
         self.runner.stop()
         if self.copy_of:

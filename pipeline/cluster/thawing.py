@@ -1,4 +1,4 @@
-"""A frozen cluster is thawed: a fresh copy of it runs, with its own folder, networks and libvirt, and goes on from there.
+"""A frozen cluster is thawed: a fresh copy of it runs, with its own folder, networks and libvirt, from there on.
 
 Disks are overlays over the frozen ones, memory is copied where it is written.  Both have names in the copy's own folder
 (links), so whatever becomes of the frozen cluster, or of other copies, is no matter to one that runs.  Each machine is
@@ -15,6 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline import events, frozen, sandbox
@@ -36,6 +37,8 @@ from pipeline.virt.connection import Connection, connect
 
 #: Seconds for a machine to become one of its own, on a busy host, and to copy a disk for data.
 _BECOMES, _COPIED = 300, 600
+#: Machines that are started at once.
+_LANES = 8
 #: Bytes of random numbers that each machine gets.
 _RANDOM = 64
 #: What a pipe holds when it may hold more than usual: a machine is told all at once.
@@ -74,10 +77,13 @@ def thaw(life: Lifecycle, cold: Frozen, *, same_identity: bool = False) -> None:
             home = runner.place.start([], {}, holder)
             runner.record(Phase("", "networks and disks", started, time.time(), f"a copy of {cold.cluster.name}"))
             with connect(home.libvirt_uri) as connection, runner.watch(home, connection, "thaw") as watching:
-                for number, machine in enumerate(life.cluster.machines, 1):
+                for machine in life.cluster.machines:
                     watching.expect(machine.name, "thaw", {"READY"}, within=_BECOMES, starts=True)
-                    _start(life, cold, connection, machine.name, number)
-                identity = None if same_identity else life.identity()
+                with ThreadPoolExecutor(_LANES) as pool:
+                    starting = [pool.submit(_start, life, cold, connection, one.name) for one in life.cluster.machines]
+                    identity = None if same_identity else life.identity()
+                    for each in starting:
+                        each.result()
                 for machine in life.cluster.machines:
                     power.resume(connection, name_of(life.cluster.name, machine.name))
                     _tell(run_dir / "report" / machine.name, _words(machine.name, cold, identity))
@@ -105,10 +111,11 @@ def _lay_out(life: Lifecycle, cold: Frozen, *, same_identity: bool) -> None:
     own = {f"{machine.name}.qcow2" for machine in life.cluster.machines}
     for disk in sorted((cold.folder / "disks").iterdir()):
         _disk(disk, run_dir / "disks", is_own=disk.name in own)
-    for number, machine in enumerate(life.cluster.machines, 1):
-        kept = run_dir / "ram" / thawed.memory_file(name_of(life.cluster.name, machine.name), number)
-        kept.parent.mkdir(parents=True)
-        kept.hardlink_to(cold.folder / "ram" / machine.name)
+    for machine in life.cluster.machines:
+        for number in range(1, len(life.cluster.machines) + 1):  # whichever of them it is that libvirt starts it as
+            kept = run_dir / "ram" / thawed.memory_file(name_of(life.cluster.name, machine.name), number)
+            kept.parent.mkdir(parents=True)
+            kept.hardlink_to(cold.folder / "ram" / machine.name)
         report = run_dir / "report" / machine.name
         report.touch()
         into, out = thawed.pipes(str(report))
@@ -147,11 +154,12 @@ def _holder(engine: Engine, cold: Frozen) -> Iterator[Holder]:
         holder.hand_over()
 
 
-def _start(life: Lifecycle, cold: Frozen, connection: Connection, machine: str, number: int) -> None:
+def _start(life: Lifecycle, cold: Frozen, connection: Connection, machine: str) -> None:
     """Start one machine, and give it the state that was frozen; it is paused then."""
     name = name_of(life.cluster.name, machine)
     later = thawed.of_copy((cold.folder / "domains" / machine).read_text(), life.cluster.name)
-    if power.start_paused(connection, thawed.awaiting(later), later) != number:
+    number = power.start_paused(connection, thawed.awaiting(later), later)
+    if not 1 <= number <= len(life.cluster.machines):
         raise ClusterError(f"{machine}: libvirt has not found its memory")
     monitor.read_state(
         connection, name, cold.folder / "state" / machine, folder=life.run_dir / "saved", seen=f"{RUN}/saved"

@@ -34,7 +34,8 @@ def thaw(graph: Graph, cluster: str, name: str | None, *, same_identity: bool = 
         if today is None:
             raise graph.unknown(cluster)
         raise NotNow(
-            f"{cluster} has not been frozen", hint=f"doit cluster:{cluster} verifies it; doit freeze {cluster} then does"
+            f"{cluster} has not been frozen",
+            hint=f"doit cluster:{cluster} verifies it; doit freeze {cluster} then does",
         )
     thawing.require_fitting(cold, graph.engine, today)
     name = _free(graph, cluster) if name is None else _usable(graph, name)
@@ -57,7 +58,9 @@ def _free(graph: Graph, cluster: str) -> str:
 def _usable(graph: Graph, name: str) -> str:
     """A name that somebody has chosen; raises where it cannot be a copy's."""
     if not _NAME.fullmatch(name) or name.startswith("testbed-"):
-        raise WrongUse(f"a copy cannot be called {name!r}", hint="letters, digits, dots, dashes and underlines make a name")
+        raise WrongUse(
+            f"a copy cannot be called {name!r}", hint="letters, digits, dots, dashes and underlines make a name"
+        )
     if name in graph.known() and name not in graph.booted():
         raise NotNow(f"{name} is the name of a recipe", hint="give the copy another one")
     if name in graph.booted():

@@ -24,7 +24,9 @@ class Became:
     seconds: float
 
     def text(self) -> str:
-        return f"{self.cluster}: frozen in {self.seconds:.1f} s, {size(self.bytes)}; doit thaw {self.cluster} wakes a copy"
+        return (
+            f"{self.cluster}: frozen in {self.seconds:.1f} s, {size(self.bytes)}; doit thaw {self.cluster} wakes a copy"
+        )
 
 
 class Freeze(Question):

@@ -23,7 +23,8 @@ class Woken:
     seconds: float
 
     def text(self) -> str:
-        return f"{self.cluster}: runs, a copy of {self.copy_of}, after {self.seconds:.1f} s; doit stop:{self.cluster} ends it"
+        end = f"doit stop:{self.cluster} ends it"
+        return f"{self.cluster}: runs, a copy of {self.copy_of}, after {self.seconds:.1f} s; {end}"
 
 
 class Thaw(Question):
@@ -34,7 +35,9 @@ class Thaw(Question):
 
     def asks(self, parser: argparse.ArgumentParser) -> None:
         cluster_argument(parser)
-        parser.add_argument("--as", dest="copy", metavar="NAME", help="what the copy is called (default: CLUSTER-1 ...)")
+        parser.add_argument(
+            "--as", dest="copy", metavar="NAME", help="what the copy is called (default: CLUSTER-1 ...)"
+        )
         parser.add_argument(
             "--same-identity",
             action="store_true",

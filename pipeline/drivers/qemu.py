@@ -186,10 +186,6 @@ def _restored(definition: str) -> str:
     root = ET.fromstring(definition)
     for line in root.findall("{http://libvirt.org/schemas/domain/qemu/1.0}commandline"):
         root.remove(line)
-    for source in root.iterfind("memoryBacking/source[@type='file']"):
-        source.set("type", "memfd")
-    for access in root.iterfind("memoryBacking/access[@mode='private']"):
-        access.set("mode", "shared")
     for channel in root.iterfind("devices/channel[@type='pipe']"):
         channel.set("type", "file")
     for kind in ("channel", "serial"):

@@ -57,8 +57,9 @@ def pipes(report: str) -> tuple[str, str]:
 def kind(definition: str) -> Mapping[str, str]:
     """What a machine is to QEMU, for people: its type, processor and memory."""
     root = ET.fromstring(definition)
+    memory = child(root, "memory")
     return {
-        "machine": child(root, "os/type").get("machine", ""),
-        "processor": root.findtext("cpu/model") or child(root, "cpu").get("mode", ""),
-        "memory": f"{root.findtext('memory')} {child(root, 'memory').get('unit', '')}",
+        "machine": child(root, "os/type").get("machine") or "",
+        "processor": root.findtext("cpu/model") or child(root, "cpu").get("mode") or "",
+        "memory": f"{memory.text} {memory.get('unit')}",
     }

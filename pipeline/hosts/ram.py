@@ -16,5 +16,6 @@ def of(home: Namespace, domain: str, size: int) -> Path:
         if path.readlink().name.startswith("memfd:") and path.stat().st_size == size:
             return path
     raise ClusterError(
-        f"{domain}: its memory is not to be found", hint=f"was it started by an older version?  doit stop:{home.cluster}"
+        f"{domain}: its memory is not to be found",
+        hint=f"was it started by an older version?  doit stop:{home.cluster}",
     )

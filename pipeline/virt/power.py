@@ -115,9 +115,7 @@ def start_paused(connection: Connection, definition: str, later: str) -> int:
     name = libvirt_xml.name_in(definition)
     with plain_words(f"{name} cannot be started"):
         domain = connection.raw.defineXML(definition)
-        _bounded(
-            lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), f"{name}: it is not started", _MADE
-        )
+        _bounded(lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), f"{name}: it is not started", _MADE)
         connection.raw.defineXML(later)
         return int(domain.ID())
 
