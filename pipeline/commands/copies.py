@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -51,8 +52,16 @@ def _frozen(graph: Graph) -> list[str]:
 
 
 def _free(graph: Graph, cluster: str) -> str:
-    taken = {*graph.known(), *(path.name for path in graph.run.glob("*"))}
-    return next(name for number in itertools.count(1) if (name := f"{cluster}-{number}") not in taken)
+    """A name that nobody has, and nobody else gets: its run folder is there now."""
+    taken = graph.known()
+    graph.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        name = f"{cluster}-{number}"
+        with contextlib.suppress(FileExistsError):
+            if name not in taken:
+                (graph.run / name).mkdir(mode=0o700)
+                return name
+    raise AssertionError  # there is no end of numbers
 
 
 def _usable(graph: Graph, name: str) -> str:
