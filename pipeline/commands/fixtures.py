@@ -1,7 +1,7 @@
 """What tests that `doit test` runs get: a plug-in of pytest with the fixtures `head` and `nodes`.
 
 def test_jobs_run_on_all_nodes(head, nodes):
-    assert head.run(f"srun -N{len(nodes)} hostname").split() == [node.name for node in nodes]
+    assert sorted(head.run(f"srun -N{len(nodes)} hostname").split()) == [node.name for node in nodes]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`doit test CLUSTER -- COMMAND`: one command on the head node of a fresh copy, which is ended then, whatever came of it.
+"""`doit test CLUSTER -- COMMAND`: one command on the head node of a fresh copy, which is ended then.
 
 A file of pytest's that lies here runs here, with the fixtures `head` and `nodes` (`fixtures`); `-n` parts its tests
 among copies.
@@ -24,6 +24,7 @@ from pipeline.run import cleaning_up, run, spawn
 
 if TYPE_CHECKING:
     from pipeline.cluster.lifecycle import Lifecycle
+    from pipeline.shell import ClusterShell
     from pipeline.tasks import Graph
 
 _TOP = Path(__file__).resolve().parents[2]
@@ -79,11 +80,12 @@ class Test(GraphCommand):
             argv = shell.argv(copy.cluster.head.name, " ".join(command), tty=False)
             with spawn(argv) as process:
                 status = process.wait()
+            ended = time.time()
             if args.junit:
                 from pipeline.report import junit
 
-                args.junit.write_bytes(junit.of_command(args.cluster, command, status, started, time.time()))
-            return max(status, _fetch(copy, args.fetch, Path()))
+                args.junit.write_bytes(junit.of_command(args.cluster, command, status, started, ended))
+            return max(status, _fetch(shell, args.fetch, Path()))
 
 
 def is_local(command: Sequence[str]) -> bool:
@@ -136,7 +138,8 @@ def _pytest(graph: Graph, args: argparse.Namespace, command: Sequence[str]) -> i
                 sys.stdout.buffer.flush()
             has_tests = has_tests or ended != _NO_TESTS
             status = max(status, 0 if ended == _NO_TESTS else ended)
-            status = max(status, _fetch(copy, args.fetch, Path(copy.cluster.name) if args.n > 1 else Path()))
+            place = Path(copy.cluster.name) if args.n > 1 else Path()
+            status = max(status, _fetch(copy.shell(), args.fetch, place))
         if args.junit:
             from pipeline.report import junit
 
@@ -144,10 +147,10 @@ def _pytest(graph: Graph, args: argparse.Namespace, command: Sequence[str]) -> i
         return status if has_tests else _NO_TESTS
 
 
-def _fetch(copy: Lifecycle, paths: Sequence[str], folder: Path) -> int:
+def _fetch(shell: ClusterShell, paths: Sequence[str], folder: Path) -> int:
     """Bring files of the head node to a folder here; the exit status, where one could not be brought."""
     status = 0
-    shell, head = copy.shell(), copy.cluster.head
+    head = shell.cluster.head
     for path in paths:
         folder.mkdir(parents=True, exist_ok=True)
         source = f"root@{head.address_on('public')}:{path}"

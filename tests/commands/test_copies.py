@@ -19,10 +19,10 @@ def graph(tmp_path: Path, *, recipes: tuple[str, ...] = ("one",), booted: tuple[
 
 
 def test_a_copy_without_a_name_gets_one_that_is_free(tmp_path: Path) -> None:
-    assert copies._free(graph(tmp_path), "one") == "one-1"
-    assert copies._free(graph(tmp_path, recipes=("one", "one-1"), booted=("one-2",)), "one") == "one-3"
-    (tmp_path / "run/one-3").mkdir()  # what is left of one that was killed
-    assert copies._free(graph(tmp_path, recipes=("one", "one-1")), "one") == "one-4"
+    there = graph(tmp_path, recipes=("one", "one-1"), booted=("one-2",))
+    assert copies._free(there, "one") == "one-3"
+    assert copies._free(there, "one") == "one-4", "somebody else has just been given the other"
+    assert copies._free(there, "two") == "two-1"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", ".x", "x/y", "testbed-x", "x" * 64, "x=y"])
