@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from pipeline.errors import ClusterError, CommandError, NotNow
 from pipeline.frozen import Frozen, Part
 from pipeline.hosts import kinds, ram
 from pipeline.hosts.namespace import Namespace
-from pipeline.run import cleaning_up, run
+from pipeline.run import cleaning_up, run, spawn
 from pipeline.shell import ClusterShell
 from pipeline.virt import disks, monitor, power
 from pipeline.virt.connection import Connection, connect
@@ -32,6 +33,8 @@ from pipeline.virt.connection import Connection, connect
 _BECOME = Path(__file__).with_name("become.pl")
 #: Seconds for that to begin, and for the memory or a disk of a machine to be copied.
 _BEGUN, _COPIED = 120, 900
+#: What lets machines go on when nobody holds them any more.
+_GO_ON = 'cat >/dev/null; for name; do virsh --connect "$0" resume "$name"; done >/dev/null 2>&1'
 #: Machines that are worked on at once.
 _LANES = 8
 
@@ -163,16 +166,18 @@ def _waiting(shell: ClusterShell) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(life: Lifecycle, connection: Connection) -> Iterator[None]:
-    """Within the block time stands still for all machines."""
+    """Within the block time stands still for all machines; they go on even if this process is killed."""
     names = [name_of(life.cluster.name, machine.name) for machine in life.cluster.machines]
-    try:
-        for name in names:
-            power.pause(connection, name)
-        yield
-    finally:
-        with cleaning_up():
+    # its input ends with this process, and with nothing else: after the block it is ended
+    with spawn(["sh", "-c", _GO_ON, connection.uri, *names], stdin=subprocess.PIPE, lasting=True):
+        try:
             for name in names:
-                power.resume(connection, name)
+                power.pause(connection, name)
+            yield
+        finally:
+            with cleaning_up():
+                for name in names:
+                    power.resume(connection, name)
 
 
 def _take(life: Lifecycle, home: Namespace, connection: Connection, machine: Machine, folder: Path) -> None:

@@ -27,7 +27,7 @@ from pipeline.cluster.runner import Runner
 from pipeline.description import Cluster
 from pipeline.drivers import domain
 from pipeline.engine import Engine
-from pipeline.errors import ClusterError, UserError
+from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.hosts import kinds
 from pipeline.identity import Identity
 from pipeline.opkgs.phases import When
@@ -77,8 +77,11 @@ class Lifecycle:
 
     @property
     def made(self) -> Made:
-        """The tasks that make it, by today's plan."""
-        return self.plan.made[self.cluster.name]
+        """The tasks that make it, by today's plan; a copy is made of what its cluster is.  Raises NotNow without recipe."""
+        name = self.copy_of or self.cluster.name
+        if name not in self.plan.made:
+            raise NotNow(f"{name} has no recipe that says what it is made of")
+        return self.plan.made[name]
 
     @property
     def _record(self) -> Record:
