@@ -77,7 +77,7 @@ class Lifecycle:
 
     @property
     def made(self) -> Made:
-        """The tasks that make it, by today's plan; a copy is made of what its cluster is.  Raises NotNow without recipe."""
+        """The tasks that make it, by today's plan; a copy is made of what its cluster is.  NotNow without a recipe."""
         name = self.copy_of or self.cluster.name
         if name not in self.plan.made:
             raise NotNow(f"{name} has no recipe that says what it is made of")
