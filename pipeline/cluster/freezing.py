@@ -150,7 +150,7 @@ def _waiting(shell: ClusterShell) -> Iterator[None]:
     script = _BECOME.read_bytes()
 
     def begin(machine: Machine) -> tuple[str, int]:
-        status, said, complained = shell.run(machine.name, "exec perl -", data=script, timeout=_BEGUN)
+        status, said, complained = shell.run(machine.name, "perl - || exit 1", data=script, timeout=_BEGUN)
         if status != 0 or not said.strip().isdigit():
             raise ClusterError(f"{machine.name}: what tells a copy who it is does not start", tail=complained)
         return machine.name, int(said)
