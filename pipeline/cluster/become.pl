@@ -14,6 +14,16 @@ use POSIX ();
 
 my $RNDRESEEDCRNG = 0x5207;
 
+# One that nobody has ended, because who froze the machine was killed, has the channel still.
+my $note = '/run/oscar-become.pid';
+if (open my $file, '<', $note) {
+    my ($former) = <$file> =~ /^(\d+)$/;
+    if ($former && (readlink("/proc/$former/exe") // '') =~ /perl/) {
+        kill 'KILL', $former;
+        select undef, undef, undef, 0.1 while -e "/proc/$former/exe";
+    }
+}
+
 my $port;
 for my $file (glob '/sys/class/virtio-ports/*/name') {
     open my $name, '<', $file or next;
@@ -23,6 +33,8 @@ defined $port or die "there is no report channel\n";
 open my $channel, '+<', "/dev/$port" or die "/dev/$port: $!\n";
 defined(my $child = fork) or die "fork: $!\n";
 if ($child) {
+    open my $file, '>', $note or die "$note: $!\n";
+    print $file "$child\n";
     print "$child\n";
     exit 0;
 }

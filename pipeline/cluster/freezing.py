@@ -45,10 +45,12 @@ def freeze(life: Lifecycle) -> Frozen:
     """Freeze a cluster that is up and verified; it runs on afterwards."""
     require_freezable(life)
     name = life.cluster.name
-    with life.runner.alone(), frozen.making(life.engine.own, name) as folder:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(life.runner.alone())
         verdict = _require_verified(life)
         home = life.runner.home()
         assert isinstance(home, Namespace)
+        folder = stack.enter_context(frozen.making(life.engine.own, name))
         for place in ("state", "ram", "disks", "domains"):
             (folder / place).mkdir()
         shutil.copytree(life.identity().folder, folder / "identity")

@@ -32,7 +32,7 @@ from pipeline.hosts import memory
 from pipeline.identity import Identity
 from pipeline.report.model import Phase
 from pipeline.run import run
-from pipeline.virt import accelerator, monitor, power
+from pipeline.virt import accelerator, disks, monitor, power
 from pipeline.virt.connection import Connection, connect
 
 #: Seconds for a machine to become one of its own, on a busy host, and to copy a disk for data.
@@ -130,7 +130,7 @@ def _lay_out(life: Lifecycle, cold: Frozen, *, same_identity: bool) -> None:
 def _disk(disk: Path, folder: Path, *, is_own: bool) -> None:
     """A disk of the copy: what machines write to is over the frozen one, or copied where that is no overlay."""
     if is_own:
-        below = folder / f"{disk.stem}.frozen{disk.suffix}"
+        below = disks.frozen_below(folder / disk.name)
         below.hardlink_to(disk)
         # a name without folder, for the copy's libvirt sees this one elsewhere
         run(

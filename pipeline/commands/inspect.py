@@ -70,8 +70,12 @@ class Inspect(GraphCommand):
                 file=told,
                 flush=True,
             )
+        below = [path for path in (disks.frozen_below(disk),) if path.exists()]
         found = appliance.inspect(
-            disk, format, cache=graph.engine.artifacts / "cache" / "guestfs", below=graph.engine.store.root
+            disk,
+            format,
+            cache=graph.engine.artifacts / "cache" / "guestfs",
+            below=[graph.engine.store.root, *below],
         )
         if args.json:
             print(json.dumps(dataclasses.asdict(found), indent=1))
