@@ -70,12 +70,13 @@ class Inspect(GraphCommand):
                 file=told,
                 flush=True,
             )
-        below = [path for path in (disks.frozen_below(disk),) if path.exists()]
+        frozen = disks.frozen_below(disk)
         found = appliance.inspect(
             disk,
             format,
             cache=graph.engine.artifacts / "cache" / "guestfs",
-            below=[graph.engine.store.root, *below],
+            below=graph.engine.store.root,
+            frozen=frozen if frozen.exists() else None,
         )
         if args.json:
             print(json.dumps(dataclasses.asdict(found), indent=1))
