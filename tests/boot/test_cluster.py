@@ -283,7 +283,7 @@ LOOK = (
     "md5sum < /etc/munge/munge.key && md5sum < /root/.ssh/id_ed25519"
 )
 #: From the head node to a node and back: host keys, keys of accounts, and the secret that both share.
-ROUND = "ssh -o BatchMode=yes node1 'cat /root/mark; md5sum --check --quiet /root/sum' && munge -n | ssh node2 unmunge"
+ROUND = "ssh -o BatchMode=yes node1 'cat /run/mark; md5sum --check --quiet /root/sum' && munge -n | ssh node2 unmunge"
 
 
 def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout) -> None:
@@ -308,7 +308,7 @@ def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout
     for what in zip(*looked.values(), strict=True):
         assert what == ("-",) * 3 or len(set(what)) == 3, looked
     for name in clusters:
-        running.ssh(name, "node1", f"echo {name} > /root/mark")
+        running.ssh(name, "node1", f"echo {name} > /run/mark")
         drift = int(running.ssh(name, "node2", "date +%s")) - time.time()
         assert abs(drift) < 60, drift
     for name in clusters:
