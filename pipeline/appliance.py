@@ -96,17 +96,22 @@ def opened(disk: Path, format: str) -> Iterator[Any]:
         handle.close()
 
 
-def inspect(disk: Path, format: str, *, cache: Path, below: Path | None = None) -> Inspection:
+def inspect(
+    disk: Path, format: str, *, cache: Path, below: Path | None = None, frozen: Path | None = None
+) -> Inspection:
     """Look at the layout of a disk and at the system on it, if there is one.
 
-    The appliance is kept in the folder `cache`; `below` is where the artifacts lie that the disk is an overlay of.
+    The appliance is kept in the folder `cache`; `below` is where the artifacts lie that the disk is an overlay of, and
+    `frozen` a disk of another machine that is in between.
     """
     settings = {name: value for name, value in os.environ.items() if name.startswith(("LIBGUESTFS_", "SUPERMIN_"))}
     cache.mkdir(parents=True, exist_ok=True)
     sandbox.give(cache)
     named = [Path(value) for value in settings.values() if value.startswith("/")]
     view = sandbox.View(
-        reads=(Path("/boot"), *named, *([below] if below else [])), made=(disk, *_PACKAGES), writes=(cache,)
+        reads=(Path("/boot"), *named, *([below] if below else [])),
+        made=(disk, *([frozen] if frozen else []), *_PACKAGES),
+        writes=(cache,),
     )
     done = run(
         [*sandbox.namespace(network=False, view=view), sys.executable, "-c", _PROGRAM, disk, format],

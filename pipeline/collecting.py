@@ -1,7 +1,8 @@
 """Keeping the artifacts folder small: what goes when it holds more than it should, least recently used first.
 
 What may go: entries of the store that nobody holds (`holding`: builds, this run's recipes, running clusters), what
-failed builds left, corrupt entries, run folders of clusters that do not run, packages of the pool that no entry shows.
+failed builds left, corrupt entries, run folders of clusters that do not run, frozen clusters, packages of the pool that
+no entry shows.  What a frozen cluster stands on is held as long as that is there.
 Several may collect at once, and be killed at any moment: whatever goes is taken out of sight first, and one collector
 is enough at a time.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline import checkout
+from pipeline import checkout, frozen
 from pipeline.holding import changing, in_use
 from pipeline.locks import Busy, locked
 from pipeline.store import Store, remove
@@ -59,6 +60,7 @@ def collect(store: Store, limit: int, idle: Iterable[tuple[Path, Callable[[], bo
     try:
         with locked(locks / "collecting", within=0):
             store.clear_leftovers()
+            frozen.clear_leftovers(store.artifacts)
             return _come_down(store, limit, list(_pieces(store, idle)))
     except Busy:
         return Collected((), 0, 0)
@@ -80,7 +82,7 @@ def _come_down(store: Store, limit: int, pieces: list[Piece]) -> Collected:
 
 def _pieces(store: Store, idle: Iterable[tuple[Path, Callable[[], bool]]]) -> Iterator[Piece]:
     with changing(store.root, shared=True):
-        held = in_use(store.root)
+        held = in_use(store.root) | frozen.held(store.artifacts)
     shown: dict[_Inode, float] = {}
     for entry in store.entries():
         piece = _piece(entry.folder, partial(_remove_entry, store, entry.key, held))
@@ -88,6 +90,8 @@ def _pieces(store: Store, idle: Iterable[tuple[Path, Callable[[], bool]]]) -> It
         yield piece
     for folder in (*(own / "failed" for own in checkout.own_folders(store.artifacts)), store.root / ".corrupt"):
         yield from (_piece(path, partial(_remove, path)) for path in _entries(folder))
+    for path in frozen.folders(store.artifacts):
+        yield _piece(path, partial(_remove, path))
     for path, away in idle:
         yield _piece(path, away)
     pool = store.artifacts / "pool"

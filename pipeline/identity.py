@@ -103,6 +103,12 @@ class Identity:
             else:
                 archive.addfile(member)
 
+    def files(self, machine: str) -> dict[str, Path]:
+        """Where those lie that a machine gets, by the path that they have there."""
+        root = self.folder / "machines" / machine
+        own = {f"/{path.relative_to(root)}": path for path in sorted(root.rglob("*")) if path.is_file()}
+        return {**own, **{secret.path: self._secret(secret) for secret in self.cluster.secrets}}
+
     def secrets(self, declared: Sequence[Secret]) -> dict[str, Path]:
         """Where those lie that OPKGs have declared, by the path that they get; made on first use."""
         for secret in declared:

@@ -86,7 +86,7 @@ class ClusterShell:
     @property
     def command(self) -> list[str]:
         """ssh with all that it needs to know to enter the head node, but for the address."""
-        return ["ssh", *self._options]
+        return ["ssh", *self._options, *self._shared]
 
     def argv(self, machine: str, command: str, *, tty: bool) -> list[str]:
         """The ssh command line that runs `command`, which is shell text as ssh has it, or a login shell if empty."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import checkout, events, naming
 from pipeline.engine import Engine
-from pipeline.errors import ManifestError, UserError
+from pipeline.errors import ManifestError, NotNow, UserError
 from pipeline.hosts import kinds
 from pipeline.mistakes import no_such
 from pipeline.packages.given import NoSource
@@ -237,6 +237,8 @@ class Graph:
         """The error for a cluster of which nothing can be made."""
         if f"clusters/{cluster}" in self.plan.broken:
             return ManifestError(self.plan.broken[f"clusters/{cluster}"])
+        if cluster in self.booted():
+            return NotNow(f"{cluster} has no recipe, by which this would be done", hint=f"doit stop:{cluster} ends it")
         return no_such("cluster", cluster, self.known())
 
     def running(self, name: str) -> Lifecycle:

@@ -23,15 +23,17 @@ _SCHEMA = 2
 
 @dataclass(frozen=True)
 class Described:
-    """A cluster and the VM container that it was booted on."""
+    """A cluster and the VM container that it was booted on; `copy_of`: the cluster that it is a thawed copy of."""
 
     cluster: Cluster
     host: Host
+    copy_of: str = ""
 
 
-def write(run_dir: Path, cluster: Cluster, host: Host) -> None:
+def write(run_dir: Path, cluster: Cluster, host: Host, copy_of: str = "") -> None:
     """Write it down, in a run folder that is there."""
-    text = json.dumps({"schema": _SCHEMA, "cluster": cluster.to_json(), "host": dataclasses.asdict(host)}, indent=1)
+    known = {"schema": _SCHEMA, "cluster": cluster.to_json(), "host": dataclasses.asdict(host), "copy_of": copy_of}
+    text = json.dumps(known, indent=1)
     write_whole(run_dir / _FILE, f"{text}\n".encode())
 
 
@@ -41,7 +43,7 @@ def read(run_dir: Path) -> Described | None:
         found = json.loads((run_dir / _FILE).read_bytes())
         if found["schema"] != _SCHEMA:
             raise ValueError(f"schema {found['schema']}")
-        return Described(Cluster.from_json(found["cluster"]), Host(**found["host"]))
+        return Described(Cluster.from_json(found["cluster"]), Host(**found["host"]), found.get("copy_of", ""))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:

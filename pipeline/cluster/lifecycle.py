@@ -27,12 +27,13 @@ from pipeline.cluster.runner import Runner
 from pipeline.description import Cluster
 from pipeline.drivers import domain
 from pipeline.engine import Engine
-from pipeline.errors import ClusterError, UserError
+from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.hosts import kinds
 from pipeline.identity import Identity
 from pipeline.opkgs.phases import When
 from pipeline.shell import ClusterShell
 from pipeline.step import Made, Plan, Record
+from pipeline.store import remove
 from pipeline.virt import pace, power
 from pipeline.virt.connection import connect
 
@@ -56,6 +57,7 @@ class Lifecycle:
         self.run_dir = engine.own / "run" / name
         self.report_dir = engine.own / "reports" / name
         self.host = booted.host if booted else plan.hosts[self.cluster.host]
+        self.copy_of = booted.copy_of if booted else ""
         self.runner = Runner(
             self.cluster,
             self.host,
@@ -75,8 +77,11 @@ class Lifecycle:
 
     @property
     def made(self) -> Made:
-        """The tasks that make it, by today's plan."""
-        return self.plan.made[self.cluster.name]
+        """The tasks that make it, by today's plan; a copy is made of what its cluster is.  NotNow without a recipe."""
+        name = self.copy_of or self.cluster.name
+        if name not in self.plan.made:
+            raise NotNow(f"{name} has no recipe that says what it is made of")
+        return self.plan.made[name]
 
     @property
     def _record(self) -> Record:
@@ -126,7 +131,9 @@ class Lifecycle:
             return {name: item.state for name, item in self.runner.survey.running(connection).items()}
 
     def identity(self) -> Identity:
-        """The cluster's secrets and keys; made on first use."""
+        """The cluster's secrets and keys; made on first use.  Those of a copy go with it."""
+        if self.copy_of:
+            return Identity(self.run_dir / "identity", self.cluster)
         return Identity.of(self.engine.own, self.cluster)
 
     def shell(self) -> ClusterShell:
@@ -182,9 +189,11 @@ class Lifecycle:
                     self._change(found.change)
 
     def stop(self) -> None:
-        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look."""
+        """End the cluster: machines, daemons, bridges, mounts.  Disks and consoles stay for a look; a copy's do not."""
         self._stop_elsewhere()
         self.runner.stop()
+        if self.copy_of:
+            remove(self.run_dir)
 
     def _nodes(self, phase: course.Phase) -> None:
         """Install over the network the compute nodes that are not, each of which says DONE and is off then; or bring

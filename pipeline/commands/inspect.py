@@ -70,8 +70,13 @@ class Inspect(GraphCommand):
                 file=told,
                 flush=True,
             )
+        frozen = disks.frozen_below(disk)
         found = appliance.inspect(
-            disk, format, cache=graph.engine.artifacts / "cache" / "guestfs", below=graph.engine.store.root
+            disk,
+            format,
+            cache=graph.engine.artifacts / "cache" / "guestfs",
+            below=graph.engine.store.root,
+            frozen=frozen if frozen.exists() else None,
         )
         if args.json:
             print(json.dumps(dataclasses.asdict(found), indent=1))

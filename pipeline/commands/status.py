@@ -62,10 +62,10 @@ class Status(Question):
 
 
 def _status(graph: Graph, name: str) -> ClusterStatus:
-    made = _made(graph, name)
     if name not in (*graph.plan.clusters, *graph.booted()):
-        return ClusterStatus(name, running=False, made=made)
+        return ClusterStatus(name, running=False, made=_made(graph, name))
     lifecycle = graph.running(name)
+    made = f"a copy of {lifecycle.copy_of}" if lifecycle.copy_of else _made(graph, name)
     states = lifecycle.states()
     machines = [
         MachineStatus(

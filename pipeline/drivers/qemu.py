@@ -64,6 +64,11 @@ def _installer(node: Domain, _site: Site, _arguments: str) -> Domain:
 
 def _fill(root: ET.Element, domain: Domain, architecture: str) -> None:
     """Add how `domain` boots under QEMU and which devices it has."""
+    if not domain.nested:
+        # memory that can be copied while the machine is held, and is nobody's when QEMU ends: a file without a name
+        backing = ET.SubElement(root, "memoryBacking")
+        ET.SubElement(backing, "source", type="memfd")
+        ET.SubElement(backing, "access", mode="shared")
     _operating_system(root, domain, architecture)
     features = ET.SubElement(root, "features")
     ET.SubElement(features, "acpi")
@@ -174,8 +179,15 @@ def _boot(parent: ET.Element, order: int) -> None:
 
 
 def _restored(definition: str) -> str:
-    """So that what the machine has reported stays: QEMU would begin a new file."""
+    """So that what the machine has reported stays: QEMU would begin a new file.
+
+    And what a copy of a frozen machine had while it waited for its state is no more (`drivers.thawed`).
+    """
     root = ET.fromstring(definition)
+    for line in root.findall("{http://libvirt.org/schemas/domain/qemu/1.0}commandline"):
+        root.remove(line)
+    for channel in root.iterfind("devices/channel[@type='pipe']"):
+        channel.set("type", "file")
     for kind in ("channel", "serial"):
         for source in root.iterfind(f"devices/{kind}[@type='file']/source"):
             source.set("append", "on")

@@ -53,6 +53,7 @@ security_driver = "none"
 namespaces = []
 cgroup_controllers = []
 stdio_handler = "logd"
+memory_backing_dir = "/run/xen-oscar/ram"
 END
 cat >/etc/libvirt/virtlogd.conf <<'END'
 max_size = 4194304

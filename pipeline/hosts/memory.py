@@ -25,11 +25,12 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
 
-def require(machines: Sequence[Machine], accelerator: Accelerator) -> str:
-    """Raise ClusterError where these machines are sure not to fit; what to tell where they may not ("" = all fits)."""
+def require(machines: Sequence[Machine], accelerator: Accelerator, *, touched: int = _TOUCHED) -> str:
+    """Raise ClusterError where these machines are sure not to fit; what to tell where they may not ("" = all fits).
+    `touched` are MiB that each is sure to take of its memory."""
     besides = _BESIDES[accelerator] * len(machines)
     whole = sum(machine.memory_mib for machine in machines) + besides
-    least = sum(min(machine.memory_mib, _TOUCHED) for machine in machines) + besides
+    least = sum(min(machine.memory_mib, touched) for machine in machines) + besides
     free, total = available_mib(), sum(_meminfo("MemTotal", "SwapTotal"))
     largest = max(machines, key=lambda machine: machine.memory_mib)
     hint = "end other clusters or programs, or give the manifest fewer machines or less memory"

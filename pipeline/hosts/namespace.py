@@ -34,7 +34,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BRIDGE_NAME_LIMIT = 15
 
 #: What of a cluster's run folder libvirt and the machines see, in `site.RUN`: they write there and nowhere else.
-_FOLDERS = ("disks", "console", "report", "saved")
+_FOLDERS = ("disks", "console", "report", "saved", "ram")
 _LOG = "libvirtd.log"
 #: Where libvirt keeps its state; each cluster has a libvirt of its own.
 _STATE = ("/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")

@@ -49,9 +49,7 @@ def render(verdict: Verdict, cluster: Cluster, artifacts: Sequence[Artifact]) ->
         )
         for result in results:
             _case(suite, verdict.cluster, result)
-    ElementTree.indent(root)
-    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return document + b"\n"
+    return _document(root)
 
 
 def _case(suite: ElementTree.Element, cluster: str, result: Result) -> None:
@@ -90,3 +88,30 @@ def _counts(results: Sequence[Result]) -> dict[str, str]:
         "errors": str(outcomes.count("error")),
         "skipped": str(outcomes.count("skipped")),
     }
+
+
+def of_command(cluster: str, command: Sequence[str], status: int, started: float, ended: float) -> bytes:
+    """The document on one command on a copy of a cluster: a suite with one case."""
+    counts = {"tests": "1", "failures": str(int(status != 0)), "errors": "0", "skipped": "0"}
+    times = {"time": f"{ended - started:.3f}"}
+    when = datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    root = ElementTree.Element("testsuites", {"name": cluster, **counts, **times})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": cluster, "timestamp": when, **counts, **times})
+    case = ElementTree.SubElement(suite, "testcase", {"classname": cluster, "name": clean(" ".join(command)), **times})
+    if status:
+        ElementTree.SubElement(case, "failure", {"message": f"exit status {status}"})
+    return _document(root)
+
+
+def together(documents: Sequence[bytes]) -> bytes:
+    """One document of several that pytest has written."""
+    root = ElementTree.Element("testsuites")
+    for document in documents:
+        root.extend(ElementTree.fromstring(document).iter("testsuite"))
+    return _document(root)
+
+
+def _document(root: ElementTree.Element) -> bytes:
+    ElementTree.indent(root)
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"

@@ -60,6 +60,11 @@ def find(kernel: Path, *, cache: Path, anew: bool = False) -> Found:
         return found
 
 
+def is_usable() -> bool:
+    """Whether KVM is there for this user, as far as one can tell without trying."""
+    return not _kvm_obstacle()
+
+
 def host_kernel() -> Path | None:
     """A kernel of this host that this user may read, the newest first."""
     readable = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]

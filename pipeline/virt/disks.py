@@ -96,6 +96,11 @@ def overlay(base: Path, path: Path) -> None:
     sandbox.give(path)
 
 
+def frozen_below(path: Path) -> Path:
+    """What lies below the disk of a machine of a thawed copy: the frozen one, beside it."""
+    return path.with_name(f"{path.stem}.frozen{path.suffix}")
+
+
 def attach(source: Path, path: Path) -> None:
     """Give the read-only disk `source` to a machine as `path`."""
     path.unlink(missing_ok=True)

@@ -102,6 +102,24 @@ def start_again(connection: Connection, name: str, *, report: Path, more: str = 
         _bounded(domain.create, f"{name}: it is not started", _MADE)
 
 
+def definition(connection: Connection, name: str) -> str:
+    """How a machine would be started once more, with all that libvirt has filled in."""
+    with plain_words(f"{name} cannot be described"):
+        text: str = connection.domain(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        return text
+
+
+def start_paused(connection: Connection, definition: str, later: str) -> int:
+    """Start a machine that does not run yet; returns which one it is since libvirt was started.  From its next start on
+    it is defined as `later` says."""
+    name = libvirt_xml.name_in(definition)
+    with plain_words(f"{name} cannot be started"):
+        domain = connection.raw.defineXML(definition)
+        _bounded(lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), f"{name}: it is not started", _MADE)
+        connection.raw.defineXML(later)
+        return int(domain.ID())
+
+
 def pause(connection: Connection, name: str) -> None:
     """Hold a machine; it keeps its memory, and time stands still for it."""
     with plain_words(f"{name} cannot be paused"):

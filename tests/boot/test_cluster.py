@@ -278,6 +278,61 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
     assert {name: before[name] == after[name] for name in names} == {"head": False, "node1": False, "node2": True}
 
 
+#: What of a machine is another machine's as well only where it should be the same.
+LOOK = (
+    "cat /etc/machine-id /proc/sys/kernel/random/uuid && cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub && "
+    "md5sum < /etc/munge/munge.key && md5sum < /root/.ssh/id_ed25519"
+)
+#: From the head node to a node and back: host keys, keys of accounts, and the secret that both share.
+ROUND = "ssh -o BatchMode=yes node1 'cat /run/mark; md5sum --check --quiet /root/sum' && munge -n | ssh node2 unmunge"
+
+
+def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout) -> None:
+    def doit(*words: str, status: int = 0) -> str:
+        done = running.run(running.command(*words), timeout=600)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    before = boot_ids(running, "head", "node1")
+    assert "ci: frozen in " in doit("freeze", "ci")
+    folder = running.own / "frozen/ci"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in folder.parent.glob("*") if path.is_dir()] == ["ci"]
+    assert boot_ids(running, "head", "node1") == before, "it ran on"
+
+    (first,) = json.loads(doit("thaw", "ci", "--json"))
+    assert (first["cluster"], first["copy_of"]) == ("ci-1", "ci")
+    doit("thaw", "ci", "--as", "night")
+    assert "night runs already" in doit("thaw", "ci", "--as", "night", status=4)
+    clusters = ("ci", "ci-1", "night")
+    looked = {name: running.ssh(name, "head", LOOK).split() for name in clusters}
+    for what in zip(*looked.values(), strict=True):
+        assert what == ("-",) * 3 or len(set(what)) == 3, looked
+    for name in clusters:
+        running.ssh(name, "node1", f"echo {name} > /run/mark")
+        drift = int(running.ssh(name, "node2", "date +%s")) - time.time()
+        assert abs(drift) < 60, drift
+    for name in clusters:
+        said = running.ssh(name, "head", ROUND)
+        assert said.splitlines()[0] == name and "Success" in said
+    assert "night: running; a copy of ci" in doit("status")
+
+    assert doit("vm", "save", "ci-1", "node1") == "node1: saved\n"
+    assert doit("vm", "restore", "ci-1", "node1") == "node1: restored\n"
+    doit("stop:ci-1")
+    assert not (running.own / "run/ci-1").exists()
+    assert "night\n" in running.ssh("night", "head", ROUND)
+    doit("stop:night")
+    assert processes_of(running.own / "run" / "night") == []
+    assert doit("test", "ci", "--", "hostname; exit 7", status=7).splitlines()[0] == "head"
+    assert [path.name for path in (running.own / "run").glob("[!.]*")] == ["ci"]
+
+    write_ci(running, "1.0", MORE.replace("448M", "449M"))
+    refused = doit("thaw", "ci", status=4)
+    assert "it would be made of other artifacts now: definition/node1" in refused and "doit cluster:ci" in refused
+    write_ci(running, "1.0")
+
+
 def doing(run: Run) -> dict[str, str]:
     """The tasks that had something to do, and why."""
     assert run.status == 0, run.output

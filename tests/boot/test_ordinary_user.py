@@ -51,6 +51,10 @@ def test_a_user_builds_the_same_as_root_and_runs_it(users_project: Checkout, pro
         assert verdict["outcome"] == "passed"
         namespace = Path("/proc", (users_project.own / "run/both/init.pid").read_text().split()[0])
         assert namespace.stat().st_uid != 0
+        frozen = users_project.run(users_project.command("freeze", "both"))
+        assert frozen.returncode == 0, frozen.stderr
+        tried = users_project.run(users_project.command("test", "both", "--", "ssh node1 hostname"))
+        assert (tried.returncode, tried.stdout) == (0, "node1\n"), tried.stderr
     finally:
         stopped = users_project.doit("stop:both")
         assert stopped.status == 0, stopped.output

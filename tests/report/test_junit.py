@@ -50,3 +50,19 @@ def test_properties() -> None:
 
 def test_nothing_checked() -> None:
     assert root(Verdict("debian12", 0, 0, ())).get("tests") == "0"
+
+
+def test_a_command_is_a_suite_with_one_case() -> None:
+    root = ElementTree.fromstring(junit.of_command("one", ["run", "\x1b[1mit"], 3, 0.0, 2.5))
+    assert (root.get("tests"), root.get("failures"), root.get("time")) == ("1", "1", "2.500")
+    (case,) = root.iter("testcase")
+    assert "\x1b" not in case.attrib["name"] and case.attrib["name"].startswith("run ")
+    assert [each.get("message") for each in case] == ["exit status 3"]
+    passed = ElementTree.fromstring(junit.of_command("one", ["true"], 0, 0.0, 1.0))
+    assert list(passed.iter("failure")) == []
+
+
+def test_what_pytest_wrote_for_several_copies_is_one_document() -> None:
+    one = b'<testsuites><testsuite name="a"><testcase name="x"/></testsuite></testsuites>'
+    root = ElementTree.fromstring(junit.together([one, one.replace(b"x", b"y")]))
+    assert [case.get("name") for case in root.iter("testcase")] == ["x", "y"]
