@@ -19,7 +19,7 @@ import libvirt
 import pytest
 
 from pipeline import events
-from pipeline.cluster import changing, described, records, runner
+from pipeline.cluster import bringing, changing, described, records
 from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Act, Phase, Seen
@@ -508,7 +508,7 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
             hands.start(name)
             yield Reached(name, phase)
 
-    monkeypatch.setattr(runner, "bring", at_once)
+    monkeypatch.setattr(bringing, "bring", at_once)
     logs.remove(stage.place.run_dir / "report/node2")
     stage.life._notes.remove("installed/node2")
     stage.life._notes.add("begun/node2")
