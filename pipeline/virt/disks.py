@@ -55,8 +55,7 @@ class Given:
     @property
     def stored(self) -> int:
         """Bytes that the artifact takes, with what lies below it."""
-        below = [self.artifact.with_name(qcow2.BASE)] if self._is_over_another else []
-        return sum(path.stat().st_blocks * 512 for path in (self.artifact, *below))
+        return stored(self.artifact)
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[Path]:
@@ -80,6 +79,12 @@ def of(artifact: Path, name: str) -> Path:
     """The disk of that name in an artifact's folder: a qcow2 file over another, or a raw one."""
     over = artifact / f"{name}.qcow2"
     return over if over.exists() else artifact / f"{name}.img"
+
+
+def stored(disk: Path) -> int:
+    """Bytes that an artifact's disk takes, with what lies below it."""
+    below = [disk.with_name(qcow2.BASE)] if format_of(disk) == "qcow2" else []
+    return sum(path.stat().st_blocks * 512 for path in (disk, *below))
 
 
 def format_of(disk: Path) -> Format:
