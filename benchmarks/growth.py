@@ -22,11 +22,12 @@ _DEFINITIONS = f"definition:{CLUSTER}/*"
 
 def main() -> None:
     before = machine()
+    bare: list[float] = []
     with copy(_MANIFEST) as made:
         say(f"making definitions of {_NODES} nodes")
         made.doit(_DEFINITIONS)
-        changed = [_after_change(made, number) for number in range(_RUNS)]
-        idle = _idle(made)
+        changed = [_after_change(made, number, bare) for number in range(_RUNS)]
+        idle = _idle(made, bare)
         recipe = made.top / "recipes" / "clusters" / f"{CLUSTER}.toml"
         recipe.write_text('extends = "debian12"\n')
         others = [recipe.with_name(f"{CLUSTER}{number}.toml") for number in range(1, _CLUSTERS)]
@@ -35,13 +36,12 @@ def main() -> None:
                 other.unlink()
         say("one recipe")
         made.doit(_DEFINITIONS)
-        alone = _idle(made)
+        alone = _idle(made, bare)
         say(f"{_CLUSTERS} recipes")
         for other in others:
             other.write_text('extends = "debian12"\n')
         made.doit(_DEFINITIONS)
-        among = _idle(made)
-        bare = [bare_doit() for _ in range(_RUNS)]
+        among = _idle(made, bare)
     rows = [
         Row(f"one of {_NODES} nodes changed: plan, write it", min(changed), goal=_GOAL, detail=spread(changed)),
         Row(f"{_NODES} nodes, nothing to do", min(idle), goal=_GOAL, detail=spread(idle)),
@@ -54,20 +54,23 @@ def main() -> None:
     report("growth", f"Growth: {_NODES} nodes, {_CLUSTERS} clusters (processor time)", rows, before)
 
 
-def _after_change(made: Checkout, number: int) -> float:
+def _after_change(made: Checkout, number: int, bare: list[float]) -> float:
     """Processor time of the run after one node got other memory; just its definition may be written."""
     recipe = made.top / "recipes" / "clusters" / f"{CLUSTER}.toml"
     recipe.write_text(f'extends = "debian12"\n{_MANIFEST}[machines.node17]\nmemory = "{400 + number}M"\n')
     say("node17 changed")
+    bare.append(bare_doit())
     run = made.doit(_DEFINITIONS)
     if list(run.built) != [f"definition:{CLUSTER}/node17"]:
         raise UserError(f"one node was changed, and there ran {', '.join(run.built) or 'nothing'}")
     return run.processor
 
 
-def _idle(made: Checkout) -> list[float]:
+def _idle(made: Checkout, bare: list[float]) -> list[float]:
+    """Processor times of runs with nothing to do, and beside each that of a bare doit."""
     found = []
     for _ in range(_RUNS):
+        bare.append(bare_doit())
         run = made.doit(_DEFINITIONS)
         if run.built:
             raise UserError(f"nothing was changed, and yet there ran {', '.join(run.built)}")
