@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ARTIFACTS, DOIT, TOP, say, timed
+from benchmarks.measure import ARTIFACTS, DOIT, TOP, processor_used, say, timed
 from pipeline import sandbox
 from pipeline.engine import Engine
 from pipeline.errors import CommandError
@@ -50,6 +50,8 @@ class Run:
 
     seconds: float
     events: tuple[Event, ...]
+    processor: float = 0.0
+    """Seconds of processors that it and all that it started took."""
 
     @property
     def built(self) -> dict[str, float]:
@@ -84,7 +86,7 @@ class Checkout:
         """Run doit to its end; it must succeed.  `hear` gets each event as it comes."""
         events: list[Event] = []
         log = self.artifacts / "doit.log"
-        started = time.monotonic()
+        started, before = time.monotonic(), processor_used()
         with (
             log.open("wb") as errors,
             spawn(
@@ -109,7 +111,7 @@ class Checkout:
                 f"doit {' '.join(words)} ended with status {status}",
                 tail="\n".join(tail) or log.read_text(errors="replace")[-2000:],
             )
-        return Run(seconds, tuple(events))
+        return Run(seconds, tuple(events), processor_used() - before)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ OPKGs, and layers that the next build reuses.
 
 from __future__ import annotations
 
-from benchmarks import baseline
+from benchmarks import other_tools
 from benchmarks.checkout import CLUSTER, copy, folder, forget_layers
 from benchmarks.measure import Row, machine, report, say, start
 
@@ -19,7 +19,7 @@ def main() -> None:
     before = machine()
     with copy(kinds=_FETCHED) as made, folder() as work:
         made.doit("fetch:debian12", f"fetch:{CLUSTER}/head")  # only looks, where debian12 has been built
-        source = baseline.repository(work / "repository")
+        source = other_tools.repository(work / "repository")
         for file in (work / "repository" / "pool").iterdir():
             file.read_bytes()  # both find it in the page cache
         forget_layers()
@@ -27,9 +27,9 @@ def main() -> None:
         ours = made.doit(f"headnode:{CLUSTER}")
         tarball = made.artifacts / CLUSTER / "headnode" / "files" / "head.tar.zst"
         size = tarball.stat().st_size / 2**20
-        bare = baseline.mmdebstrap(source, work / "bare.tar.zst")
+        bare = other_tools.mmdebstrap(source, work / "bare.tar.zst")
         bare_size = (work / "bare.tar.zst").stat().st_size / 2**20
-        lean = baseline.mmdebstrap(source, work / "lean.tar.zst", ramdisk=False)
+        lean = other_tools.mmdebstrap(source, work / "lean.tar.zst", ramdisk=False)
     rows = [
         Row(f"doit headnode:{CLUSTER}", ours.seconds, detail=f"{size:.0f} MiB"),
         *(Row(f"  {task}", seconds) for task, seconds in ours.built.items()),

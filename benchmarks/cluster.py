@@ -12,7 +12,7 @@ import os
 import re
 
 from benchmarks.checkout import CLUSTER, MACHINES, copy, folder, forget_layers
-from benchmarks.measure import TOP, Row, machine, report, say, start, timed
+from benchmarks.measure import KEEP, TOP, Row, fixed_work, machine, report, say, start, timed
 from pipeline.cluster import records
 from pipeline.run import run
 
@@ -27,6 +27,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--first-run", action="store_true", help="from a clean clone instead of warm artifacts")
     options.add_argument("--xen", action="store_true", help="on Xen, in the testbed, whose start is counted")
+    options.add_argument(KEEP, action="store_true", help="keep the ratios as those of the last good run")
     given = options.parse_args()
     if given.first_run:
         _first_run()
@@ -45,7 +46,11 @@ def _warm(xen: bool) -> None:
         phases = records.read(made.artifacts / "run" / CLUSTER / "timeline.jsonl")
     first = min(phase.start for phase in phases)
     goal = _XEN_GOAL if xen else _GOAL
-    rows = [Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=goal, detail=done.detail())]
+    work = fixed_work()
+    rows = [
+        Row(f"doit cluster:{CLUSTER} --fresh, artifacts ready", done.seconds, goal=goal, detail=done.detail()),
+        Row("ratio to a fixed piece of work", done.seconds / work, "x", detail=f"which took {work:.2f} s"),
+    ]
     rows += [
         Row(
             f"  {phase.machine or 'host'}: {phase.name}",

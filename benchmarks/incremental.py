@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import baseline
+from benchmarks import other_tools
 from benchmarks.checkout import OUTPUTS, Checkout, Run, copy, folder
 from benchmarks.measure import Row, machine, median, report, say, spread, start
 from pipeline.errors import CommandError, UserError
@@ -27,7 +27,7 @@ compute = ["../../{_PACKAGE}.deb"]
 def main() -> None:
     before = machine()
     with copy(_MANIFEST) as made:
-        baseline.package(made.top / f"{_PACKAGE}.deb", _PACKAGE, "1.0")
+        other_tools.package(made.top / f"{_PACKAGE}.deb", _PACKAGE, "1.0")
         say("making everything once")
         made.doit(*OUTPUTS)
         idle = made.doit(*OUTPUTS)
@@ -59,7 +59,7 @@ def _after_file(made: Checkout, number: int) -> Run:
 
 
 def _after_package(made: Checkout, version: int) -> Run:
-    baseline.package(made.top / f"{_PACKAGE}.deb", _PACKAGE, f"1.{version}")
+    other_tools.package(made.top / f"{_PACKAGE}.deb", _PACKAGE, f"1.{version}")
     say(f"{_PACKAGE} 1.{version}")
     return made.doit(*OUTPUTS)
 
@@ -67,14 +67,14 @@ def _after_package(made: Checkout, version: int) -> Run:
 def _others(file: float, package: float) -> tuple[list[Row], list[str]]:
     """The same edits with other tools."""
     with folder() as work:
-        deb = baseline.package(work / f"{_PACKAGE}_1.0_all.deb", _PACKAGE, "1.0")
-        wanted = [baseline.package(work / f"{name}_1.0_all.deb", name, "1.0") for name in baseline.MKOSI_WANTS]
-        source = baseline.repository(work / "repository", [deb, *wanted])
+        deb = other_tools.package(work / f"{_PACKAGE}_1.0_all.deb", _PACKAGE, "1.0")
+        wanted = [other_tools.package(work / f"{name}_1.0_all.deb", name, "1.0") for name in other_tools.MKOSI_WANTS]
+        source = other_tools.repository(work / "repository", [deb, *wanted])
         extra = work / "extra"
         (extra / _FILE).parent.mkdir(parents=True)
         (extra / _FILE).write_text("# benchmark\n")
-        tar = baseline.mmdebstrap(source, work / "root.tar", files=extra)
-        disk = baseline.disk(work / "root.tar", work / "disk.img")
+        tar = other_tools.mmdebstrap(source, work / "root.tar", files=extra)
+        disk = other_tools.disk(work / "root.tar", work / "disk.img")
         (work / "root.tar").unlink()
         rows = [
             Row(
@@ -85,7 +85,7 @@ def _others(file: float, package: float) -> tuple[list[Row], list[str]]:
             Row("ratio to it, file", file / (tar + disk), "x"),
             Row("ratio to it, package", package / (tar + disk), "x"),
         ]
-        other = baseline.mkosi(source, work / "mkosi")
+        other = other_tools.mkosi(source, work / "mkosi")
         if isinstance(other, str):
             return rows, [other]
         try:
@@ -95,7 +95,7 @@ def _others(file: float, package: float) -> tuple[list[Row], list[str]]:
             return rows, [f"mkosi does not work here: left out ({last[0][:160]})"]
 
 
-def _mkosi(other: baseline.Mkosi, file: float, package: float) -> list[Row]:
+def _mkosi(other: other_tools.Mkosi, file: float, package: float) -> list[Row]:
     names = list(other.source.packages)
     say("mkosi: first build, fills its cache")
     other.build(names, again=False)

@@ -66,10 +66,10 @@ def main() -> None:
     rows = [
         Row("resolve: all locks of the head node", resolving, detail=resolved.detail()),
         Row("dnf --assumeno, warm metadata", looked, detail=f"{len(names)} packages"),
-        Row("ratio to dnf", resolving / looked, "x", _RESOLVE_GOAL),
+        Row("ratio to dnf, resolve", resolving / looked, "x", _RESOLVE_GOAL),
         Row("assemble: the head node's packages as layers", assembling, detail=assembled.detail()),
         Row("dnf --installroot", installed),
-        Row("ratio to dnf", assembling / installed, "x", _ASSEMBLE_GOAL),
+        Row("ratio to dnf, assemble", assembling / installed, "x", _ASSEMBLE_GOAL),
         _edit("one file of one OPKG changed", files),
         _edit("new version of a local RPM", packages),
     ]

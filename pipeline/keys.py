@@ -51,6 +51,7 @@ class Keys:
         self._changed = False
         self._entries: dict[str, Entry] = {}
         self._sources: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
 
     def entry(self, task: str) -> Entry | None:
         """The up-to-date entry of a task, or None when it (or something below it) must be built."""
@@ -128,6 +129,11 @@ class Keys:
         return self._sources[name]
 
     def _version(self, tool: str) -> str:
+        if tool not in self._versions:
+            self._versions[tool] = self._asked(tool)
+        return self._versions[tool]
+
+    def _asked(self, tool: str) -> str:
         """The version of a host program, or of a Python package ("python:NAME"); the SHA-256 of a file that a program
         is given ("file:PATH")."""
         if tool.startswith("python:"):

@@ -17,6 +17,11 @@ def dom0(distro: str) -> str:
     return f"dom0:{distro}"
 
 
+def headnode(cluster: str) -> str:
+    """The head node as a tarball."""
+    return f"headnode:{cluster}"
+
+
 def index(distro: str) -> str:
     """The snapshot of a distribution's package index."""
     return f"index:{distro}"

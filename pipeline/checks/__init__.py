@@ -4,9 +4,3 @@ A check is a pure function from facts to problems.  Facts are collected in one r
 here (`machine`, `files`) and told as frozen results (`result`); `verify` does all of it, and runs the OPKGs' own
 tests (`opkgs`) meanwhile.
 """
-
-from pipeline.checks.result import Outcome, Result, Verdict
-from pipeline.checks.shell import Shell
-from pipeline.checks.verify import Expected, verify
-
-__all__ = ["Expected", "Outcome", "Result", "Shell", "Verdict", "verify"]

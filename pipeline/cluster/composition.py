@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.builders import layout, settings
 from pipeline.builders.settings import Settings
@@ -18,11 +19,13 @@ from pipeline.drivers.domain import Purpose
 from pipeline.drivers.driver import Driver
 from pipeline.engine import Engine
 from pipeline.guests import flavours
-from pipeline.identity import Identity
 from pipeline.opkgs import names
 from pipeline.step import Made
 from pipeline.virt import disks
 from pipeline.virt.disks import Given
+
+if TYPE_CHECKING:
+    from pipeline.identity import Identity
 
 
 class Composition:
@@ -41,6 +44,8 @@ class Composition:
 
     def identity(self) -> Identity:
         """The cluster's secrets and keys; made on first use."""
+        from pipeline.identity import Identity  # as rarely wanted as it is slow to import
+
         return Identity.of(self.engine.own, self.cluster)
 
     def marks(self, machine: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 Running is separate from building.  How a cluster goes on is decided by `course`, and its machines are brought there by
 `runner`; what a cluster has besides machines is here: OPKGs that are told, names that change, a verdict.
+
+What only an act needs is imported by it: a run with nothing to do only asks, and shall end at once.
 """
 
 from __future__ import annotations
@@ -12,30 +14,32 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import doit
 
 from pipeline import consent, events, naming
 from pipeline.checks.result import Verdict
-from pipeline.cluster import added, changing, course, described
+from pipeline.cluster import added, course, described
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Change, Course
 from pipeline.cluster.described import Described
-from pipeline.cluster.machines import Machines
-from pipeline.cluster.opkgphase import OpkgPhases
 from pipeline.cluster.runner import Runner
 from pipeline.description import Cluster
 from pipeline.drivers import domain
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.hosts import kinds
-from pipeline.identity import Identity
-from pipeline.opkgs.phases import When
-from pipeline.shell import ClusterShell
 from pipeline.step import Made, Plan, Record
 from pipeline.store import remove
 from pipeline.virt import pace, power
 from pipeline.virt.connection import connect
+
+if TYPE_CHECKING:
+    from pipeline.cluster.machines import Machines
+    from pipeline.identity import Identity
+    from pipeline.opkgs.phases import When
+    from pipeline.shell import ClusterShell
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -132,12 +136,16 @@ class Lifecycle:
 
     def identity(self) -> Identity:
         """The cluster's secrets and keys; made on first use.  Those of a copy go with it."""
+        from pipeline.identity import Identity
+
         if self.copy_of:
             return Identity(self.run_dir / "identity", self.cluster)
         return Identity.of(self.engine.own, self.cluster)
 
     def shell(self) -> ClusterShell:
         """Ssh into the running cluster."""
+        from pipeline.shell import ClusterShell
+
         home = self.runner.home()
         return ClusterShell(self.cluster, self.identity(), home.ssh_proxy_command, self.run_dir / "ssh.log")
 
@@ -217,6 +225,8 @@ class Lifecycle:
     def _begin_anew(self, nodes: Sequence[str]) -> None:
         """An installation did not come to its end, or nobody saw that: another one finds an empty disk, and a head
         node that serves it."""
+        from pipeline.cluster import changing
+
         self.runner.add(nodes)
         for node in nodes:
             self._notes.add(f"begun/{node}")  # until the head node has heard of it, too
@@ -225,6 +235,8 @@ class Lifecycle:
 
     def _deploy(self) -> None:
         """All nodes are up: they are told what has changed since they were installed, and the OPKGs that they are."""
+        from pipeline.cluster import changing
+
         if self._notes.has("renamed"):
             changing.tell_nodes(self.shell(), self._notes, patience=self.patience())
         self._opkg_phases("all up")
@@ -235,6 +247,8 @@ class Lifecycle:
 
         Killed in between, it is done once more by the next run: what the cluster is described as is written last.
         """
+        from pipeline.cluster import changing
+
         self.runner.take_away(change.removed)
         self.runner.add(change.added)
         archive = self.identity().archive(self.composition.names(), self.composition.settings())
@@ -262,6 +276,8 @@ class Lifecycle:
 
     def _opkg_phases(self, when: When) -> None:
         """Run the OPKGs' scripts for what has its place now on the head node; also of OPKGs that came while it ran."""
+        from pipeline.cluster.opkgphase import OpkgPhases
+
         present = {path for path, _ in self.plan.steps[self.made.stacks["head"].opkgs].files}
         came = [one for one in self.added.all().values() if one.state == "whole"]
         cluster = dataclasses.replace(self.cluster, opkgs=(*self.cluster.opkgs, *(one.name for one in came)))

@@ -13,13 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline import events
 from pipeline.cluster import added, course, described, records
-from pipeline.cluster.bringing import Hands, bring
 from pipeline.cluster.course import Course
-from pipeline.cluster.machines import Machines
 from pipeline.cluster.survey import Survey
 from pipeline.description import Cluster, Host, Machine
 from pipeline.drivers import domain, libvirt_xml
@@ -36,8 +34,11 @@ from pipeline.virt import accelerator, logs, pace, power
 from pipeline.virt.connection import Connection, connect
 from pipeline.virt.disks import Given
 from pipeline.virt.home import Home
-from pipeline.virt.progress import Progress
-from pipeline.virt.watch import Watch, watch
+
+if TYPE_CHECKING:
+    from pipeline.cluster.machines import Machines
+    from pipeline.virt.progress import Progress
+    from pipeline.virt.watch import Watch
 
 
 class Parts(Protocol):
@@ -106,6 +107,8 @@ class Runner:
 
     def machines(self) -> Machines:
         """Its machines one by one, to be started, stopped, saved."""
+        from pipeline.cluster.machines import Machines
+
         return Machines(self.cluster, self.place, self.run_dir, self.alone, self.watch)
 
     # --- the whole cluster
@@ -150,6 +153,8 @@ class Runner:
 
     def bring(self, phase: course.Phase, found: Course) -> None:
         """Act on a course, and note what has been installed."""
+        from pipeline.cluster.bringing import Hands, bring
+
         home = self.home()
         with connect(home.libvirt_uri) as connection:
             if set(found.acts.values()) & {"install", "start", "restart"}:
@@ -232,6 +237,7 @@ class Runner:
     @contextlib.contextmanager
     def watch(self, home: Home, connection: Connection, phase: str) -> Iterator[Watch]:
         """Watch the machines, show their progress, and write down when what happened."""
+        from pipeline.virt.watch import watch
 
         def show(progress: Progress) -> None:
             self._show(phase, progress.step, progress.machine, progress.detail)

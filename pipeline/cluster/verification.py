@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline import checks, events, inventory, report
+from pipeline import events, inventory
 from pipeline.builders import image
+from pipeline.checks import verify as checks
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Added, Expected
 from pipeline.cluster.lifecycle import Lifecycle
@@ -21,7 +22,9 @@ from pipeline.errors import ClusterError
 from pipeline.guests import flavours
 from pipeline.packages import lock
 from pipeline.packages.families import FAMILIES
+from pipeline.report import terminal
 from pipeline.report.model import Artifact, Phase, Task, Timeline
+from pipeline.report.write import write
 from pipeline.step import Record
 from pipeline.store import Store
 from pipeline.virt import pace
@@ -70,9 +73,9 @@ def verify(life: Lifecycle) -> None:
         )
     )
     consoles = {machine.name: life.run_dir / "console" / f"{machine.name}.log" for machine in cluster.machines}
-    page = report.write(life.report_dir, verdict, cluster, _timeline(life), consoles, _artifacts(life))
+    page = write(life.report_dir, verdict, cluster, _timeline(life), consoles, _artifacts(life))
     told = io.StringIO()
-    report.show(verdict, told)
+    terminal.show(verdict, told)
     events.note(told.getvalue().rstrip())
     key = engine.keys.key(record)
     assert key is not None  # the cluster runs, so all that it is made of is built

@@ -97,8 +97,9 @@ def _of_parser(parser: argparse.ArgumentParser, before: Sequence[str], last: str
     for word in words:
         if word.startswith("-"):
             option = parser._option_string_actions.get(word)
-            if option is not None and option.nargs is None:  # it has a value
-                next(words, "")
+            if option is not None and option.nargs is None and next(words, None) is None:  # it wants a value
+                yield from option.choices or ()
+                return
             continue
         if places and isinstance(places[0].choices, dict):  # a verb, which has arguments of its own
             chosen = places[0].choices.get(word)

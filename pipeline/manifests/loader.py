@@ -28,7 +28,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 class Manifest(BaseModel):
     """What every kind of manifest has: a name, which is its file's and never written in it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str
 
@@ -36,7 +36,7 @@ class Manifest(BaseModel):
 class Table(BaseModel):
     """A table inside a manifest."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 M = TypeVar("M", bound=Manifest)
@@ -235,8 +235,12 @@ def _meaning(model: type[BaseModel], key: Key) -> str:
     if isinstance(key[-1], int):
         return f"one of {_meaning(model, key[:-1])}"
     table = _table(model, key[:-1])
-    meaning = (table.model_fields[key[-1]].description or "") if table else ""
-    return meaning[:1].lower() + meaning[1:].rstrip(".")
+    if table is None:
+        return ""
+    from pipeline.manifests import meaning  # only where there is a mistake to be told
+
+    told = meaning.of(table, str(key[-1]))
+    return told[:1].lower() + told[1:].rstrip(".")
 
 
 def _fields(model: type[BaseModel], key: Key) -> list[str]:

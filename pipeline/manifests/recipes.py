@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline import description, naming
 from pipeline.errors import ManifestError
 from pipeline.guests import flavours
+from pipeline.guests.guest import Init
 from pipeline.hosts import kinds
 from pipeline.manifests import describing, lists, loader
 from pipeline.manifests.cluster import Cluster
@@ -26,6 +27,8 @@ from pipeline.mistakes import Collector, Key, Mistake, did_you_mean, fail, listi
 from pipeline.opkgs import config, folders, model
 from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg
+from pipeline.opkgs.names import Asks
+from pipeline.opkgs.phases import Side
 from pipeline.packages.families import FAMILIES
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -66,6 +69,8 @@ class Recipes:
         self.host = functools.cache(self._host)
         self.netboot = functools.cache(self._netboot)
         self.opkg = functools.cache(self._opkg)
+        self.content = functools.cache(self._content)
+        self.asks = functools.cache(self._asks)
         self.cluster = functools.cache(self._cluster)
         self.codenames = functools.cache(self._codenames)
 
@@ -184,6 +189,14 @@ class Recipes:
     def _opkg(self, name: str) -> Opkg:
         self._known("opkgs", name)
         return folders.load(self.folder / "opkgs" / name, self.codenames())
+
+    def _content(self, opkg: str, side: Side, init: Init) -> tuple[tuple[str, str], ...]:
+        """What builders read of an OPKG, as `folders.content`: the same for all clusters."""
+        return folders.content(self.opkg(opkg), side, init)
+
+    def _asks(self, opkg: str, side: Side) -> Asks:
+        """What an OPKG asks for of the cluster's names, as `folders.asks`."""
+        return folders.asks(self.opkg(opkg), side)
 
     def _codenames(self) -> Codenames:
         """What the suites of all distributions that can be read are called as versions."""

@@ -6,15 +6,17 @@ python -m pipeline.manifests.schema     writes recipes/schema/ anew
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
+from pipeline.manifests import meaning
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import DISTROS, Distro
 from pipeline.manifests.host import Host
-from pipeline.manifests.loader import Manifest
+from pipeline.manifests.loader import Manifest, Table
 from pipeline.manifests.netboot import Netboot
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -23,6 +25,7 @@ _KINDS: tuple[type[Manifest], ...] = (Cluster, Distro, Host, Netboot)
 
 def schemas() -> dict[str, str]:
     """File name -> text of the schema."""
+    _describe()
     return {f"{kind.__name__.lower()}.json": json.dumps(_schema(kind), indent=2) + "\n" for kind in _KINDS}
 
 
@@ -39,6 +42,22 @@ def _schema(kind: type[Manifest]) -> dict[str, Any]:
     if kind is Cluster:  # what it needs may stand in the cluster that it extends
         schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
     return {"$schema": _DIALECT, **schema}
+
+
+def _describe() -> None:
+    """Tell pydantic what fields mean."""
+    models = [model for base in (Table, Manifest) for model in _derived(base)]
+    for model in models:
+        for name, field in model.model_fields.items():
+            field.description = meaning.of(model, name) or None
+    for model in models:  # those that others are made of come first
+        model.model_rebuild(force=True)
+
+
+def _derived(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _derived(model)
 
 
 def _without_name(schema: dict[str, Any]) -> None:

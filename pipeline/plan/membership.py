@@ -10,7 +10,7 @@ from pipeline.description import Cluster, Role
 from pipeline.guests import flavours
 from pipeline.manifests.distro import Distro
 from pipeline.manifests.recipes import Recipes
-from pipeline.opkgs import folders, model, names, phases
+from pipeline.opkgs import model, names, phases
 from pipeline.packages.families import FAMILIES
 from pipeline.plan.distro import LAYER_TOOLS, asked, assembled, fetch, lock, machine, machine_tools
 from pipeline.step import Parent, Stack, Step
@@ -70,8 +70,8 @@ def stack(
         under_test = given_layer.task
     files: dict[str, str] = {}
     for one in opkgs:
-        files.update(folders.content(one, side, flavours.of(distro.guest).init))
-    told = names.while_built(cluster, names.most(folders.asks(one, side) for one in opkgs))
+        files.update(recipes.content(one.name, side, flavours.of(distro.guest).init))
+    told = names.while_built(cluster, names.most(recipes.asks(one.name, side) for one in opkgs))
     params: dict[str, Any] = {"membership": membership, "opkgs": list(cluster.opkgs), **secrets}
     if told:
         params["names"] = told

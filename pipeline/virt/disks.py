@@ -52,7 +52,7 @@ class Given:
     @property
     def stored(self) -> int:
         """Bytes that the artifact takes, with what lies below it."""
-        return sum(path.stat().st_blocks * 512 for path in {self.artifact, self.below})
+        return stored(self.artifact)
 
     @property
     def below(self) -> Path:
@@ -78,6 +78,11 @@ def of(artifact: Path, name: str) -> Path:
 def below(disk: Path) -> Path:
     """The raw file that lies below a disk of an artifact, or is it."""
     return disk.with_name(qcow2.BASE) if format_of(disk) == "qcow2" else disk
+
+
+def stored(disk: Path) -> int:
+    """Bytes that an artifact's disk takes, with what lies below it."""
+    return sum(path.stat().st_blocks * 512 for path in {disk, below(disk)})
 
 
 def format_of(disk: Path) -> Format:

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.checks import Result, Verdict, verify
 from pipeline.checks.machine import CHECKS
+from pipeline.checks.result import Result, Verdict
+from pipeline.checks.verify import verify
 from pipeline.errors import ClusterError
 from tests.checks.samples import EXPECTED, cluster, sections
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ import libvirt
 import pytest
 
 from pipeline import events
-from pipeline.cluster import changing, described, records, runner, tried
+from pipeline.cluster import bringing, changing, described, records, tried
 from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Act, Phase, Seen
@@ -517,7 +519,7 @@ def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that
             hands.start(name)
             yield Reached(name, phase)
 
-    monkeypatch.setattr(runner, "bring", at_once)
+    monkeypatch.setattr(bringing, "bring", at_once)
     logs.remove(stage.place.run_dir / "report/node2")
     stage.life._notes.remove("installed/node2")
     stage.life._notes.add("begun/node2")
@@ -571,3 +573,12 @@ def test_a_libvirt_that_does_not_answer_is_no_reason_to_lose_memory(stage: Stage
     with pytest.raises(ClusterError, match="the saved memory of node2 would be lost"):
         stage.life.reach("boot")
     assert stage.place.ended == 0
+
+
+def test_asking_a_cluster_imports_nothing_that_only_acts() -> None:
+    """A run with nothing to do imports this, and shall end at once."""
+    acts = ("checks.verify", "identity", "shell", "cluster.opkgphase", "virt.watch", "cluster.bringing", "report.page")
+    program = "import sys, pipeline.cluster.lifecycle; print(*(name for name in sys.argv[1:] if name in sys.modules))"
+    words = [sys.executable, "-c", program, *(f"pipeline.{name}" for name in acts)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import checks
+from pipeline.checks import verify as checks
 from pipeline.checks.result import Outcome, Result, Verdict
 from pipeline.cluster import verification
 from pipeline.cluster.added import Added

@@ -51,6 +51,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         ("doit info host:l", []),
         ("doit vm halt debian12 ", []),
         ("doit tabcompletion z", ["zsh"]),
+        ("doit export debian12 ", ["head", "image"]),
+        ("doit export debian12 head --format ", ["qcow2", "raw", "tar.zst"]),
     ],
 )
 def test_what_fits(environment: dict[str, str], line: str, fitting: list[str]) -> None:

@@ -10,8 +10,11 @@ import pytest
 
 from pipeline import plan as planning
 from pipeline.errors import ManifestError
+from pipeline.guests.guest import Init
 from pipeline.manifests.recipes import load
-from pipeline.opkgs.model import packages
+from pipeline.opkgs import folders
+from pipeline.opkgs.model import Opkg, packages
+from pipeline.opkgs.phases import Side
 from pipeline.step import Plan
 from tests.manifests.conftest import DISTRO, Writer, opkg_text
 
@@ -232,3 +235,16 @@ def test_what_machines_of_an_old_system_cannot_have_is_refused(tmp_path: Path) -
         disks.format("compute", "compute")
         + disks.format("machines.node1", "machines.node1").replace("d0", "e0").replace("d1", "e1")
     )
+
+
+def test_what_an_opkg_holds_is_looked_at_once_for_all_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    content = folders.content
+
+    def counted(opkg: Opkg, side: Side, init: Init) -> tuple[tuple[str, str], ...]:
+        looked.append((opkg.name, side, init))
+        return content(opkg, side, init)
+
+    monkeypatch.setattr(folders, "content", counted)
+    planning.make(load(Path(__file__).parents[2] / "recipes"), {})
+    assert len(looked) == len(set(looked)) > 0

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pipeline import report
 from pipeline.checks.result import Result, Verdict
+from pipeline.report.terminal import show
+from pipeline.report.write import write
 from tests.checks.samples import cluster
 from tests.report.samples import ARTIFACTS, FAILED, PASSED, TIMELINE
 
@@ -16,7 +17,7 @@ from tests.report.samples import ARTIFACTS, FAILED, PASSED, TIMELINE
 def test_files(tmp_path: Path) -> None:
     verdict = Verdict("debian12", 1.0, 2.0, (Result("ping", "node1", "passed", "in 2 ms"),))
     for _ in range(2):  # a later report takes the place of an earlier one
-        page = report.write(tmp_path / "new", verdict, cluster(), TIMELINE, {}, ARTIFACTS)
+        page = write(tmp_path / "new", verdict, cluster(), TIMELINE, {}, ARTIFACTS)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["junit.xml", "report.html", "verdict.json"]
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert Verdict.from_json(json.loads((tmp_path / "new" / "verdict.json").read_text())) == verdict
@@ -24,7 +25,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_hostile_output_can_be_written(tmp_path: Path) -> None:
-    assert report.write(tmp_path, FAILED, cluster(), TIMELINE, {}, ARTIFACTS).exists()
+    assert write(tmp_path, FAILED, cluster(), TIMELINE, {}, ARTIFACTS).exists()
 
 
 def shown(verdict: Verdict, *, tty: bool = False) -> str:
@@ -33,7 +34,7 @@ def shown(verdict: Verdict, *, tty: bool = False) -> str:
             return tty
 
     stream = Terminal()
-    report.show(verdict, stream)
+    show(verdict, stream)
     return stream.getvalue()
 
 
