@@ -169,7 +169,7 @@ def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
             "--file",
             job.out / LAYER,
             "--use-compress-program",
-            "zstd -3 -T2",
+            "zstd -2 -T2",
             "--format=posix",
             "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
             "--numeric-owner",

@@ -75,7 +75,8 @@ def decompressing(files: Sequence[Path], folder: Path) -> Iterator[None]:
 
 
 def _step_behind() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BEHIND)
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _BEHIND)  # 19 is the most
 
 
 def _require(made: Sequence[Future[None]]) -> None:
