@@ -14,7 +14,6 @@ import json
 import lzma
 import os
 import sys
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,8 +44,6 @@ _HEADER = 60
 _PIECE = 4 << 20
 #: Files that are open at a time, far below what a process may have open.
 _OPEN = 500
-#: How the priority of those who decompress differs from dpkg's, which has the longer way to go.
-_BEHIND = 5
 
 
 @contextlib.contextmanager
@@ -58,7 +55,7 @@ def decompressing(files: Sequence[Path], folder: Path) -> Iterator[None]:
     (programs / "dpkg-deb").write_text(_DPKG_DEB)
     (programs / "dpkg-deb").chmod(0o755)
     made: list[Future[None]] = []
-    with ThreadPoolExecutor(os.cpu_count(), initializer=_step_behind) as threads:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
             for file in files:
                 if len(made) >= _OPEN:
@@ -72,11 +69,6 @@ def decompressing(files: Sequence[Path], folder: Path) -> Iterator[None]:
             _require(made)  # which says more than what dpkg says of a package that is cut
             raise
         _require(made)
-
-
-def _step_behind() -> None:
-    thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _BEHIND)  # 19 is the most
 
 
 def _require(made: Sequence[Future[None]]) -> None:
