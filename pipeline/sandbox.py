@@ -231,6 +231,7 @@ def memory_available() -> int:
     return 0
 
 
+@functools.cache
 def outer_uid() -> int:
     """Who (mapped) root is outside of the namespace."""
     return int(Path("/proc/self/uid_map").read_text().split()[1])

@@ -38,7 +38,7 @@ _REFUSED_RENAME = re.compile(r"cross-device link|\bEXDEV\b")
 def stacked(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
     """The job's layers (or those given, lowest first) as one read-only tree."""
     with contextlib.ExitStack() as stack:
-        yield _mounted(stack, job, job.layers if layers is None else layers)
+        yield _mounted(stack, job, _trees(stack, job, job.layers if layers is None else layers))
 
 
 @contextlib.contextmanager
@@ -51,11 +51,12 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
             yield upper
             write(job, upper, None)
             return
-        lower = _mounted(stack, job, layers)
+        trees = _trees(stack, job, layers)
+        lower = _mounted(stack, job, trees)
         together = inventory.names_of_one_file(contents(layers))
         inventory.take_after(upper, lower)  # of several top folders, overlayfs shows the topmost
         root = _folder(job, "root")
-        overlay.mount(root, _trees(stack, job, layers), upper=upper, work=_folder(job, "ovl"))
+        overlay.mount(root, trees, upper=upper, work=_folder(job, "ovl"))
         stack.callback(sandbox.unmount, root)
         _keep_together(root, together)
         yield root
@@ -66,7 +67,7 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
 def copied(job: Job) -> Iterator[Path]:
     """The same as `changed` with the same result, on a plain copy of the tree: slower, but no rename is refused."""
     with contextlib.ExitStack() as stack:
-        lower = _mounted(stack, job, job.layers)
+        lower = _mounted(stack, job, _trees(stack, job, job.layers))
         root = _folder(job, "copy")
         run(["cp", "--archive", f"{lower}/.", root], timeout=600)
         yield root
@@ -120,11 +121,11 @@ def _trees(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> li
     ]
 
 
-def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> Path:
-    """The layers read-only at a mount point of their own."""
+def _mounted(stack: contextlib.ExitStack, job: Job, layers: Sequence[Path]) -> Path:
+    """Extracted layers, topmost first, read-only at a mount point of their own."""
     root = _folder(job, "lower")
     # overlayfs wants two trees at least
-    trees = [*_trees(stack, job, layers), _folder(job, "empty")]
+    trees = [*layers, _folder(job, "empty")]
     os.utime(trees[-1], (sandbox.SOURCE_DATE_EPOCH, sandbox.SOURCE_DATE_EPOCH))
     overlay.mount(root, trees)
     stack.callback(sandbox.unmount, root)
@@ -169,7 +170,7 @@ def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
             "--file",
             job.out / LAYER,
             "--use-compress-program",
-            "zstd -3 -T2",
+            "zstd -2 -T2",
             "--format=posix",
             "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
             "--numeric-owner",

@@ -12,6 +12,7 @@ JSON list of files and the places where a tar stream begins in them as its input
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ def main(root: str) -> None:
         os.chdir("/")
         owners: dict[str, str] = {}
         for file, offset in files:
+            fcntl.flock(file, fcntl.LOCK_SH)  # whoever still writes it has it alone
             file.seek(offset)
             with tarfile.open(fileobj=file, mode="r|", encoding="utf-8", errors="surrogateescape", errorlevel=2) as tar:
                 tar.extraction_filter = lambda member, path: member  # whole, set-user-id bits and all

@@ -6,15 +6,15 @@ starts services, whichever way it is asked to.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import CommandError
 from pipeline.packages.deb.complaints import explained
+from pipeline.packages.deb.files import PROGRAMS, READY
 from pipeline.packages.lock import LockedPackage
-from pipeline.sandbox import Bind, chroot_run
+from pipeline.sandbox import PATH, Bind, chroot_run
 
 #: Maintainer scripts ask nothing, and are root's; the kernel's make no ramdisk: that is an artifact of its own.
 QUIET = {
@@ -56,22 +56,25 @@ loud /usr/sbin/policy-rc.d
 """
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def install(
-    root: Path, packages: Sequence[LockedPackage], folder: Path, words: Sequence[str], *, work: Path, log: Path
+    root: Path,
+    packages: Sequence[LockedPackage],
+    folder: Path,
+    words: Sequence[str],
+    *,
+    work: Path,
+    log: Path,
+    ready: Path | None = None,
 ) -> None:
     """Install `words` in `root` by its own apt, from the files of these locked packages in `folder`.
 
+    `ready` is where their content is being decompressed (`files.decompressing`), if it is.
     Everything that apt itself keeps (lists, caches, logs) is outside of the root.
     """
     state = work / "apt"
     for name in ("state/lists/partial", "cache/archives/partial", "log"):
         (state / name).mkdir(parents=True, exist_ok=True)
-    (state / "Packages").write_text(_index(packages, folder))
+    (state / "Packages").write_text(_index(packages))
     (state / "sources.list").write_text(f"deb [trusted=yes] file:{_APT} ./\n")
     (state / "install").write_text(_INSTALL)
     (state / "apt.conf").write_text(f"""
@@ -89,10 +92,12 @@ APT::Get::Assume-Yes "true";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 DPkg::Use-Pty "false";
+DPkg::Path "{PROGRAMS}:{PATH}";
+DPkg::Install::Recursive::Minimum "1000000";
 DPkg::Options:: "--force-unsafe-io";
 DPkg::Options:: "--force-confnew";
 """)
-    binds = [Bind(state, _APT, writable=True), Bind(folder, PACKAGES)]
+    binds = [Bind(state, _APT, writable=True), Bind(folder, PACKAGES), *([Bind(ready, READY)] if ready else [])]
     env = {**QUIET, "APT_CONFIG": f"{_APT}/apt.conf"}
     try:
         chroot_run(root, ["sh", "-e", f"{_APT}/install", *words], binds=binds, env=env, log=log, timeout=_DEADLINE)
@@ -100,17 +105,13 @@ DPkg::Options:: "--force-confnew";
         raise explained(error, words) from None
 
 
-def _index(packages: Sequence[LockedPackage], folder: Path) -> str:
-    """The archive's own stanzas of these packages, for the files in `folder`.
+def _index(packages: Sequence[LockedPackage]) -> str:
+    """The archive's own stanzas of these packages, with the place where their files are seen.
 
     An index made from the files would lack what only the archive says (which packages are essential or required).
-    The files were checked when they were fetched; decompressed since then, they have other checksums.
     """
     stanzas = []
     for package in packages:
-        kept = re.sub(r"^(Filename|Size|SHA256):.*\n", "", package.text, flags=re.MULTILINE)
-        stanzas.append(
-            f"{kept}Filename: ..{PACKAGES.removeprefix('/run')}/{package.file}\n"
-            f"Size: {(folder / package.file).stat().st_size}\nSHA256: {_sha256(folder / package.file)}\n"
-        )
+        kept = re.sub(r"^Filename:.*\n", "", package.text, flags=re.MULTILINE).rstrip("\n")
+        stanzas.append(f"{kept}\nFilename: ..{PACKAGES.removeprefix('/run')}/{package.file}\n")
     return "\n".join(stanzas)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.layers import stacking
 from pipeline.packages import lock
-from pipeline.packages.deb.files import unpacked
+from pipeline.packages.deb.files import decompressing
 from pipeline.packages.deb.install import install
 from pipeline.step import Job
 
@@ -18,12 +18,13 @@ from pipeline.step import Job
 def build(job: Job) -> None:
     """Builder: the lock's packages installed on top of the layers below, as `layer.tar.zst`."""
     packages = lock.read(job.input("lock").file(lock.NAME))
+    fetched = job.input("fetch").file("packages")
     ready = job.work / "ready"
-    unpacked([job.input("fetch").file("packages") / package.file for package in packages], ready)
     words = [f"{package.name}={package.evr}" for package in packages]
 
     def change(root: Path) -> None:
         if packages:
-            install(root, packages, ready, words, work=job.work, log=job.log)
+            install(root, packages, fetched, words, work=job.work, log=job.log, ready=ready)
 
-    stacking.change(job, change)
+    with decompressing([fetched / package.file for package in packages], ready):
+        stacking.change(job, change)

@@ -9,7 +9,6 @@ an artifact of its own.  Nothing of the machine that builds, and nothing that mu
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +16,12 @@ from pipeline.errors import CommandError
 from pipeline.layers import stacking
 from pipeline.packages import lock
 from pipeline.packages.deb.complaints import explained
-from pipeline.packages.deb.files import extract, unpacked
+from pipeline.packages.deb.files import PROGRAMS, READY, decompressing, extract
 from pipeline.packages.deb.install import PACKAGES, QUIET, install
 from pipeline.packages.deb.stanzas import Stanza
 from pipeline.packages.lock import LockedPackage
 from pipeline.rootfs import RootFs
-from pipeline.sandbox import Bind, chroot_run
+from pipeline.sandbox import PATH, Bind, chroot_run
 from pipeline.step import Job
 
 #: Architectures whose loader lies in /lib64.
@@ -50,25 +49,18 @@ def build(job: Job) -> None:
     packages = lock.read(job.input("lock").file(lock.NAME))
     fetched = job.input("fetch").file("packages")
     first = essential(packages)
+    rest = [package for package in packages if package not in first]
+    ready = job.work / "ready"
     with stacking.changed(job) as root, RootFs(root) as inside:
         if any(package.name in ("usr-is-merged", "usrmerge") for package in packages):
             _merge_usr(inside, str(job.params["architecture"]))
-        ready = _ready(job, first, fetched, "essential")
-        extract(ready, root)
-        _install_essential(job, root, ready)
-        shutil.rmtree(ready[0].parent)
-        rest = [package for package in packages if package not in first]
-        if rest:
-            ready = _ready(job, rest, fetched, "rest")
-            install(root, rest, ready[0].parent, [package.name for package in rest], work=job.work, log=job.log)
+        with decompressing([fetched / package.file for package in (*first, *rest)], ready):
+            extract([ready / package.file for package in first], root)
+            _install_essential(job, root, [package.file for package in first], fetched, ready)
+            if rest:
+                names = [package.name for package in rest]
+                install(root, rest, fetched, names, work=job.work, log=job.log, ready=ready)
         _make_neutral(inside)
-
-
-def _ready(job: Job, packages: Sequence[LockedPackage], fetched: Path, name: str) -> list[Path]:
-    """The packages' files, decompressed in scratch space."""
-    names = [package.file for package in packages]
-    unpacked([fetched / name for name in names], job.work / name)
-    return [job.work / name / file for file in names]
 
 
 def essential(packages: Sequence[LockedPackage]) -> list[LockedPackage]:
@@ -102,16 +94,18 @@ def _merge_usr(root: RootFs, architecture: str) -> None:
         root.link(name, f"usr/{name}")
 
 
-def _install_essential(job: Job, root: Path, files: Sequence[Path]) -> None:
+def _install_essential(job: Job, root: Path, files: Sequence[str], fetched: Path, ready: Path) -> None:
     """Have dpkg install what `extract` has only unpacked; each needs others of them, hence the force."""
     with RootFs(root) as inside:
         for name in ("status", "available"):
             inside.write(f"/var/lib/dpkg/{name}", "")
-    argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--install", *(f"{PACKAGES}/{file.name}" for file in files)]
+    argv = ["dpkg", "--force-depends", "--force-unsafe-io", "--install", *(f"{PACKAGES}/{name}" for name in files)]
+    binds = [Bind(fetched, PACKAGES), Bind(ready, READY)]
+    env = {**QUIET, "PATH": f"{PROGRAMS}:{PATH}"}
     try:
-        chroot_run(root, argv, binds=[Bind(files[0].parent, PACKAGES)], env=QUIET, log=job.log, timeout=_DEADLINE)
+        chroot_run(root, argv, binds=binds, env=env, log=job.log, timeout=_DEADLINE)
     except CommandError as error:
-        raise explained(error, [file.name for file in files]) from None
+        raise explained(error, files) from None
 
 
 def _make_neutral(root: RootFs) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pipeline.layers import stacking
 from pipeline.packages import lock
-from pipeline.packages.deb.files import extract, unpacked
+from pipeline.packages.deb.files import decompressing, extract
 from pipeline.step import Job
 
 #: What the base-files package would bring; without them the first package to come makes folders of them.
@@ -25,6 +25,7 @@ def build(job: Job) -> None:
         (root / name).mkdir()
     fetched = job.input("fetch").file("packages")
     names = [package.file for package in lock.read(job.input("lock").file(lock.NAME))]
-    unpacked([fetched / name for name in names], job.work / "ready")
-    extract([job.work / "ready" / name for name in names], root)
+    ready = job.work / "ready"
+    with decompressing([fetched / name for name in names], ready):
+        extract([ready / name for name in names], root)
     stacking.write(job, root, None)

@@ -48,17 +48,6 @@ def test_what_essential_packages_need_comes_first() -> None:
     assert [item.name for item in root.essential(locked)] == ["apt", "libapt", "libc", "other", "shell", "mawk"]
 
 
-def test_packages_are_decompressed_whole(tmp_path: Path) -> None:
-    made = make_deb(tmp_path / "made", "odd", "1", files={"usr/share/odd/x": "xyz", "usr/share/odd/y": "y" * 9999})
-    files.unpacked([made], tmp_path / "ready")
-    ready = tmp_path / "ready" / made.name
-    offset, size = files.content(ready)
-    assert b"y" * 9999 in ready.read_bytes()[offset : offset + size]
-    (tmp_path / "no.deb").write_text("no package")
-    with pytest.raises(UserError, match="is no package"):
-        files.unpacked([tmp_path / "no.deb"], tmp_path / "bad")
-
-
 def test_what_is_unpacked_stays_in_its_root(tmp_path: Path) -> None:
     """A link of one package in place of a folder of the next is followed as it is in that root, as dpkg does."""
     outside = tmp_path / "outside"
@@ -89,8 +78,8 @@ def unpack(folder: str) -> None:
     place = Path(folder)
     given = [place / f"given/{name}_1_all.deb" for name in ("a", "b")]
     (place / "root" / str(place / "outside")[1:]).mkdir(parents=True)
-    files.unpacked(given, place / "ready")
-    files.extract([place / "ready" / file.name for file in given], place / "root")
+    with files.decompressing(given, place / "ready"):
+        files.extract([place / "ready" / file.name for file in given], place / "root")
 
 
 @pytest.mark.slow
