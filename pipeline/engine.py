@@ -1,4 +1,4 @@
-"""Build one step: lock, run its builder in a worker process inside namespaces, publish.
+"""Build one step: lock, run its builder (`building`), publish.
 
 The engine is what doit's tasks call.  It decides nothing about order (doit does) nor about shape (the plan does).
 """
@@ -6,27 +6,20 @@ The engine is what doit's tasks call.  It decides nothing about order (doit does
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pickle
-import pkgutil
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import checkout, events, sandbox
 from pipeline.errors import BuildError, UserError
 from pipeline.holding import Holder
 from pipeline.keys import Keys
-from pipeline.locks import locked
-from pipeline.run import run, spawn
+from pipeline.run import run
 from pipeline.step import Input, Plan, Step
 from pipeline.store import Entry, Store, remove
 
@@ -34,9 +27,6 @@ if TYPE_CHECKING:
     from pipeline.collecting import Collected
 
 _TOP = Path(__file__).resolve().parents[1]
-
-#: Seconds after which a builder is ended; the longest measured takes under a minute, a slow mirror some more.
-DEADLINE = 3600
 
 #: Bytes that the artifacts folder may take before what is little used is removed.
 STORE_LIMIT = 20 << 30
@@ -224,152 +214,33 @@ class Engine:
         return entry.path if entry is not None and self.store.hold(entry.key) else None
 
     def _run(self, step: Step, folder: Path, former: Path | None) -> None:
-        """Run the builder in a worker; its output is then in `folder/files`."""
-        log = self.own / "logs" / f"{step.task.replace(':', '-').replace('/', '-')}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        pool = self.artifacts / "pool"
-        pool.mkdir(parents=True, exist_ok=True)
+        """Run the builder; its output is then in `folder/files`."""
+        from pipeline import building  # only where something is built
+
         inputs = []
         for parent in step.parents:
             entry = self.entry(parent.task)
             inputs.append(Input(parent.role, parent.task, entry.path, entry.digest))
-        for place in ("files", "work"):
-            (folder / place).mkdir()
-            sandbox.give(folder / place)
-        job = pickle.dumps(
-            {
-                "step": step,
-                "inputs": tuple(inputs),
-                "out": folder / "files",
-                "work": folder / "work",
-                "recipes": self.recipes,
-                "pool": pool,
-                "log": log,
-                "former": former,
-            }
-        )
         try:
-            with contextlib.ExitStack() as stack:
-                if step.network:  # what it puts into the pool is not shown by an entry yet
-                    stack.enter_context(locked(pool / ".lock", shared=True))
-                memory = stack.enter_context(self._memory.share())
-                errors = stack.enter_context(log.open("wb"))
-                made = [*(item.path for item in inputs), *([former] if former else [])]
-                view = self._view(step, made, folder, log)
-                self._worker(step, view, job, memory, errors, log)
+            with self._memory.share() as memory:
+                log = self.own / "logs" / f"{_file_name(step)}.log"
+                given = building.Build(step, tuple(inputs), former, folder, self.artifacts, self.recipes, log)
+                building.run(given, memory)
         except UserError:
             self._keep(step, folder)
             raise
         remove(folder / "work")
-
-    def _view(self, step: Step, made: Iterable[Path], folder: Path, log: Path) -> sandbox.View:
-        """What a builder sees: its inputs and recipes, and where it writes."""
-        from pipeline.layers import cache  # only where something is built
-
-        reads = [
-            _TOP / step.maker.partition(".")[0],
-            self.recipes,
-            *_ways_out(self.recipes, (name for name, _ in step.files)),
-        ]
-        writes = [folder / "files", folder / "work", log, *cache.folders(self.artifacts)]
-        if step.network:  # hard links from the pool need one mount of both
-            reads.extend(_read_by_downloads(step))
-            writes.append(self.artifacts)
-        for path in (*writes, self.artifacts / "pool"):
-            if path != self.artifacts:
-                sandbox.give(path)
-        return sandbox.View(tuple(reads), tuple(made), tuple(writes))
-
-    def _worker(self, step: Step, view: sandbox.View, job: bytes, memory: int, errors: IO[bytes], log: Path) -> None:
-        env = {"PYTHONPATH": str(_TOP)}
-        if step.network:
-            env |= sandbox.network_environment()
-        argv = [
-            *sandbox.namespace(network=step.network, view=view),
-            sys.executable,
-            "-m",
-            "pipeline.worker",
-            str(memory),
-        ]
-        finished = False
-        failure: UserError | None = None
-        with contextlib.ExitStack() as stack:
-            given = stack.enter_context(tempfile.TemporaryFile())
-            given.write(job)
-            given.seek(0)
-            process = stack.enter_context(spawn(argv, env=env, stdin=given, stdout=subprocess.PIPE, stderr=errors))
-            late = threading.Event()
-
-            def end() -> None:
-                late.set()
-                process.kill()
-
-            timer = threading.Timer(DEADLINE, end)
-            timer.start()
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    message = json.loads(line)
-                    if "error" in message:
-                        failure = pickle.loads(b64decode(message["error"]))
-                    elif "done" in message:
-                        events.progress(step.task, message["done"], message["total"], message["unit"])
-                    elif "note" in message:
-                        events.note(message["note"])
-                    else:
-                        finished = True
-                process.wait()
-            finally:
-                timer.cancel()
-        if failure is not None:
-            if failure.log is None:
-                failure.log = log
-            raise failure
-        if not finished or process.returncode != 0:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            how = f"no result after {DEADLINE} s" if late.is_set() else f"status {process.returncode}"
-            raise BuildError(f"{step.task}: its builder ended with {how}", log=log, tail=tail)
 
     def _keep(self, step: Step, folder: Path) -> None:
         """Keep what a failed build had made, for a look; the next failure of the same task replaces it.
 
         Its scratch space is gone where that was in memory; the log tells what it did.
         """
-        kept = self.own / "failed" / step.task.replace(":", "-").replace("/", "-")
+        kept = self.own / "failed" / _file_name(step)
         kept.parent.mkdir(parents=True, exist_ok=True)
         remove(kept)
         folder.rename(kept)
 
 
-def _ways_out(recipes: Path, names: Iterable[str]) -> set[Path]:
-    """The links through which these files are read, and files elsewhere; where they lead to is to be seen as well.
-
-    A link of a root to be leads to nothing here.
-    """
-    from pipeline import kept
-
-    found, passed = set(), set()
-    for name in names:
-        path = recipes / name
-        if not path.is_relative_to(recipes):
-            found.add(path)
-            continue
-        on_the_way = [*(recipes / part for part in Path(name).parents), *([] if kept.in_root(name) else [path])]
-        for place in on_the_way:
-            if place not in passed and place.is_symlink():
-                found.add(place)
-            passed.add(place)
-    return found
-
-
-def _read_by_downloads(step: Step) -> Iterator[Path]:
-    """What a step that fetches reads of this machine: mirrors that are folders, and whom it trusts."""
-    import urllib.parse
-    import urllib.request  # which takes longer than all else where nothing is to be fetched
-
-    if "SSL_CERT_FILE" in os.environ:
-        yield Path(os.environ["SSL_CERT_FILE"]).absolute()
-    with contextlib.suppress(UserError):  # that none is known is the builder's to tell
-        for url in pkgutil.resolve_name(step.mirrors)(step.params) if step.mirrors else ():
-            if url.startswith("file:"):
-                yield Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+def _file_name(step: Step) -> str:
+    return step.task.replace(":", "-").replace("/", "-")
