@@ -1,6 +1,6 @@
 """The process that runs one builder, inside namespaces: `python -m pipeline.worker MEMORY < JOB`.
 
-It is started by `engine.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
+It is started by `building.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
 step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
 parent: progress, notes, and at the end `finished` or `error`.  Standard error goes to the step's log.
 """
