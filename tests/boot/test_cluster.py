@@ -31,6 +31,8 @@ CLUSTER = 'extends = "debian12"\n'
 DATA = "disks.data = { size = '16M', kind = 'kept' }\n"
 ONE_NODE = f"[compute]\ncount = 1\n{DATA}"
 MORE = f"[compute]\ncount = 2\n{DATA}[machines.node1]\nmemory = '448M'\ndisks.scratch.size = '8M'\n"
+#: The same without its last node.
+ONE_NODE = MORE.replace("count = 2", "count = 1")
 #: A kept disk is written, and what was written is noted where the system is.
 KEPT = "/dev/disk/by-id/virtio-data"
 WRITE = f"dd if=/dev/urandom of={KEPT} bs=1M count=16 conv=fsync && md5sum {KEPT} > /root/sum"
@@ -509,7 +511,7 @@ def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
 
 def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(running: Checkout) -> None:
     before = boot_ids(running, "head", "node1")
-    write_ci(running, "1.0", MORE.replace("count = 2", "count = 1"))
+    write_ci(running, "1.0", ONE_NODE)
     run = running.doit("start:ci")
     assert run.status == 0, run.output
     assert doing(run)["boot:ci"] == "node2 to be taken away"
@@ -624,7 +626,7 @@ def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) 
         assert "/boot/vmlinuz-own: what machines boot by" in try_it(running, status=4)
     finally:
         shutil.rmtree(folder.parent)
-    write_ci(running, "1.2")
+    write_ci(running, "1.2", ONE_NODE)
     try:
         told = try_it(running, status=4)
         assert "localpackages:ci/head would have to be made anew" in told
@@ -632,7 +634,7 @@ def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) 
         write_ci(running, "1.0", MORE.replace("count = 2", "count = 3"))
         assert "its recipe has other nodes by now" in try_it(running, status=4)
     finally:
-        write_ci(running, "1.0")
+        write_ci(running, "1.0", ONE_NODE)
     assert "ls: " in seen_on(running, "head", "ls /boot/vmlinuz-own 2>&1 || :")
 
 
