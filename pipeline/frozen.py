@@ -115,7 +115,7 @@ def making(own: Path, cluster: str) -> Iterator[Path]:
     place = _unfinished(folder(own, cluster))
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(place, within=None):
-        remove(place)
+        _clear(place)
         place.mkdir(mode=0o700)
         try:
             yield place
@@ -140,8 +140,7 @@ def publish(made: Path, frozen: Frozen) -> None:
         path.chmod(0o700 if path.is_dir() else 0o600)
         _to_disk(path)
     _to_disk(made)
-    old = made.with_name(f"{made.name}.old")
-    remove(old)
+    old = _replaced(made)
     if frozen.folder.exists():
         frozen.folder.rename(old)
     made.rename(frozen.folder)
@@ -172,10 +171,23 @@ def folders(artifacts: Path) -> list[Path]:
 def clear_leftovers(artifacts: Path) -> None:
     """Remove what killed runs have left."""
     for own in checkout.own_folders(artifacts):
-        for place in (own / "frozen").glob(".*.new"):
-            with contextlib.suppress(Busy), _alone(place, within=0):
-                remove(place)
-                remove(place.with_name(f"{place.name}.old"))
+        for lock in (own / "frozen").glob(".*.new.lock"):
+            with contextlib.suppress(Busy), _alone(lock.with_suffix(""), within=0):
+                _clear(lock.with_suffix(""))
+
+
+def _clear(unfinished: Path) -> None:
+    """What was about to be replaced, and was not, is there again; the rest goes."""
+    place = unfinished.with_name(unfinished.name.removeprefix(".").removesuffix(".new"))
+    old = _replaced(unfinished)
+    if old.exists() and not place.exists():
+        old.rename(place)
+    remove(old)
+    remove(unfinished)
+
+
+def _replaced(unfinished: Path) -> Path:
+    return unfinished.with_name(f"{unfinished.name}.old")
 
 
 def _unfinished(place: Path) -> Path:

@@ -70,9 +70,24 @@ def test_what_a_killed_run_left_goes_and_what_is_being_made_stays(tmp_path: Path
         assert folder.is_dir(), "somebody is at it"
     left = tmp_path / "frozen/.two.new"
     (left / "ram").mkdir(parents=True)
+    left.with_name(".two.new.lock").touch()
     frozen.clear_leftovers(tmp_path)
     assert not left.exists()
     assert frozen.folders(tmp_path) == []
+
+
+@pytest.mark.parametrize("took_its_place", [False, True])
+def test_what_was_about_to_be_replaced_is_there_again_unless_something_took_its_place(
+    tmp_path: Path, took_its_place: bool
+) -> None:
+    old = freeze(tmp_path, "old").folder
+    old.rename(old.with_name(".one.new.old"))
+    if took_its_place:
+        (old / "ram").mkdir(parents=True)
+        (old / "ram/head").write_text("new")
+    frozen.clear_leftovers(tmp_path)
+    assert (old / "ram/head").read_text() == ("new" if took_its_place else "old")
+    assert [path.name for path in old.parent.iterdir() if path.is_dir()] == ["one"]
 
 
 def test_a_mismatch_is_told_in_words(tmp_path: Path) -> None:
