@@ -618,6 +618,18 @@ def test_a_change_of_an_opkg_is_tried_in_place(running: Checkout) -> None:
     assert verdicts(running) == before
 
 
+def test_a_new_version_of_a_package_under_test_is_tried_in_place(running: Checkout) -> None:
+    write_ci(running, "1.2", ONE_NODE)
+    try:
+        told = try_it(running)
+        assert "tried in place, not installed: package probe: all is well" in told
+        for machine in ("head", "node1"):
+            command = "cat /usr/share/probe; dpkg-query --showformat '${Version}' --show probe; dpkg --verify probe"
+            assert seen_on(running, machine, command).split() == ["1.2", "1.2"]
+    finally:
+        write_ci(running, "1.0", ONE_NODE)
+
+
 def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) -> None:
     folder = running.folder / "recipes/opkgs/odd/files/server/boot"
     folder.mkdir(parents=True)
@@ -626,10 +638,11 @@ def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) 
         assert "/boot/vmlinuz-own: what machines boot by" in try_it(running, status=4)
     finally:
         shutil.rmtree(folder.parent)
-    write_ci(running, "1.2", ONE_NODE)
+    recipe = running.folder / "recipes/clusters/ci.toml"
+    recipe.write_text(recipe.read_text().replace("compute = [", "compute = [] # ["))
     try:
         told = try_it(running, status=4)
-        assert "localpackages:ci/head would have to be made anew" in told
+        assert "package probe: no longer under test" in told
         assert "hint: doit cluster:ci" in told
         write_ci(running, "1.0", MORE.replace("count = 2", "count = 3"))
         assert "its recipe has other nodes by now" in try_it(running, status=4)
