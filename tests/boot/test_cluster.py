@@ -32,7 +32,7 @@ DATA = "disks.data = { size = '16M', kind = 'kept' }\n"
 ONE_NODE = f"[compute]\ncount = 1\n{DATA}"
 MORE = f"[compute]\ncount = 2\n{DATA}[machines.node1]\nmemory = '448M'\ndisks.scratch.size = '8M'\n"
 #: The same without its last node.
-ONE_NODE = MORE.replace("count = 2", "count = 1")
+ONE_LEFT = MORE.replace("count = 2", "count = 1")
 #: A kept disk is written, and what was written is noted where the system is.
 KEPT = "/dev/disk/by-id/virtio-data"
 WRITE = f"dd if=/dev/urandom of={KEPT} bs=1M count=16 conv=fsync && md5sum {KEPT} > /root/sum"
@@ -511,7 +511,7 @@ def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
 
 def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(running: Checkout) -> None:
     before = boot_ids(running, "head", "node1")
-    write_ci(running, "1.0", ONE_NODE)
+    write_ci(running, "1.0", ONE_LEFT)
     run = running.doit("start:ci")
     assert run.status == 0, run.output
     assert doing(run)["boot:ci"] == "node2 to be taken away"
@@ -619,7 +619,7 @@ def test_a_change_of_an_opkg_is_tried_in_place(running: Checkout) -> None:
 
 
 def test_a_new_version_of_a_package_under_test_is_tried_in_place(running: Checkout) -> None:
-    write_ci(running, "1.2", ONE_NODE)
+    write_ci(running, "1.2", ONE_LEFT)
     try:
         told = try_it(running)
         assert "tried in place, not installed: package probe: all is well" in told
@@ -627,7 +627,7 @@ def test_a_new_version_of_a_package_under_test_is_tried_in_place(running: Checko
             command = "cat /usr/share/probe; dpkg-query --showformat '${Version}' --show probe; dpkg --verify probe"
             assert seen_on(running, machine, command).split() == ["1.2", "1.2"]
     finally:
-        write_ci(running, "1.0", ONE_NODE)
+        write_ci(running, "1.0", ONE_LEFT)
 
 
 def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) -> None:
@@ -647,7 +647,7 @@ def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) 
         write_ci(running, "1.0", MORE.replace("count = 2", "count = 3"))
         assert "its recipe has other nodes by now" in try_it(running, status=4)
     finally:
-        write_ci(running, "1.0", ONE_NODE)
+        write_ci(running, "1.0", ONE_LEFT)
     assert "ls: " in seen_on(running, "head", "ls /boot/vmlinuz-own 2>&1 || :")
 
 
