@@ -624,10 +624,14 @@ def test_a_new_version_of_a_package_under_test_is_tried_in_place(running: Checko
         told = try_it(running)
         assert "tried in place, not installed: package probe: all is well" in told
         for machine in ("head", "node1"):
-            command = "cat /usr/share/probe; dpkg-query --showformat '${Version}' --show probe; dpkg --verify probe"
+            command = (
+                "cat /usr/share/probe; echo; dpkg-query --showformat '${Version}' --show probe; dpkg --verify probe"
+            )
             assert seen_on(running, machine, command).split() == ["1.2", "1.2"]
     finally:
         write_ci(running, "1.0", ONE_LEFT)
+    assert "package probe: all is well" in try_it(running)
+    assert seen_on(running, "node1", "cat /usr/share/probe") == "1.0"
 
 
 def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) -> None:
