@@ -26,13 +26,12 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9@_.:-]*")
 
 @dataclass(frozen=True)
 class Load:
-    """Of one membership: where its machines are brought to, the paths that are brought there or go, the services that
-    are to heed it, and where the layer of OPKGs lies."""
+    """Of one membership: where its machines are brought to, the paths that are brought there or go, and the services
+    that are to heed it."""
 
     target: Target
     paths: frozenset[str]
     services: frozenset[str]
-    layer: Path
 
     def brought(self) -> dict[str, Entry]:
         return {path: entry for path in sorted(self.paths) if (entry := self.target.at(path)) is not None}
@@ -94,10 +93,9 @@ def _text(tar: tarfile.TarFile, name: str, text: str) -> None:
 def _members(load: Load, brought: Mapping[str, Entry]) -> Iterator[tuple[tarfile.TarInfo, io.BufferedIOBase | None]]:
     """What is brought, each from the topmost layer that has it; folders on the way to it are not in it."""
     left = set(brought)
-    mine = {path for path in left if path in load.target.layer.changes}
-    yield from _out_of(load.layer, mine)
-    left -= mine
-    for folder in reversed(load.target.lower() if left else []):
+    for folder in (*reversed(load.target.upper()), *reversed(load.target.lower())):
+        if not left:
+            break
         there = inventory.load((folder / LIST).read_text())
         mine = {path for path in left if there.get(path) is not None}
         yield from _out_of(folder, mine)

@@ -1,7 +1,7 @@
 """How what the machines of a cluster that runs were made of differs from what today's recipes make.
 
 Machines are marked with the digests of their artifacts, and artifacts in the store say what they were made of: so both
-are known to the file, and only the layers of OPKGs are made anew to find out.
+are known to the file, and only the layers of packages under test and of OPKGs are made anew to find out.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from pipeline.errors import NotNow
 from pipeline.guests import flavours
 from pipeline.inventory import Changes, Entry, Tree
 from pipeline.layers.cache import LIST
+from pipeline.packages import lock
 from pipeline.packages.families import FAMILIES
 from pipeline.step import Step
 from pipeline.store import Entry as Artifact
 from pipeline.virt.connection import connect
 
-#: What changes when a file of an OPKG does, and what is quick to find out and often the same in the end.
-_OF_OPKGS = ("opkgs", "diskbase", "imagebase")
+#: What is tried: other layers of these.  What changes with them, and what is quick to find out and often the same in
+#: the end.
+_TRIED = ("localpackages", "opkgs")
+_WITH_THEM = (*_TRIED, "diskbase", "imagebase")
 _QUICK = ("index", "lock", "fetch")
 #: What a machine boots by; that it is another one shows only when it does.
 _BOOT = "boot/"
@@ -62,23 +65,25 @@ def marks(life: Lifecycle) -> dict[str, Marks]:
 
 
 def installed(life: Lifecycle, found: Mapping[str, Marks]) -> dict[str, Layer]:
-    """What OPKGs had brought to machines of each membership when they were made; raises NotNow where that is no longer
-    known."""
+    """What packages under test and OPKGs had brought to machines of each membership when they were made; raises NotNow
+    where that is no longer known."""
     layers: dict[str, Layer] = {}
     for membership, stack in life.made.stacks.items():
-        recorded = _recorded(life, *_made_of(life, membership, found)).manifest["ingredients"]
+        _, recorded = _made_of(life, membership, found)
         role = "layer" if membership == "head" else f"image/{membership}"
-        digest = next(digest for each, kind, digest in recorded["parents"] if (each, kind) == (role, "opkgs"))
-        layers[membership] = _layer(_recorded(life, stack.opkgs, digest))
+        digests = {kind: digest for each, kind, digest in recorded["parents"] if each == role and kind in _TRIED}
+        tasks = dict(zip(_TRIED, (stack.under_test, stack.opkgs), strict=True))
+        layers[membership] = _layer(
+            *(_recorded(life, kind, tasks[kind], digests[kind]) for kind in _TRIED if kind in digests)
+        )
     return layers
 
 
 def require_same(life: Lifecycle, found: Mapping[str, Marks]) -> None:
-    """Raise NotNow where machines were made of other things than would be taken today, besides layers of OPKGs."""
+    """Raise NotNow where machines were made of other things than would be taken today, besides what is tried."""
     wrong: dict[str, None] = {}
     for membership in life.made.stacks:
-        task, digest = _made_of(life, membership, found)
-        recorded = _recorded(life, task, digest).manifest["ingredients"]
+        task, recorded = _made_of(life, membership, found)
         wrong.update(dict.fromkeys(_other(life, life.plan.steps[task], recorded)))
     for machine, own in found.items():
         now = life.composition.marks(machine)
@@ -89,30 +94,42 @@ def require_same(life: Lifecycle, found: Mapping[str, Marks]) -> None:
         raise _cannot(life, [f"by now there would be other {few(list(wrong))}"])
 
 
-def _made_of(life: Lifecycle, membership: str, found: Mapping[str, Marks]) -> tuple[str, str]:
-    """The task whose artifact has the layers of a membership, and the digest of what its machines were made of."""
+def _made_of(life: Lifecycle, membership: str, found: Mapping[str, Marks]) -> tuple[str, Mapping[str, Any]]:
+    """The task whose artifact has the layers of a membership, and of that one of which its machines were made, what it
+    was recorded to be made of."""
     machine = next(one.name for one in life.cluster.machines if one.membership == membership)
-    if membership == "head":
-        return life.made.disks[machine], found[machine].get("disk", "")
-    return life.made.image, found[machine].get("image", "")
+    task = life.made.disks[machine] if membership == "head" else life.made.image
+    kind = _kind(task)
+    ingredients: Mapping[str, Any] = _recorded(life, kind, task, found[machine].get(kind, "")).manifest["ingredients"]
+    return task, ingredients
 
 
 def today(life: Lifecycle) -> dict[str, Layer]:
-    """What OPKGs bring by today's recipes; made where it is not there.  Raises NotNow where that takes other layers."""
+    """What they bring by today's recipes; made where it is not there.  Raises NotNow where that takes other layers."""
     engine, steps = life.engine, life.plan.steps
-    wanted = {membership: stack.opkgs for membership, stack in life.made.stacks.items()}
-    for task in life.plan.below(wanted.values()):
-        if steps[task].kind == "opkgs" or engine.has(task):
+    wanted = {
+        membership: tuple(filter(None, (stack.under_test, stack.opkgs)))
+        for membership, stack in life.made.stacks.items()
+    }
+    tasks = list(dict.fromkeys(itertools.chain.from_iterable(wanted.values())))
+    for task in life.plan.below(tasks):
+        if steps[task].kind in _TRIED or engine.has(task):
             continue
         if steps[task].kind not in _QUICK:
             raise _cannot(life, [f"{task} would have to be made anew ({engine.keys.why(steps[task])})"])
         engine.build(task)
-    stale = [task for task in wanted.values() if not engine.has(task)]
-    second = [task for task in stale if any(parent.task in stale for parent in steps[task].parents)]
     with threads(2) as pool:
-        for wave in ([task for task in stale if task not in second], second):
+        while stale := [task for task in tasks if not engine.has(task)]:
+            wave = [task for task in stale if not any(parent.task in stale for parent in steps[task].parents)]
             list(pool.map(engine.build, wave))
-    return {membership: _layer(engine.entry(task)) for membership, task in wanted.items()}
+    return {membership: _layer(*map(engine.entry, each)) for membership, each in wanted.items()}
+
+
+def require_kept(life: Lifecycle, before: Mapping[str, Layer], layers: Mapping[str, Layer]) -> None:
+    """Raise NotNow where a package under test is gone: its scripts would have to say what else goes with it."""
+    gone = {name for each, layer in layers.items() for name in before[each].packages.keys() - layer.packages.keys()}
+    if gone:
+        raise _cannot(life, [f"package {few(sorted(gone))}: no longer under test"])
 
 
 def paths(before: Changes, after: Changes) -> set[str]:
@@ -134,7 +151,7 @@ def _comparable(changes: Changes) -> dict[str, Any]:
 class Target:
     """What machines of a membership are to hold by today's recipes.
 
-    `was` is what OPKGs had brought when they were made, and `layer` what they bring by now; `overridden` is path -> who
+    `was` is what had been brought when they were made, and `layer` what is brought by now; `overridden` is path -> who
     puts something else there when the machine is made already.
     """
 
@@ -150,15 +167,23 @@ class Target:
 
     @property
     def below(self) -> Tree:
-        """What stands below the layer of OPKGs."""
+        """What stands below what is tried."""
         if self._below is None:
             self._below = inventory.stacked(inventory.load((path / LIST).read_text()) for path in self.lower())
         return self._below
 
     def lower(self) -> list[Path]:
         """The folders of the layers below, the lowest first."""
-        step = self._life.plan.steps[self._life.made.stacks[self.membership].opkgs]
-        return [self._life.engine.entry(parent.task).path for parent in step.parents if parent.role == "layer"]
+        return [self._life.engine.entry(task).path for task in self._layers() if _kind(task) not in _TRIED]
+
+    def upper(self) -> list[Path]:
+        """The folders of what is tried, likewise."""
+        return [self._life.engine.entry(task).path for task in self._layers() if _kind(task) in _TRIED]
+
+    def _layers(self) -> list[str]:
+        opkgs = self._life.made.stacks[self.membership].opkgs
+        parents = self._life.plan.steps[opkgs].parents
+        return [*(parent.task for parent in parents if parent.role == "layer"), opkgs]
 
     def at(self, path: str) -> Entry | None:
         """What stands at a path; None where nothing does."""
@@ -169,6 +194,8 @@ class Target:
     def own(self, path: str) -> str | None:
         """Why a machine has something of its own at that path and keeps it, if it has."""
         guest, family = flavours.of(self._life.cluster.guest), FAMILIES[self._life.made.family]
+        if path.startswith(f"{family.database.strip('/')}/"):  # which tells of files that are brought
+            return None
         known = guest.known_on(self._life.cluster)
         role: Role = "head" if self.membership == "head" else "compute"
         why = reason(path, "content", role, known, family)
@@ -192,15 +219,44 @@ def _cannot(life: Lifecycle, reasons: list[str]) -> NotNow:
     )
 
 
-def _layer(entry: Artifact) -> Layer:
-    return Layer(dict(entry.manifest["ingredients"]["files"]), inventory.load((entry.path / LIST).read_text()))
+def _layer(*entries: Artifact) -> Layer:
+    """What layers that lie one over the other change together, the lowest given first; on top are OPKGs."""
+    changes: Changes = {}
+    packages: Mapping[str, str] = {}
+    for number, entry in enumerate(entries):
+        changes = _over(changes, inventory.load((entry.path / LIST).read_text()), number)
+        if entry.manifest["kind"] == "localpackages":
+            packages = lock.read_versions(entry.path / lock.VERSIONS)
+    return Layer(dict(entries[-1].manifest["ingredients"]["files"]), changes, packages)
 
 
-def _recorded(life: Lifecycle, task: str, digest: str) -> Artifact:
-    """An artifact of that task's kind with that digest, whichever recipes it was made by."""
-    kind, store = task.partition(":")[0], life.engine.store
-    current = life.engine.keys.entry(task)
-    for entry in itertools.chain([current, store.linked(task)], store.entries()):
+def _over(below: Changes, above: Changes, number: int) -> Changes:
+    """What two layers change together; what names are one file is known in each of them alone."""
+    hiding = {path for path, entry in above.items() if entry is None or entry.type != "d"}
+    left = {path: entry for path, entry in below.items() if hiding.isdisjoint(_folders(path))}
+    own = {
+        path: dataclasses.replace(entry, inode=f"{number}/{entry.inode}") if entry and entry.inode else entry
+        for path, entry in above.items()
+    }
+    return {**left, **own}
+
+
+def _folders(path: str) -> Iterator[str]:
+    """Those that it lies in."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _kind(task: str) -> str:
+    return task.partition(":")[0]
+
+
+def _recorded(life: Lifecycle, kind: str, task: str, digest: str) -> Artifact:
+    """An artifact of that kind with that digest, whichever recipes it was made by; most likely it is what `task` makes,
+    or has made ("" = there is no such task any more)."""
+    store = life.engine.store
+    likely = [life.engine.keys.entry(task), store.linked(task)] if task else []
+    for entry in itertools.chain(likely, store.entries()):
         if entry is not None and entry.digest == digest and entry.manifest.get("kind") == kind:
             store.hold(entry.key)
             return entry
@@ -211,13 +267,13 @@ def _other(life: Lifecycle, step: Step, recorded: Mapping[str, Any]) -> Iterator
     """The tasks that by now make something else than what an artifact of that step was recorded to be made of."""
     if canonical(recorded["params"]) != canonical(dict(step.params)):
         yield f"layout of {step.task}"
-    before = [tuple(each) for each in recorded["parents"] if each[1] not in _OF_OPKGS]
-    parents = [parent for parent in step.parents if parent.task.partition(":")[0] not in _OF_OPKGS]
+    before = [tuple(each) for each in recorded["parents"] if each[1] not in _WITH_THEM]
+    parents = [parent for parent in step.parents if _kind(parent.task) not in _WITH_THEM]
     for parent, was in itertools.zip_longest(parents, before):
         if parent is None:
             yield f"{was[1]} of {step.task}"
             continue
-        kind, entry = parent.task.partition(":")[0], life.engine.keys.entry(parent.task)
+        kind, entry = _kind(parent.task), life.engine.keys.entry(parent.task)
         digest = entry and (entry.part(parent.part) if parent.part else entry.digest)
         if was != (parent.role, kind, digest):
             yield parent.task

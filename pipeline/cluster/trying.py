@@ -1,6 +1,7 @@
-"""`doit try`: today's change of OPKGs is brought to a cluster that runs, without a new installation.
+"""`doit try`: today's change of OPKGs, or of packages under test, is brought to a cluster that runs, without a new
+installation.
 
-Only layers of OPKGs are made, as for an installation, with all that scripts do while a root is built; what differs in
+Only layers of these are made, as for an installation, with all that scripts do while a root is built; what differs in
 them from what the machines have travels: to the head node by its own connection, and from there to the nodes by rsync
 from its image server, as SystemImager's updateclient does.  So what was tried is bit for bit what an installation
 brings.  Then services start again, the phases run that have their place on machines that are up, and the checks that
@@ -31,7 +32,7 @@ from pipeline.cluster.differing import Target
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.opkglog import log
 from pipeline.cluster.opkgphase import configured
-from pipeline.cluster.tried import Layer, Share, Tried
+from pipeline.cluster.tried import Layer, Share, Tried, What
 from pipeline.errors import ClusterError, NotNow
 from pipeline.guests import flavours
 from pipeline.mistakes import no_such
@@ -48,7 +49,8 @@ Told = tuple[str, str]
 
 
 def attempt(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
-    """Try what has changed of these OPKGs, or of all; what was done and found where, as it happens.
+    """Try what has changed of these OPKGs, or of all, and of packages under test; what was done and found where, as it
+    happens.  Packages alone are followed by the checks alone, and by the phases and tests of OPKGs that are named.
 
     Raises NotNow, before anything is touched, where that cannot be done in place; ClusterError where a script, a
     service, a check or a test fails.
@@ -64,12 +66,15 @@ def attempt(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
         )
         layers = differing.today(life)
         differing.require_same(life, marks)
+        differing.require_kept(life, {each: share.last for each, share in known.shares.items()}, layers)
         changed = _changed(known, layers)
-        if others := [name for name in changed if names and name not in names]:
+        if others := [name for name in changed.opkgs if names and name not in names]:
             raise NotNow(
                 f"OPKG {few(others)} has changed, too, and all OPKGs are one layer of a machine",
-                hint=f"doit try {cluster.name} {' '.join(changed)}",
+                hint=f"doit try {cluster.name} {' '.join(changed.opkgs)}",
             )
+        if changed.packages:  # which OPKGs these matter to is known to whoever names them
+            changed |= What(tuple(names))
         fresh = {
             membership: differing.paths(share.last.changes, layers[membership].changes)
             | (share.touched if known.pending else frozenset())
@@ -78,30 +83,33 @@ def attempt(life: Lifecycle, names: Sequence[str]) -> Iterator[Told]:
         if not changed and not any(fresh.values()):
             yield "", "nothing has changed since its machines were made or since the last try"
             return
-        changed = changed or list(cluster.opkgs)  # what makes layers of them is another one by now
+        changed = changed or What(tuple(cluster.opkgs))  # what makes layers of them is another one by now
         differing.require_applicable(life, fresh)
         yield from _try(life, known, layers, changed, fresh)
     seconds = time.monotonic() - started
-    yield "", f"tried in place, not installed: OPKG {', '.join(changed)}: all is well after {seconds:.1f} s"
+    yield "", f"tried in place, not installed: {changed}: all is well after {seconds:.1f} s"
     yield "", f"the verdict on its recipe is not touched; doit cluster:{cluster.name} installs it clean"
 
 
-def _changed(known: Tried, layers: Mapping[str, Layer]) -> list[str]:
-    """The OPKGs of which a file is another one than the machines have."""
-    found = dict.fromkeys(known.pending)
+def _changed(known: Tried, layers: Mapping[str, Layer]) -> What:
+    """The OPKGs of which a file is another one than the machines have, and the packages of another version."""
+    found = known.pending
     for membership, layer in layers.items():
-        had = known.shares[membership].last.files
-        for path in sorted(layer.files.keys() | had.keys()):
-            if layer.files.get(path) != had.get(path):
-                found[path.split("/")[1]] = None
-    return list(found)
+        had = known.shares[membership].last
+        for path in sorted(layer.files.keys() | had.files.keys()):
+            if layer.files.get(path) != had.files.get(path):
+                found |= What(opkgs=(path.split("/")[1],))
+        for name, version in sorted(layer.packages.items()):
+            if had.packages.get(name) != version:
+                found |= What(packages=(name,))
+    return found
 
 
 def _try(
     life: Lifecycle,
     known: Tried,
     layers: Mapping[str, Layer],
-    changed: Sequence[str],
+    changed: What,
     fresh: Mapping[str, Collection[str]],
 ) -> Iterator[Told]:
     """Bring it, have it heeded, look."""
@@ -119,8 +127,14 @@ def _try(
         loads[membership] = Load(
             target,
             frozenset(reach - own.keys()),
-            services(changed, layer.files, fresh[membership], life.engine.recipes, guest),
-            life.engine.entry(life.made.stacks[membership].opkgs).path,
+            # a package's daemons are those of its units, changed or not
+            services(
+                changed.opkgs,
+                layer.files,
+                {*fresh[membership], *(layer.changes if changed.packages else ())},
+                life.engine.recipes,
+                guest,
+            ),
         )
     for membership, path, why in left:
         yield "", f"/{path} of {membership} is left as it is: {why}"
@@ -130,16 +144,16 @@ def _try(
             membership: dataclasses.replace(share, touched=share.touched | loads[membership].paths)
             for membership, share in known.shares.items()
         },
-        tuple(dict.fromkeys([*known.opkgs, *changed])),
-        tuple(changed),
+        known.what | changed,
+        changed,
     )
     tried.write(life.run_dir, begun)
-    yield from _on_machines(life, loads, changed, fresh, data, again=bool(known.pending))
+    yield from _on_machines(life, loads, changed.opkgs, fresh, data, again=bool(known.pending))
     tried.write(
         life.run_dir,
         dataclasses.replace(
             begun,
-            pending=(),
+            pending=What(),
             shares={name: dataclasses.replace(share, last=layers[name]) for name, share in begun.shares.items()},
         ),
     )
@@ -148,7 +162,7 @@ def _try(
 def _on_machines(
     life: Lifecycle,
     loads: Mapping[str, Load],
-    changed: Sequence[str],
+    opkgs: Sequence[str],
     fresh: Mapping[str, Collection[str]],
     data: bytes,
     *,
@@ -157,7 +171,7 @@ def _on_machines(
     """All that is done on machines, and looked at; raises ClusterError where something is not well."""
     cluster, shell, patience = life.cluster, life.shell(), life.patience()
     on, guest = onmachine.of(life, shell), flavours.of(cluster.guest)
-    begun = [_with_scripts(name, loads["head"]) for name in (*changed, *_overwritten(life, changed, fresh["head"]))]
+    begun = [_with_scripts(name, loads["head"]) for name in (*opkgs, *_overwritten(life, opkgs, fresh["head"]))]
     when_all_up = any(phase.name in one.scripts for phase in that_run("all up", "server") for one in begun)
     when_head_up = any(phase.name in one.scripts for phase in that_run("head up", "server") for one in begun)
     groups = {"head": [cluster.head]} | {
@@ -191,7 +205,7 @@ def _on_machines(
         if when_all_up:
             yield from head_phases(life, begun, "all up", shell)
         with threads(_LANES) as pool:
-            tests = [pool.submit(run_tests, name, cluster.head.name, shell, patience=patience) for name in changed]
+            tests = [pool.submit(run_tests, name, cluster.head.name, shell, patience=patience) for name in opkgs]
             for membership in groups:
                 if groups[membership][0].name not in found:
                     yield from call(membership, [], b"", look=True)

@@ -32,7 +32,7 @@ DATA = "disks.data = { size = '16M', kind = 'kept' }\n"
 ONE_NODE = f"[compute]\ncount = 1\n{DATA}"
 MORE = f"[compute]\ncount = 2\n{DATA}[machines.node1]\nmemory = '448M'\ndisks.scratch.size = '8M'\n"
 #: The same without its last node.
-ONE_NODE = MORE.replace("count = 2", "count = 1")
+ONE_LEFT = MORE.replace("count = 2", "count = 1")
 #: A kept disk is written, and what was written is noted where the system is.
 KEPT = "/dev/disk/by-id/virtio-data"
 WRITE = f"dd if=/dev/urandom of={KEPT} bs=1M count=16 conv=fsync && md5sum {KEPT} > /root/sum"
@@ -511,7 +511,7 @@ def test_what_is_built_again_is_bit_identical(running: Checkout) -> None:
 
 def test_a_node_that_leaves_the_recipe_is_taken_away_and_the_others_run_on(running: Checkout) -> None:
     before = boot_ids(running, "head", "node1")
-    write_ci(running, "1.0", ONE_NODE)
+    write_ci(running, "1.0", ONE_LEFT)
     run = running.doit("start:ci")
     assert run.status == 0, run.output
     assert doing(run)["boot:ci"] == "node2 to be taken away"
@@ -618,6 +618,22 @@ def test_a_change_of_an_opkg_is_tried_in_place(running: Checkout) -> None:
     assert verdicts(running) == before
 
 
+def test_a_new_version_of_a_package_under_test_is_tried_in_place(running: Checkout) -> None:
+    write_ci(running, "1.2", ONE_LEFT)
+    try:
+        told = try_it(running)
+        assert "tried in place, not installed: package probe: all is well" in told
+        for machine in ("head", "node1"):
+            command = (
+                "cat /usr/share/probe; echo; dpkg-query --showformat '${Version}' --show probe; dpkg --verify probe"
+            )
+            assert seen_on(running, machine, command).split() == ["1.2", "1.2"]
+    finally:
+        write_ci(running, "1.0", ONE_LEFT)
+    assert "package probe: all is well" in try_it(running)
+    assert seen_on(running, "node1", "cat /usr/share/probe") == "1.0"
+
+
 def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) -> None:
     folder = running.folder / "recipes/opkgs/odd/files/server/boot"
     folder.mkdir(parents=True)
@@ -626,15 +642,16 @@ def test_what_cannot_be_tried_is_told_and_nothing_is_touched(running: Checkout) 
         assert "/boot/vmlinuz-own: what machines boot by" in try_it(running, status=4)
     finally:
         shutil.rmtree(folder.parent)
-    write_ci(running, "1.2", ONE_NODE)
+    recipe = running.folder / "recipes/clusters/ci.toml"
+    recipe.write_text(recipe.read_text().replace("compute = [", "compute = [] # ["))
     try:
         told = try_it(running, status=4)
-        assert "localpackages:ci/head would have to be made anew" in told
+        assert "package probe: no longer under test" in told
         assert "hint: doit cluster:ci" in told
         write_ci(running, "1.0", MORE.replace("count = 2", "count = 3"))
         assert "its recipe has other nodes by now" in try_it(running, status=4)
     finally:
-        write_ci(running, "1.0", ONE_NODE)
+        write_ci(running, "1.0", ONE_LEFT)
     assert "ls: " in seen_on(running, "head", "ls /boot/vmlinuz-own 2>&1 || :")
 
 

@@ -87,7 +87,7 @@ class Lab:
         self.folder = running.run_dir / "disks"
         self.empty = ramdisk.parent / "empty.img"
         disks.blank(self.folder / "identity.img", 1)
-        disks.overlay(self.folder / "identity.img", self.folder / "sis.qcow2")
+        disks.overlay(self.empty, self.folder / "sis.qcow2")
 
     def domain(self, node: str, act: str) -> Domain:
         description = self.described or cluster(self.running.cluster, memory_mib=MEMORY_MIB)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import sandbox
 from pipeline.drivers import engines, libvirt_xml, site
 from pipeline.errors import ClusterError
 from pipeline.hosts import access, namespace
@@ -139,7 +140,10 @@ def machine(project: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         tmp_path / "mirror",
         run_dir / "disks/sis.img",
     )
-    disks.overlay(run_dir / "disks/sis.img", run_dir / "disks/sis.qcow2")
+    # by a name without folder, which is another one for its libvirt
+    over = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "sis.img", "sis.qcow2"]
+    subprocess.run(over, check=True, timeout=60, cwd=run_dir / "disks")
+    sandbox.give(run_dir / "disks/sis.qcow2")
     disks.overlay(disks.of(engine.entry("disk:plain/head").path, "disk"), run_dir / "disks/head.qcow2")
     identity = plain.identity()
     identity.write_archive(run_dir / "disks/identity.img")

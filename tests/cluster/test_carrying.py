@@ -50,9 +50,10 @@ def load(tmp_path: Path, paths: set[str]) -> Load:
         membership="compute",
         layer=SimpleNamespace(changes=changes),
         lower=lambda: [tmp_path / "below"],
+        upper=lambda: [tmp_path / "over"],
         at=lambda path: changes[path] if path in changes else under.get(path),
     )
-    return Load(target, frozenset(paths), frozenset({"munge", "chrony"}), tmp_path / "over")
+    return Load(target, frozenset(paths), frozenset({"munge", "chrony"}))
 
 
 def members(data: bytes) -> dict[str, tarfile.TarInfo]:
@@ -87,7 +88,7 @@ def test_what_no_layer_has_is_told(tmp_path: Path) -> None:
     given = load(tmp_path, {"etc/one"})
     object.__setattr__(given.target, "at", lambda path: Entry("f", 0o644))
     with pytest.raises(BuildError, match="no layer has /etc/nowhere"):
-        archive([Load(given.target, frozenset({"etc/nowhere"}), frozenset(), given.layer)], debian.GUEST)
+        archive([Load(given.target, frozenset({"etc/nowhere"}), frozenset())], debian.GUEST)
 
 
 def test_services_are_those_that_opkgs_name(tmp_path: Path) -> None:

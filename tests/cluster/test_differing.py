@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.differing import Target, _other, paths, require_applicable
+from pipeline.cluster.differing import Target, _other, _over, paths, require_applicable, require_kept
 from pipeline.cluster.tried import Layer
 from pipeline.errors import NotNow
 from pipeline.inventory import Entry
@@ -87,6 +87,36 @@ def test_other_layers_of_opkgs_alone_can_be_tried() -> None:
 )
 def test_all_else_is_told_by_its_task(digests: dict[str, str], recorded: dict[str, Any], told: list[str]) -> None:
     assert list(_other(life(**digests), STEP, recorded)) == told
+
+
+def test_layers_that_lie_over_each_other_change_what_both_do() -> None:
+    one = dataclasses.replace(FILE, inode="1")
+    below = {"a": FILE, "d/x": FILE, "d": Entry("d", 0o755), "e/x": FILE, "f": one, "g": one}
+    above = {"a": None, "d": FILE, "e": Entry("d", 0o700), "h": one}
+    found = _over(below, above, 1)
+    assert found == {
+        "a": None,
+        "d": FILE,
+        "e/x": FILE,
+        "e": Entry("d", 0o700),
+        "f": one,
+        "g": one,
+        "h": dataclasses.replace(FILE, inode="1/1"),
+    }
+
+
+def test_a_package_that_is_gone_cannot_be_tried() -> None:
+    had, now = Layer({}, {}, {"probe": "1.0"}), Layer({}, {}, {"other": "1"})
+    require_kept(life(), {"head": had}, {"head": had})
+    with pytest.raises(NotNow, match="package probe: no longer under test"):
+        require_kept(life(), {"head": had}, {"head": now})
+
+
+def test_a_machine_gets_the_package_database_of_what_is_brought() -> None:
+    status = {"var/lib/dpkg/status": FILE, "var/lib/tool": FILE}
+    target = Target(life(), "compute", Layer({}, status), Layer({}, status), {})
+    target._below = {}
+    assert target.own("var/lib/dpkg/status") is None
 
 
 def test_what_a_machine_boots_by_cannot_be_tried() -> None:

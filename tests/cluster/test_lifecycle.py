@@ -239,7 +239,7 @@ def test_a_machine_that_says_much_once_it_is_up_is_up(stage: Stage) -> None:
 
 def test_what_was_tried_in_place_is_made_anew_whatever_the_recipe_says(stage: Stage) -> None:
     """Also when that says again what the machines were made of."""
-    tried.write(stage.life.run_dir, Tried({}, ("c3",)))
+    tried.write(stage.life.run_dir, Tried({}, tried.What(("c3",))))
     assert all_phases(stage) == ["OPKG c3: tried in place, not installed"] * 3
     (stage.life.run_dir / "tried.json").unlink()
     assert all_phases(stage) == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.checks.result import Result
-from pipeline.cluster.tried import Layer, Share, Tried
+from pipeline.cluster.tried import Layer, Share, Tried, What
 from pipeline.cluster.trying import _changed, _done, _require_passed, _steps
 from pipeline.errors import ClusterError
 from pipeline.guests import debian
@@ -21,9 +21,17 @@ def test_an_opkg_has_changed_when_one_of_its_files_is_another() -> None:
     had = Layer({"opkgs/a/config.xml": "1", "opkgs/b/scripts/x": "1", "opkgs/c/files/common/x": "1"}, {})
     now = Layer({"opkgs/a/config.xml": "1", "opkgs/b/scripts/x": "2", "opkgs/d/config.xml": "1"}, {})
     share = Share(Layer({}, {}), had)
-    assert _changed(Tried({"head": share}), {"head": now}) == ["b", "c", "d"]
-    assert _changed(Tried({"head": share}), {"head": had}) == []
-    assert _changed(Tried({"head": share}, pending=("a",)), {"head": had}) == ["a"], "its try has had no good end"
+    assert _changed(Tried({"head": share}), {"head": now}) == What(("b", "c", "d"))
+    assert not _changed(Tried({"head": share}), {"head": had})
+    again = Tried({"head": share}, pending=What(("a",)))
+    assert _changed(again, {"head": had}) == What(("a",)), "its try has had no good end"
+
+
+def test_a_package_has_changed_when_it_has_another_version() -> None:
+    share = Share(Layer({}, {}), Layer({}, {}, {"probe": "1.0", "same": "1"}))
+    now = Layer({}, {}, {"probe": "1.1", "same": "1", "new": "1"})
+    assert _changed(Tried({"head": share}), {"head": now}) == What(packages=("new", "probe"))
+    assert str(What(("c3", "sis"), ("probe",))) == "OPKG c3, sis, package probe"
 
 
 def load(*services: str) -> Any:
