@@ -35,7 +35,21 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 #: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
 _FOLDERS = frozenset(
-    ("cache", "checkout", "checkouts", "failed", "identity", "kept", "locks", "logs", "pool", "reports", "run", "store")
+    (
+        "cache",
+        "checkout",
+        "checkouts",
+        "failed",
+        "frozen",
+        "identity",
+        "kept",
+        "locks",
+        "logs",
+        "pool",
+        "reports",
+        "run",
+        "store",
+    )
 )
 #: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
 _BEGINNINGS = {
