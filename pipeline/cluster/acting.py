@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from pipeline.drivers import domain
 from pipeline.drivers.domain import Accelerator
 from pipeline.errors import ClusterError, UserError
 from pipeline.hosts.place import Place
-from pipeline.virt import pace, power
+from pipeline.virt import hardware, pace, power
 from pipeline.virt.accelerator import Found
 from pipeline.virt.connection import Connection
+from pipeline.virt.hardware import Block
 from pipeline.virt.home import Home
 from pipeline.virt.pace import Capacity
 from pipeline.virt.power import State
@@ -41,11 +42,13 @@ _BESIDES_MIB = 64
 
 @dataclass(frozen=True)
 class Line:
-    """One machine in a list; `why` it is paused, where nobody has paused it."""
+    """One machine in a list; `memory_mib` is the most that it can have, `has_mib` what it has now; `why` it is paused,
+    where nobody has paused it."""
 
     machine: str
     state: State
     memory_mib: int
+    has_mib: int
     cpus: int
     accelerator: Accelerator
     why: str = ""
@@ -83,7 +86,13 @@ class Acting:
         """Every machine that is defined, by name, in the manifest's order."""
         found = {
             item.metadata.node: Line(
-                item.metadata.node, item.state, item.memory_mib, item.cpus, item.metadata.accelerator, item.why
+                item.metadata.node,
+                item.state,
+                item.memory_mib,
+                item.has_mib,
+                item.cpus,
+                item.metadata.accelerator,
+                item.why,
             )
             for item in power.machines(self._connection)
             if item.metadata.cluster == self.cluster.name
@@ -97,6 +106,21 @@ class Acting:
     def resume(self, name: str) -> None:
         """Let a paused machine go on."""
         power.resume(self._connection, self._domain(name))
+
+    def reset(self, name: str) -> None:
+        """Start a machine anew without asking it."""
+        if not power.reset(self._connection, self._domain(name)):
+            self._place.check(self._home)
+            power.destroy(self._connection, [self._domain(name)])
+            self._begin(name)
+
+    def definition(self, name: str) -> str:
+        """How a machine would be started once more, in libvirt's notation."""
+        return power.definition(self._connection, self._domain(name))
+
+    def disks(self, name: str) -> list[Block]:
+        """What a machine has for disks."""
+        return hardware.disks(self._connection, self._domain(name))
 
     def start(self, names: Sequence[str], *, wait: bool = True) -> Iterator[Told]:
         """Start machines from their disks, and wait until each is ready; the head node first: others may want its
@@ -115,12 +139,7 @@ class Acting:
 
                 def begin(name: str, watching: Watch = watching) -> None:
                     watching.expect(name, "start again", {"READY"}, within=within)
-                    power.start_again(
-                        self._connection,
-                        self._domain(name),
-                        report=self._run_dir / "report" / name,
-                        more=self._home.more,
-                    )
+                    self._begin(name)
 
                 if wait:
                     for reached in in_waves(watching, group, most, begin):
@@ -133,11 +152,7 @@ class Acting:
     def shut_down(self, names: Sequence[str], *, within: float = OFF) -> Iterator[Told]:
         """Have machines power themselves off, compute nodes first: the head node serves what they use until then."""
         head, known = self.cluster.head.name, self.known()
-        for name in names:
-            if known[name].state == "saved":
-                power.forget_saved(self._connection, self._domain(name))
-                self._place.shelf(self._home).clear(name)
-                yield name, "off; its saved memory is given up"
+        yield from self._give_up(names, known)
         up = [name for name in names if known[name].state != "saved"]
         for name in up:
             if known[name].state == "paused":  # it could not heed the request
@@ -150,6 +165,23 @@ class Acting:
             for name in group:
                 pulled = self._domain(name) in ended
                 yield name, f"off; it had to be ended, {patience:g} s after it was asked" if pulled else "off"
+
+    def pull(self, names: Sequence[str]) -> Iterator[Told]:
+        """End machines at once, without asking them."""
+        known = self.known()
+        yield from self._give_up(names, known)
+        for name in names:
+            if known[name].state != "saved":
+                power.destroy(self._connection, [self._domain(name)])
+                yield name, "off; it was not asked"
+
+    def _give_up(self, names: Sequence[str], known: Mapping[str, Line]) -> Iterator[Told]:
+        """The memory of those that are saved goes: they are off."""
+        for name in names:
+            if known[name].state == "saved":
+                power.forget_saved(self._connection, self._domain(name))
+                self._place.shelf(self._home).clear(name)
+                yield name, "off; its saved memory is given up"
 
     def save(self, name: str) -> None:
         """Write a machine's memory to a file where it runs, and end it."""
@@ -170,6 +202,11 @@ class Acting:
         """Bring one saved machine back, to go on where it was."""
         power.restore(self._connection, self._domain(name), within=_MEMORY)
         self._place.shelf(self._home).clear(name)
+
+    def _begin(self, name: str) -> None:
+        """Start a machine that is off, from its disk."""
+        report = self._run_dir / "report" / name
+        power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
 
     def _capacity(self, line: Line) -> Capacity:
         """What their host can carry, where machines run as this one does."""

@@ -13,6 +13,7 @@ from pipeline.description import Cluster
 from pipeline.errors import NotNow
 from pipeline.hosts.place import Place, required
 from pipeline.virt.connection import Connection, connect
+from pipeline.virt.hardware import Block
 from pipeline.virt.home import Home
 from pipeline.virt.power import State
 
@@ -48,6 +49,16 @@ class Machines:
         """Every machine that is defined, in the manifest's order; ClusterError where the cluster does not run."""
         with self._connected() as acting:
             return list(acting.known().values())
+
+    def disks(self) -> dict[str, list[Block]]:
+        """The disks of every machine that is defined, by its name."""
+        with self._connected() as acting:
+            return {name: acting.disks(name) for name in acting.known()}
+
+    def definitions(self) -> dict[str, str]:
+        """How every machine that is defined would be started once more, in libvirt's notation."""
+        with self._connected() as acting:
+            return {name: acting.definition(name) for name in acting.known()}
 
     def over(self, home: Home, connection: Connection) -> Acting:
         """What can be done to them, for whoever is connected and alone already."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pipeline import foreign
+from pipeline.columns import Table
 from pipeline.commands.ending import Orderly
 from pipeline.errors import UserError
 
@@ -58,7 +59,7 @@ class OwnCommand(Orderly):
         return self.work(args)
 
 
-def answer(rows: Iterable[Row | UserError], *, as_json: bool) -> int:
+def answer(rows: Iterable[Row | Table | UserError], *, as_json: bool) -> int:
     """Tell rows as they come, or all of them as one JSON array; errors, which concern a part, go to standard error.
 
     The result is the exit status.
@@ -70,7 +71,8 @@ def answer(rows: Iterable[Row | UserError], *, as_json: bool) -> int:
                 print(row.render(), file=sys.stderr)
                 status = max(status, row.status)
             elif as_json:
-                told.append(asdict(cast("DataclassInstance", row)))
+                lines = row.lines if isinstance(row, Table) else (row,)
+                told += [asdict(cast("DataclassInstance", line)) for line in lines]
             else:
                 print(row.text(), flush=True)
     finally:  # also what was done before something failed

@@ -1,4 +1,4 @@
-"""`doit vm VERB ...`: machines of running clusters, one by one; each verb is a module of `verbs/`."""
+"""`doit vm VERB ...`: machines of clusters, one by one; each verb is a module of `verbs/`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Vm(GraphCommand):
     name = "vm"
-    doc_purpose = "list, start, stop, pause, resume, save, restore machines of running clusters"
+    doc_purpose = "list, report, start, stop, reset, pause, resume, save, restore machines of clusters"
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 

@@ -13,6 +13,7 @@ from pipeline import events
 from pipeline.cluster.acting import Acting, Action, Told
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Advice
+from pipeline.columns import Table
 from pipeline.errors import UserError
 from pipeline.verbs import names
 from pipeline.virt.power import State
@@ -55,7 +56,7 @@ class Verb:
 
     purpose: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    rows: Callable[[Clusters, argparse.Namespace], Iterator[Row | UserError]]
+    rows: Callable[[Clusters, argparse.Namespace], Iterator[Row | Table | UserError]]
     action: Action | None = None
 
 

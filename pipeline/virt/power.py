@@ -49,12 +49,14 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Running:
-    """A machine as libvirt knows it; `why` it is paused, where nobody has paused it."""
+    """A machine as libvirt knows it: `memory_mib` is the most that it can have, `has_mib` what it has now; `why` it is
+    paused, where nobody has paused it."""
 
     name: str
     state: State
     metadata: Metadata
     memory_mib: int
+    has_mib: int
     cpus: int
     why: str = ""
 
@@ -81,12 +83,11 @@ def machines(connection: Connection) -> list[Running]:
         for domain in connection.raw.listAllDomains():
             try:
                 text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt_xml.NAMESPACE)
-                number, memory_kib, _, cpus, _ = domain.info()
+                number, memory_kib, has_kib, cpus, _ = domain.info()
                 state = _STATES.get(number) or ("saved" if _saved_in(domain) else "off")
                 why = _why_paused(domain) if state == "paused" else ""
-                found.append(
-                    Running(domain.name(), state, libvirt_xml.read_metadata(text), memory_kib // 1024, cpus, why)
-                )
+                metadata, has_mib = libvirt_xml.read_metadata(text), round(has_kib / 1024)
+                found.append(Running(domain.name(), state, metadata, memory_kib // 1024, has_mib, cpus, why))
             except libvirt.libvirtError as error:
                 # not ours, or gone since the list was made
                 if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_DOMAIN):
@@ -130,6 +131,18 @@ def resume(connection: Connection, name: str) -> None:
     """Let a paused machine go on."""
     with plain_words(f"{name} cannot go on"):
         _bounded(connection.domain(name).resume, f"{name}: it does not go on", _AT_ONCE)
+
+
+def reset(connection: Connection, name: str) -> bool:
+    """Pull the reset line of a machine that runs; false where its engine gives it none, and nothing was done."""
+    with plain_words(f"{name} cannot be reset"):
+        try:
+            _bounded(connection.domain(name).reset, f"{name}: it is not reset", _AT_ONCE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+            return False
+    return True
 
 
 def save(connection: Connection, name: str, file: str, *, within: float) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.machines import Machines
 from pipeline.engine import Engine
+from pipeline.errors import UserError
 from pipeline.planned import load_plan
 from pipeline.verbs import actions, verbs
 from pipeline.verbs.rows import advice
@@ -123,6 +124,23 @@ def pause_and_resume(machines: Machines, name: str, ask: Ask) -> None:
             act(machines, "resume", [name])
         assert state(machines, name) == "running"
         assert answer.result() == boot_id
+
+
+def reset(machines: Machines, name: str, ask: Ask) -> None:
+    """A machine that was reset boots without having been asked, and what it runs is gone."""
+    boot_id = ask(BOOT_ID)
+    told: list[tuple[str, str]] = []
+    act(machines, "reset", [name], lambda *words: told.append(words))
+    assert told == [(name, "reset")]
+    assert state(machines, name) == "running"
+    deadline = time.monotonic() + 600
+    while True:  # by ssh it does not answer until it is up
+        try:
+            assert ask(BOOT_ID) != boot_id
+            return
+        except (AssertionError, UserError):
+            assert time.monotonic() < deadline
+            time.sleep(1)
 
 
 def save_and_restore(machines: Machines, name: str, ask: Ask) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -85,13 +86,18 @@ def test_paused_saved_stopped_and_back(lab: Lab, machines: Machines) -> None:  #
     assert echo(lab) == b"across\n"
     acts.save_and_restore(machines, "head", ask)  # and again
 
+    acts.reset(machines, "head", ask)
+    assert echo(lab) == b"across\n"
+    (root,) = machines.disks()["head"][:1]
+    assert (root.target, root.format, root.size_mib) == ("vda", "qcow2", 64)
+
     # its kernel has no handler for the power button, so the plug has to be pulled
     told = acts.stop_and_start(machines, "head", ask, within=1)
     assert told == ["off; it had to be ended, 1 s after it was asked", "ready"]
     assert said(lab, "head") == report, "of this start, and nothing of the one before"
     assert echo(lab) == b"across\n"
     log = (lab.running.run_dir / "console/head.log").read_text(errors="replace")
-    assert log.count("Linux version") == 2, "the console's log goes on"
+    assert log.count("Linux version") == 3, "the console's log goes on"
 
 
 def test_several_at_once(lab: Lab, machines: Machines) -> None:  # noqa: F811
@@ -109,6 +115,10 @@ def test_several_at_once(lab: Lab, machines: Machines) -> None:  # noqa: F811
     acts.act(machines, "stop", [], lambda *words: told.append(words), "--within", "1")
     acts.act(machines, "start", [], lambda *words: told.append(words))
     assert states() == {"head": "running", "node1": "running"}
+    begin = time.monotonic()
+    acts.act(machines, "stop", ["node1"], lambda *_: None, "--force")
+    assert time.monotonic() - begin < 10
+    assert states() == {"head": "running", "node1": "off"}
     ended = "off; it had to be ended, 1 s after it was asked"
     assert told == [
         ("head", "saved"),

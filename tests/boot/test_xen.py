@@ -219,6 +219,7 @@ def test_machines_are_paused_saved_and_brought_back(running: Checkout) -> None:
     acts.pause_and_resume(machines, "node1", ask)
     acts.save_and_restore(machines, "node1", ask)
     assert acts.stop_and_start(machines, "node1", ask)[-1] == "ready"
+    acts.reset(machines, "node1", ask)
     assert ask("head -c 4 /dev/xvdb") == "kept"
 
 

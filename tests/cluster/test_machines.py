@@ -237,3 +237,51 @@ def test_no_space_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert not place.exists()
     with pytest.raises(ClusterError, match=r"node1 needs \d+ MiB in .*/one/saved, \d+ are free"):
         shelf.make_room("node1", 1 << 40)
+
+
+def test_reset(machines: Machines, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, str]] = []
+    acts.act(machines, "reset", [], lambda *words: told.append(words))
+    assert told == [("head", "reset"), ("node1", "reset")]
+    acts.act(machines, "pause", ["node1"])
+    with pytest.raises(ClusterError, match="node1 is paused: only one that is running can be reset") as caught:
+        acts.act(machines, "reset", ["head", "node1"])
+    assert caught.value.status == 4
+    assert caught.value.hint == "doit vm resume one node1"
+
+
+def test_a_reset_by_an_engine_without_the_line(
+    machines: Machines, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Xen's paravirtualised machines have none: the plug is pulled, and what it reported before counts no more."""
+
+    def none(_domain: object, flags: int = 0) -> None:
+        error = libvirt.libvirtError("this function is not supported")
+        error.err = (libvirt.VIR_ERR_NO_SUPPORT, 0, "", 0, "", "", "", 0, 0)
+        raise error
+
+    monkeypatch.setattr(libvirt.virDomain, "reset", none)
+    monkeypatch.setattr(machines._place, "check", lambda _home: None, raising=False)
+    report = machines._run_dir / "report/node1"
+    report.parent.mkdir()
+    report.write_text("READY\n")
+    before = connection.raw.lookupByName("one-node1").ID()
+    acts.act(machines, "reset", ["node1"])
+    assert states(machines)["node1"] == "running"
+    assert connection.raw.lookupByName("one-node1").ID() != before
+    assert not report.exists()
+
+
+def test_the_plug_is_pulled(machines: Machines) -> None:
+    """Nobody is asked, and nobody waits; a saved one gives its memory up, as when it is stopped."""
+    acts.act(machines, "pause", ["node1"])
+    acts.act(machines, "save", ["head"])
+    told: list[tuple[str, str]] = []
+    acts.act(machines, "stop", [], lambda *words: told.append(words), "--force")
+    assert told == [("head", "off; its saved memory is given up"), ("node1", "off; it was not asked")]
+    assert states(machines) == {"head": "off", "node1": "off"}
+    with pytest.raises(SystemExit):
+        acts.act(machines, "stop", [], lambda *_: None, "--force", "--within", "3")
+    for wrong in ("soon", "-1", "nan", "1e9"):
+        with pytest.raises(SystemExit):
+            acts.act(machines, "stop", [], lambda *_: None, f"--within={wrong}")

@@ -41,7 +41,7 @@ def test_what_it_loads_is_named_without_the_place_of_artifacts(host: testbeds.Te
 
 
 def machine(name: str, state: State) -> Running:
-    return Running(name, state, Metadata("c", name, "compute", "tcg", ()), 384, 1)
+    return Running(name, state, Metadata("c", name, "compute", "tcg", ()), 384, 384, 1)
 
 
 def test_saved_memory_on_it_is_not_lost_without_a_word(

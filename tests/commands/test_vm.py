@@ -31,7 +31,7 @@ class Machines:
     def lines(self) -> list[Line]:
         if self.cluster.name != "one":
             raise Unreachable(f"{self.cluster.name} is not to be reached")
-        return [Line("head", "running", 1024, 2, "tcg"), Line("node1", "saved", 512, 1, "tcg")]
+        return [Line("head", "running", 1024, 1024, 2, "tcg"), Line("node1", "saved", 512, 512, 1, "tcg")]
 
     def act(self, action: Action, names: list[str], args: argparse.Namespace, _advice: object) -> Iterator[Told]:
         self.asked.append((args.cluster, args.verb, names, not getattr(args, "no_wait", False)))
@@ -133,9 +133,9 @@ def test_a_list_of_all_tells_what_it_could_not_ask(
 ) -> None:
     assert vm(monkeypatch, "list") == 5
     said = capsys.readouterr()
-    assert [line.split() for line in said.out.splitlines()] == [
-        ["one", "head", "running", "qemu/local", "1024", "MiB", "2", "cpu"],
-        ["one", "node1", "saved", "qemu/local", "512", "MiB", "1", "cpu"],
+    assert said.out.splitlines() == [
+        "one  head   running  qemu/local  1024 MiB  2 cpu  52:54:00:00:01:00 52:54:00:00:00:00",
+        "one  node1  saved    qemu/local  512 MiB   1 cpu  52:54:00:00:00:01",
     ]
     assert said.err == "two is not to be reached\n"
 
@@ -163,6 +163,7 @@ def test_programs_read_the_same(
         "host": "local",
         "memory_mib": 512,
         "cpus": 1,
+        "macs": ["52:54:00:00:00:01"],
         "why": "",
     }
     assert said.err == "two is not to be reached\n"
