@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cluster.bringing import in_waves
+from pipeline.cluster.records import Notes
 from pipeline.description import Cluster
-from pipeline.drivers import domain
+from pipeline.drivers import domain, libvirt_xml
 from pipeline.drivers.domain import Accelerator
-from pipeline.errors import ClusterError, UserError
+from pipeline.drivers.libvirt_xml import Metadata
+from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.hosts.place import Place
 from pipeline.virt import hardware, pace, power
 from pipeline.virt.accelerator import Found
@@ -32,6 +34,8 @@ from pipeline.virt.watch import Watch
 Watcher = Callable[[Home, Connection, str], AbstractContextManager[Watch]]
 #: A machine, and what became of it.
 Told = tuple[str, str]
+#: How a machine is started again by today's recipe, from its name and how it was started; None = as it is defined.
+Today = Callable[[str, Metadata], str | None]
 
 #: Deadlines in seconds: to power off, to write or read memory; as generous as those of a cluster's start.
 OFF, _MEMORY = 120, 600
@@ -55,6 +59,14 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What came of giving a machine something: whether it has it now, and in words what it has and when the rest."""
+
+    now: bool
+    words: str
+
+
+@dataclass(frozen=True)
 class Action:
     """Something that is done to machines: `do` does it to those, in the manifest's order, and tells what became of
     each.
@@ -73,7 +85,14 @@ class Acting:
     """The machines of one cluster."""
 
     def __init__(
-        self, cluster: Cluster, place: Place, run_dir: Path, watcher: Watcher, home: Home, connection: Connection
+        self,
+        cluster: Cluster,
+        place: Place,
+        run_dir: Path,
+        watcher: Watcher,
+        home: Home,
+        connection: Connection,
+        today: Today,
     ) -> None:
         self.cluster = cluster
         self._place = place
@@ -81,6 +100,7 @@ class Acting:
         self._watcher = watcher
         self._home = home
         self._connection = connection
+        self._today = today
 
     def known(self) -> dict[str, Line]:
         """Every machine that is defined, by name, in the manifest's order."""
@@ -112,7 +132,8 @@ class Acting:
         if not power.reset(self._connection, self._domain(name)):
             self._place.check(self._home)
             power.destroy(self._connection, [self._domain(name)])
-            self._begin(name)
+            report = self._run_dir / "report" / name
+            power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
 
     def definition(self, name: str) -> str:
         """How a machine would be started once more, in libvirt's notation."""
@@ -122,9 +143,33 @@ class Acting:
         """What a machine has for disks."""
         return hardware.disks(self._connection, self._domain(name))
 
+    def adjust(self, name: str, state: State | None, what: str, value: int) -> Effect:
+        """Give a machine that runs memory ("memory_mib") or processors ("cpus")."""
+        if state == "saved":
+            return Effect(False, "when it starts from its disk; restored, it has what it was saved with")
+        if state != "running":
+            return Effect(False, "at its next start")
+        give, unit = (hardware.give_memory, " MiB") if what == "memory_mib" else (hardware.give_cpus, "")
+        try:
+            given = give(self._connection, self._domain(name), value)
+        except ClusterError as error:
+            return Effect(False, f"at its next start; not now: {error.message}")
+        if given.has == value:
+            return Effect(True, "now")
+        if given.has != given.asked:
+            return Effect(False, f"at its next start; its system does not follow: it has {given.has}{unit} now")
+        return Effect(False, f"at its next start; now {given.has}{unit}, the most that it was started with")
+
     def start(self, names: Sequence[str], *, wait: bool = True) -> Iterator[Told]:
         """Start machines from their disks, and wait until each is ready; the head node first: others may want its
         services for that."""
+        cluster = self.cluster.name
+        for name in names:
+            if Notes(self._run_dir).has(f"again/{name}"):
+                raise NotNow(
+                    f"{name} is to be installed anew, instead of its next start",
+                    hint=f"doit cluster:{cluster} does it; or doit vm set {cluster} {name} next-boot=os",
+                )
         self._place.check(self._home)
         head, known = self.cluster.head.name, self.known()
         capacity = self._capacity(known[names[0]])
@@ -206,7 +251,11 @@ class Acting:
     def _begin(self, name: str) -> None:
         """Start a machine that is off, from its disk."""
         report = self._run_dir / "report" / name
-        power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
+        today = self._today(name, libvirt_xml.read_metadata(self.definition(name)))
+        if today is None:
+            power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
+        else:
+            power.start(self._connection, today, report=report, more=self._home.more)
 
     def _capacity(self, line: Line) -> Capacity:
         """What their host can carry, where machines run as this one does."""

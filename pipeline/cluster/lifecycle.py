@@ -26,7 +26,8 @@ from pipeline.cluster.course import Change, Course
 from pipeline.cluster.described import Described
 from pipeline.cluster.runner import Runner
 from pipeline.description import Cluster
-from pipeline.drivers import domain
+from pipeline.drivers import domain, libvirt_xml
+from pipeline.drivers.libvirt_xml import Metadata
 from pipeline.engine import Engine
 from pipeline.errors import ClusterError, NotNow, UserError
 from pipeline.hosts import kinds
@@ -151,7 +152,24 @@ class Lifecycle:
 
     def machines(self) -> Machines:
         """Its machines one by one, to be started, stopped, saved."""
-        return self.runner.machines()
+        return self.runner.machines(self._today)
+
+    def _today(self, name: str, started: Metadata) -> str | None:
+        """How a machine starts again that its recipe gives other memory or processors by now, and is in nothing else
+        made of anything but what it was started with; None for all others."""
+        before, now = self.cluster, self.plan.clusters.get(self.cluster.name)
+        if self.copy_of or now is None or name not in [machine.name for machine in now.machines]:
+            return None
+        one, other = before.machine(name), now.machine(name)
+        if one == other or one != dataclasses.replace(other, memory_mib=one.memory_mib, cpus=one.cpus):
+            return None
+        if self.engine.keys.entry(self.made.definitions[name]) is None:
+            self.engine.build(self.made.definitions[name])
+        marks, made_of = self.composition.marks(name), dict(started.artifacts)
+        if {**marks, "definition": ""} != {**made_of, "definition": ""}:
+            return None
+        definition = self.composition.definition(name, "run")
+        return libvirt_xml.for_start(definition, started.accelerator, sorted(marks.items()))
 
     def capacity(self) -> pace.Capacity:
         """What its host can carry."""

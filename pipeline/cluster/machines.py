@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline.cluster.acting import Acting, Action, Line, Told, Watcher
+from pipeline.cluster.acting import Acting, Action, Effect, Line, Today, Told, Watcher
 from pipeline.description import Cluster
 from pipeline.errors import NotNow
 from pipeline.hosts.place import Place, required
@@ -34,12 +34,14 @@ class Machines:
         run_dir: Path,
         alone: Callable[[], AbstractContextManager[None]],
         watcher: Watcher,
+        today: Today = lambda _name, _started: None,
     ) -> None:
         self.cluster = cluster
         self._place = place
         self._run_dir = run_dir
         self._alone = alone
         self._watcher = watcher
+        self._today = today
 
     def runs(self) -> bool:
         """Whether the cluster runs."""
@@ -60,9 +62,19 @@ class Machines:
         with self._connected() as acting:
             return {name: acting.definition(name) for name in acting.known()}
 
+    def adjust(self, wanted: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, str, Effect]]:
+        """Give machines that run what they shall have, as far as their engine can: machine, what of it, what came of
+        that.  `wanted` is "memory_mib" or "cpus" by machine."""
+        with self._alone(), self._connected() as acting:
+            known = acting.known()
+            for name, values in wanted.items():
+                state = known[name].state if name in known else None
+                for what, value in values.items():
+                    yield name, what, acting.adjust(name, state, what, value)
+
     def over(self, home: Home, connection: Connection) -> Acting:
         """What can be done to them, for whoever is connected and alone already."""
-        return Acting(self.cluster, self._place, self._run_dir, self._watcher, home, connection)
+        return Acting(self.cluster, self._place, self._run_dir, self._watcher, home, connection, self._today)
 
     def act(
         self,

@@ -47,6 +47,7 @@ def read(path: Path) -> list[Phase]:
 class Notes:
     """What a cluster has come through since it was booted.  A machine's report is begun anew whenever it starts, and
     cannot tell: `installed/NODE` stays, whatever becomes of the node.  `begun/NODE`: its installation was.
+    `again/NODE`: somebody wants it to be installed once more, instead of its next start.
 
     `up`: its first start came to a good end.  `deployed`: since its nodes were started last, the OPKGs have been told.
     `renamed`: the head node has been told that the cluster has changed, and the nodes have not.

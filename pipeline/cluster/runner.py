@@ -36,6 +36,7 @@ from pipeline.virt.disks import Given
 from pipeline.virt.home import Home
 
 if TYPE_CHECKING:
+    from pipeline.cluster.acting import Today
     from pipeline.cluster.machines import Machines
     from pipeline.virt.progress import Progress
     from pipeline.virt.watch import Watch
@@ -105,11 +106,11 @@ class Runner:
         """Where it lives; raises ClusterError where it does not run."""
         return required(self.place.find(), self.cluster.name)
 
-    def machines(self) -> Machines:
-        """Its machines one by one, to be started, stopped, saved."""
+    def machines(self, today: Today = lambda _name, _started: None) -> Machines:
+        """Its machines one by one, to be started, stopped, saved; `today` says of one that starts again how."""
         from pipeline.cluster.machines import Machines
 
-        return Machines(self.cluster, self.place, self.run_dir, self.alone, self.watch)
+        return Machines(self.cluster, self.place, self.run_dir, self.alone, self.watch, today)
 
     # --- the whole cluster
 
@@ -205,6 +206,7 @@ class Runner:
         if phase == "install":
             self.notes.remove(f"installed/{name}")
             self.notes.add(f"begun/{name}")
+            self.notes.remove(f"again/{name}")
             added.Notes(self.run_dir).forget(name)
         purpose: Purpose = "install" if phase == "install" else "run"
         if purpose == "run":

@@ -70,14 +70,13 @@ class Survey:
         expected = self._marks(name)
         made_of = dict(running.metadata.artifacts) if running else expected
         changed = [role for role in sorted(expected.keys() | made_of.keys()) if expected.get(role) != made_of.get(role)]
-        return Seen(
-            name,
-            name == self._cluster.head.name,
-            running.state if running else None,
-            self._says_ready(name),
-            self._notes.has(f"installed/{name}"),
-            tuple(changed),
-        )
+        state = running.state if running else None
+        is_installed = self._notes.has(f"installed/{name}")
+        seen = Seen(name, name == self._cluster.head.name, state, self._says_ready(name), is_installed, tuple(changed))
+        starts = state in (None, "off", "crashed") or seen.is_redefined
+        if starts and self._notes.has(f"again/{name}"):
+            return dataclasses.replace(seen, ready=False, installed=False)
+        return seen
 
     def _change(self) -> Change | None:
         """What machines that run do not know of the cluster as it is described today."""

@@ -27,8 +27,8 @@ _doit() {
     read -ra words <<< "$line"
     [[ $line != *[[:space:]] ]] || words+=("")
     mapfile -t fits < <(doit complete -- "${words[@]:1}" 2> /dev/null)
-    # bash parts words at colons, and wants what stands behind the last one
-    before=${words[-1]%"${words[-1]##*:}"}
+    # bash parts words at colons and equals signs, and wants what stands behind the last one
+    before=${words[-1]%"${words[-1]##*[:=]}"}
     COMPREPLY=("${fits[@]#"$before"}")
 }
 complete -F _doit doit
@@ -138,6 +138,11 @@ def _machines(graph: Graph, typed: Mapping[str, str]) -> Iterator[str]:
         yield from (machine.name for machine in graph.running(typed["cluster"]).cluster.machines)
 
 
+def _settings(graph: Graph, typed: Mapping[str, str]) -> Iterator[str]:
+    yield from _machines(graph, typed)
+    yield from ("memory=", "cpus=", "next-boot=os", "next-boot=install")
+
+
 def _opkgs(graph: Graph) -> list[str]:
     from pipeline.manifests.recipes import load
 
@@ -150,6 +155,7 @@ _KINDS: Mapping[str, Callable[[Graph, Mapping[str, str]], Any]] = {
     "machine": _machines,
     "machines": _machines,
     "names": lambda graph, _: _opkgs(graph),
+    "words": _settings,
     "opkg": lambda graph, _: ("install", "remove", *_opkgs(graph)),
     "task": lambda graph, _: tasks(graph),
     "host": lambda graph, _: graph.plan.hosts,

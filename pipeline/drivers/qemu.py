@@ -87,7 +87,10 @@ def _fill(root: ET.Element, domain: Domain, architecture: str) -> None:
     for interface in domain.interfaces:
         _interface(devices, interface, domain.devices)
     _console(devices, domain)
-    ET.SubElement(devices, "memballoon", model="none")
+    # so that memory can be taken from a machine that runs, and given back.  Processors can't: libvirt 9.0 does not hear
+    # of it when QEMU 7.2 has taken one, and never gives it back
+    changes = domain.devices == "virtio" and not domain.nested
+    ET.SubElement(devices, "memballoon", model="virtio" if changes else "none")
     if domain.devices == "virtio":
         rng = ET.SubElement(devices, "rng", model="virtio")
         text(rng, "backend", "/dev/urandom", model="random")

@@ -59,9 +59,9 @@ class Document:
         return Mistake(shown(file), line, dotted(key), text)
 
 
-def read(file: Path) -> Document:
-    """Read one file; whatever is wrong with it is a ManifestError."""
-    text = text_of(file)
+def read(file: Path, draft: str | None = None) -> Document:
+    """Read one file, or what it would be with the text `draft`; whatever is wrong with it is a ManifestError."""
+    text = text_of(file) if draft is None else draft
     try:
         data = tomllib.loads(text)
     except RecursionError:
@@ -104,13 +104,18 @@ def _refuse(file: Path, line: int, text: str) -> NoReturn:
 
 
 def extended(
-    file: Path, find: Callable[[str], Path | None], names: Iterable[str], prepare: Callable[[Document], None]
+    file: Path,
+    find: Callable[[str], Path | None],
+    names: Iterable[str],
+    prepare: Callable[[Document], None],
+    draft: str | None = None,
 ) -> Document:
     """Read `file` and what it extends, laid over each other.
 
     `find` gives the file of a name and `names` all of them; `prepare` may rewrite a document before others lie over it.
+    `draft` is read in place of what `file` holds.
     """
-    document = read(file)
+    document = read(file, draft)
     prepare(document)
     seen = [file]
     while "extends" in document.data:

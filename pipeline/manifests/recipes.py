@@ -103,9 +103,10 @@ class Recipes:
             entry.stem for entry in folder.iterdir() if entry.suffix == ".toml" and not entry.name.startswith(".")
         )
 
-    def describe(self, cluster: str, lot: int = 0) -> description.Cluster:
-        """A cluster with every name and address given out; `lot` is its share of its host."""
-        manifest = self.cluster(cluster)
+    def describe(self, cluster: str, lot: int = 0, draft: str | None = None) -> description.Cluster:
+        """A cluster with every name and address given out; `lot` is its share of its host, `draft` what its file would
+        hold."""
+        manifest = self.cluster(cluster) if draft is None else self._cluster(cluster, draft)
         secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
         return describing.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()), lot)
 
@@ -220,7 +221,7 @@ class Recipes:
             if item.codename
         }
 
-    def _cluster(self, name: str) -> Cluster:
+    def _cluster(self, name: str, draft: str | None = None) -> Cluster:
         """The cluster; its `opkgs` are completed by what they require, and in the order of installation."""
         self._known("clusters", name)
         names = self.names("clusters")
@@ -229,6 +230,7 @@ class Recipes:
             lambda base: self._file("clusters", base) if base in names else None,
             names,
             self._prepare,
+            draft,
         )
         collector = Collector()
         manifest = collector.attempt(lambda: loader.validate(document, Cluster))

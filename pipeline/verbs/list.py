@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.records import Notes
 from pipeline.columns import Line, Table
 from pipeline.description import Machine
 from pipeline.drivers.site import RUN
@@ -20,8 +21,8 @@ from pipeline.virt.power import State
 
 @dataclass(frozen=True)
 class Listed:
-    """One machine: what it has now, and its MACs in the order of its cards; `why` it is paused, where nobody has
-    paused it."""
+    """One machine: what it has now, its MACs in the order of its cards, what it does when it starts next; `why` it is
+    paused, where nobody has paused it."""
 
     cluster: str
     machine: str
@@ -31,9 +32,12 @@ class Listed:
     memory_mib: int
     cpus: int
     macs: tuple[str, ...]
+    next_boot: Literal["os", "install"]
     why: str
 
     def cells(self) -> Sequence[str]:
+        again = "to be installed anew" if self.next_boot == "install" else ""
+        told = [text for text in (self.why, again) if text]
         return (
             self.cluster,
             self.machine,
@@ -42,7 +46,7 @@ class Listed:
             f"{self.memory_mib} MiB",
             f"{self.cpus} cpu",
             " ".join(self.macs),
-            f"({self.why})" if self.why else "",
+            f"({'; '.join(told)})" if told else "",
         )
 
 
@@ -99,11 +103,19 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | Table 
 
 
 def _machines(life: Lifecycle) -> Iterator[Listed]:
-    host, cluster = life.host, life.cluster
+    host, cluster, notes = life.host, life.cluster, Notes(life.run_dir)
     for line in life.machines().lines():
-        macs = tuple(card.mac for card in cluster.machine(line.machine).interfaces)
         yield Listed(
-            cluster.name, line.machine, line.state, host.hypervisor, host.name, line.has_mib, line.cpus, macs, line.why
+            cluster.name,
+            line.machine,
+            line.state,
+            host.hypervisor,
+            host.name,
+            line.has_mib,
+            line.cpus,
+            tuple(card.mac for card in cluster.machine(line.machine).interfaces),
+            "install" if notes.has(f"again/{line.machine}") else "os",
+            line.why,
         )
 
 

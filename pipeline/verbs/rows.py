@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from pipeline import events
@@ -20,7 +21,15 @@ from pipeline.virt.power import State
 
 
 class Clusters(Protocol):
-    """Where clusters that run are found."""
+    """Where clusters are found."""
+
+    @property
+    def run(self) -> Path:
+        """Where those that run have their folders."""
+
+    @property
+    def recipes(self) -> Path:
+        """The folder of recipes."""
 
     def booted(self) -> list[str]:
         """Those that may be running."""

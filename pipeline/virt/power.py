@@ -70,7 +70,7 @@ def start(connection: Connection, definition: str, *, report: Path, more: str = 
     name = libvirt_xml.name_in(definition)
     try:
         with plain_words(f"{name} cannot be started"):
-            _bounded(lambda: connection.raw.defineXML(definition).create(), f"{name}: it is not started", _MADE)
+            bounded(lambda: connection.raw.defineXML(definition).create(), f"{name}: it is not started", _MADE)
     except ClusterError as error:
         error.hint = next((hint for words, hint in _HINTS.items() if words in error.message), more)
         raise
@@ -100,7 +100,7 @@ def start_again(connection: Connection, name: str, *, report: Path, more: str = 
     domain = connection.domain(name)
     logs.remove(report)
     with plain_words(f"{name} cannot be started", hint=more):
-        _bounded(domain.create, f"{name}: it is not started", _MADE)
+        bounded(domain.create, f"{name}: it is not started", _MADE)
 
 
 def definition(connection: Connection, name: str) -> str:
@@ -116,7 +116,7 @@ def start_paused(connection: Connection, definition: str, later: str) -> int:
     name = libvirt_xml.name_in(definition)
     with plain_words(f"{name} cannot be started"):
         domain = connection.raw.defineXML(definition)
-        _bounded(lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), f"{name}: it is not started", _MADE)
+        bounded(lambda: domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED), f"{name}: it is not started", _MADE)
         connection.raw.defineXML(later)
         return int(domain.ID())
 
@@ -124,20 +124,20 @@ def start_paused(connection: Connection, definition: str, later: str) -> int:
 def pause(connection: Connection, name: str) -> None:
     """Hold a machine; it keeps its memory, and time stands still for it."""
     with plain_words(f"{name} cannot be paused"):
-        _bounded(connection.domain(name).suspend, f"{name}: it is not paused", _AT_ONCE)
+        bounded(connection.domain(name).suspend, f"{name}: it is not paused", _AT_ONCE)
 
 
 def resume(connection: Connection, name: str) -> None:
     """Let a paused machine go on."""
     with plain_words(f"{name} cannot go on"):
-        _bounded(connection.domain(name).resume, f"{name}: it does not go on", _AT_ONCE)
+        bounded(connection.domain(name).resume, f"{name}: it does not go on", _AT_ONCE)
 
 
 def reset(connection: Connection, name: str) -> bool:
     """Pull the reset line of a machine that runs; false where its engine gives it none, and nothing was done."""
     with plain_words(f"{name} cannot be reset"):
         try:
-            _bounded(connection.domain(name).reset, f"{name}: it is not reset", _AT_ONCE)
+            bounded(connection.domain(name).reset, f"{name}: it is not reset", _AT_ONCE)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
@@ -152,7 +152,7 @@ def save(connection: Connection, name: str, file: str, *, within: float) -> None
     _mark_saved(domain, file)
     try:
         with plain_words(f"{name} cannot be saved", hint="is there space for its memory?"):
-            _bounded(lambda: domain.save(file), f"{name}: its memory is not saved", within, domain.abortJob)
+            bounded(lambda: domain.save(file), f"{name}: its memory is not saved", within, domain.abortJob)
     except BaseException:
         if domain.isActive():
             _mark_saved(domain, "")
@@ -175,7 +175,7 @@ def restore(connection: Connection, name: str, *, within: float) -> None:
                 if definition
                 else (lambda: connection.raw.restore(file))
             )
-            _bounded(restore_it, f"{name}: its memory is not back", within, domain.abortJob)
+            bounded(restore_it, f"{name}: its memory is not back", within, domain.abortJob)
     except BaseException:
         if not domain.isActive():
             _mark_saved(domain, file)
@@ -215,7 +215,7 @@ def destroy(connection: Connection, names: Iterable[str]) -> None:
         domain = connection.domain(name)
         with plain_words(f"{name} cannot be ended"):
             try:
-                _bounded(domain.destroy, f"{name}: it is not ended", _AT_ONCE)
+                bounded(domain.destroy, f"{name}: it is not ended", _AT_ONCE)
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:  # it is off already
                     raise
@@ -270,7 +270,7 @@ def _definition_in(connection: Connection, file: str) -> str:
     return restored(connection.raw.saveImageGetXMLDesc(file)) if restored else ""
 
 
-def _bounded(call: Callable[[], object], what: str, within: float, give_up: Callable[[], object] | None = None) -> None:
+def bounded(call: Callable[[], object], what: str, within: float, give_up: Callable[[], object] | None = None) -> None:
     """Make a call to libvirt that itself knows no deadline, in a thread; late or interrupted, it is given up."""
     failed: list[libvirt.libvirtError] = []
 

@@ -6,6 +6,7 @@ Whole clusters have such tests of their own, with the real commands: `test_clust
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from pipeline.cluster.machines import Machines
+from pipeline.description import Cluster
 from pipeline.errors import ClusterError
 from pipeline.hosts.private import PrivatePlace
 from pipeline.virt.connection import Connection
@@ -24,6 +26,7 @@ from pipeline.virt.watch import Watch, watch
 from tests.boot import acts
 from tests.boot.acts import Terminal
 from tests.boot.test_namespace import (  # noqa: F401  (fixtures)
+    MEMORY_MIB,
     PATIENCE,
     Lab,
     cache,
@@ -130,6 +133,43 @@ def test_several_at_once(lab: Lab, machines: Machines) -> None:  # noqa: F811
         ("head", "ready"),
         ("node1", "ready"),
     ]
+
+
+def test_memory_and_processors_while_it_runs(lab: Lab, machines: Machines) -> None:  # noqa: F811
+    """Less memory than it was started with, and that back, never more; of processors what is refused is told."""
+    lab.described = larger(cluster("one", memory_mib=MEMORY_MIB))
+    boot(lab, "node1")
+    ask = terminal(lab, "node1").ask
+
+    def memory_kib() -> int:
+        return int(ask("grep MemTotal /proc/meminfo | tr -dc 0-9"))
+
+    def adjust(what: str, value: int) -> tuple[bool, str]:
+        ((_, _, effect),) = machines.adjust({"node1": {what: value}})
+        return effect.now, effect.words
+
+    before = memory_kib()
+    assert adjust("memory_mib", 192) == (True, "now")
+    assert before - memory_kib() == 64 << 10
+    (line,) = machines.lines()
+    assert (line.memory_mib, line.has_mib) == (256, 192)
+    told = "at its next start; now 256 MiB, the most that it was started with"
+    assert adjust("memory_mib", 512) == (False, told)
+    assert memory_kib() == before
+
+    now, words = adjust("cpus", 1)
+    assert not now and words.startswith("at its next start; not now: one-node1: its processors cannot be changed: ")
+    assert adjust("cpus", 2) == (True, "now")
+    assert adjust("cpus", 3) == (False, "at its next start; now 2, the most that it was started with")
+    assert ask("nproc") == "2"
+
+    acts.save_and_restore(machines, "node1", ask)
+    acts.reset(machines, "node1", ask)
+
+
+def larger(description: Cluster) -> Cluster:
+    nodes = tuple(dataclasses.replace(node, memory_mib=256, cpus=2) for node in description.nodes)
+    return dataclasses.replace(description, nodes=nodes)
 
 
 def test_a_start_that_does_not_get_there(lab: Lab, machines: Machines) -> None:  # noqa: F811

@@ -59,7 +59,8 @@ def ramdisk(kernel: Path, folder: Path) -> Path:
     shutil.copy(busybox, tree / "bin/busybox")
     (tree / "init").write_text(_INIT)
     (tree / "init").chmod(stat.S_IRWXU)
-    order = _in_order(modules, ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio-rng"))
+    needed = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio-rng", "virtio_balloon")
+    order = _in_order(modules, needed)
     for path in order:
         shutil.copy(modules / path, tree / "modules")
     (tree / "modules/order").write_text("\n".join(Path(path).name for path in order) + "\n")

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +57,7 @@ class Graph:
         return SimpleNamespace(
             cluster=cluster(name),
             host=SimpleNamespace(name="local", hypervisor="qemu"),
+            run_dir=Path("/nowhere"),
             machines=lambda: Machines(name, self.asked),
         )
 
@@ -164,6 +166,7 @@ def test_programs_read_the_same(
         "memory_mib": 512,
         "cpus": 1,
         "macs": ["52:54:00:00:00:01"],
+        "next_boot": "os",
         "why": "",
     }
     assert said.err == "two is not to be reached\n"

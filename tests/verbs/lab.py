@@ -73,6 +73,14 @@ class Lab:
         self.host = Host("local", "qemu", "private")
         self.copy_of = ""
 
+    @property
+    def run(self) -> Path:
+        return self.folder.parent
+
+    @property
+    def recipes(self) -> Path:
+        return self.folder.parent / "recipes"
+
     def booted(self) -> list[str]:
         return [self.cluster.name]
 

@@ -26,12 +26,12 @@ def test_what_a_machine_has(small: Lab) -> None:
 
 def test_columns_are_as_wide_as_what_stands_in_them() -> None:
     rows = [
-        Listed("a-cluster-with-a-long-name", "node1", "off", "qemu", "local", 512, 1, ("m",), ""),
-        Listed("b", "a-machine-with-a-long-name", "paused", "xen", "far", 16384, 12, ("m", "n"), "full"),
+        Listed("a-long-named-cluster", "node1", "off", "qemu", "local", 512, 1, ("m",), "os", ""),
+        Listed("b", "a-long-name", "paused", "xen", "far", 16384, 12, ("m", "n"), "install", "why"),
     ]
     assert Table(tuple(rows)).text().splitlines() == [
-        "a-cluster-with-a-long-name  node1                       off     qemu/local  512 MiB    1 cpu   m",
-        "b                           a-machine-with-a-long-name  paused  xen/far     16384 MiB  12 cpu  m n  (full)",
+        "a-long-named-cluster  node1        off     qemu/local  512 MiB    1 cpu   m",
+        "b                     a-long-name  paused  xen/far     16384 MiB  12 cpu  m n  (why; to be installed anew)",
     ]
 
 
@@ -47,7 +47,7 @@ def test_disks(small: Lab, tmp_path: Path) -> None:
         ("node1", "home", "data", "raw", False, True),
         ("node2", "root", "system", "qcow2", True, False),
     ]
-    assert told[5].file == str(tmp_path / "disks/node1.home.img"), "as one sees it here"
+    assert told[5].file == str(tmp_path / "one/disks/node1.home.img"), "as one sees it here"
     assert min(row.size_mib for row in told) > 1_000_000, "what the driver says of each"
     assert told[5].cells()[-1] == "data, kept"
 

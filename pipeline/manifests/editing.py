@@ -1,0 +1,124 @@
+"""Recipes that a command edits: what a person has written around it, comments, order and notation, stays as it is.
+
+The manifest's own checks judge the text before anything is written, and it is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import codecs
+import tomllib
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
+
+from pipeline.errors import ManifestError
+from pipeline.files import write_whole
+from pipeline.manifests import loader
+from pipeline.mistakes import Key, quoted, shown
+
+
+def edited(text: str, changes: Mapping[Key, str | int | None]) -> str:
+    """The text of a TOML file with these values; None takes one away, and with the last one its table.
+
+    Raises ValueError where the text is written in a way that cannot be edited so.
+    """
+    wanted = tomllib.loads(text)
+    for key, value in changes.items():
+        _change(wanted, key, value)
+    # tomlkit does not know all ways to write a table: what it has made of one is not believed
+    try:
+        document = tomlkit.parse(text)
+        for key, value in changes.items():
+            _change(document, key, value)
+        result = tomlkit.dumps(document)
+        if not text.endswith("\n\n"):
+            result = result.rstrip("\n") + "\n"
+        if tomllib.loads(result) == wanted:
+            return result
+    except (tomllib.TOMLDecodeError, TOMLKitError):
+        pass
+    raise ValueError("its tables are written in a way that no command can edit")
+
+
+def _change(table: MutableMapping[str, Any], key: Key, value: str | int | None) -> None:
+    name, more = str(key[0]), key[1:]
+    if not more:
+        if value is None:
+            table.pop(name, None)
+        elif isinstance(table, Table) and name not in table:
+            _add(table, name, value)
+        else:
+            table[name] = value
+        return
+    if name not in table:
+        if value is None:
+            return
+        if isinstance(table, tomlkit.TOMLDocument | Table):
+            _append(table, name, _table(len(more) > 1))
+        else:
+            table[name] = {}
+    _change(table[name], more, value)
+    if value is None and not table[name]:
+        table.pop(name)
+
+
+def _table(is_super: bool) -> Table:
+    """A new table; one that has tables alone needs no line of its own."""
+    made = tomlkit.table(is_super_table=is_super)
+    if not is_super:
+        made.add(tomlkit.nl())  # between it and what follows
+    return made
+
+
+def _append(table: tomlkit.TOMLDocument | Table, name: str, new: Table) -> None:
+    """A table behind those that are there."""
+    last = table if isinstance(table, Table) else None
+    while last is not None and last.value.body and isinstance(last.value.body[-1][1], Table):
+        last = last.value.body[-1][1]
+    tail = _tail(last) if last is not None and not last.is_super_table() else []
+    table.append(name, new)
+    if tail:
+        new.value.body[:] = tail
+
+
+def _add(table: Table, name: str, value: str | int) -> None:
+    """A key behind the last one."""
+    tail = _tail(table)
+    table.append(name, value)
+    table.value.body.extend(tail)
+
+
+def _tail(table: Table) -> list[Any]:
+    """What stands between the last key of a table and the next table: it belongs there, and is taken away here."""
+    body = table.value.body
+    last = max((index for index, (key, _) in enumerate(body) if key is not None), default=-1)
+    tail = body[last + 1 :]
+    del body[last + 1 :]
+    return tail
+
+
+def read(file: Path) -> str:
+    """The text of a recipe, as `edited` takes it."""
+    return loader.text_of(file)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a recipe anew, with the line ends and the mode that it had, and where a link leads to."""
+    place = file.resolve()
+    before = place.read_bytes()
+    data = text.encode()
+    if before.count(b"\r\n") == before.count(b"\n") > 0:
+        data = data.replace(b"\n", b"\r\n")
+    if before.startswith(codecs.BOM_UTF8):
+        data = codecs.BOM_UTF8 + data
+    write_whole(place, data, mode=place.stat().st_mode & 0o7777)
+
+
+def refused(file: Path, why: ValueError, changes: Mapping[Key, str | int | None]) -> ManifestError:
+    """The error for one that cannot be edited: who has written it so can."""
+    words = [f"{loader.dotted(key)} = {quoted(value)}" for key, value in changes.items() if value is not None]
+    return ManifestError(f"{shown(file)}: {why}", hint=f"write there yourself: {'; '.join(words)}")

@@ -1,0 +1,158 @@
+"""Say in a cluster's recipe what machines have, and give it to those that run as far as their engine can.
+
+The recipe is what counts: it is written first, whole or not at all, and a run that is killed after that has lost
+nothing: the same words once more, or the machines' next start, do the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.records import Notes
+from pipeline.errors import NotNow, UserError, WrongUse
+from pipeline.locks import Busy, locked
+from pipeline.mistakes import nearest
+from pipeline.verbs import names
+from pipeline.verbs.rows import Clusters, Row, Verb
+
+#: What a machine can be told to do instead of its next start.
+_BOOTS = ("os", "install")
+#: Seconds that another command may take, which edits a recipe, too.
+_PATIENCE = 120
+
+
+@dataclass(frozen=True)
+class Set:
+    """What one machine shall have; `now`: it has it, or what it was told is noted."""
+
+    cluster: str
+    machine: str
+    field: str
+    value: str | int
+    now: bool
+    told: str
+
+    def text(self) -> str:
+        return f"{self.machine}: {self.field} {self.value}: {self.told}"
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cluster", help="name of a cluster (recipes/clusters/NAME.toml)")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="MACHINE ... FIELD=VALUE",
+        help="names or patterns, as node[1-3,7] or 'node*', and what these shall have: memory=512M, cpus=2 (written "
+        "into the cluster's recipe: into the table of a membership where all of its machines are named, else into "
+        "[machines.NAME]); next-boot=install (the next run of cluster:NAME that finds the node off installs it anew) "
+        "or next-boot=os.  A machine that runs has at once what it was started with at least; more at its next start, "
+        "by vm start, or by cluster:NAME, which starts such machines anew",
+    )
+
+
+def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserError]:
+    words = [word for word in args.words if "=" not in word]
+    values = _values([word for word in args.words if "=" in word])
+    life = clusters.running(args.cluster)
+    if life.copy_of:
+        raise NotNow(f"{args.cluster} is a copy of {life.copy_of}, and no recipe says what it has")
+    if not words:
+        raise WrongUse("no machine is named", hint="'*' are all of them")
+    boot = values.pop("next-boot", None)
+    clusters.run.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(clusters.run / ".recipes.lock", within=_PATIENCE):
+            known = _known(clusters, args.cluster) if values else [machine.name for machine in life.cluster.machines]
+            meant = names.expand(words, known)
+            if boot is not None:
+                _require_installed(life, meant)
+            if values:
+                yield from _written(clusters, life, meant, values)
+            if boot is not None:
+                yield from _noted(life, meant, str(boot))
+    except Busy:
+        raise UserError(f"another command has been changing recipes for {_PATIENCE} s") from None
+
+
+def _values(words: Sequence[str]) -> dict[str, str | int]:
+    """The fields and their values, as a recipe has them."""
+    from pipeline.manifests.setting import FIELDS
+
+    fields, found = (*FIELDS, "next-boot"), dict[str, str | int]()
+    for word in words:
+        field, _, value = word.partition("=")
+        if field not in fields:
+            near = nearest(field, fields, 0.5)
+            hint = f"did you mean {near}={value}?" if near else f"there are: {', '.join(fields)}"
+            raise WrongUse(f"machines have no {field!r} that can be set", hint=hint)
+        if field in found:
+            raise WrongUse(f"{field} is there twice")
+        if field == "next-boot" and value not in _BOOTS:
+            raise WrongUse(f"{word}: there is no such thing to boot", hint=f"there are: {', '.join(_BOOTS)}")
+        found[field] = (
+            int(value) if field == "cpus" and value.isascii() and value.isdigit() and len(value) < 10 else value
+        )
+    if not found:
+        raise WrongUse(
+            "nothing to be set is named", hint="expected a word like memory=512M, cpus=2 or next-boot=install"
+        )
+    return found
+
+
+def _known(clusters: Clusters, cluster: str) -> list[str]:
+    """The machines by today's recipe."""
+    from pipeline.manifests.recipes import load
+
+    return [machine.name for machine in load(clusters.recipes).describe(cluster).machines]
+
+
+def _written(
+    clusters: Clusters, life: Lifecycle, meant: Sequence[str], values: Mapping[str, str | int]
+) -> Iterator[Row | UserError]:
+    from pipeline.manifests import setting
+    from pipeline.manifests.recipes import load
+
+    recipes, cluster = load(clusters.recipes), life.cluster.name
+    draft = setting.draft(recipes, cluster, meant, values)
+    draft.write()
+    if draft.is_other and (others := setting.extending(recipes, cluster)):
+        print(f"{', '.join(others)}: changed as well, for they extend {cluster}", file=sys.stderr)
+    fields = {setting.FIELDS[field]: field for field in values}
+    wanted = {name: {what: getattr(draft.after.machine(name), what) for what in fields} for name in meant}
+    machines = life.machines()
+    if not machines.runs():
+        for name in meant:
+            yield from (Set(cluster, name, field, value, False, "when it starts") for field, value in values.items())
+        return
+    try:
+        for name, what, effect in machines.adjust(wanted):
+            yield Set(cluster, name, fields[what], values[fields[what]], effect.now, effect.words)
+    except UserError as error:
+        yield error.about("the recipe says it, and machines that run do not have it yet")
+
+
+def _require_installed(life: Lifecycle, meant: Sequence[str]) -> None:
+    """Raise NotNow where somebody wants to be installed what cannot be."""
+    if not life.machines().runs():
+        raise NotNow(f"{life.cluster.name} does not run: all its nodes are installed when it starts")
+    if life.cluster.head.name in meant:
+        raise NotNow(f"{life.cluster.head.name} is the head node, which is never installed")
+
+
+def _noted(life: Lifecycle, meant: Sequence[str], boot: str) -> Iterator[Row]:
+    notes = Notes(life.run_dir)
+    for name in meant:
+        (notes.add if boot == "install" else notes.remove)(f"again/{name}")
+        told = (
+            f"once it is off, doit cluster:{life.cluster.name} installs it anew; disks that are kept stay"
+            if boot == "install"
+            else "it starts from its disk"
+        )
+        yield Set(life.cluster.name, name, "next-boot", boot, True, told)
+
+
+VERB = Verb("say in the recipe what machines have, and do now what can be done now", _arguments, _rows)
