@@ -19,7 +19,7 @@ from pipeline.virt.power import bounded
 
 #: Seconds in which a system that follows has done so; and between two looks: not all engines tell it as an event.
 _FOLLOWS, _INTERVAL = 30, 0.1
-_NEAR_MIB = 2
+NEAR_MIB = 2
 #: For what libvirt and the engine do before the system hears of it: seconds.
 _ASKED = 60
 
@@ -82,7 +82,7 @@ def give_memory(connection: Connection, name: str, mib: int) -> Given:
         def has() -> int:
             """Near enough is there: engines count some pages in or out."""
             found = round(domain.info()[2] / 1024)
-            return asked if abs(found - asked) <= _NEAR_MIB else found
+            return asked if abs(found - asked) <= NEAR_MIB else found
 
         return _followed(
             asked,
