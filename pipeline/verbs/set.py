@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.records import Notes
@@ -18,6 +19,9 @@ from pipeline.locks import Busy, locked
 from pipeline.mistakes import nearest
 from pipeline.verbs import names
 from pipeline.verbs.rows import Clusters, Row, Verb
+
+if TYPE_CHECKING:
+    from pipeline.manifests.recipes import Recipes
 
 #: What a machine can be told to do instead of its next start.
 _BOOTS = ("os", "install")
@@ -66,12 +70,13 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserEr
     clusters.run.mkdir(parents=True, exist_ok=True)
     try:
         with locked(clusters.run / ".recipes.lock", within=_PATIENCE):
-            known = _known(clusters, args.cluster) if values else [machine.name for machine in life.cluster.machines]
-            meant = names.expand(words, known)
+            recipes = _recipes(clusters) if values else None
+            cluster = recipes.describe(args.cluster) if recipes else life.cluster
+            meant = names.expand(words, [machine.name for machine in cluster.machines])
             if boot is not None:
                 _require_installed(life, meant)
-            if values:
-                yield from _written(clusters, life, meant, values)
+            if recipes:
+                yield from _written(recipes, life, meant, values)
             if boot is not None:
                 yield from _noted(life, meant, str(boot))
     except Busy:
@@ -103,20 +108,18 @@ def _values(words: Sequence[str]) -> dict[str, str | int]:
     return found
 
 
-def _known(clusters: Clusters, cluster: str) -> list[str]:
-    """The machines by today's recipe."""
+def _recipes(clusters: Clusters) -> Recipes:
     from pipeline.manifests.recipes import load
 
-    return [machine.name for machine in load(clusters.recipes).describe(cluster).machines]
+    return load(clusters.recipes)
 
 
 def _written(
-    clusters: Clusters, life: Lifecycle, meant: Sequence[str], values: Mapping[str, str | int]
+    recipes: Recipes, life: Lifecycle, meant: Sequence[str], values: Mapping[str, str | int]
 ) -> Iterator[Row | UserError]:
     from pipeline.manifests import setting
-    from pipeline.manifests.recipes import load
 
-    recipes, cluster = load(clusters.recipes), life.cluster.name
+    cluster = life.cluster.name
     draft = setting.draft(recipes, cluster, meant, values)
     draft.write()
     if draft.is_other and (others := setting.extending(recipes, cluster)):
