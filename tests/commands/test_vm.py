@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +122,14 @@ def test_mistakes(
     assert vm(monkeypatch, *words) == status
     assert message in capsys.readouterr().err
     assert graph.asked == []
+
+
+def test_what_the_readme_says_of_it_can_be_typed() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = {line.replace("\n", " ").split(" > ")[0] for line in re.findall(r"`doit vm ([a-z]+ [^`]+)`", text)}
+    assert len(lines) > 15
+    for line in lines:
+        Vm().parser().parse_args(shlex.split(line))
 
 
 @pytest.mark.parametrize("words", [(), ("pause",), ("halt", "one"), ("pause", "one", "--no-wait")])
