@@ -135,9 +135,11 @@ class Acting:
             report = self._run_dir / "report" / name
             power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
 
-    def definition(self, name: str) -> str:
-        """How a machine would be started once more, in libvirt's notation."""
-        return power.definition(self._connection, self._domain(name))
+    def definition(self, name: str) -> tuple[str, bool]:
+        """How a machine is started next, in libvirt's notation, and whether today's recipe has changed that."""
+        defined = power.definition(self._connection, self._domain(name))
+        today = self._today(name, libvirt_xml.read_metadata(defined))
+        return (defined, False) if today is None else (today, True)
 
     def disks(self, name: str) -> list[Block]:
         """What a machine has for disks."""
@@ -251,11 +253,11 @@ class Acting:
     def _begin(self, name: str) -> None:
         """Start a machine that is off, from its disk."""
         report = self._run_dir / "report" / name
-        today = self._today(name, libvirt_xml.read_metadata(self.definition(name)))
-        if today is None:
-            power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
+        definition, is_changed = self.definition(name)
+        if is_changed:
+            power.start(self._connection, definition, report=report, more=self._home.more)
         else:
-            power.start(self._connection, today, report=report, more=self._home.more)
+            power.start_again(self._connection, self._domain(name), report=report, more=self._home.more)
 
     def _capacity(self, line: Line) -> Capacity:
         """What their host can carry, where machines run as this one does."""

@@ -57,8 +57,9 @@ class Machines:
         with self._connected() as acting:
             return {name: acting.disks(name) for name in acting.known()}
 
-    def definitions(self) -> dict[str, str]:
-        """How every machine that is defined would be started once more, in libvirt's notation."""
+    def definitions(self) -> dict[str, tuple[str, bool]]:
+        """How every machine that is defined is started next, in libvirt's notation, and whether today's recipe has
+        changed that."""
         with self._connected() as acting:
             return {name: acting.definition(name) for name in acting.known()}
 

@@ -1,7 +1,4 @@
-"""The manifest that recreates a cluster as it is: the machines as they run, with all that has been allocated to them.
-
-doit vm dump debian12 > new.toml && mv new.toml recipes/clusters/new.toml
-"""
+"""The manifest that recreates a cluster as it is: the machines as they run, with all that has been allocated to them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How machines would be started: their definitions in the notation of libvirt, or of xl.
 
-Of a cluster that runs libvirt is asked; of others, and of machines that it does not know yet, it is what the recipe
-makes: the same text as in the artifact.
+Of a cluster that runs libvirt is asked; of others, and of machines that it does not know yet or that have other memory
+by now, it is what the recipe makes: the same text as in the artifact.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
         if args.xl:
             yield Reported(args.cluster, name, "xl", "recipe", xl_config.render(_domain(life, name)))
         elif name in defined:
-            yield Reported(args.cluster, name, "libvirt", "libvirt", defined[name])
+            definition, is_changed = defined[name]
+            yield Reported(args.cluster, name, "libvirt", "recipe" if is_changed else "libvirt", definition)
         else:
             yield Reported(args.cluster, name, "libvirt", "recipe", libvirt_xml.render(_domain(life, name)))
 

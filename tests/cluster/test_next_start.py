@@ -86,6 +86,8 @@ def test_a_machine_starts_as_it_is_defined(stage: Stage, started: list[str]) -> 
 
 def test_with_memory_and_processors_of_todays_recipe(stage: Stage, started: list[str]) -> None:  # noqa: F811
     described(stage, memory_mib=999, cpus=7)
+    assert stage.life.machines().definitions()["node1"] == ("node1 run tcg", True), "which is what report tells"
+    started.clear()
     start(stage)
     assert started == [f"built definition:{NAME}/node1", "node1 run tcg"]
 
