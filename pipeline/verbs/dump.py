@@ -1,4 +1,4 @@
-"""The manifest that recreates a cluster as it is: the machines as they run, with all that has been allocated to them."""
+"""The manifest that recreates a cluster as it is: machines as they run, with all that has been allocated to them."""
 
 from __future__ import annotations
 
