@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Vm(GraphCommand):
     name = "vm"
-    doc_purpose = "list, start, stop, pause, resume, save, restore machines of running clusters"
+    doc_purpose = "list, start, stop, pause, resume, save, restore, install machines of running clusters"
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 
