@@ -170,7 +170,7 @@ class Acting:
             if Notes(self._run_dir).has(f"again/{name}"):
                 raise NotNow(
                     f"{name} is to be installed anew, instead of its next start",
-                    hint=f"doit cluster:{cluster} does it; or doit vm set {cluster} {name} next-boot=os",
+                    hint=f"doit vm install {cluster} {name} does it; or doit vm set {cluster} {name} next-boot=os",
                 )
         self._place.check(self._home)
         head, known = self.cluster.head.name, self.known()

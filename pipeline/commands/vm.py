@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 class Vm(GraphCommand):
     name = "vm"
-    doc_purpose = "list, report, start, stop, reset, pause, resume, save, restore machines of clusters"
+    doc_purpose = (
+        "machines one by one: list, report, start, stop, reset, pause, resume, save, restore, install, set, dump"
+    )
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 

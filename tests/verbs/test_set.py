@@ -161,7 +161,7 @@ def test_next_boot(written: Lab) -> None:
     written.raw("node2").destroy()
     with pytest.raises(NotNow, match="node2 is to be installed anew, instead of its next start") as caught:
         written.vm("start", "one", "node2")
-    assert caught.value.hint == "doit cluster:one does it; or doit vm set one node2 next-boot=os"
+    assert caught.value.hint == "doit vm install one node2 does it; or doit vm set one node2 next-boot=os"
     written.vm("set", "one", "node*", "next-boot=os")
     assert not notes.has("again/node2")
     written.here.up = False
