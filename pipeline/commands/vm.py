@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 class Vm(GraphCommand):
     name = "vm"
-    doc_purpose = (
-        "machines one by one: list, report, start, stop, reset, pause, resume, save, restore, install, set, dump"
-    )
+    doc_purpose = "machines: list, report, start, stop, reset, pause, resume, save, restore, install, set, dump"
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 
