@@ -175,7 +175,8 @@ def tried_in_place() -> None:
         top = Path("/opt/trying/compute")
         shutil.rmtree(top, ignore_errors=True)
         put(brought, top / "root/etc")
-        os.utime(top / "root/etc/old", (5, 5))  # neither time nor size tells that it is another one
+        for path in (top / "root").rglob("*"):  # neither time nor size tells that /etc/old is another one
+            os.utime(path, (5, 5), follow_symlinks=False)
         (top / "root/etc/same").chmod(0o644)
         put({"services/gone": ""}, top / "gone/etc")
         (top / "names").write_text("".join(f"etc/{name}\0" for name in named))
