@@ -21,7 +21,8 @@ from pipeline import events, sandbox
 from pipeline.errors import BuildError, UserError
 from pipeline.locks import locked
 from pipeline.run import spawn
-from pipeline.step import Input, Step
+from pipeline.step import Input, Spoiled, Step
+from pipeline.store import remove
 
 _TOP = Path(__file__).resolve().parents[1]
 
@@ -54,6 +55,16 @@ def run(build: Build, memory: int) -> None:
     """
     build.log.parent.mkdir(parents=True, exist_ok=True)
     build.pool.mkdir(parents=True, exist_ok=True)
+    try:
+        _attempt(build, memory)
+    except Spoiled as error:
+        events.note(f"{build.step.task}: {error.message}; it is built once more")
+        for place in ("files", "work"):
+            remove(build.folder / place)
+        _attempt(build, memory)
+
+
+def _attempt(build: Build, memory: int) -> None:
     for place in ("files", "work"):
         (build.folder / place).mkdir()
         sandbox.give(build.folder / place)
