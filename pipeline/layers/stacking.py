@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import inventory, sandbox
+from pipeline import inventory, listing, sandbox
 from pipeline.errors import UserError
 from pipeline.layers import overlay, refused
 from pipeline.layers.cache import LIST, extracted
@@ -53,7 +53,7 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
             return
         trees = _trees(stack, job, layers)
         lower = _mounted(stack, job, trees)
-        together = inventory.names_of_one_file(contents(layers))
+        together = listing.names_of_one_file(contents(layers))
         inventory.take_after(upper, lower)  # of several top folders, overlayfs shows the topmost
         root = _folder(job, "root")
         overlay.mount(root, trees, upper=upper, work=_folder(job, "ovl"))
@@ -71,7 +71,7 @@ def copied(job: Job) -> Iterator[Path]:
         root = _folder(job, "copy")
         run(["cp", "--archive", f"{lower}/.", root], timeout=600)
         yield root
-        write(job, root, lower, inventory.names_of_one_file(contents(job.layers)), whole=True)
+        write(job, root, lower, listing.names_of_one_file(contents(job.layers)), whole=True)
 
 
 def change(job: Job, how: Callable[[Path], None]) -> None:
@@ -158,7 +158,7 @@ def write(
     with ThreadPoolExecutor(1) as beside:  # both read all files, and tar waits for what compresses
         changes = beside.submit(_entries, change, upper)
         _pack(job, marks, upper, lists)
-        (job.out / LIST).write_text(inventory.dump(changes.result()))
+        (job.out / LIST).write_text(listing.dump(changes.result()))
 
 
 def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
@@ -194,9 +194,9 @@ def require_kept(job: Job, who: str) -> None:
     refused.require_kept(job.work / _UPPER, who)
 
 
-def contents(layers: Iterable[Input]) -> inventory.Tree:
+def contents(layers: Iterable[Input]) -> listing.Listing[inventory.Entry]:
     """What a stack of layers holds, the lowest given first."""
-    return inventory.stacked(inventory.load(layer.file(LIST).read_text()) for layer in layers)
+    return listing.stacked(listing.load(layer.file(LIST).read_text()) for layer in layers)
 
 
 def _entries(change: Change, upper: Path) -> dict[str, inventory.Entry | None]:
