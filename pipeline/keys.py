@@ -118,15 +118,21 @@ class Keys:
     # --- what a maker is made of
 
     def _source(self, artifact: Artifact) -> str:
-        module = artifact.maker.partition(":")[0]
-        name = " ".join([module, *artifact.ships])
+        name = self._source_name(artifact)
         if name not in self._sources:
-            self._sources[name] = self._remembered(
-                f"source {_PACKAGE} {name}",  # checkouts that share a store have sources of their own
-                lambda: sorted(_closure(module) | _shipped(artifact)),
-                _digest_of_sources,
-            )
+            self._sources[name] = self._remembered(name, lambda: _source_files(artifact), _digest_of_sources)
         return self._sources[name]
+
+    def _source_name(self, artifact: Artifact) -> str:
+        """Checkouts that share a store have sources of their own."""
+        return " ".join([f"source {_PACKAGE}", _module(artifact), *artifact.ships])
+
+    def source_changed(self, artifact: Artifact) -> int:
+        """When the source of its maker was changed last (time.time_ns())."""
+        self._source(artifact)
+        known = self._cache.get(self._source_name(artifact))  # not where it was changed just now
+        files = [path for path, _ in known["files"]] if known else _source_files(artifact)
+        return signature.latest(signature.of(path) for path in files)
 
     def _version(self, tool: str) -> str:
         if tool not in self._versions:
@@ -172,6 +178,14 @@ class Keys:
                 self._changed = True
                 atexit.register(self.save)  # a run in which nothing has to be built remembers as well
         return value
+
+
+def _module(artifact: Artifact) -> str:
+    return artifact.maker.partition(":")[0]
+
+
+def _source_files(artifact: Artifact) -> list[Path]:
+    return sorted(_closure(_module(artifact)) | _shipped(artifact))
 
 
 def _digest_of_sources(files: list[Path]) -> str:
