@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Generic, TypeVar
 
 from pipeline.inventory import Changes, Entry, Tree
@@ -23,6 +23,8 @@ _BEGIN, _GONE = '{"path": "', "}"
 #: What follows it where it is a folder, and the beginning of the word for a file's other names.  Neither can be part of
 #: a path or value: there a quotation mark has a backslash in front.
 _FOLDER, _INODE = ', "type": "d"', ', "inode": "'
+#: Bytes that are no UTF-8.
+_ODD = re.compile("[\udc80-\udcff]")
 #: Paths that stand in JSON as they are.
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
 
@@ -102,9 +104,20 @@ _TOP = _rest(Entry("d", 0o755))
 def dump(changes: Mapping[str, Entry | None] | Mapping[str, Entry]) -> str:
     """As lines of JSON, sorted by path; names of any bytes survive."""
     rests = listed(changes).rests
-    if _PLAIN.fullmatch("".join(rests)):
-        return "".join([f'{_BEGIN}{path}"{rests[path]}\n' for path in sorted(rests)])
-    return "".join([f'{{"path": {json.dumps(path)}{rests[path]}\n' for path in sorted(rests, key=os.fsencode)])
+    plain = _PLAIN.fullmatch
+    return "".join(
+        [
+            f'{_BEGIN}{path}"{rests[path]}\n' if plain(path) else f'{{"path": {json.dumps(path)}{rests[path]}\n'
+            for path in ordered(rests)
+        ]
+    )
+
+
+def ordered(paths: Collection[str], key: Callable[[str], str] = str) -> list[str]:
+    """Sorted by their bytes; `key` may exchange characters before."""
+    if _ODD.search("".join(paths)):
+        return sorted(paths, key=lambda path: os.fsencode(key(path)))
+    return sorted(paths, key=key)  # characters are in the same order as what UTF-8 makes of them
 
 
 def load(text: str) -> Listing[Entry | None]:
@@ -141,7 +154,8 @@ def stacked(layers: Iterable[Changes]) -> Listing[Entry]:
             if above[path] == _GONE or (rests[path].startswith(_FOLDER) and not above[path].startswith(_FOLDER))
         }
         if hidden:
-            rests = {path: rest for path, rest in rests.items() if hidden.isdisjoint(_upwards(path))}
+            within = tuple(f"{path}/" for path in hidden if rests[path].startswith(_FOLDER))
+            rests = {path: rest for path, rest in rests.items() if path not in hidden and not path.startswith(within)}
         rests |= _renamed(f"{number}/", {path: rest for path, rest in above.items() if rest != _GONE})
     return Listing(rests)
 
@@ -176,13 +190,6 @@ def placed(folder: str, tree: Tree) -> Listing[Entry]:
     return Listing({f"{folder}/{path}".rstrip("/"): rest for path, rest in rests.items()})
 
 
-def _upwards(path: str) -> Iterable[str]:
-    yield path
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
 def differing(before: Tree, after: Tree) -> set[str]:
     """The paths of which two trees do not say the same."""
     old, new = listed(before).rests, listed(after).rests
@@ -193,7 +200,7 @@ def names_of_one_file(tree: Tree) -> list[list[str]]:
     """The names that are one file, for each file that has more than one; sorted."""
     groups: dict[str, list[str]] = {}
     several = [path for path, rest in tree.rests.items() if _INODE in rest] if isinstance(tree, Listing) else tree
-    for path in sorted(several, key=os.fsencode):
+    for path in ordered(several):
         if tree[path].inode:
             groups.setdefault(tree[path].inode, []).append(path)
     return [group for group in groups.values() if len(group) > 1]

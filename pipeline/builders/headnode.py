@@ -17,5 +17,5 @@ def build(job: Job) -> None:
     """Builder: the layers as one `head.tar.zst`; entries sorted, times clamped, owners as numbers."""
     content = stacking.contents(job.layers)
     content |= {"": content[""]._replace(mtime=sandbox.SOURCE_DATE_EPOCH)}  # which no layer tells
-    with stacking.stacked(job) as root:
+    with stacking.stacked(job, compared=job.former is not None) as root:
         frames.write(content, root, job.out / _NAME, job.former / _NAME if job.former else None)

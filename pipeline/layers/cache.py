@@ -165,10 +165,11 @@ def _add_to(digest: hashlib._Hash, folder: str) -> None:
 
 
 @contextlib.contextmanager
-def extracted(layer: Path, digest: str, artifacts: Path) -> Iterator[Path]:
+def extracted(layer: Path, digest: str, artifacts: Path, *, compared: bool = False) -> Iterator[Path]:
     """The layer as a tree for overlayfs, which stays while the block lasts, and was whole all along if it ends well.
 
-    Raises Spoiled at its end, whatever has happened in the block, if it was not.
+    Raises Spoiled at its end, whatever has happened in the block, if it was not.  Where the block itself has `compared`
+    all that it reads, that is only asked when it has failed.
     """
     folder = folder_for(layer, digest, artifacts)
     tree = folder / digest
@@ -178,10 +179,12 @@ def extracted(layer: Path, digest: str, artifacts: Path) -> Iterator[Path]:
             seal = _Seal.noted(lock)
             if seal.is_of(tree):
                 os.utime(lock)  # the least recently used goes first
+                is_good = False
                 try:
                     yield tree
+                    is_good = compared
                 finally:
-                    if not seal.fits(tree):
+                    if not (is_good or seal.fits(tree)):
                         lock.write_text("")  # so no seal fits, and who comes next extracts it
                         raise Spoiled(
                             f"an extracted layer is not what it was: somebody has removed or changed files in {folder}",

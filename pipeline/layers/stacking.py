@@ -35,10 +35,14 @@ _REFUSED_RENAME = re.compile(r"cross-device link|\bEXDEV\b")
 
 
 @contextlib.contextmanager
-def stacked(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
-    """The job's layers (or those given, lowest first) as one read-only tree."""
+def stacked(job: Job, layers: Sequence[Input] | None = None, *, compared: bool = False) -> Iterator[Path]:
+    """The job's layers (or those given, lowest first) as one read-only tree.
+
+    `compared` says that what is read of it is compared with the inventories, and an error raised where it differs.
+    """
     with contextlib.ExitStack() as stack:
-        yield _mounted(stack, job, _trees(stack, job, job.layers if layers is None else layers))
+        trees = _trees(stack, job, job.layers if layers is None else layers, compared=compared)
+        yield _mounted(stack, job, trees)
 
 
 @contextlib.contextmanager
@@ -110,14 +114,15 @@ def _folder(job: Job, name: str) -> Path:
     raise RuntimeError(f"{job.work} is full of {name}")
 
 
-def _trees(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> list[Path]:
+def _trees(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input], *, compared: bool = False) -> list[Path]:
     """The layers extracted, topmost first, held until the stack is left.
 
     Overlayfs takes no tree twice.  Of equal layers the topmost says it all: what it says counts before the others.
     """
     different = {layer.digest: layer for layer in reversed(layers)}
     return [
-        stack.enter_context(extracted(layer.file(LAYER), layer.digest, job.pool.parent)) for layer in different.values()
+        stack.enter_context(extracted(layer.file(LAYER), layer.digest, job.pool.parent, compared=compared))
+        for layer in different.values()
     ]
 
 
