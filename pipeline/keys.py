@@ -166,7 +166,7 @@ class Keys:
     def _remembered(self, name: str, find: Callable[[], list[Path]], compute: Callable[[list[Path]], str]) -> str:
         """`compute(find())`, remembered for as long as these files, and the names in these folders, stay the same."""
         known = self._cache.get(name)
-        if known and all(_signature(Path(path)) == signed for path, signed in known["files"]):
+        if known and all(_signature(path) == signed for path, signed in known["files"]):
             return str(known["value"])
         began = time.time_ns()
         paths = find()
@@ -211,7 +211,7 @@ def _package_version(name: str) -> str:
     return metadata.version(name)
 
 
-def _signature(path: Path) -> list[int]:
+def _signature(path: str | Path) -> list[int]:
     return list(signature.of(path))  # as JSON has it
 
 

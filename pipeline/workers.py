@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline import sandbox, signature
-from pipeline.errors import BuildError
+from pipeline.errors import BuildError, UserError
 from pipeline.run import spawn
 
 _TOP = Path(__file__).resolve().parents[1]
@@ -71,6 +71,17 @@ def started(module: str, changed: int, order: Mapping[str, Any], job: bytes, *, 
         yield worker
 
 
+def prepare() -> None:
+    """Have the first workers begin sooner: somebody is about to want some, and this process is busy until then."""
+    threading.Thread(target=_prepare, name="prepare", daemon=True).start()
+
+
+def _prepare() -> None:
+    with contextlib.suppress(OSError, UserError):  # told to who wants a worker
+        _nursery.prepare()
+        sandbox.identity()
+
+
 def _asked(module: str, changed: int, given: int, log: IO[bytes]) -> Worker:
     """Ask twice: who is asked may just have ended, for want of something to do."""
     for anew in (False, True):
@@ -116,6 +127,11 @@ class _Nursery:
         self._held = contextlib.ExitStack()
         atexit.register(self._held.close)
 
+    def prepare(self) -> None:
+        with self._lock:
+            if self._has_ended():
+                self._start(subprocess.DEVNULL)  # where it cannot run, it is started anew for who wants it, and tells
+
     def ask(self, module: str, changed: int, descriptors: list[int], *, anew: bool) -> None:
         """Have a worker forked, by a new process if the one that is there has ended or the modules are younger.
 
@@ -130,7 +146,7 @@ class _Nursery:
 
     def _start(self, log: int) -> None:
         """In an ordinary user's namespace, where it is root; it complains to the log of who wants it first."""
-        prefix = sandbox.AS_ROOT_INSIDE if sandbox.identity().uid != 0 and sandbox.identity().base is None else ()
+        prefix = sandbox.AS_ROOT_INSIDE if os.geteuid() != 0 else ()
         self._began = time.time_ns()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._held.callback(self._socket.close)
