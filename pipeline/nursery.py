@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -26,12 +27,15 @@ from pipeline import launch, worker
 
 #: Seconds after which it ends when it has nothing to do.
 _IDLE = 10.0
+#: New objects after which garbage is looked for, in workers too: inventories are many and no garbage.
+_OBJECTS = 100_000
 #: Bytes of a request.
 _MOST = 4096
 
 
 def main() -> int:
     """Fork workers until nobody is there who could want one."""
+    gc.set_threshold(_OBJECTS)
     server = socket.socket(fileno=os.dup(0))
     ended: dict[int, tuple[int, socket.socket]] = {}  # by descriptor: process and who waits for its end
     with contextlib.closing(server):
@@ -61,6 +65,7 @@ def _serve(server: socket.socket, ended: dict[int, tuple[int, socket.socket]]) -
     given, said, logged, answer = descriptors
     with contextlib.suppress(Exception):  # the worker meets the same, and tells it
         importlib.import_module(module.decode())
+    gc.freeze()
     pid = os.fork()
     if pid == 0:
         for number, descriptor in enumerate((given, said, logged)):

@@ -194,9 +194,12 @@ def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
     )
 
 
-def require_kept(job: Job, who: str) -> None:
-    """BuildError where a layer could not carry what has been brought to the tree of `changed` so far, by `who`."""
-    refused.require_kept(job.work / _UPPER, who)
+def require_kept(job: Job, who: str, known: refused.Known) -> None:
+    """BuildError where a layer could not carry what has been brought to the tree of `changed` so far, by `who`.
+
+    What is `known` from an earlier time is not looked at again, for it may be asked often; `write` looks at all.
+    """
+    refused.require_kept(job.work / _UPPER, who, known)
 
 
 def contents(layers: Iterable[Input]) -> listing.Listing[inventory.Entry]:
