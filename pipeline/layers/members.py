@@ -86,7 +86,7 @@ def parts(tree: inventory.Tree) -> Iterator[Part]:
             entry.target,
             entry.sha256,
             entry.holes > 0,
-            tuple(sorted(entry.attributes.items())),
+            tuple(sorted(entry.attributes.items())) if entry.attributes else (),
         )
         for start in range(0, max(entry.size, 1), PART):
             yield Part(member, start, min(start + PART, entry.size))
