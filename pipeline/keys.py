@@ -128,11 +128,12 @@ class Keys:
         return " ".join([f"source {_PACKAGE}", _module(artifact), *artifact.ships])
 
     def source_changed(self, artifact: Artifact) -> int:
-        """When the source of its maker was changed last (time.time_ns())."""
+        """When the source of its maker was changed last, or the packages of Python that it uses (time.time_ns())."""
         self._source(artifact)
         known = self._cache.get(self._source_name(artifact))  # not where it was changed just now
         files = [path for path, _ in known["files"]] if known else _source_files(artifact)
-        return signature.latest(signature.of(path) for path in files)
+        packages = _package_folders() if any(tool.startswith("python:") for tool in artifact.tools) else []
+        return signature.latest(signature.of(path) for path in [*files, *packages])
 
     def _version(self, tool: str) -> str:
         if tool not in self._versions:

@@ -259,5 +259,5 @@ Builder = Callable[[Job], None]
 
 
 class Spoiled(BuildError):
-    """What a builder read was damaged meanwhile or before, and is made anew for whoever wants it next: by and by it is
-    found whether the builder succeeds."""
+    """What a builder read was damaged, meanwhile or before.  It is made anew for whoever wants it next, so it is worth
+    while to run the builder once more."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import events
+from pipeline import events, workers
 from pipeline.engine import Engine
 from pipeline.errors import BuildError
 from pipeline.step import Plan, Step
-from tests.processes import PATIENCE, command, descendants, must_end
+from tests.processes import PATIENCE, command, descendants, must_end, until
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -49,6 +49,17 @@ def test_one_process_forks_all_workers_until_their_source_is_younger(tmp_path: P
     (second,) = nurseries() - first
     assert build(tmp_path, "write", text="4") == "4"
     assert nurseries() - first == {second}
+
+
+def test_it_may_be_there_before_it_is_wanted(tmp_path: Path) -> None:
+    for nursery in nurseries():
+        os.kill(nursery, signal.SIGKILL)
+    until(lambda: not nurseries())
+    workers.prepare()
+    until(nurseries)
+    there = nurseries()
+    assert build(tmp_path, "write", text="1") == "1"
+    assert nurseries() == there
 
 
 def test_what_kills_that_process_ends_its_workers_and_the_next_build_has_another(tmp_path: Path) -> None:
