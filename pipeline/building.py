@@ -7,9 +7,6 @@ import json
 import os
 import pickle
 import pkgutil
-import subprocess
-import sys
-import tempfile
 import threading
 from base64 import b64decode
 from collections.abc import Iterable, Iterator
@@ -17,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pipeline import events, sandbox
+from pipeline import events, sandbox, workers
 from pipeline.errors import BuildError, UserError
 from pipeline.locks import locked
-from pipeline.run import spawn
-from pipeline.step import Input, Step
+from pipeline.step import Input, Spoiled, Step
+from pipeline.store import remove
 
 _TOP = Path(__file__).resolve().parents[1]
 
@@ -32,7 +29,7 @@ DEADLINE = 3600
 @dataclass(frozen=True)
 class Build:
     """What a builder is given: its step, what that is made from, what a step that takes over made last (or None); and
-    the folder in which `files` and `work` are made for it."""
+    the folder in which `files` and `work` are made for it; `changed` is when its source was changed last."""
 
     step: Step
     inputs: tuple[Input, ...]
@@ -41,6 +38,7 @@ class Build:
     artifacts: Path
     recipes: Path
     log: Path
+    changed: int
 
     @property
     def pool(self) -> Path:
@@ -54,6 +52,16 @@ def run(build: Build, memory: int) -> None:
     """
     build.log.parent.mkdir(parents=True, exist_ok=True)
     build.pool.mkdir(parents=True, exist_ok=True)
+    try:
+        _attempt(build, memory)
+    except Spoiled as error:
+        events.note(f"{build.step.task}: {error.message}; it is built once more")
+        for place in ("files", "work"):
+            remove(build.folder / place)
+        _attempt(build, memory)
+
+
+def _attempt(build: Build, memory: int) -> None:
     for place in ("files", "work"):
         (build.folder / place).mkdir()
         sandbox.give(build.folder / place)
@@ -104,34 +112,24 @@ def _view(build: Build) -> sandbox.View:
 def _worker(build: Build, memory: int, errors: IO[bytes]) -> None:
     """Run the worker, and tell what it tells."""
     step, log = build.step, build.log
-    env = {"PYTHONPATH": str(_TOP)}
-    if step.network:
-        env |= sandbox.network_environment()
-    argv = [
-        *sandbox.namespace(network=step.network, view=_view(build)),
-        sys.executable,
-        "-m",
-        "pipeline.worker",
-        str(memory),
-    ]
+    order = {
+        "memory": memory,
+        "environment": sandbox.network_environment() if step.network else {},
+        "plan": sandbox.launch_plan(_view(build), sandbox.identity().base, network=step.network, lasting=False),
+    }
     finished = False
     failure: UserError | None = None
-    with contextlib.ExitStack() as stack:
-        given = stack.enter_context(tempfile.TemporaryFile())
-        given.write(_job(build))
-        given.seek(0)
-        process = stack.enter_context(spawn(argv, env=env, stdin=given, stdout=subprocess.PIPE, stderr=errors))
+    with workers.started(step.maker.partition(":")[0], build.changed, order, _job(build), log=errors) as worker:
         late = threading.Event()
 
         def end() -> None:
             late.set()
-            process.kill()
+            worker.kill()
 
         timer = threading.Timer(DEADLINE, end)
         timer.start()
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
+            for line in worker.said:
                 message = json.loads(line)
                 if "error" in message:
                     failure = pickle.loads(b64decode(message["error"]))
@@ -141,16 +139,16 @@ def _worker(build: Build, memory: int, errors: IO[bytes]) -> None:
                     events.note(message["note"])
                 else:
                     finished = True
-            process.wait()
+            status = worker.wait()
         finally:
             timer.cancel()
     if failure is not None:
         if failure.log is None:
             failure.log = log
         raise failure
-    if not finished or process.returncode != 0:
+    if not finished or status != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        how = f"no result after {DEADLINE} s" if late.is_set() else f"status {process.returncode}"
+        how = f"no result after {DEADLINE} s" if late.is_set() else f"status {status}"
         raise BuildError(f"{step.task}: its builder ended with {how}", log=log, tail=tail)
 
 

@@ -224,7 +224,8 @@ class Engine:
         try:
             with self._memory.share() as memory:
                 log = self.own / "logs" / f"{_file_name(step)}.log"
-                given = building.Build(step, tuple(inputs), former, folder, self.artifacts, self.recipes, log)
+                changed = self.keys.source_changed(step)
+                given = building.Build(step, tuple(inputs), former, folder, self.artifacts, self.recipes, log, changed)
                 building.run(given, memory)
         except UserError:
             self._keep(step, folder)

@@ -11,15 +11,14 @@ who builds.  Flags (lsattr) belong to a file system.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 #: Extended attributes that are part of a file; overlayfs keeps its own notes among those of users.
 KEPT = re.compile(r"security\.capability|system\.posix_acl_(?:access|default)|user\.(?!overlay\.).*", re.DOTALL)
@@ -51,8 +50,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One name.  `type` is a letter as find has it: f(ile), d(irectory), l(ink), p(ipe), s(ocket), c, b (devices).
 
     `size` in bytes and the digests are a file's, `target` is a link's.  `md5` is for machines that have nothing better,
@@ -62,7 +60,7 @@ class Entry:
     """
 
     type: str
-    mode: int
+    mode: int = 0
     uid: int = 0
     gid: int = 0
     mtime: int = 0
@@ -71,7 +69,7 @@ class Entry:
     md5: str = ""
     inode: str = ""
     holes: int = 0
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = MappingProxyType({})
     sha256: str = ""
 
     def __str__(self) -> str:
@@ -83,10 +81,6 @@ class Entry:
 Tree = Mapping[str, Entry]
 #: What a layer changes: None where a name is gone.
 Changes = Mapping[str, Entry | None]
-
-_NAMES = [one.name for one in dataclasses.fields(Entry)]
-#: The top folder where no layer says anything else.
-_TOP = Entry("d", 0o755)
 
 
 def read(path: Path, found: os.stat_result, latest: int, inode: str = "") -> Entry:
@@ -177,81 +171,6 @@ def of(top: Path, latest: int) -> dict[str, Entry]:
 def has_names(found: os.stat_result) -> bool:
     """Whether a file has other names.  Of symbolic links that makes no difference, and mke2fs makes several of one."""
     return found.st_nlink > 1 and (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode))
-
-
-# --- layers
-
-
-def dump(changes: Changes) -> str:
-    """As lines of JSON, sorted by path; names of any bytes survive."""
-    lines = []
-    for path in sorted(changes, key=os.fsencode):
-        entry = changes[path]
-        record = {name: value for name in _NAMES if (value := getattr(entry, name))} if entry else {}
-        lines.append(json.dumps({"path": path, **record}))
-    return "".join(f"{line}\n" for line in lines)
-
-
-def load(text: str) -> dict[str, Entry | None]:
-    """What `dump` wrote."""
-    found: dict[str, Entry | None] = {}
-    for record in json.loads(f"[{','.join(text.splitlines())}]"):
-        path = record.pop("path")
-        found[path] = Entry(**{"mode": 0, **record}) if record else None
-    return found
-
-
-def tree(text: str) -> dict[str, Entry]:
-    """What `dump` wrote of a whole tree, in which nothing is gone."""
-    return {path: entry for path, entry in load(text).items() if entry is not None}
-
-
-def stacked(layers: Iterable[Changes]) -> dict[str, Entry]:
-    """What a stack of layers holds, the lowest given first.  The top folder is as the topmost layer has it."""
-    tree = {"": _TOP}
-    for number, changes in enumerate(layers):
-        tree[""] = _TOP
-        hidden = {
-            path
-            for path, entry in changes.items()
-            if path in tree and (entry is None or (tree[path].type == "d" and entry.type != "d"))
-        }
-        if hidden:
-            tree = {path: entry for path, entry in tree.items() if hidden.isdisjoint(_upwards(path))}
-        for path, entry in changes.items():
-            if entry is not None:
-                tree[path] = dataclasses.replace(entry, inode=f"{number}/{entry.inode}") if entry.inode else entry
-    return tree
-
-
-def below(tree: Tree, place: str, without: Iterable[str] = ()) -> dict[str, Entry]:
-    """What lies below an absolute path, as seen from there, but for what is in the folders `without` (absolute, as seen
-    from there)."""
-    top = place.strip("/")
-    before = f"{top}/" if top else ""
-    outside = tuple(f"{before}{path.lstrip('/')}/" for path in without)
-    found = {
-        path.removeprefix(before): entry
-        for path, entry in tree.items()
-        if path.startswith(before) and path != top and not path.startswith(outside)
-    }
-    return {"": tree.get(top, _TOP), **found}
-
-
-def _upwards(path: str) -> Iterable[str]:
-    yield path
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
-def names_of_one_file(tree: Tree) -> list[list[str]]:
-    """The names that are one file, for each file that has more than one; sorted."""
-    groups: dict[str, list[str]] = {}
-    for path in sorted(tree, key=os.fsencode):
-        if tree[path].inode:
-            groups.setdefault(tree[path].inode, []).append(path)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 # --- for people

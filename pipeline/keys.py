@@ -118,15 +118,22 @@ class Keys:
     # --- what a maker is made of
 
     def _source(self, artifact: Artifact) -> str:
-        module = artifact.maker.partition(":")[0]
-        name = " ".join([module, *artifact.ships])
+        name = self._source_name(artifact)
         if name not in self._sources:
-            self._sources[name] = self._remembered(
-                f"source {_PACKAGE} {name}",  # checkouts that share a store have sources of their own
-                lambda: sorted(_closure(module) | _shipped(artifact)),
-                _digest_of_sources,
-            )
+            self._sources[name] = self._remembered(name, lambda: _source_files(artifact), _digest_of_sources)
         return self._sources[name]
+
+    def _source_name(self, artifact: Artifact) -> str:
+        """Checkouts that share a store have sources of their own."""
+        return " ".join([f"source {_PACKAGE}", _module(artifact), *artifact.ships])
+
+    def source_changed(self, artifact: Artifact) -> int:
+        """When the source of its maker was changed last, or the packages of Python that it uses (time.time_ns())."""
+        self._source(artifact)
+        known = self._cache.get(self._source_name(artifact))  # not where it was changed just now
+        files = [path for path, _ in known["files"]] if known else _source_files(artifact)
+        packages = _package_folders() if any(tool.startswith("python:") for tool in artifact.tools) else []
+        return signature.latest(signature.of(path) for path in [*files, *packages])
 
     def _version(self, tool: str) -> str:
         if tool not in self._versions:
@@ -160,7 +167,7 @@ class Keys:
     def _remembered(self, name: str, find: Callable[[], list[Path]], compute: Callable[[list[Path]], str]) -> str:
         """`compute(find())`, remembered for as long as these files, and the names in these folders, stay the same."""
         known = self._cache.get(name)
-        if known and all(_signature(Path(path)) == signed for path, signed in known["files"]):
+        if known and all(_signature(path) == signed for path, signed in known["files"]):
             return str(known["value"])
         began = time.time_ns()
         paths = find()
@@ -172,6 +179,14 @@ class Keys:
                 self._changed = True
                 atexit.register(self.save)  # a run in which nothing has to be built remembers as well
         return value
+
+
+def _module(artifact: Artifact) -> str:
+    return artifact.maker.partition(":")[0]
+
+
+def _source_files(artifact: Artifact) -> list[Path]:
+    return sorted(_closure(_module(artifact)) | _shipped(artifact))
 
 
 def _digest_of_sources(files: list[Path]) -> str:
@@ -197,7 +212,7 @@ def _package_version(name: str) -> str:
     return metadata.version(name)
 
 
-def _signature(path: Path) -> list[int]:
+def _signature(path: str | Path) -> list[int]:
     return list(signature.of(path))  # as JSON has it
 
 

@@ -1,5 +1,5 @@
-"""What makes namespaces, and a view of this machine's files, for builders and for clusters: the start of their command
-lines (`sandbox.namespace`).
+"""What makes namespaces, and a view of this machine's files, for builders (`nursery`) and for clusters: there it is the
+start of their command lines (`sandbox.namespace`).
 
 Inside there is a root of its own: in an ordinary user's namespaces that user, in those of root nobody outside.  It
 sees the system's programs and settings read-only, and of everything else only what it has to do with, at the same
@@ -25,6 +25,7 @@ from pipeline import confine
 
 TYPE_CHECKING = False  # importing typing would take longer than most of what is done here
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
@@ -251,8 +252,8 @@ def _ended(pid: int) -> NoReturn:
         os._exit(code if code >= 0 else 128 - code)
 
 
-def main(plan: dict[str, Any], argv: list[str]) -> None:
-    """Run `argv` inside; this process ends as it does, or if the plan says so at once."""
+def main(plan: dict[str, Any], go: Callable[[], NoReturn]) -> None:
+    """Call `go` inside; this process ends as that does, or if the plan says so at once."""
     spaces = _NEWPID | _NEWIPC | _NEWUTS | (0 if plan["network"] else _NEWNET)
     if not plan["lasting"]:
         _die_with_parent()
@@ -262,7 +263,7 @@ def main(plan: dict[str, Any], argv: list[str]) -> None:
     if base is None:
         _furnish(plan, 0, None)
         _unshare(spaces)
-        _start(plan, argv)
+        _start(plan, go)
     here, there = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -280,7 +281,7 @@ def main(plan: dict[str, Any], argv: list[str]) -> None:
         if not plan["lasting"]:  # which new ids have made the kernel forget
             _die_with_parent()
         _unshare(spaces | _NEWNS)
-        _start(plan, argv)
+        _start(plan, go)
     os.close(here[1])
     os.close(there[0])
     if not os.read(here[0], 1):
@@ -294,7 +295,7 @@ def main(plan: dict[str, Any], argv: list[str]) -> None:
     _ended(child)
 
 
-def _start(plan: dict[str, Any], argv: list[str]) -> NoReturn:
+def _start(plan: dict[str, Any], go: Callable[[], NoReturn]) -> NoReturn:
     """Become process 1 of the new namespaces, with its parent as the one that waits for it."""
     os.chdir("/")
     first = os.fork()
@@ -306,6 +307,10 @@ def _start(plan: dict[str, Any], argv: list[str]) -> NoReturn:
         os.setsid()
     else:
         _die_with_parent()
+    go()
+
+
+def _exec(argv: list[str]) -> NoReturn:
     try:
         os.execvp(argv[0], argv)
     except OSError as error:
@@ -314,9 +319,14 @@ def _start(plan: dict[str, Any], argv: list[str]) -> NoReturn:
 
 
 def run(plan: dict[str, Any], argv: list[str]) -> None:
+    """Run a command inside; or one line that says why not."""
+    call(plan, lambda: _exec(argv))
+
+
+def call(plan: dict[str, Any], go: Callable[[], NoReturn]) -> None:
     """`main`, or one line that says why not."""
     try:
-        main(plan, argv)
+        main(plan, go)
     except OSError as error:
         hint = " (Linux 5.12 or newer is needed)" if error.errno == errno.ENOSYS else ""
         os.write(2, f"launch: {error}{hint}\n".encode())

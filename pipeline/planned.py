@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from pipeline.manifests.recipes import Recipes
 
 
+#: What is begun when a plan has to be made, to go on beside that: see `beside`.
+_beside: list[Callable[[], None]] = []
+
+
+def beside(begin: Callable[[], None]) -> None:
+    """Have that called before a plan is made: most likely something has changed then, and will be built."""
+    _beside.append(begin)
+
+
 def load_plan(recipes: Path, artifacts: Path, own: Path) -> Plan:
     """The plan for a recipes folder; `own` is where its checkout keeps what is its own."""
     cache = own / "cache" / "plan.pickle"
@@ -33,6 +42,8 @@ def load_plan(recipes: Path, artifacts: Path, own: Path) -> Plan:
     remembered = _remembered(recipes, cache, ledger)
     if remembered is not None:
         return remembered
+    for begin in _beside:
+        begin()
     from pipeline import plan as planning
     from pipeline.manifests.recipes import load
 

@@ -35,6 +35,9 @@ _TMPFS_NEEDS = 3 << 30
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+#: Makes an ordinary user root in a namespace, with a range of subordinate ids beside.
+AS_ROOT_INSIDE = ("unshare", "--user", "--map-auto", "--map-root-user", "--")
+
 #: Where foreign code runs in a machine: see `use_machine`.
 _machine: Path | None = None
 
@@ -148,7 +151,16 @@ def namespace(
 
 
 def _launcher(view: View, base: int | None, *, network: bool, lasting: bool, user: bool = False) -> list[str]:
-    plan = {
+    plan = launch_plan(view, base, network=network, lasting=lasting)
+    argv = list(AS_ROOT_INSIDE) if user else []
+    if not lasting:
+        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    return [*argv, sys.executable, "-I", "-S", "-c", _LAUNCH, str(_TOP), json.dumps(plan)]
+
+
+def launch_plan(view: View, base: int | None, *, network: bool, lasting: bool) -> dict[str, object]:
+    """What `launch` is told; `base` as of an `Identity`."""
+    return {
         "base": base,
         "network": network,
         "lasting": lasting,
@@ -159,10 +171,6 @@ def _launcher(view: View, base: int | None, *, network: bool, lasting: bool, use
         "places": [[str(path), where] for path, where in view.places],
         "folders": list(view.folders),
     }
-    argv = ["unshare", "--user", "--map-auto", "--map-root-user", "--"] if user else []
-    if not lasting:
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
-    return [*argv, sys.executable, "-I", "-S", "-c", _LAUNCH, str(_TOP), json.dumps(plan)]
 
 
 def settle() -> None:

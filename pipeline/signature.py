@@ -72,8 +72,17 @@ def is_settled(signatures: Iterable[Signature], since: int) -> bool:
 
     What was changed just before that moment could be changed once more with the same time stamp.
     """
-    changes = (number for signature in signatures for number in signature[_CHANGED::_LENGTH])
-    return max(changes, default=0) < since - _CLOCK_STEP_NS
+    return is_before(latest(signatures), since)
+
+
+def latest(signatures: Iterable[Signature]) -> int:
+    """When something of what was signed was changed last, as time.time_ns(); 0 where there is nothing."""
+    return max((number for signature in signatures for number in signature[_CHANGED::_LENGTH]), default=0)
+
+
+def is_before(changed: int, moment: int) -> bool:
+    """Whether a change lies before a moment (time.time_ns()), as far as the clock that stamps files can tell."""
+    return changed < moment - _CLOCK_STEP_NS
 
 
 #: Where the time of the last change stands in a signature; a link's is followed by that of what it leads to.

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline import naming
 from pipeline.description import Cluster, Host
+from pipeline.errors import BuildError
 
 
 @dataclass(frozen=True)
@@ -255,3 +256,8 @@ class Job:
 
 #: What a builder is: it fills `job.out` or raises.
 Builder = Callable[[Job], None]
+
+
+class Spoiled(BuildError):
+    """What a builder read was damaged, meanwhile or before.  It is made anew for whoever wants it next, so it is worth
+    while to run the builder once more."""

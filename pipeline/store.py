@@ -139,8 +139,9 @@ class Store:
 
     def _damage(self, entry: Entry, *, thorough: bool) -> list[str]:
         found, touched = [], False
+        top = entry.path
         for name, item in entry.files.items():
-            path = entry.path / name
+            path = top / name
             try:
                 stat = path.lstat()
             except FileNotFoundError:

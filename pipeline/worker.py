@@ -1,8 +1,9 @@
-"""The process that runs one builder, inside namespaces: `python -m pipeline.worker MEMORY < JOB`.
+"""The process that runs one builder, inside namespaces.
 
-It is started by `building.py` with `sandbox.namespace()` in front, so it is (mapped) root, has no network unless the
-step may use it, and whatever it mounts vanishes with it.  Standard output carries one JSON object a line to the
-parent: progress, notes, and at the end `finished` or `error`.  Standard error goes to the step's log.
+It is forked (`nursery`) and put into namespaces (`launch`) for `building.py`, so it is (mapped) root, has no network
+unless the step may use it, and whatever it mounts vanishes with it.  Standard input is the job, standard output carries
+one JSON object a line to whoever wants it built: progress, notes, and at the end `finished` or `error`.  Standard error
+goes to the step's log.
 """
 
 from __future__ import annotations
@@ -97,7 +98,3 @@ def _log_where_it_happened() -> None:
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         remove(path)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline import filesystems, sandbox
 from pipeline.errors import BuildError
+from pipeline.layers import stacking
 from pipeline.run import run
 from pipeline.step import Job
 
@@ -118,6 +119,18 @@ def pass_on(job: Job) -> None:
 def killed(job: Job) -> None:
     """End as one does whom the kernel takes the memory from."""
     run(["sh", "-c", "kill -9 $$"])
+
+
+def layer(job: Job) -> None:
+    """A layer with one file, params.text."""
+    with stacking.changed(job) as root:
+        (root / "text").write_text(job.params["text"])
+
+
+def below(job: Job) -> None:
+    """Write what the file of such a layer holds."""
+    with stacking.stacked(job, [job.input("input0")]) as root:
+        (job.out / "text").write_text((root / "text").read_text())
 
 
 def forbidden(job: Job) -> None:

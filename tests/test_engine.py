@@ -53,6 +53,33 @@ def test_a_step_is_built_once_and_then_up_to_date(tmp_path: Path) -> None:
     assert not list((tmp_path / "store" / ".building").iterdir())
 
 
+def spoil(artifacts: Path, digest: str) -> None:
+    """Change what a builder has extracted of a layer."""
+    from pipeline.layers import cache
+
+    found = [folder / digest for folder in cache.folders(artifacts) if (folder / digest).exists()]
+    assert found
+    (found[0] / "text").write_text("rot")
+
+
+def test_a_step_whose_input_was_spoiled_in_memory_is_built_once_more(tmp_path: Path) -> None:
+    heard: list[events.Event] = []
+    unsubscribe = events.subscribe(heard.append)
+    try:
+        for number in range(3):
+            steps = step("layer", name="layer", text="hello"), step("below", "test:layer", text=number)
+            one = engine(tmp_path, *(replace(item, tools=("tar", "zstd")) for item in steps))
+            if number == 0:
+                one.build("test:layer")
+            else:
+                spoil(tmp_path, one.entry("test:layer").digest)
+            one.build("test:x")
+            assert made(one, "test:x") == "hello"
+    finally:
+        unsubscribe()
+    assert len([event for event in heard if isinstance(event, events.Note) and "once more" in event.text]) == 2
+
+
 def test_what_a_builder_remarks_is_told(tmp_path: Path) -> None:
     heard: list[events.Event] = []
     unsubscribe = events.subscribe(heard.append)

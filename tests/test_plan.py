@@ -386,6 +386,17 @@ def remembered(tmp_path: Path) -> Remembered:
     return Remembered(tmp_path)
 
 
+def test_what_goes_on_beside_planning_is_begun_only_where_there_is_something_to_plan(
+    remembered: Remembered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned, "_beside", [])
+    begun: list[int] = []
+    planned.beside(lambda: begun.append(1))
+    for _ in range(2):
+        remembered.plan()
+    assert begun == [1]
+
+
 def test_a_plan_is_remembered_while_nothing_changes(remembered: Remembered) -> None:
     first = remembered.plan()
     assert not remembered.is_new()

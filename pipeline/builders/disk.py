@@ -12,7 +12,7 @@ import errno
 import os
 from pathlib import Path
 
-from pipeline import inventory, qcow2
+from pipeline import inventory, listing, qcow2
 from pipeline.builders import layout, settings
 from pipeline.builders.settings import Settings
 from pipeline.description import Machine
@@ -38,7 +38,7 @@ def base(job: Job) -> None:
     with tools(job) as tool, stacking.stacked(job) as stack:
         tree, content = _grown(job, stack, None)
         _make(job, tool, tree, content)
-        (job.out / inventory.LIST).write_text(inventory.dump(content))
+        (job.out / inventory.LIST).write_text(listing.dump(content))
 
 
 def head(job: Job) -> None:
@@ -48,10 +48,10 @@ def head(job: Job) -> None:
     with tools(job) as tool, stacking.stacked(job) as stack:
         own = settings.of(machine, plan, job.params["networks"])
         tree, content = _grown(job, stack, own)
-        (job.out / inventory.LIST).write_text(inventory.dump(content))
+        (job.out / inventory.LIST).write_text(listing.dump(content))
         layout.require_together(machine.name, plan, content)
         given = job.input("base")
-        before = inventory.tree(given.file(inventory.LIST).read_text())
+        before = listing.tree(given.file(inventory.LIST).read_text())
         clusters: dict[int, bytes] = {}
         try:
             for partition in plan.mounts:
@@ -61,8 +61,8 @@ def head(job: Job) -> None:
                     clusters |= edit.clusters(
                         tool,
                         given.file(BASE),
-                        inventory.below(before, place, plan.below(place)),
-                        inventory.below(content, place, plan.below(place)),
+                        listing.below(before, place, plan.below(place)),
+                        listing.below(content, place, plan.below(place)),
                         tree / place.lstrip("/"),
                         job.work,
                         size=partition.size,
@@ -86,7 +86,7 @@ def _grown(job: Job, stack: Path, own: Settings | None) -> tuple[Path, inventory
             own.write(inside)
         for place in (*_mount_points(plan), settings.SIS):
             _make_mount_point(inside, place)
-    return tree, {**stacking.contents(job.layers), **inventory.of(upper, SOURCE_DATE_EPOCH)}
+    return tree, stacking.contents(job.layers) | inventory.of(upper, SOURCE_DATE_EPOCH)
 
 
 def _make(job: Job, tool: Tools, tree: Path, content: inventory.Tree) -> None:

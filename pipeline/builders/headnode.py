@@ -6,8 +6,6 @@ After a small change most of them are taken over from the tarball that was made 
 
 from __future__ import annotations
 
-import dataclasses
-
 from pipeline import sandbox
 from pipeline.layers import frames, stacking
 from pipeline.step import Job
@@ -17,7 +15,7 @@ _NAME = "head.tar.zst"
 
 def build(job: Job) -> None:
     """Builder: the layers as one `head.tar.zst`; entries sorted, times clamped, owners as numbers."""
-    content = dict(stacking.contents(job.layers))
-    content[""] = dataclasses.replace(content[""], mtime=sandbox.SOURCE_DATE_EPOCH)  # which no layer tells
-    with stacking.stacked(job) as root:
+    content = stacking.contents(job.layers)
+    content |= {"": content[""]._replace(mtime=sandbox.SOURCE_DATE_EPOCH)}  # which no layer tells
+    with stacking.stacked(job, compared=job.former is not None) as root:
         frames.write(content, root, job.out / _NAME, job.former / _NAME if job.former else None)

@@ -16,14 +16,13 @@ OPKGs' share is a small qcow2 file over that (`sis.qcow2`).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline import inventory, qcow2
+from pipeline import inventory, listing, qcow2
 from pipeline.builders import layout, settings
 from pipeline.builders.settings import SIS
 from pipeline.description import FileSystem
@@ -68,7 +67,7 @@ def base(job: Job) -> None:
     """Builder: base.img, the file system as packages alone would make it, and the inventory of that."""
     with tools(job) as tool, _collected(job, lists=False) as sis:
         _make(job, tool, sis)
-        (job.out / inventory.LIST).write_text(inventory.dump(sis.content))
+        (job.out / inventory.LIST).write_text(listing.dump(sis.content))
 
 
 def build(job: Job) -> None:
@@ -76,7 +75,7 @@ def build(job: Job) -> None:
     given = job.input("base")
     with tools(job) as tool, _collected(job, lists=True) as sis:
         size = given.file(BASE).stat().st_size
-        before = inventory.tree(given.file(inventory.LIST).read_text())
+        before = listing.tree(given.file(inventory.LIST).read_text())
         try:
             clusters = edit.clusters(
                 tool, given.file(BASE), before, sis.content, sis.tree, job.work, size=size, binds=sis.binds
@@ -97,33 +96,23 @@ def _collected(job: Job, *, lists: bool) -> Iterator[_Sis]:
         for folder in ("images", "scripts", "rsyncd.d"):
             (tree / folder).mkdir(parents=True)
         binds: list[Bind] = []
-        held: dict[str, inventory.Entry] = {}
+        held: listing.Listing[inventory.Entry] = listing.Listing({})
         for image, disk in images.items():
             layers = [item for item in job.inputs if item.role == f"image/{image}"]
             root = mounted.enter_context(stacking.stacked(job, layers))
             content = stacking.contents(layers)
             (tree / "images" / image).mkdir()
             if lists:
-                (job.out / listed(image)).write_text(inventory.dump(content))
+                (job.out / listed(image)).write_text(listing.dump(content))
                 _write_lists(tree, image, content)
                 _write_scripts(tree / "scripts", image, disk["disk_mib"], disk["filesystems"], content)
             (tree / "rsyncd.d" / f"40{image}.conf").write_text(f"[{image}]\npath = {SIS}/images/{image}\n")
             binds.append(Bind(root, f"/tmp/tree/images/{image}"))
-            held |= _placed(f"images/{image}", content)
+            held |= listing.placed(f"images/{image}", content)
         (tree / "overrides").symlink_to(OVERRIDES)
         _write_boot(tree / "boot", job)
         _clamp(tree)
-        yield _Sis(tree, tuple(binds), {**inventory.of(tree, SOURCE_DATE_EPOCH), **held})
-
-
-def _placed(folder: str, content: inventory.Tree) -> dict[str, inventory.Entry]:
-    """An inventory as part of a larger one."""
-    return {
-        f"{folder}/{path}".rstrip("/"): dataclasses.replace(entry, inode=f"{folder}:{entry.inode}")
-        if entry.inode
-        else entry
-        for path, entry in content.items()
-    }
+        yield _Sis(tree, tuple(binds), listing.listed(inventory.of(tree, SOURCE_DATE_EPOCH)) | held)
 
 
 def _make(job: Job, tool: Tools, sis: _Sis) -> int:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline import inventory
+from pipeline import inventory, listing
 from pipeline.description import FileSystem, Machine, Role
 from pipeline.errors import BuildError, UserError
 
@@ -138,7 +138,7 @@ def planned(role: Role, disk_mib: int, filesystems: Iterable[FileSystem], who: s
 
 def require_together(who: str, layout: Layout, content: inventory.Tree) -> None:
     """An error where the names of one file would lie on different file systems."""
-    for names in inventory.names_of_one_file(content):
+    for names in listing.names_of_one_file(content):
         homes = {layout.home_of(name): name for name in names}
         if len(homes) > 1:
             one, other = (f"/{inventory.shown(name)}" for name in list(homes.values())[:2])

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.builders.image import checksum_line
 from pipeline.description import Role
 from pipeline.guests.guest import OWN, Kind, Known
-from pipeline.inventory import Changes, Entry, Tree, names_of_one_file, shown
+from pipeline.inventory import Changes, Entry, Tree, shown
+from pipeline.listing import names_of_one_file
 from pipeline.packages.family import Family
 
 #: Where a file that was not there before matters.  Elsewhere (/var, /home, /root, /srv) a running system makes its own.
@@ -103,7 +104,7 @@ def as_changed(made: Tree, changes: Changes) -> Tree:
     """What a machine is to hold that was made so, and where somebody has changed that with our knowledge.  Where a
     running system makes its own, that is only what was there."""
     known = {path: one for path, one in changes.items() if path in made or path.partition("/")[0] in _SYSTEM}
-    return inventory.stacked([made, {"": made[""], **known}]) if known else made
+    return listing.stacked([made, {"": made[""], **known}]) if known else made
 
 
 def checksums(changes: Changes) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.cluster import tried
 from pipeline.files import write_whole
 from pipeline.inventory import Changes
@@ -93,13 +93,13 @@ class Notes:
     def changed(self, machine: str) -> Changes:
         """What stands on a machine where it was changed."""
         try:
-            return inventory.load(self._tree(machine).read_text())
+            return listing.load(self._tree(machine).read_text())
         except FileNotFoundError:
             return {}
 
     def put_changed(self, machine: str, changes: Changes) -> None:
         """Note what stands there by now, besides what was noted before."""
-        write_whole(self._tree(machine), inventory.dump({**self.changed(machine), **changes}).encode())
+        write_whole(self._tree(machine), listing.dump({**self.changed(machine), **changes}).encode())
 
     def packages(self, machine: str, membership: str) -> dict[str, str]:
         """What OPKGs have brought to a machine: name -> version."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import zstandard
 
-from pipeline import inventory
+from pipeline import inventory, listing
 from pipeline.cluster.differing import Target
 from pipeline.errors import BuildError
 from pipeline.guests.guest import Guest
@@ -96,7 +96,7 @@ def _members(load: Load, brought: Mapping[str, Entry]) -> Iterator[tuple[tarfile
     for folder in (*reversed(load.target.upper()), *reversed(load.target.lower())):
         if not left:
             break
-        there = inventory.load((folder / LIST).read_text())
+        there = listing.load((folder / LIST).read_text())
         mine = {path for path in left if there.get(path) is not None}
         yield from _out_of(folder, mine)
         left -= mine

@@ -6,13 +6,12 @@ are known to the file, and only the layers of packages under test and of OPKGs a
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.checks.files import reason
 from pipeline.cluster import described
 from pipeline.cluster.beside import threads
@@ -144,8 +143,8 @@ _ABSENT = object()
 def _comparable(changes: Changes) -> dict[str, Any]:
     """A file's inode is only a word for its other names."""
     present = {path: entry for path, entry in changes.items() if entry is not None}
-    names = {name: tuple(group) for group in inventory.names_of_one_file(present) for name in group}
-    return {path: (entry and dataclasses.replace(entry, inode=""), names.get(path)) for path, entry in changes.items()}
+    names = {name: tuple(group) for group in listing.names_of_one_file(present) for name in group}
+    return {path: (entry and entry._replace(inode=""), names.get(path)) for path, entry in changes.items()}
 
 
 class Target:
@@ -169,7 +168,7 @@ class Target:
     def below(self) -> Tree:
         """What stands below what is tried."""
         if self._below is None:
-            self._below = inventory.stacked(inventory.load((path / LIST).read_text()) for path in self.lower())
+            self._below = listing.stacked(listing.load((path / LIST).read_text()) for path in self.lower())
         return self._below
 
     def lower(self) -> list[Path]:
@@ -224,7 +223,7 @@ def _layer(*entries: Artifact) -> Layer:
     changes: Changes = {}
     packages: Mapping[str, str] = {}
     for number, entry in enumerate(entries):
-        changes = _over(changes, inventory.load((entry.path / LIST).read_text()), number)
+        changes = _over(changes, listing.load((entry.path / LIST).read_text()), number)
         if entry.manifest["kind"] == "localpackages":
             packages = lock.read_versions(entry.path / lock.VERSIONS)
     return Layer(dict(entries[-1].manifest["ingredients"]["files"]), changes, packages)
@@ -235,7 +234,7 @@ def _over(below: Changes, above: Changes, number: int) -> Changes:
     hiding = {path for path, entry in above.items() if entry is None or entry.type != "d"}
     left = {path: entry for path, entry in below.items() if hiding.isdisjoint(_folders(path))}
     own = {
-        path: dataclasses.replace(entry, inode=f"{number}/{entry.inode}") if entry and entry.inode else entry
+        path: entry._replace(inode=f"{number}/{entry.inode}") if entry and entry.inode else entry
         for path, entry in above.items()
     }
     return {**left, **own}

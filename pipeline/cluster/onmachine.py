@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -232,7 +231,7 @@ def as_found(said: str, mark: str) -> dict[str, Entry | None]:
         raise FactsError(f"that is no name: {odd[0]}")
     names = [facts.path_of(line) for line in lines]
     tree, sums = (found.tree, found.sums) if names else ({}, {})
-    return {name: dataclasses.replace(tree[name], md5=sums.get(name, "")) if name in tree else None for name in names}
+    return {name: tree[name]._replace(md5=sums.get(name, "")) if name in tree else None for name in names}
 
 
 def _facts(machine: str, said: str, mark: str) -> Facts:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.files import write_whole
 from pipeline.inventory import Changes
 
@@ -117,7 +117,7 @@ def told(run_dir: Path) -> str:
 
 
 def _layer(record: Mapping[str, Any]) -> Layer:
-    return Layer(record["files"], inventory.load(record["changes"]), record["packages"])
+    return Layer(record["files"], listing.load(record["changes"]), record["packages"])
 
 
 def _what(record: Mapping[str, Any]) -> What:
@@ -125,5 +125,5 @@ def _what(record: Mapping[str, Any]) -> What:
 
 
 def _record(layer: Layer) -> dict[str, Any]:
-    changes = inventory.dump(layer.changes)
+    changes = listing.dump(layer.changes)
     return {"files": dict(layer.files), "changes": changes, "packages": dict(layer.packages)}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline import events, inventory
+from pipeline import events, inventory, listing
 from pipeline.builders import image
 from pipeline.checks import verify as checks
 from pipeline.checks.result import Result, Verdict
@@ -130,7 +130,7 @@ def _files(life: Lifecycle) -> Mapping[str, inventory.Tree]:
     images = life.engine.entry(life.made.image).path
     files = {membership: images / image.listed(membership) for membership in life.cluster.members}
     files["head"] = life.engine.entry(life.made.disks[life.cluster.head.name]).path / inventory.LIST
-    return {each: inventory.stacked([inventory.load(file.read_text())]) for each, file in files.items()}
+    return {each: listing.stacked([listing.load(file.read_text())]) for each, file in files.items()}
 
 
 def _timeline(life: Lifecycle) -> Timeline:

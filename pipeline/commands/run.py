@@ -29,6 +29,7 @@ from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
+from pipeline import planned
 from pipeline.commands.ending import OrderlyDoit, hush
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
@@ -115,6 +116,12 @@ class Watch:
                 self._changed.wait(0.2)
 
 
+def _prepare_workers() -> None:
+    from pipeline import workers  # only where something may be built
+
+    workers.prepare()
+
+
 class Run(OrderlyDoit, DoitRun):
     """doit's `run` with `--json`, `--fresh`, `--yes`, readable errors and an orderly end."""
 
@@ -162,6 +169,7 @@ class Run(OrderlyDoit, DoitRun):
         self._as_json = False
         self._left: list[str] = []
         self._outlet = Outlet(sys.stdout)
+        planned.beside(_prepare_workers)
 
     def execute(self, params: Any, args: list[str]) -> int:
         self._as_json = params["json"]

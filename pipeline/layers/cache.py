@@ -7,8 +7,9 @@ is killed, so nothing is ever left locked.  A layer appears by rename.
 That it has its name does not make it whole: logind removes what an ordinary user owns in /dev/shm when they log out
 (RemoveIPC=, systemd's clean-ipc.c), a power cut leaves folders without their files, people make mistakes.  So when a
 layer has been extracted a seal is noted in its lock file: the boot, and a digest over the name, inode, size and time of
-last change of all that it holds.  It is compared before a layer is used and after, and where it differs, or was made
-before the machine was last started, the layer is extracted anew.
+last change of all that it holds.  It is compared after each use: what was whole then was so all along, for nobody can
+set back the time of the last change.  Where it differs all that was made of the layer is worth nothing (`Spoiled`: the
+builder is run once more), and the layer is extracted anew; so is one from before the machine was last started.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pipeline import inventory, sandbox
 from pipeline.errors import BuildError
 from pipeline.locks import Busy, locked
 from pipeline.run import run
+from pipeline.step import Spoiled
 
 #: The inventory beside a layer.
 LIST = "layer.list"
@@ -141,8 +143,12 @@ class _Seal:
         except (FileNotFoundError, ValueError):
             return cls("", "", 0)
 
+    def is_of(self, tree: Path) -> bool:
+        """Whether it was made of that layer since the machine was last started, as far as that is seen at a glance."""
+        return tree.is_dir() and self.boot == _BOOT_ID.read_text().strip()
+
     def fits(self, tree: Path) -> bool:
-        return tree.is_dir() and self == type(self).of(tree, self.size)
+        return self.is_of(tree) and self == type(self).of(tree, self.size)
 
     def __str__(self) -> str:
         return f"{self.boot} {self.digest} {self.size}"
@@ -159,22 +165,31 @@ def _add_to(digest: hashlib._Hash, folder: str) -> None:
 
 
 @contextlib.contextmanager
-def extracted(layer: Path, digest: str, artifacts: Path) -> Iterator[Path]:
-    """The layer as a tree for overlayfs, which stays while the block lasts, and was whole all along if it ends well."""
+def extracted(layer: Path, digest: str, artifacts: Path, *, compared: bool = False) -> Iterator[Path]:
+    """The layer as a tree for overlayfs, which stays while the block lasts, and was whole all along if it ends well.
+
+    Raises Spoiled at its end, whatever has happened in the block, if it was not.  Where the block itself has `compared`
+    all that it reads, that is only asked when it has failed.
+    """
     folder = folder_for(layer, digest, artifacts)
     tree = folder / digest
     lock = tree.with_suffix(".lock")
     while True:
         with locked(lock, shared=True):
             seal = _Seal.noted(lock)
-            if seal.fits(tree):
+            if seal.is_of(tree):
                 os.utime(lock)  # the least recently used goes first
-                yield tree
-                if not seal.fits(tree):
-                    raise BuildError(
-                        f"an extracted layer was changed while it was used: somebody has removed files in {folder}",
-                        hint="run again",
-                    )
+                is_good = False
+                try:
+                    yield tree
+                    is_good = compared
+                finally:
+                    if not (is_good or seal.fits(tree)):
+                        lock.write_text("")  # so no seal fits, and who comes next extracts it
+                        raise Spoiled(
+                            f"an extracted layer is not what it was: somebody has removed or changed files in {folder}",
+                            hint="run again",
+                        )
                 return
         _make(layer, tree, lock)
 

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline import inventory, qcow2
+from pipeline import listing, qcow2
 from pipeline.errors import BuildError
 from pipeline.inventory import Entry, Tree
 from pipeline.layers.tools import Tools
@@ -90,8 +90,8 @@ def clusters(
 
 def _changed(before: Tree, after: Tree) -> set[str]:
     """The paths that are other ones afterwards; of a file with several names all, where one is."""
-    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    for names in inventory.names_of_one_file(after):
+    changed = listing.differing(before, after)
+    for names in listing.names_of_one_file(after):
         if not changed.isdisjoint(names):
             changed.update(names)
     if any(_room(before[path]) > _IN_INODE for path in changed if path in before):
@@ -133,9 +133,7 @@ class Script:
         for path in reversed(ordered):  # what lies in a folder before the folder
             if path in self._before and not self._stays_folder(path):
                 self._say("rmdir" if self._before[path].type == "d" else "rm", f"/{path}")
-        groups = {
-            name: names for names in inventory.names_of_one_file(self._after) for name in names if name in changed
-        }
+        groups = {name: names for names in listing.names_of_one_file(self._after) for name in names if name in changed}
         for path in ordered:
             if path in self._after and not self._stays_folder(path):
                 self._make(path, groups.get(path, [path]))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import inventory
+from pipeline import inventory, listing
 from pipeline.errors import CommandError, UserError
 from pipeline.layers.tools import Tools
 from pipeline.sandbox import SOURCE_DATE_EPOCH, Bind, tail
@@ -46,7 +46,7 @@ def measure(content: inventory.Tree, place: str = "/", without: Sequence[str] = 
     as seen from there)."""
     files: dict[str, int] = {}
     folders: Counter[str] = Counter()
-    for path, entry in inventory.below(content, place, without).items():
+    for path, entry in listing.below(content, place, without).items():
         if path:
             files[entry.inode or path] = _blocks(entry)
             folder, _, name = path.rpartition("/")

@@ -64,10 +64,11 @@ def index(tarball: Path) -> Path:
 def write(tree: inventory.Tree, root: Path, tarball: Path, former: Path | None = None) -> None:
     """Write a tarball of the tree at `root`, of which `tree` is the inventory, and its index.
 
-    `former` is an earlier tarball, or none.  BuildError if `root` holds something else than `tree` says.
+    `former` is an earlier tarball, or none.  BuildError if `root` holds something else than `tree` says: with
+    an earlier tarball little of it is read, and that is compared with its digests.
     """
     lines = []
-    with Reader(root) as reader, _Former(former) as kept, tarball.open("wb") as file:
+    with Reader(root, suspicious=former is not None) as reader, _Former(former) as kept, tarball.open("wb") as file:
         for made in _made(cut(members.parts(tree)), reader, kept):
             for data in kept.read(made) if made.data is None else [made.data]:
                 file.write(data)

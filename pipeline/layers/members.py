@@ -8,13 +8,14 @@ of the two so that GNU tar takes it without a warning.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from pipeline import inventory
+from pipeline import inventory, listing
 from pipeline.errors import BuildError
 
 #: What stands after the last member.
@@ -68,8 +69,9 @@ class Part(NamedTuple):
 def parts(tree: inventory.Tree) -> Iterator[Part]:
     """All of a tree, each folder before what is in it, in the order of names."""
     first: dict[str, str] = {}
-    for path in sorted(tree, key=lambda path: os.fsencode(path).replace(b"/", b"\0")):
-        entry = tree[path]
+    entries = dict(tree.items())
+    for path in listing.ordered(entries, key=lambda path: path.replace("/", "\0")):
+        entry = entries[path]
         access = (entry.mode, entry.uid, entry.gid, entry.mtime)
         if entry.inode and (target := first.setdefault(entry.inode, path)) != path:
             yield Part(Member(path, "h", *access, target=target), 0, 0)
@@ -84,16 +86,20 @@ def parts(tree: inventory.Tree) -> Iterator[Part]:
             entry.target,
             entry.sha256,
             entry.holes > 0,
-            tuple(sorted(entry.attributes.items())),
+            tuple(sorted(entry.attributes.items())) if entry.attributes else (),
         )
         for start in range(0, max(entry.size, 1), PART):
             yield Part(member, start, min(start + PART, entry.size))
 
 
 class Reader:
-    """The bytes of members of the tree at `root`, which nobody changes meanwhile; a context manager."""
+    """The bytes of members of the tree at `root`; a context manager.
 
-    def __init__(self, root: Path) -> None:
+    Nobody changes that meanwhile, or (`suspicious`) each file that is read is compared with its digest.
+    """
+
+    def __init__(self, root: Path, *, suspicious: bool = False) -> None:
+        self._suspicious = suspicious
         self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
@@ -112,10 +118,18 @@ class Reader:
             descriptor = os.open(member.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
             try:
                 yield from _pieces(descriptor, part)
+                if self._suspicious and _digest(descriptor) != member.sha256:
+                    raise _differs(member)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise BuildError(f"/{inventory.shown(member.path)} cannot be read: {error.strerror}") from None
+
+
+def _digest(file: int) -> str:
+    os.lseek(file, 0, os.SEEK_SET)
+    with open(file, "rb", buffering=0, closefd=False) as whole:
+        return hashlib.file_digest(whole, "sha256").hexdigest()
 
 
 def _pieces(file: int, part: Part) -> Iterator[bytes]:

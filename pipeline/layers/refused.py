@@ -39,10 +39,17 @@ def notes() -> str:
     return "user.overlay." if sandbox.in_user_namespace() else "trusted.overlay."
 
 
-def require_kept(upper: Path, who: str = "") -> None:
-    """BuildError for the first name in an upper directory that a layer cannot carry; `who` brought it."""
+#: What has been looked at: path, inode, and time of the last change of any kind.
+Known = set[tuple[str, int, int]]
+
+
+def require_kept(upper: Path, who: str = "", known: Known | None = None) -> None:
+    """BuildError for the first name in an upper directory that a layer cannot carry; `who` brought it.
+
+    What is `known` is passed over, and what is looked at is known then.
+    """
     try:
-        _look(upper, "", _flags(upper, upper.lstat()))
+        _look(upper, "", _flags(upper, upper.lstat()), set() if known is None else known)
     except _Refused as error:
         who = who or _package(upper, error.path)
         raise BuildError(
@@ -59,7 +66,7 @@ def _package(upper: Path, path: str) -> str:
     return ""
 
 
-def _look(folder: Path, below: str, usual: int) -> None:
+def _look(folder: Path, below: str, usual: int, known: Known) -> None:
     """At all in a folder; `usual` are flags that all files have here."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: os.fsencode(entry.name)):
@@ -68,9 +75,12 @@ def _look(folder: Path, below: str, usual: int) -> None:
             removed = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
             if removed or volatile.left_out(path, entry):
                 continue
-            _require(path, folder / entry.name, found, usual)
+            signed = (path, found.st_ino, found.st_ctime_ns)
+            if signed not in known:
+                _require(path, folder / entry.name, found, usual)
+                known.add(signed)
             if stat.S_ISDIR(found.st_mode):
-                _look(folder / entry.name, f"{path}/", usual)
+                _look(folder / entry.name, f"{path}/", usual, known)
 
 
 def _require(path: str, place: Path, found: os.stat_result, usual: int) -> None:

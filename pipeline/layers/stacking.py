@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import inventory, sandbox
+from pipeline import inventory, listing, sandbox
 from pipeline.errors import UserError
 from pipeline.layers import overlay, refused
 from pipeline.layers.cache import LIST, extracted
@@ -35,10 +35,14 @@ _REFUSED_RENAME = re.compile(r"cross-device link|\bEXDEV\b")
 
 
 @contextlib.contextmanager
-def stacked(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
-    """The job's layers (or those given, lowest first) as one read-only tree."""
+def stacked(job: Job, layers: Sequence[Input] | None = None, *, compared: bool = False) -> Iterator[Path]:
+    """The job's layers (or those given, lowest first) as one read-only tree.
+
+    `compared` says that what is read of it is compared with the inventories, and an error raised where it differs.
+    """
     with contextlib.ExitStack() as stack:
-        yield _mounted(stack, job, _trees(stack, job, job.layers if layers is None else layers))
+        trees = _trees(stack, job, job.layers if layers is None else layers, compared=compared)
+        yield _mounted(stack, job, trees)
 
 
 @contextlib.contextmanager
@@ -53,7 +57,7 @@ def changed(job: Job, layers: Sequence[Input] | None = None) -> Iterator[Path]:
             return
         trees = _trees(stack, job, layers)
         lower = _mounted(stack, job, trees)
-        together = inventory.names_of_one_file(contents(layers))
+        together = listing.names_of_one_file(contents(layers))
         inventory.take_after(upper, lower)  # of several top folders, overlayfs shows the topmost
         root = _folder(job, "root")
         overlay.mount(root, trees, upper=upper, work=_folder(job, "ovl"))
@@ -71,7 +75,7 @@ def copied(job: Job) -> Iterator[Path]:
         root = _folder(job, "copy")
         run(["cp", "--archive", f"{lower}/.", root], timeout=600)
         yield root
-        write(job, root, lower, inventory.names_of_one_file(contents(job.layers)), whole=True)
+        write(job, root, lower, listing.names_of_one_file(contents(job.layers)), whole=True)
 
 
 def change(job: Job, how: Callable[[Path], None]) -> None:
@@ -110,14 +114,15 @@ def _folder(job: Job, name: str) -> Path:
     raise RuntimeError(f"{job.work} is full of {name}")
 
 
-def _trees(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input]) -> list[Path]:
+def _trees(stack: contextlib.ExitStack, job: Job, layers: Sequence[Input], *, compared: bool = False) -> list[Path]:
     """The layers extracted, topmost first, held until the stack is left.
 
     Overlayfs takes no tree twice.  Of equal layers the topmost says it all: what it says counts before the others.
     """
     different = {layer.digest: layer for layer in reversed(layers)}
     return [
-        stack.enter_context(extracted(layer.file(LAYER), layer.digest, job.pool.parent)) for layer in different.values()
+        stack.enter_context(extracted(layer.file(LAYER), layer.digest, job.pool.parent, compared=compared))
+        for layer in different.values()
     ]
 
 
@@ -158,7 +163,7 @@ def write(
     with ThreadPoolExecutor(1) as beside:  # both read all files, and tar waits for what compresses
         changes = beside.submit(_entries, change, upper)
         _pack(job, marks, upper, lists)
-        (job.out / LIST).write_text(inventory.dump(changes.result()))
+        (job.out / LIST).write_text(listing.dump(changes.result()))
 
 
 def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
@@ -189,14 +194,17 @@ def _pack(job: Job, marks: Path, upper: Path, lists: Sequence[Path]) -> None:
     )
 
 
-def require_kept(job: Job, who: str) -> None:
-    """BuildError where a layer could not carry what has been brought to the tree of `changed` so far, by `who`."""
-    refused.require_kept(job.work / _UPPER, who)
+def require_kept(job: Job, who: str, known: refused.Known) -> None:
+    """BuildError where a layer could not carry what has been brought to the tree of `changed` so far, by `who`.
+
+    What is `known` from an earlier time is not looked at again, for it may be asked often; `write` looks at all.
+    """
+    refused.require_kept(job.work / _UPPER, who, known)
 
 
-def contents(layers: Iterable[Input]) -> inventory.Tree:
+def contents(layers: Iterable[Input]) -> listing.Listing[inventory.Entry]:
     """What a stack of layers holds, the lowest given first."""
-    return inventory.stacked(inventory.load(layer.file(LIST).read_text()) for layer in layers)
+    return listing.stacked(listing.load(layer.file(LIST).read_text()) for layer in layers)
 
 
 def _entries(change: Change, upper: Path) -> dict[str, inventory.Entry | None]:

@@ -79,6 +79,7 @@ class Recipes:
         #: The lists that manifests refer to, wherever they lie, and what was passed over in them.
         self.lists: set[Path] = set()
         self._passed_over: set[Mistake] = set()
+        self.names = functools.cache(self._names)
         self.distro = functools.cache(self._distro)
         self.host = functools.cache(self._host)
         self.netboot = functools.cache(self._netboot)
@@ -88,7 +89,7 @@ class Recipes:
         self.cluster = functools.cache(self._cluster)
         self.codenames = functools.cache(self._codenames)
 
-    def names(self, kind: str) -> list[str]:
+    def _names(self, kind: str) -> list[str]:
         """The names of what is there: `kind` is the folder: "clusters", "distros", "hosts", "netboot" or "opkgs"."""
         folder = self.folder / kind
         if not folder.is_dir():

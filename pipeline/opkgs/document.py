@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NoReturn
 from xml.parsers import expat
 from xml.parsers.expat.errors import XML_ERROR_INVALID_TOKEN, XML_ERROR_UNDEFINED_ENTITY, codes
-from xml.sax import saxutils
 
 from pipeline.mistakes import Mistake, fail, printable, quoted, shown
 
@@ -241,6 +240,8 @@ def write(document: Document) -> str:
 
 
 def _element(element: Element) -> str:
+    from xml.sax import saxutils  # takes longer to import than reading: it wants http and ssl
+
     attributes = "".join(f" {name}={_attribute(value)}" for name, value in element.attributes.items())
     inside = "".join(
         _element(piece)
@@ -255,6 +256,8 @@ def _element(element: Element) -> str:
 
 def _attribute(value: str) -> str:
     """In quotes; a line break in an attribute would be read as a space."""
+    from xml.sax import saxutils
+
     return saxutils.quoteattr(value, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from pipeline.confine import NOT_STARTED
 from pipeline.errors import BuildError, CommandError
 from pipeline.kept import Kept
-from pipeline.layers import stacking
+from pipeline.layers import refused, stacking
 from pipeline.opkgs.names import FOLDER
 from pipeline.opkgs.phases import PACKAGES, PHASES, TESTS, Phase, When, environment, has_script, side_of, that_run
 from pipeline.opkgs.places import in_root
@@ -44,6 +44,7 @@ def build(job: Job) -> None:
     membership: str = job.params["membership"]
     opkgs: list[str] = job.params["opkgs"]
     files = {path: Kept.parse(kept) for path, kept in job.step.files}
+    known: refused.Known = set()
     with stacking.changed(job) as root, RootFs(root) as inside, _told(inside, job.params.get("names", {})):
         if membership == "head":
             for name in opkgs:
@@ -53,16 +54,16 @@ def build(job: Job) -> None:
         for done, name in enumerate(opkgs):
             job.progress(done, len(opkgs), "OPKGs")
             furnish(inside, name, job.recipes, files, membership, job.log)
-            stacking.require_kept(job, f"OPKG {name}")
+            stacking.require_kept(job, f"OPKG {name}", known)
         if membership == "head":
             for name in opkgs:
                 for script in _run_later(name, files):
                     _require_startable(inside, name, script, membership)
         elif job.params.get("imaged"):
-            _finish_image(job, root)
+            _finish_image(job, root, known)
 
 
-def _finish_image(job: Job, image: Path) -> None:
+def _finish_image(job: Job, image: Path, known: refused.Known) -> None:
     """Run what OPKGs do to the whole image from the head node, whose root is only read."""
     head = [item for item in job.inputs if item.role == "head"]
     membership: str = job.params["membership"]
@@ -70,7 +71,7 @@ def _finish_image(job: Job, image: Path) -> None:
     with stacking.stacked(job, head) as root:
         for phase, name in itertools.product(that_run("imaged", "server"), job.params["imaged"]):
             _run(root, name, phase.name, membership, job.log, IMAGE, binds=binds)
-            stacking.require_kept(job, f"OPKG {name}")
+            stacking.require_kept(job, f"OPKG {name}", known)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ image: links lead to what stands in the recipes folder, or to where somebody has
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterator
@@ -43,9 +44,13 @@ class Tree:
         self.top = top
         self.mistakes: list[Mistake] = []
         self.warnings: list[Mistake] = []
-        recipes = top.parent.parent
         self._seen = 0
-        self._grounds = [os.path.realpath(path) for path in (recipes, *recipes.glob("*"), *recipes.glob("opkgs/*"))]
+
+    @functools.cached_property
+    def _grounds(self) -> list[str]:
+        """Where links may lead."""
+        recipes = self.top.parent.parent
+        return [os.path.realpath(path) for path in (recipes, *recipes.glob("*"), *recipes.glob("opkgs/*"))]
 
     def entries(self, folder: Path) -> list[Path]:
         """What stands in a folder, by name; a missing folder is an empty one."""

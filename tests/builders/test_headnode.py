@@ -6,10 +6,12 @@ import dataclasses
 import os
 from pathlib import Path
 
+import pytest
+
 from pipeline import inventory, sandbox
 from pipeline.builders import headnode
-from pipeline.layers import stacking
-from pipeline.step import Input
+from pipeline.layers import cache, stacking
+from pipeline.step import Input, Spoiled
 from tests import oddfiles
 from tests.layers.test_file_properties import differences
 from tests.layers.test_layers import edit, look, make
@@ -35,6 +37,7 @@ def a_change(folder: str) -> None:
         for name in ("delete", "edit", "dir", "swap"):
             (root / name).write_text(name) if name in ("delete", "edit") else (root / name).mkdir()
         (root / "etc").mkdir()
+        (root / "dull").write_text("dull")
 
     first = make(place, "first", odd)
     second = make(place, "second", edit, first)
@@ -43,6 +46,11 @@ def a_change(folder: str) -> None:
     clean = build(place, "clean", (first, second))
     assert after.read_bytes() == clean.read_bytes() != before.read_bytes()
     assert len(taken(before) & taken(after)) >= 1
+    extracted_layer = cache.folder_for(first.file(stacking.LAYER), first.digest, place / "artifacts") / first.digest
+    (extracted_layer / "dull").write_text("rots")
+    with pytest.raises(Spoiled):
+        build(place, "spoiled", (first, second), before.parent)
+    assert build(place, "again", (first, second), before.parent).read_bytes() == clean.read_bytes()
     with look(place, first, second) as root:
         there = extracted(after, place / "there", "--zstd")
         assert differences(there, stands(root)) == {}

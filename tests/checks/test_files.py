@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -23,12 +22,12 @@ IMAGE = {
     "bin": LINK,
     "var/lib/munge": FOLDER,
     "var/lib/dpkg/status": FILE,
-    "usr/one": replace(FILE, inode="1"),
-    "usr/two": replace(FILE, inode="1"),
-    "usr/holes": replace(FILE, size=1 << 20, holes=500_000),
+    "usr/one": FILE._replace(inode="1"),
+    "usr/two": FILE._replace(inode="1"),
+    "usr/holes": FILE._replace(size=1 << 20, holes=500_000),
     "usr/pipe": Entry("p", 0o622),
-    "usr/tool": replace(FILE, attributes={"security.capability": "01", "user.a b": ""}),
-    "usr/list": replace(FOLDER, attributes={"system.posix_acl_default": "02"}),
+    "usr/tool": FILE._replace(attributes={"security.capability": "01", "user.a b": ""}),
+    "usr/list": FOLDER._replace(attributes={"system.posix_acl_default": "02"}),
 }
 
 
@@ -48,28 +47,28 @@ def test_equal() -> None:
 @pytest.mark.parametrize(
     ("path", "entry", "found"),
     [
-        ("etc/passwd", replace(FILE, size=6), ("content", False)),
-        ("etc/passwd", replace(LINK, target="/tmp/x"), ("content", False)),
-        ("etc/passwd", replace(FILE, mode=0o666), ("metadata", False)),
-        ("etc/passwd", replace(FILE, mode=0o4644), ("metadata", False)),
-        ("etc/passwd", replace(FILE, uid=1), ("metadata", False)),
-        ("etc/passwd", replace(FILE, gid=1), ("metadata", False)),
-        ("etc/passwd", replace(FILE, mtime=8), ("metadata", False)),
-        ("etc/passwd", replace(FILE, attributes={"user.x": ""}), ("metadata", False)),
-        ("bin", replace(LINK, target="sbin"), ("content", False)),
-        ("bin", replace(LINK, uid=1), ("metadata", False)),
-        ("bin", replace(LINK, mtime=9), ("metadata", False)),
-        ("etc", replace(FOLDER, mode=0o777), ("metadata", False)),
-        ("etc", replace(FOLDER, attributes={"system.posix_acl_access": "02"}), ("metadata", False)),
+        ("etc/passwd", FILE._replace(size=6), ("content", False)),
+        ("etc/passwd", LINK._replace(target="/tmp/x"), ("content", False)),
+        ("etc/passwd", FILE._replace(mode=0o666), ("metadata", False)),
+        ("etc/passwd", FILE._replace(mode=0o4644), ("metadata", False)),
+        ("etc/passwd", FILE._replace(uid=1), ("metadata", False)),
+        ("etc/passwd", FILE._replace(gid=1), ("metadata", False)),
+        ("etc/passwd", FILE._replace(mtime=8), ("metadata", False)),
+        ("etc/passwd", FILE._replace(attributes={"user.x": ""}), ("metadata", False)),
+        ("bin", LINK._replace(target="sbin"), ("content", False)),
+        ("bin", LINK._replace(uid=1), ("metadata", False)),
+        ("bin", LINK._replace(mtime=9), ("metadata", False)),
+        ("etc", FOLDER._replace(mode=0o777), ("metadata", False)),
+        ("etc", FOLDER._replace(attributes={"system.posix_acl_access": "02"}), ("metadata", False)),
         ("usr/list", FOLDER, ("metadata", False)),
         ("usr/pipe", Entry("p", 0o600), ("metadata", False)),
-        ("usr/pipe", replace(FILE, mode=0o622), ("content", False)),
-        ("usr/holes", replace(FILE, size=1 << 20), ("metadata", False)),
-        ("usr/tool", replace(FILE, attributes={"security.capability": "01"}), ("metadata", False)),
-        ("usr/tool", replace(FILE, attributes={"security.capability": "03", "user.a b": ""}), ("metadata", False)),
-        ("etc/fstab", replace(FILE, size=99), ("content", True)),
-        ("var/lib/munge", replace(FOLDER, mode=0o711, uid=105, gid=105), ("metadata", True)),
-        ("var/lib/dpkg/status", replace(FILE, size=7), ("content", False)),
+        ("usr/pipe", FILE._replace(mode=0o622), ("content", False)),
+        ("usr/holes", FILE._replace(size=1 << 20), ("metadata", False)),
+        ("usr/tool", FILE._replace(attributes={"security.capability": "01"}), ("metadata", False)),
+        ("usr/tool", FILE._replace(attributes={"security.capability": "03", "user.a b": ""}), ("metadata", False)),
+        ("etc/fstab", FILE._replace(size=99), ("content", True)),
+        ("var/lib/munge", FOLDER._replace(mode=0o711, uid=105, gid=105), ("metadata", True)),
+        ("var/lib/dpkg/status", FILE._replace(size=7), ("content", False)),
     ],
 )
 def test_one_difference(path: str, entry: Entry, found: tuple[str, bool]) -> None:
@@ -92,20 +91,20 @@ def test_a_checksum_finds_what_size_and_time_do_not() -> None:
 
 
 def test_names_of_one_file_that_are_two_now() -> None:
-    apart = {**IMAGE, "usr/two": replace(FILE, inode="")}
+    apart = {**IMAGE, "usr/two": FILE._replace(inode="")}
     assert differences(apart) == [("usr/one", "metadata", False), ("usr/two", "metadata", False)]
-    another = {**IMAGE, "etc/passwd": replace(FILE, inode="1")}
+    another = {**IMAGE, "etc/passwd": FILE._replace(inode="1")}
     assert ("etc/passwd", "metadata", False) in differences(another)
-    elsewhere = {path: replace(entry, inode=entry.inode and "2049:77") for path, entry in IMAGE.items()}
-    assert differences({**elsewhere, "home/name": replace(FILE, inode="2049:77")}) == [], "a name more somewhere else"
+    elsewhere = {path: entry._replace(inode=entry.inode and "2049:77") for path, entry in IMAGE.items()}
+    assert differences({**elsewhere, "home/name": FILE._replace(inode="2049:77")}) == [], "a name more somewhere else"
 
 
 def test_the_time_of_a_folder_and_more_holes_are_no_difference() -> None:
-    assert differences({**IMAGE, "etc": replace(FOLDER, mtime=99), "etc/passwd": replace(FILE, holes=3)}) == []
+    assert differences({**IMAGE, "etc": FOLDER._replace(mtime=99), "etc/passwd": FILE._replace(holes=3)}) == []
 
 
 def test_what_differs_is_said() -> None:
-    other = {**IMAGE, "usr/tool": replace(FILE, mode=0o600, mtime=8, holes=1)}
+    other = {**IMAGE, "usr/tool": FILE._replace(mode=0o600, mtime=8, holes=1)}
     found = compare(IMAGE, other, {}, "compute", GUEST.known, DEB)
     assert [item.detail for item in found] == [
         "mode 0600, not 0644; time 8, not 7; security.capability nothing, not 01; user.a b nothing, not "
@@ -151,8 +150,8 @@ def test_what_is_no_tree_is_an_error(line: str) -> None:
 def test_what_opkgs_have_configured_is_known_with_who_did_it() -> None:
     found = {
         **IMAGE,
-        "etc": replace(FOLDER, mode=0o777),
-        "etc/passwd": replace(FILE, size=6),
+        "etc": FOLDER._replace(mode=0o777),
+        "etc/passwd": FILE._replace(size=6),
         "etc/new": FILE,
         "usr/new": FILE,
     }
@@ -179,7 +178,7 @@ def test_every_known_difference_has_a_reason_and_a_place() -> None:
 
 def test_what_opkgs_left_is_held_against_what_they_left() -> None:
     """Nothing is passed over: neither what they brought, nor the database, nor what they took away."""
-    left = replace(FILE, size=9, md5="b" * 32)
+    left = FILE._replace(size=9, md5="b" * 32)
     changes = {
         "etc/new": left,
         "etc/passwd": left,
@@ -188,7 +187,7 @@ def test_what_opkgs_left_is_held_against_what_they_left() -> None:
         "var/lib/tool": FOLDER,
         "var/lib/munge": None,
     }
-    image = {"": replace(FOLDER, mode=0o555), **IMAGE}
+    image = {"": FOLDER._replace(mode=0o555), **IMAGE}
     made = as_changed(image, changes)
     now = {**image, **{path: one for path, one in changes.items() if one}}
     now = {path: one for path, one in now.items() if path not in ("etc/fstab", "var/lib/munge")}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.cluster.carrying import Load, archive, services
 from pipeline.errors import BuildError
 from pipeline.guests import debian, fedora_core
@@ -37,7 +37,7 @@ def layer(folder: Path, files: dict[str, str]) -> dict[str, Entry | None]:
             tar.addfile(member, io.BytesIO(text.encode()))
             changes[name] = Entry("f", 0o4755, 7, 0, 5, member.size)
     (folder / LAYER).write_bytes(zstandard.ZstdCompressor().compress(stream.getvalue()))
-    (folder / LIST).write_text(inventory.dump(changes))
+    (folder / LIST).write_text(listing.dump(changes))
     return changes
 
 

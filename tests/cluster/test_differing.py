@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +21,8 @@ def test_paths_differ_in_whatever_is_kept_of_a_file() -> None:
     before = {"same": FILE, "content": FILE, "mode": FILE, "went": FILE, "hidden": None}
     after = {
         "same": FILE,
-        "content": dataclasses.replace(FILE, sha256="2"),
-        "mode": dataclasses.replace(FILE, mode=0o600),
+        "content": FILE._replace(sha256="2"),
+        "mode": FILE._replace(mode=0o600),
         "hidden": FILE,
         "came": None,
     }
@@ -32,7 +31,7 @@ def test_paths_differ_in_whatever_is_kept_of_a_file() -> None:
 
 
 def test_a_file_differs_when_it_has_other_names() -> None:
-    one, other = (dataclasses.replace(FILE, inode=inode) for inode in ("a", "b"))
+    one, other = (FILE._replace(inode=inode) for inode in ("a", "b"))
     assert paths({"a": one, "b": one}, {"a": other, "b": other}) == set(), "an inode's name says nothing"
     assert paths({"a": one, "b": one}, {"a": one, "b": FILE}) == {"a", "b"}
 
@@ -90,7 +89,7 @@ def test_all_else_is_told_by_its_task(digests: dict[str, str], recorded: dict[st
 
 
 def test_layers_that_lie_over_each_other_change_what_both_do() -> None:
-    one = dataclasses.replace(FILE, inode="1")
+    one = FILE._replace(inode="1")
     below = {"a": FILE, "d/x": FILE, "d": Entry("d", 0o755), "e/x": FILE, "f": one, "g": one}
     above = {"a": None, "d": FILE, "e": Entry("d", 0o700), "h": one}
     found = _over(below, above, 1)
@@ -101,7 +100,7 @@ def test_layers_that_lie_over_each_other_change_what_both_do() -> None:
         "e": Entry("d", 0o700),
         "f": one,
         "g": one,
-        "h": dataclasses.replace(FILE, inode="1/1"),
+        "h": FILE._replace(inode="1/1"),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import tarfile
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inventory, sandbox
+from pipeline import inventory, listing, sandbox
 from pipeline.errors import BuildError
 from pipeline.inventory import Entry
 from pipeline.layers import members
@@ -35,8 +34,8 @@ def extracted(tar: Path, folder: Path, *options: str) -> dict[str, Entry]:
 def stands(root: Path) -> dict[str, Entry]:
     """A tree as it stands, times of folders included, and the first of a file's names in place of its inode."""
     tree = inventory.of(root, sandbox.SOURCE_DATE_EPOCH)
-    first = {name: names[0] for names in inventory.names_of_one_file(tree) for name in names}
-    return {name: dataclasses.replace(entry, inode=first.get(name, "")) for name, entry in tree.items()}
+    first = {name: names[0] for names in listing.names_of_one_file(tree) for name in names}
+    return {name: entry._replace(inode=first.get(name, "")) for name, entry in tree.items()}
 
 
 @pytest.fixture

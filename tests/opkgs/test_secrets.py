@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.description import Secret
 from pipeline.errors import ManifestError
 from pipeline.layers import stacking
@@ -63,7 +63,7 @@ def made(folder: str) -> None:
         (root / "etc").mkdir()
         for name in ("own.key", "plain"):
             (root / "etc" / name).write_text("random")
-    print(*inventory.load((work.out / LIST).read_text()))
+    print(*listing.load((work.out / LIST).read_text()))
 
 
 def test_no_layer_holds_a_secret(tmp_path: Path) -> None:

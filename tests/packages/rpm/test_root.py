@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import inventory
+from pipeline import listing
 from pipeline.doctor import isolation
 from pipeline.errors import BuildError
 from pipeline.layers import stacking
@@ -135,7 +135,7 @@ def assemble(folder: str, assembler: str, number: str) -> None:
         (place / "base" / role).mkdir(parents=True)
         (place / "base" / role / "out").symlink_to(Path(folder) / "base" / role / "out")
     made = _built(place, "base", number, root.build, assembler=assembler)
-    for name, entry in inventory.load((made.path / "layer.list").read_text()).items():
+    for name, entry in listing.load((made.path / "layer.list").read_text()).items():
         if not name.startswith(DATABASE.lstrip("/")):
             print(name, entry)
     print("digest", made.digest)
@@ -276,7 +276,7 @@ def rebuild(folder: str) -> None:
         own = tree / "var/lib/rpm"
         database.settle(own, lambda: subprocess.run(["rpm", "--dbpath", own, "--rebuilddb"], check=True))
         print("left", *sorted(path.name for path in own.parent.iterdir()))
-    print("layer", *inventory.load((above.out / "layer.list").read_text()))
+    print("layer", *listing.load((above.out / "layer.list").read_text()))
 
 
 def test_a_database_of_a_lower_layer_is_rebuilt(tmp_path: Path) -> None:
