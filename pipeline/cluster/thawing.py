@@ -47,19 +47,14 @@ _PIPE = 1 << 20
 _TOUCHED = 128
 
 
-def require_fitting(cold: Frozen, engine: Engine, today: dict[str, str] | None) -> None:
-    """Raise NotNow where a copy of a frozen cluster could not run here, or would not be what its recipe asks for.
-    `today` are the digests of what it would be made of now, by role; None = there is no recipe any more."""
-    name = cold.cluster.name
+def misfits(cold: Frozen, engine: Engine, today: dict[str, str] | None) -> list[str]:
+    """Why a copy of a frozen cluster could not run here, or would not be what its recipe asks for; empty where all is
+    well.  `today` are the digests of what it would be made of now, by role; None = there is no recipe any more."""
     parts = {role: part.digest for role, part in cold.parts.items()} if today is None else today
     reasons = cold.damage() or cold.differs(parts, freezing.here(_accelerator(cold)))
     if not reasons and not all((engine.store.root / part.key).is_dir() for part in cold.parts.values()):
         reasons = ["artifacts that it stands on are gone"]
-    if reasons:
-        raise NotNow(
-            f"frozen {name} cannot be thawed: {'; '.join(reasons)}",
-            hint=f"doit cluster:{name} boots it cold; doit freeze {name} then freezes it anew",
-        )
+    return reasons
 
 
 def thaw(life: Lifecycle, cold: Frozen, *, same_identity: bool = False) -> None:
