@@ -15,11 +15,12 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from pipeline import events, frozen, sandbox
 from pipeline.cluster import described, freezing
+from pipeline.cluster.beside import threads
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.drivers import thawed
 from pipeline.drivers.domain import Accelerator, name_of
@@ -59,7 +60,7 @@ def misfits(cold: Frozen, engine: Engine, today: dict[str, str] | None) -> list[
 
 def thaw(life: Lifecycle, cold: Frozen, *, same_identity: bool = False) -> None:
     """Run a copy of a frozen cluster; returns when each of its machines is one of its own."""
-    runner, run_dir = life.runner, life.run_dir
+    runner = life.runner
     with runner.alone():
         if runner.place.find() is not None:
             raise NotNow(f"{life.cluster.name} runs already", hint=f"doit stop:{life.cluster.name} ends it")
@@ -74,14 +75,12 @@ def thaw(life: Lifecycle, cold: Frozen, *, same_identity: bool = False) -> None:
             with connect(home.libvirt_uri) as connection, runner.watch(home, connection, "thaw") as watching:
                 for machine in life.cluster.machines:
                     watching.expect(machine.name, "thaw", {"READY"}, within=_BECOMES, starts=True)
-                with ThreadPoolExecutor(_LANES) as pool:
-                    starting = [pool.submit(_start, life, cold, connection, one.name) for one in life.cluster.machines]
-                    identity = None if same_identity else life.identity()
-                    for each in starting:
+                with threads(_LANES) as pool:
+                    identity = None if same_identity else pool.submit(life.identity)
+                    for each in [
+                        pool.submit(_start, life, cold, connection, one.name, identity) for one in life.cluster.machines
+                    ]:
                         each.result()
-                for machine in life.cluster.machines:
-                    power.resume(connection, name_of(life.cluster.name, machine.name))
-                    _tell(run_dir / "report" / machine.name, _words(machine.name, cold, identity))
                 watching.wait()
                 for machine in life.cluster.machines:
                     _hang_up(connection, name_of(life.cluster.name, machine.name))
@@ -149,8 +148,10 @@ def _holder(engine: Engine, cold: Frozen) -> Iterator[Holder]:
         holder.hand_over()
 
 
-def _start(life: Lifecycle, cold: Frozen, connection: Connection, machine: str) -> None:
-    """Start one machine, and give it the state that was frozen; it is paused then."""
+def _start(
+    life: Lifecycle, cold: Frozen, connection: Connection, machine: str, identity: Future[Identity] | None
+) -> None:
+    """Start one machine, give it the state that was frozen, and let it go on: what it is told waits for it."""
     name = name_of(life.cluster.name, machine)
     later = thawed.of_copy((cold.folder / "domains" / machine).read_text(), life.cluster.name)
     number = power.start_paused(connection, thawed.awaiting(later), later)
@@ -159,6 +160,8 @@ def _start(life: Lifecycle, cold: Frozen, connection: Connection, machine: str) 
     monitor.read_state(
         connection, name, cold.folder / "state" / machine, folder=life.run_dir / "saved", seen=f"{RUN}/saved"
     )
+    _tell(life.run_dir / "report" / machine, _words(machine, cold, identity.result() if identity else None))
+    power.resume(connection, name)
 
 
 def _words(machine: str, cold: Frozen, identity: Identity | None) -> Iterable[str]:
