@@ -103,8 +103,8 @@ def _lay_out(life: Lifecycle, cold: Frozen, *, same_identity: bool) -> None:
     for note in ("up", "deployed", *(f"installed/{node.name}" for node in life.cluster.nodes)):
         life.runner.notes.add(note)
     own = {f"{machine.name}.qcow2" for machine in life.cluster.machines}
-    for disk in sorted((cold.folder / "disks").iterdir()):
-        _disk(disk, run_dir / "disks", is_own=disk.name in own)
+    with threads(_LANES) as pool:
+        list(pool.map(lambda disk: _disk(disk, run_dir / "disks", is_own=disk.name in own), _disks(cold)))
     for machine in life.cluster.machines:
         for number in range(1, len(life.cluster.machines) + 1):  # whichever of them it is that libvirt starts it as
             kept = run_dir / "ram" / thawed.memory_file(name_of(life.cluster.name, machine.name), number)
@@ -119,6 +119,10 @@ def _lay_out(life: Lifecycle, cold: Frozen, *, same_identity: bool) -> None:
         sandbox.give(path)
     if same_identity:
         shutil.copytree(cold.folder / "identity", run_dir / "identity")
+
+
+def _disks(cold: Frozen) -> list[Path]:
+    return sorted((cold.folder / "disks").iterdir())
 
 
 def _disk(disk: Path, folder: Path, *, is_own: bool) -> None:

@@ -363,6 +363,9 @@ def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout
     for name in clusters:
         said = running.ssh(name, "head", ROUND)
         assert said.splitlines()[0] == name and "Success" in said
+    credential = running.ssh("ci-1", "head", "munge -n").strip()
+    seen = running.run(running.command("ssh", "night", "node1", "--", f"echo {credential} | unmunge"))
+    assert (seen.returncode, "Invalid credential" in seen.stderr) == (5, True), "its munged has another key, too"
     assert "night: running; a copy of ci" in doit("status")
 
     assert doit("vm", "save", "ci-1", "node1") == "node1: saved\n"
@@ -738,3 +741,17 @@ def test_an_installation_brings_what_was_tried_bit_for_bit(running: Checkout) ->
     assert doing(run)["boot:ci"].endswith("OPKG odd: tried in place, not installed")
     assert {machine: seen_on(running, machine) for machine in before} == before
     assert "tried" not in running.run(running.command("status")).stdout
+
+
+@pytest.mark.skipif(
+    os.environ.get("XEN_OSCAR_LONG_TESTS") != "1", reason="installs a cluster anew: XEN_OSCAR_LONG_TESTS=1"
+)
+def test_one_that_is_neither_frozen_nor_up_is_booted_for_that_and_ended(running: Checkout) -> None:
+    running.doit("stop:ci")
+    shutil.rmtree(running.own / "frozen/ci", ignore_errors=True)
+    done = running.run(running.command("test", "ci", "--", "hostname"))
+    assert (done.returncode, done.stdout) == (0, "head\n"), done.stderr
+    assert done.stderr.startswith("ci: booted cold and frozen first: it has not been frozen\n")
+    assert "ci: not running" in said_by(running, "status")
+    assert "after" in said_by(running, "thaw", "ci", "--as", "last")
+    said_by(running, "stop:last")
