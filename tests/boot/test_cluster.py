@@ -365,7 +365,7 @@ def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout
         assert said.splitlines()[0] == name and "Success" in said
     credential = running.ssh("ci-1", "head", "munge -n").strip()
     seen = running.run(running.command("ssh", "night", "node1", "--", f"echo {credential} | unmunge"))
-    assert (seen.returncode, "Invalid credential" in seen.stderr) == (5, True), "its munged has another key, too"
+    assert seen.returncode != 0 and "Invalid credential" in seen.stderr, "its munged has another key, too"
     assert "night: running; a copy of ci" in doit("status")
 
     assert doit("vm", "save", "ci-1", "node1") == "node1: saved\n"
