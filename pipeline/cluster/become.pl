@@ -45,17 +45,17 @@ open STDERR, '>', '/dev/null';
 alarm 900;    # should nobody end it in the machine that was frozen
 
 my $systemd = eval { systemd() };
-my (%owners, $rest, $has_new_keys);
+my (%owners, $rest, $has_new_keys, $time, $since);
 $rest = '';
 eval {
     while (sysread $channel, my $data, 65536) {
         $rest .= $data;
         while ($rest =~ s/^(.*)\n//) {
             my ($word, @given) = split / /, $1;
-            if    ($word eq 'time')   { set_time(@given) }
+            if    ($word eq 'time')   { ($time, $since) = ($given[0], uptime()) }
             elsif ($word eq 'random') { reseed(pack 'H*', $given[0]) }
             elsif ($word eq 'file')   { write_file(oct $given[0], pack('H*', $given[1]), pack('H*', $given[2] // '')) }
-            elsif ($word eq 'end')    { restart(); say_it('READY'); exit 0 }
+            elsif ($word eq 'end')    { restart(); set_time($time + uptime() - $since); say_it('READY'); exit 0 }
         }
     }
 };
@@ -67,6 +67,12 @@ sub say_it {
     syswrite $channel, "$line\n";
 }
 
+sub uptime {
+    open my $file, '<', '/proc/uptime' or die "/proc/uptime: $!\n";
+    return (split ' ', <$file>)[0];
+}
+
+# Last, for much that waits for a time wakes when the clock jumps, and would be in the way of all else.
 sub set_time {
     my ($time) = @_;
     my $seconds = int $time;
