@@ -69,6 +69,11 @@ class Frozen:
                 found.append(f"{what} is {now}, and was {then}")
         return found
 
+    @property
+    def taken(self) -> int:
+        """Bytes that it takes."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder.rglob("*"))
+
     def damage(self) -> list[str]:
         """What of its files is not there as it was written, as far as sizes tell."""
         found = []

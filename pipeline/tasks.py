@@ -153,14 +153,15 @@ class Graph:
         return Group("verify", doc.format(""), tasks)
 
     def clusters(self, doc: str) -> Group:
-        """Everything: built, running, verified."""
+        """Everything: built, running, verified; and frozen, where there is room for that."""
 
         def tasks() -> Iterator[Task]:
             for name in self.plan.clusters:
                 yield {
                     "name": name,
                     "doc": doc.format(f" {name}"),
-                    "actions": None,
+                    "actions": [(_freeze, [self, name])],
+                    "uptodate": [(_is_settled, [self, name])],
                     "task_dep": [naming.phase("start", name), naming.phase("verify", name)],
                 }
             yield from self._broken("clusters")
@@ -309,6 +310,18 @@ def _verify(graph: Graph, cluster: str) -> None:
     from pipeline.cluster.verification import verify
 
     verify(graph.lifecycle(cluster))
+
+
+def _is_settled(graph: Graph, cluster: str, *_: object) -> bool:
+    from pipeline.cluster import freezable
+
+    return freezable.is_settled(graph.lifecycle(cluster))
+
+
+def _freeze(graph: Graph, cluster: str) -> None:
+    from pipeline.cluster import freezing
+
+    freezing.by_itself(graph.lifecycle(cluster))
 
 
 def _is_ready(graph: Graph, host: str, *_: object) -> bool:

@@ -16,7 +16,7 @@ ROOMS = ("packages/deb/", "guests/debian.py", "guests/redhat.py", "dom0/", "buil
 #: Elsewhere: which words, and why there.
 KNOWN = {
     "appliance.py": ({"dpkg", "systemd", "slurm"}, "packages of this machine; logs of any system"),
-    "cluster/become.pl": ({"systemctl"}, "how a copy of a machine starts services anew"),
+    "cluster/become.pl": ({"systemctl", "systemd"}, "how a copy of a machine starts services anew"),
     "confine.py": ({"systemd", "systemctl"}, "what maintainer scripts of any family look at, and must see"),
     "doctor/host.py": ({"apt", "dpkg"}, "programs of this machine"),
     "doctor/isolation.py": ({"systemd"}, "containers that this machine may be"),

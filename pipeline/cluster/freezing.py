@@ -9,20 +9,21 @@ import contextlib
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-from pipeline import frozen
+from pipeline import events, frozen, trouble
+from pipeline.cluster import freezable
+from pipeline.cluster.beside import threads
 from pipeline.cluster.lifecycle import Lifecycle, verdict_line
 from pipeline.description import Machine
 from pipeline.drivers import thawed
 from pipeline.drivers.domain import Accelerator, name_of
 from pipeline.drivers.site import RUN
 from pipeline.errors import ClusterError, CommandError, NotNow
+from pipeline.figures import size
 from pipeline.frozen import Frozen, Part
-from pipeline.hosts import kinds, ram
+from pipeline.hosts import ram
 from pipeline.hosts.namespace import Namespace
 from pipeline.run import cleaning_up, run, spawn
 from pipeline.shell import ClusterShell
@@ -38,12 +39,10 @@ _GO_ON = 'cat >/dev/null; for name; do virsh --connect "$0" resume "$name"; done
 #: Machines that are worked on at once.
 _LANES = 8
 
-T = TypeVar("T")
-
 
 def freeze(life: Lifecycle) -> Frozen:
     """Freeze a cluster that is up and verified; it runs on afterwards."""
-    require_freezable(life)
+    freezable.require(life)
     name = life.cluster.name
     with contextlib.ExitStack() as stack:
         stack.enter_context(life.runner.alone())
@@ -54,13 +53,19 @@ def freeze(life: Lifecycle) -> Frozen:
         for place in ("state", "ram", "disks", "domains"):
             (folder / place).mkdir()
         shutil.copytree(life.identity().folder, folder / "identity")
-        _require_room(life, folder)
+        disks.require_space(folder, freezable.most_mib(life))  # all memory, and what the disks take
         shell = life.shell()
         with connect(home.libvirt_uri) as connection, shell.connected(), _waiting(shell):
             accelerators = {line.accelerator for line in life.machines().over(home, connection).known().values()}
             with _held(life, connection):
-                _each(life.cluster.machines, lambda machine: _take(life, home, connection, machine, folder))
-                _copy(life.run_dir / "disks", folder / "disks")
+                # one after the other, and here: who is interrupted leaves no machine's monitor in between
+                for machine in life.cluster.machines:
+                    _take(life, connection, machine, folder)
+                with threads(_LANES) as pool:
+                    copied = [pool.submit(_copy_memory, home, name, one, folder) for one in life.cluster.machines]
+                    _copy(life.run_dir / "disks", folder / "disks")
+                    for each in copied:
+                        each.result()
         made = Frozen(
             folder=frozen.folder(life.engine.own, name),
             cluster=life.cluster,
@@ -77,26 +82,24 @@ def freeze(life: Lifecycle) -> Frozen:
         return made
 
 
-def require_freezable(life: Lifecycle) -> None:
-    """Raise NotNow for a cluster that is not on QEMU in a private place, or whose machines have no virtio."""
-    name = life.cluster.name
-    if life.host.hypervisor != "qemu" or kinds.of(life.host.connection).is_shared:
-        raise NotNow(
-            f"{name} is on host {life.host.name}: only clusters on QEMU on this machine can be frozen and thawed",
-            hint=f"a cluster that extends {name}, without its host, can be",
-        )
-    old = [machine.name for machine in life.cluster.machines if machine.devices != "virtio"]
-    if old:
-        raise NotNow(
-            f"{name} cannot be frozen: {', '.join(old)} has no virtio, through which a copy is told who it is",
-            hint='devices = "virtio" in its recipe, where its system has drivers for that',
-        )
+def by_itself(life: Lifecycle) -> None:
+    """Freeze a cluster that has passed, though nobody has asked for it: what becomes of that is told, and is no failure
+    of anything."""
+    started = time.monotonic()
+    try:
+        cold = freeze(life)
+    except Exception as error:
+        explained = trouble.explain(error, trouble.usual_places())
+        if explained is None:
+            raise
+        events.note(f"{life.cluster.name}: not frozen: {explained.message}")
+    else:
+        events.note(told(cold.cluster.name, cold.taken, time.monotonic() - started))
 
 
-def digests(life: Lifecycle) -> dict[str, str]:
-    """What a cluster would be made of today: digests by role; what has not been built is left out."""
-    entries = {role: life.engine.keys.entry(task) for role, task in life.made.parts().items()}
-    return {role: entry.digest for role, entry in entries.items() if entry is not None}
+def told(cluster: str, taken: int, seconds: float) -> str:
+    """That it is frozen, for people."""
+    return f"{cluster}: frozen in {seconds:.1f} s, {size(taken)}; doit thaw {cluster} wakes a copy"
 
 
 def here(accelerator: Accelerator) -> dict[str, str]:
@@ -131,13 +134,6 @@ def _require_verified(life: Lifecycle) -> str:
     return verdict_line(verdict)
 
 
-def _require_room(life: Lifecycle, folder: Path) -> None:
-    """Raise where there is no space for all memory and what the disks take."""
-    memory = sum(machine.memory_mib for machine in life.cluster.machines)
-    taken = sum(path.stat().st_blocks * 512 for path in (life.run_dir / "disks").iterdir())
-    disks.require_space(folder, memory + (taken >> 20))
-
-
 def _parts(life: Lifecycle) -> dict[str, Part]:
     found = {}
     for role, task in life.made.parts().items():
@@ -151,19 +147,25 @@ def _waiting(shell: ClusterShell) -> Iterator[None]:
     """Within the block each machine has a process that waits for what a copy of it is told."""
     script = _BECOME.read_bytes()
 
-    def begin(machine: Machine) -> tuple[str, int]:
+    begun: list[tuple[str, int]] = []
+
+    def begin(machine: Machine) -> None:
         status, said, complained = shell.run(machine.name, "perl - || exit 1", data=script, timeout=_BEGUN)
         if status != 0 or not said.strip().isdigit():
             raise ClusterError(f"{machine.name}: what tells a copy who it is does not start", tail=complained)
-        return machine.name, int(said)
+        begun.append((machine.name, int(said)))
 
-    begun: list[tuple[str, int]] = []
+    def end(one: tuple[str, int]) -> None:
+        with cleaning_up():
+            shell.run(one[0], f"kill {one[1]}", timeout=_BEGUN)
+
     try:
-        begun += _each(shell.cluster.machines, begin)
+        with threads(_LANES) as pool:
+            list(pool.map(begin, shell.cluster.machines))
         yield
     finally:
-        with cleaning_up():
-            _each(begun, lambda one: shell.run(one[0], f"kill {one[1]}", timeout=_BEGUN))
+        with threads(_LANES) as pool:
+            list(pool.map(end, begun))
 
 
 @contextlib.contextmanager
@@ -182,13 +184,16 @@ def _held(life: Lifecycle, connection: Connection) -> Iterator[None]:
                     power.resume(connection, name)
 
 
-def _take(life: Lifecycle, home: Namespace, connection: Connection, machine: Machine, folder: Path) -> None:
-    """Write down what a machine is that is held: definition, state, memory."""
+def _take(life: Lifecycle, connection: Connection, machine: Machine, folder: Path) -> None:
+    """Write down what a machine is that is held, but for its memory: definition and state."""
     name = name_of(life.cluster.name, machine.name)
     (folder / "domains" / machine.name).write_text(power.definition(connection, name))
     sockets = life.run_dir / "saved"
     monitor.write_state(connection, name, folder / "state" / machine.name, folder=sockets, seen=f"{RUN}/saved")
-    _copy(ram.of(home, name, machine.memory_mib << 20), folder / "ram" / machine.name)
+
+
+def _copy_memory(home: Namespace, cluster: str, machine: Machine, folder: Path) -> None:
+    _copy(ram.of(home, name_of(cluster, machine.name), machine.memory_mib << 20), folder / "ram" / machine.name)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -198,8 +203,3 @@ def _copy(source: Path, target: Path) -> None:
         run(["cp", "--sparse=always", *sources, target], timeout=_COPIED)
     except CommandError as error:
         raise ClusterError(f"{source} cannot be copied", tail=error.tail) from None
-
-
-def _each(items: Sequence[Machine] | Sequence[tuple[str, int]], do: Callable[..., T]) -> list[T]:
-    with ThreadPoolExecutor(_LANES) as pool:
-        return list(pool.map(do, items))

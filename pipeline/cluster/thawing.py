@@ -15,11 +15,12 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from pipeline import events, frozen, sandbox
 from pipeline.cluster import described, freezing
+from pipeline.cluster.beside import threads
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.drivers import thawed
 from pipeline.drivers.domain import Accelerator, name_of
@@ -47,24 +48,19 @@ _PIPE = 1 << 20
 _TOUCHED = 128
 
 
-def require_fitting(cold: Frozen, engine: Engine, today: dict[str, str] | None) -> None:
-    """Raise NotNow where a copy of a frozen cluster could not run here, or would not be what its recipe asks for.
-    `today` are the digests of what it would be made of now, by role; None = there is no recipe any more."""
-    name = cold.cluster.name
+def misfits(cold: Frozen, engine: Engine, today: dict[str, str] | None) -> list[str]:
+    """Why a copy of a frozen cluster could not run here, or would not be what its recipe asks for; empty where all is
+    well.  `today` are the digests of what it would be made of now, by role; None = there is no recipe any more."""
     parts = {role: part.digest for role, part in cold.parts.items()} if today is None else today
     reasons = cold.damage() or cold.differs(parts, freezing.here(_accelerator(cold)))
     if not reasons and not all((engine.store.root / part.key).is_dir() for part in cold.parts.values()):
         reasons = ["artifacts that it stands on are gone"]
-    if reasons:
-        raise NotNow(
-            f"frozen {name} cannot be thawed: {'; '.join(reasons)}",
-            hint=f"doit cluster:{name} boots it cold; doit freeze {name} then freezes it anew",
-        )
+    return reasons
 
 
 def thaw(life: Lifecycle, cold: Frozen, *, same_identity: bool = False) -> None:
     """Run a copy of a frozen cluster; returns when each of its machines is one of its own."""
-    runner, run_dir = life.runner, life.run_dir
+    runner = life.runner
     with runner.alone():
         if runner.place.find() is not None:
             raise NotNow(f"{life.cluster.name} runs already", hint=f"doit stop:{life.cluster.name} ends it")
@@ -79,14 +75,12 @@ def thaw(life: Lifecycle, cold: Frozen, *, same_identity: bool = False) -> None:
             with connect(home.libvirt_uri) as connection, runner.watch(home, connection, "thaw") as watching:
                 for machine in life.cluster.machines:
                     watching.expect(machine.name, "thaw", {"READY"}, within=_BECOMES, starts=True)
-                with ThreadPoolExecutor(_LANES) as pool:
-                    starting = [pool.submit(_start, life, cold, connection, one.name) for one in life.cluster.machines]
-                    identity = None if same_identity else life.identity()
-                    for each in starting:
+                with threads(_LANES) as pool:
+                    identity = None if same_identity else pool.submit(life.identity)
+                    for each in [
+                        pool.submit(_start, life, cold, connection, one.name, identity) for one in life.cluster.machines
+                    ]:
                         each.result()
-                for machine in life.cluster.machines:
-                    power.resume(connection, name_of(life.cluster.name, machine.name))
-                    _tell(run_dir / "report" / machine.name, _words(machine.name, cold, identity))
                 watching.wait()
                 for machine in life.cluster.machines:
                     _hang_up(connection, name_of(life.cluster.name, machine.name))
@@ -109,8 +103,8 @@ def _lay_out(life: Lifecycle, cold: Frozen, *, same_identity: bool) -> None:
     for note in ("up", "deployed", *(f"installed/{node.name}" for node in life.cluster.nodes)):
         life.runner.notes.add(note)
     own = {f"{machine.name}.qcow2" for machine in life.cluster.machines}
-    for disk in sorted((cold.folder / "disks").iterdir()):
-        _disk(disk, run_dir / "disks", is_own=disk.name in own)
+    with threads(_LANES) as pool:
+        list(pool.map(lambda disk: _disk(disk, run_dir / "disks", is_own=disk.name in own), _disks(cold)))
     for machine in life.cluster.machines:
         for number in range(1, len(life.cluster.machines) + 1):  # whichever of them it is that libvirt starts it as
             kept = run_dir / "ram" / thawed.memory_file(name_of(life.cluster.name, machine.name), number)
@@ -125,6 +119,10 @@ def _lay_out(life: Lifecycle, cold: Frozen, *, same_identity: bool) -> None:
         sandbox.give(path)
     if same_identity:
         shutil.copytree(cold.folder / "identity", run_dir / "identity")
+
+
+def _disks(cold: Frozen) -> list[Path]:
+    return sorted((cold.folder / "disks").iterdir())
 
 
 def _disk(disk: Path, folder: Path, *, is_own: bool) -> None:
@@ -154,8 +152,10 @@ def _holder(engine: Engine, cold: Frozen) -> Iterator[Holder]:
         holder.hand_over()
 
 
-def _start(life: Lifecycle, cold: Frozen, connection: Connection, machine: str) -> None:
-    """Start one machine, and give it the state that was frozen; it is paused then."""
+def _start(
+    life: Lifecycle, cold: Frozen, connection: Connection, machine: str, identity: Future[Identity] | None
+) -> None:
+    """Start one machine, give it the state that was frozen, and let it go on: what it is told waits for it."""
     name = name_of(life.cluster.name, machine)
     later = thawed.of_copy((cold.folder / "domains" / machine).read_text(), life.cluster.name)
     number = power.start_paused(connection, thawed.awaiting(later), later)
@@ -164,6 +164,8 @@ def _start(life: Lifecycle, cold: Frozen, connection: Connection, machine: str) 
     monitor.read_state(
         connection, name, cold.folder / "state" / machine, folder=life.run_dir / "saved", seen=f"{RUN}/saved"
     )
+    _tell(life.run_dir / "report" / machine, _words(machine, cold, identity.result() if identity else None))
+    power.resume(connection, name)
 
 
 def _words(machine: str, cold: Frozen, identity: Identity | None) -> Iterable[str]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.commands.base import Question, cluster_argument
-from pipeline.figures import size
 
 if TYPE_CHECKING:
     from pipeline.tasks import Graph
@@ -24,9 +23,9 @@ class Became:
     seconds: float
 
     def text(self) -> str:
-        return (
-            f"{self.cluster}: frozen in {self.seconds:.1f} s, {size(self.bytes)}; doit thaw {self.cluster} wakes a copy"
-        )
+        from pipeline.cluster import freezing
+
+        return freezing.told(self.cluster, self.bytes, self.seconds)
 
 
 class Freeze(Question):
@@ -43,5 +42,4 @@ class Freeze(Question):
 
         started = time.monotonic()
         cold = freezing.freeze(graph.lifecycle(args.cluster))
-        taken = sum(path.stat().st_blocks * 512 for path in cold.folder.rglob("*"))
-        yield Became(args.cluster, taken, round(time.monotonic() - started, 2))
+        yield Became(args.cluster, cold.taken, round(time.monotonic() - started, 2))

@@ -29,7 +29,7 @@ from doit.action import PythonAction
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, TaskError, TaskFailed
 
-from pipeline import planned
+from pipeline import events, planned
 from pipeline.commands.ending import OrderlyDoit, hush
 from pipeline.commands.outlet import Outlet
 from pipeline.errors import UserError
@@ -40,6 +40,14 @@ from pipeline.views.jsonlines import error_fields, write_json
 #: How long interrupted tasks may take to clean up, in seconds, and after which part of that they are pushed.
 _PATIENCE = 60.0
 _PUSH_AFTER = 2.0
+
+
+def run_tasks(*words: str) -> int:
+    """Run tasks within another command, as `doit WORDS` does, and return its exit status.  It tells all on standard
+    error: the other's answer is elsewhere."""
+    events.subscribe(lambda _: None)()  # what was to be told of the recipes is told by this run
+    with contextlib.redirect_stdout(sys.__stderr__):
+        return int(doit.doit_cmd.DoitMain().run(["run", *words]))
 
 
 class UserFailed(TaskFailed):

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests import debpackages, oddfiles
-from tests.boot import checkout, hostile, latecomers
+from tests.boot import acts, checkout, hostile, latecomers
 from tests.boot.checkout import Checkout, Run
 
 pytestmark = pytest.mark.boot
@@ -313,11 +313,57 @@ LOOK = (
 ROUND = "ssh -o BatchMode=yes node1 'cat /run/mark; md5sum --check --quiet /root/sum' && munge -n | ssh node2 unmunge"
 
 
+def said_by(project: Checkout, *words: str, status: int = 0) -> str:
+    done = project.run(project.command(*words), timeout=600)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_cluster_that_has_passed_is_frozen_by_itself_and_once(running: Checkout) -> None:
+    folder = running.own / "frozen/ci"
+    assert folder.is_dir(), "the run that verified it has done so"
+    shutil.rmtree(folder)
+    run = running.doit("cluster:ci")
+    assert list(doing(run)) == ["cluster:ci"]
+    ended = next(number for number, one in enumerate(run.events) if one.get("task") == "verify:ci")
+    (told,) = (number for number, one in enumerate(run.events) if "ci: frozen in " in one.get("text", ""))
+    assert ended < told, "nobody waits for the verdict"
+    made = folder.stat()
+    assert doing(running.doit("cluster:ci")) == {}
+    assert folder.stat() == made
+
+
+@pytest.mark.parametrize("words", [("freeze", "ci"), ("cluster:ci",)], ids=" ".join)
+def test_machines_go_on_when_freezing_is_interrupted(running: Checkout, words: tuple[str, ...]) -> None:
+    """And what was frozen before is still there."""
+    life = acts.lifecycle_of(running, "ci")
+    names = ["head", "node1", "node2"]
+    before, folder = boot_ids(running, *names), running.own / "frozen/ci"
+    if words == ("cluster:ci",):
+        shutil.rmtree(folder)  # or it would not be frozen once more
+    there = folder.exists()
+    with subprocess.Popen(
+        running.command(*words), cwd=running.folder, env=running.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as freezing:
+        while not list(folder.with_name(".ci.new").glob("ram/*")):
+            assert freezing.poll() is None
+        assert set(life.states().values()) == {"paused"}
+        freezing.send_signal(signal.SIGINT)
+        told = freezing.communicate(timeout=120)[0].decode()
+    assert freezing.returncode == 130 and "Traceback" not in told, told
+    assert set(life.states().values()) == {"running"}
+    assert folder.exists() == there and not folder.with_name(".ci.new").exists()
+    assert boot_ids(running, *names) == before
+    running.ssh("ci", "node1", "! kill -0 $(cat /run/oscar-become.pid) 2>/dev/null")
+    # QEMU's own idea of what belongs to a machine's state is what it was
+    assert said_by(running, "vm", "save", "ci", "node1") == "node1: saved\n"
+    assert said_by(running, "vm", "restore", "ci", "node1") == "node1: restored\n"
+    assert boot_ids(running, "node1")["node1"] == before["node1"]
+
+
 def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout) -> None:
     def doit(*words: str, status: int = 0) -> str:
-        done = running.run(running.command(*words), timeout=600)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return said_by(running, *words, status=status)
 
     before = boot_ids(running, "head", "node1")
     assert "ci: frozen in " in doit("freeze", "ci")
@@ -341,6 +387,9 @@ def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout
     for name in clusters:
         said = running.ssh(name, "head", ROUND)
         assert said.splitlines()[0] == name and "Success" in said
+    credential = running.ssh("ci-1", "head", "munge -n").strip()
+    seen = running.run(running.command("ssh", "night", "node1", "--", f"echo {credential} | unmunge"))
+    assert seen.returncode != 0 and "Invalid credential" in seen.stderr, "its munged has another key, too"
     assert "night: running; a copy of ci" in doit("status")
 
     assert doit("vm", "save", "ci-1", "node1") == "node1: saved\n"
@@ -353,10 +402,25 @@ def test_copies_of_a_frozen_cluster_know_nothing_of_each_other(running: Checkout
     assert doit("test", "ci", "--", "hostname; exit 7", status=7).splitlines()[0] == "head"
     assert [path.name for path in (running.own / "run").glob("[!.]*")] == ["ci"]
 
-    write_ci(running, "1.0", MORE.replace("448M", "449M"))
-    refused = doit("thaw", "ci", status=4)
-    assert "it would be made of other artifacts now: definition/node1" in refused and "doit cluster:ci" in refused
-    write_ci(running, "1.0")
+
+def test_a_copy_that_would_not_be_right_is_of_the_cluster_frozen_anew(running: Checkout) -> None:
+    """It runs, so nothing is booted for that, and it runs on."""
+    record = running.own / "frozen/ci/record.json"
+    before, then = boot_ids(running, "head", "node1"), json.loads(record.read_text())
+    record.write_text(json.dumps({**then, "here": {**then["here"], "QEMU": "of old"}}))
+    done = running.run(running.command("thaw", "ci", "--json"))
+    (copy,) = json.loads(done.stdout)
+    told = done.stderr.splitlines()[0]
+    assert (copy["copy_of"], told) == (
+        "ci",
+        f"ci: frozen first: what is frozen does not fit: QEMU is {then['here']['QEMU']}, and was of old",
+    )
+    said_by(running, f"stop:{copy['cluster']}")
+    shutil.rmtree(record.parent)
+    done = running.run(running.command("test", "ci", "--", "hostname"))
+    assert (done.returncode, done.stdout) == (0, "head\n"), done.stderr
+    assert done.stderr.startswith("ci: frozen first: it has not been frozen\n")
+    assert boot_ids(running, "head", "node1") == before
 
 
 def doing(run: Run) -> dict[str, str]:
@@ -701,3 +765,17 @@ def test_an_installation_brings_what_was_tried_bit_for_bit(running: Checkout) ->
     assert doing(run)["boot:ci"].endswith("OPKG odd: tried in place, not installed")
     assert {machine: seen_on(running, machine) for machine in before} == before
     assert "tried" not in running.run(running.command("status")).stdout
+
+
+@pytest.mark.skipif(
+    os.environ.get("XEN_OSCAR_LONG_TESTS") != "1", reason="installs a cluster anew: XEN_OSCAR_LONG_TESTS=1"
+)
+def test_one_that_is_neither_frozen_nor_up_is_booted_for_that_and_ended(running: Checkout) -> None:
+    running.doit("stop:ci")
+    shutil.rmtree(running.own / "frozen/ci", ignore_errors=True)
+    done = running.run(running.command("test", "ci", "--", "hostname"))
+    assert (done.returncode, done.stdout) == (0, "head\n"), done.stderr
+    assert done.stderr.startswith("ci: booted cold and frozen first: it has not been frozen\n")
+    assert "ci: not running" in said_by(running, "status")
+    assert "after" in said_by(running, "thaw", "ci", "--as", "last")
+    said_by(running, "stop:last")

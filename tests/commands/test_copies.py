@@ -28,14 +28,14 @@ def test_a_copy_without_a_name_gets_one_that_is_free(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "../x", ".x", "x/y", "testbed-x", "x" * 64, "x=y"])
 def test_a_name_that_cannot_be_one_is_wrong_use(tmp_path: Path, name: str) -> None:
     with pytest.raises(WrongUse):
-        copies._usable(graph(tmp_path), name)
+        copies._require_usable(graph(tmp_path), name)
 
 
 def test_a_name_that_is_taken_says_whose_it_is(tmp_path: Path) -> None:
     there = graph(tmp_path, booted=("night", "one"))
-    assert copies._usable(there, "day") == "day"
+    copies._require_usable(there, "day")
     with pytest.raises(NotNow) as error:
-        copies._usable(there, "night")
+        copies._require_usable(there, "night")
     assert error.value.hint == "doit stop:night ends it"
     with pytest.raises(NotNow, match="the name of a recipe"):
-        copies._usable(graph(tmp_path), "one")
+        copies._require_usable(graph(tmp_path), "one")

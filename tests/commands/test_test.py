@@ -32,7 +32,6 @@ def test_pytest_with_a_file_that_lies_here_runs_here(tmp_path: Path, monkeypatch
         (["debian21", "--", "true"], "there is no cluster 'debian21'", 3),
         (["debian12-xen", "--", "true"], "only clusters on QEMU on this machine can be frozen", 4),
         (["fc4", "--", "true"], "has no virtio", 4),
-        (["debian12", "--", "true"], "debian12 has not been frozen", 4),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_runs(tmp_path: Path, words: list[str], told: str, status: int) -> None:
@@ -46,6 +45,29 @@ def test_what_cannot_be_is_told_before_anything_runs(tmp_path: Path, words: list
         check=False,
     )
     assert (done.returncode, told in done.stderr) == (status, True), done.stderr
+
+
+def test_what_is_not_frozen_is_booted_cold_first_and_ends_as_that_does(tmp_path: Path) -> None:
+    """Here without any package; `tests/boot/test_cluster.py` sees it work."""
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", "test", "debian12", "--", "true"],
+        cwd=TOP,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "XEN_OSCAR_ARTIFACTS": str(tmp_path / "a"),
+            "XEN_OSCAR_MIRROR": str(tmp_path / "nowhere"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, ""), done.stdout
+    told = done.stderr.splitlines()
+    assert told[0] == "debian12: booted cold and frozen first: it has not been frozen"
+    assert told[-1] == "debian12 is not frozen: doit cluster:debian12 ended with status 1"
+    assert "FAILED" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_each_copy_gets_its_part_of_the_tests(tmp_path: Path) -> None:
