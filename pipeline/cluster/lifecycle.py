@@ -203,7 +203,7 @@ class Lifecycle:
         self.runner.require_built()
         with self.runner.alone():
             found = self.runner.survey.course("boot")
-            self._require_consent(found)
+            self.require_consent(found)
             if found.anew:
                 self._stop_elsewhere()
                 with self.runner.begun():
@@ -228,19 +228,19 @@ class Lifecycle:
             found = self.runner.survey.course(phase)
             if found.anew:
                 raise ClusterError(f"{self.cluster.name}: {found.anew}", hint=f"doit cluster:{self.cluster.name}")
-            self._require_consent(found)
+            self.require_consent(found)
             with self.runner.spared() if self._notes.has("up") else self.runner.held():
                 if found.deploy:
                     self._notes.remove("deployed")
                 if phase == "install":
-                    self._begin_anew([name for name in found.acts if self._notes.has(f"begun/{name}")])
+                    self.begin_anew([name for name in found.acts if self._notes.has(f"begun/{name}")])
                 self.runner.bring(phase, found)
                 if found.deploy:
-                    self._deploy()
+                    self.deploy()
             if phase == "start":
                 self._notes.add("up")
 
-    def _begin_anew(self, nodes: Sequence[str]) -> None:
+    def begin_anew(self, nodes: Sequence[str]) -> None:
         """An installation did not come to its end, or nobody saw that: another one finds an empty disk, and a head
         node that serves it."""
         from pipeline.cluster import changing
@@ -251,7 +251,7 @@ class Lifecycle:
         for node in nodes:
             changing.forget(self.shell(), node)
 
-    def _deploy(self) -> None:
+    def deploy(self) -> None:
         """All nodes are up: they are told what has changed since they were installed, and the OPKGs that they are."""
         from pipeline.cluster import changing
 
@@ -274,7 +274,7 @@ class Lifecycle:
         self._opkg_phases("head up")
         described.write(self.run_dir, self.cluster, self.host)
 
-    def _require_consent(self, found: Course) -> None:
+    def require_consent(self, found: Course) -> None:
         """Raise ClusterError where memory that somebody saved would be lost, and nobody agrees to that."""
         if not found.lost:
             return

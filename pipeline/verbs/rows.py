@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ class Clusters(Protocol):
 
     def running(self, name: str) -> Lifecycle:
         """One of them; raises UserError where there is none of that name."""
+
+    def lifecycle(self, name: str) -> Lifecycle:
+        """One as its recipe has it; raises UserError where there is no such recipe."""
 
 
 class Row(Protocol):
@@ -119,10 +123,17 @@ def act(action: Action, clusters: Clusters, args: argparse.Namespace) -> Iterato
     """Do it to the machines that are named, and tell where they are while one waits."""
     life = clusters.running(args.cluster)
     meant = names.expand(args.machines, [machine.name for machine in life.cluster.machines])
-    unsubscribe = events.subscribe(_tell)
-    try:
+    with telling():
         for machine, result in life.machines().act(action, meant, args, advice(args.cluster)):
             yield Became(args.cluster, machine, result)
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """Where machines are is told meanwhile, beside the rows."""
+    unsubscribe = events.subscribe(_tell)
+    try:
+        yield
     finally:
         unsubscribe()
 

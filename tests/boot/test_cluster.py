@@ -280,6 +280,30 @@ def test_machines_stop_and_come_back(running: Checkout) -> None:
     assert {name: before[name] == after[name] for name in names} == {"head": False, "node1": False, "node2": True}
 
 
+def test_a_node_is_installed_anew_while_the_others_run_on(running: Checkout) -> None:
+    def install(*words: str) -> tuple[int, str]:
+        done = running.run(running.command("vm", "install", *words))
+        return done.returncode, done.stdout + done.stderr
+
+    for words, status, said in (
+        (("ci",), 2, "which machines?"),
+        (("ci", "node2", "head"), 4, "head is the head node, which is not installed over the network"),
+        (("ci", "--membership", "nas"), 3, "there is no membership of ci 'nas'"),
+    ):
+        got, told = install(*words)
+        assert (got, said in told) == (status, True), told
+    before = boot_ids(running, "head", "node1", "node2")
+    running.ssh("ci", "node2", "touch /was-here")
+    status, told = install("ci", "node[2]")
+    assert status == 0 and "node2: installed anew, and ready" in told, told
+    after = boot_ids(running, *before)
+    assert {name for name in before if before[name] != after[name]} == {"node2"}
+    assert running.ssh("ci", "node2", "ls -A /was-here 2>&1 || munge -n | ssh head unmunge").count("SUCCESS"), (
+        "it is new"
+    )
+    assert doing(running.doit("cluster:ci")) == {}, "and as the recipe has it"
+
+
 #: What of a machine is another machine's as well only where it should be the same.
 LOOK = (
     "cat /etc/machine-id /proc/sys/kernel/random/uuid && cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub && "
