@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-import doit
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import doit.doit_cmd
 
 from pipeline import events
 from pipeline.errors import UserError
+
+
+@contextlib.contextmanager
+def answered(yes: bool) -> Iterator[None]:
+    """Within the block whoever sits at the terminal is asked; or it was said with the command: `yes`."""
+    if yes:
+        doit.doit_cmd.set_var("yes", "1")
+    events.answer_with(_ask)
+    try:
+        yield
+    finally:
+        events.answer_with(None)
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def require(question: str, refusal: UserError) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Vm(GraphCommand):
     name = "vm"
-    doc_purpose = "machines: list, report, set, dump, start, stop, reset, pause, resume, save, restore, install"
+    doc_purpose = "machines: list, report, set, remove, dump, start, stop, reset, pause, resume, save, restore, install"
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 

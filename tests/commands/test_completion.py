@@ -41,7 +41,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         ("doit vm save debian12 node1 no", ["node1", "node2"]),
         ("doit vm start --no-wait debian12 he", ["head"]),
         ("doit vm stop debian12 --w", ["--within"]),
-        ("doit vm re", ["report", "reset", "restore", "resume"]),
+        ("doit vm re", ["remove", "report", "reset", "restore", "resume"]),
         ("doit vm set debian12 node1 me", ["memory="]),
         ("doit vm set debian12 node1 next-boot=i", ["install"]),
         ("doit freeze debian12-", ["debian12-xen"]),
