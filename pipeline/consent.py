@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-import doit.doit_cmd
+import doit
 
 from pipeline import events
 from pipeline.errors import UserError
@@ -15,9 +15,7 @@ from pipeline.errors import UserError
 @contextlib.contextmanager
 def answered(yes: bool) -> Iterator[None]:
     """Within the block whoever sits at the terminal is asked; or it was said with the command: `yes`."""
-    if yes:
-        doit.doit_cmd.set_var("yes", "1")
-    events.answer_with(_ask)
+    events.answer_with((lambda _: True) if yes else _ask)
     try:
         yield
     finally:

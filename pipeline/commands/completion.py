@@ -143,6 +143,10 @@ def _settings(graph: Graph, typed: Mapping[str, str]) -> Iterator[str]:
     yield from ("memory=", "cpus=", "next-boot=os", "next-boot=install")
 
 
+def _fields(_graph: Graph, _typed: Mapping[str, str]) -> Iterator[str]:
+    yield from ("memory=", "cpus=")
+
+
 def _opkgs(graph: Graph) -> list[str]:
     from pipeline.manifests.recipes import load
 
@@ -156,6 +160,7 @@ _KINDS: Mapping[str, Callable[[Graph, Mapping[str, str]], Any]] = {
     "machines": _machines,
     "names": lambda graph, _: _opkgs(graph),
     "words": _settings,
+    "fields": _fields,
     "opkg": lambda graph, _: ("install", "remove", *_opkgs(graph)),
     "task": lambda graph, _: tasks(graph),
     "host": lambda graph, _: graph.plan.hosts,

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 class Vm(GraphCommand):
     name = "vm"
-    doc_purpose = "machines: list, report, set, remove, dump, start, stop, reset, pause, resume, save, restore, install"
+    doc_purpose = (
+        "machines: list, report, set, add, remove, dump, start, stop, reset, pause, resume, save, restore, install"
+    )
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 

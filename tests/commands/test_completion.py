@@ -41,6 +41,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         ("doit vm save debian12 node1 no", ["node1", "node2"]),
         ("doit vm start --no-wait debian12 he", ["head"]),
         ("doit vm stop debian12 --w", ["--within"]),
+        ("doit vm add debian12 me", ["memory="]),
+        ("doit vm remove debian12 --d", ["--disks"]),
         ("doit vm re", ["remove", "report", "reset", "restore", "resume"]),
         ("doit vm set debian12 node1 me", ["memory="]),
         ("doit vm set debian12 node1 next-boot=i", ["install"]),

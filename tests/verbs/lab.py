@@ -85,6 +85,7 @@ class Lab:
         self.here = Here(folder)
         self.host = Host("local", "qemu", "private")
         self.copy_of = ""
+        self.lot = 0
 
     @property
     def run(self) -> Path:
@@ -111,6 +112,11 @@ class Lab:
             machines=self.machines,
             runner=runner,
         )
+
+    def lifecycle(self, name: str) -> Any:
+        found = self.running(name)
+        found.plan = SimpleNamespace(lots={name: self.lot})
+        return found
 
     def machines(self) -> Machines:
         place, watcher = cast(Any, self.here), cast(Any, None)

@@ -30,14 +30,6 @@ def keep(lab: Lab, disk: str) -> Path:
     return file
 
 
-@pytest.fixture(autouse=True)
-def nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No terminal, and nothing said before."""
-    import doit.doit_cmd
-
-    doit.doit_cmd.reset_vars()
-
-
 def test_the_last_ones_go(written: Lab) -> None:
     notes = Notes(written.folder)
     notes.add("installed/node3")
@@ -46,6 +38,7 @@ def test_the_last_ones_go(written: Lab) -> None:
     assert recipe(written) == RECIPE.replace("count = 3", "count = 1")
     assert defined(written) == ["one-head", "one-node1"]
     assert not notes.has("installed/node3")
+    assert notes.has("begun/node3"), "one that comes back meanwhile is made anew"
     with pytest.raises(NotThere, match="there is no machine 'node3'"):
         lab_without(written, "node3").vm("remove", "one", "node3", "--yes")
 
