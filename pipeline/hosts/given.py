@@ -122,6 +122,9 @@ class GivenPlace:
     def capacity(self, found: Found) -> Capacity:
         return Capacity(*self._carries, self._cluster.head.cpus)
 
+    def free_mib(self) -> int:
+        return int(self._access.run(self._script("free_memory")).stdout)
+
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         """That is asked there, when the cluster is prepared, and when libvirt makes a domain."""
 

@@ -58,6 +58,9 @@ class Place(Protocol):
     def capacity(self, found: Found) -> Capacity:
         """What it can carry, with that accelerator."""
 
+    def free_mib(self) -> int:
+        """The memory in MiB that machines could have there now; raises ClusterError where it does not answer."""
+
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         """Raise ClusterError where memory for these machines is sure to be missing, and nothing else sees to that."""
 

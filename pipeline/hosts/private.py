@@ -75,6 +75,9 @@ class PrivatePlace:
             memory.room(largest, found.accelerator),
         )
 
+    def free_mib(self) -> int:
+        return memory.available_mib()
+
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         told = memory.require(machines, found.accelerator)
         if told:

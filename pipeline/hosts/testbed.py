@@ -215,6 +215,10 @@ class TestbedPlace(GivenPlace):
     def accelerator(self, here: Callable[[], Found]) -> Found:
         return here()
 
+    def free_mib(self) -> int:
+        self._testbed.required()
+        return super().free_mib()
+
     def capacity(self, found: Found) -> Capacity:
         """Its processors are this machine's."""
         return Capacity(self._testbed.host.cpus, found.accelerator, self._cluster.head.cpus)

@@ -329,7 +329,7 @@ class Recipes:
                 f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
                 f"{did_you_mean(name, names)}"
             )
-        wrong = _wrong_name(kind, name)
+        wrong = wrong_name(kind, name)
         if wrong:
             fail([Mistake(shown(self._file(kind, name)), 1, "", wrong)])
 
@@ -350,7 +350,7 @@ class Recipes:
             fail(mistakes)
 
 
-def _wrong_name(kind: str, name: str) -> str:
+def wrong_name(kind: str, name: str) -> str:
     """What is wrong with the name of a manifest, or ""; OPKGs are judged where they are read."""
     if kind == "opkgs":
         return ""

@@ -11,7 +11,7 @@ from typing import cast
 from pipeline.cluster.acting import Action
 from pipeline.verbs.rows import Verb
 
-_SHARED = ("names", "recipes", "rows")
+_SHARED = ("clusters", "names", "recipes", "rows")
 
 
 @functools.cache

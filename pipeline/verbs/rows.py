@@ -32,6 +32,9 @@ class Clusters(Protocol):
     def recipes(self) -> Path:
         """The folder of recipes."""
 
+    def known(self) -> list[str]:
+        """All that have a recipe, or may be running without."""
+
     def booted(self) -> list[str]:
         """Those that may be running."""
 
