@@ -146,7 +146,7 @@ def _settings(graph: Graph, typed: Mapping[str, str]) -> Iterator[str]:
 
 
 def _fields(_graph: Graph, _typed: Mapping[str, str]) -> Iterator[str]:
-    yield from ("memory=", "cpus=")
+    yield from ("memory=", "cpus=", "mac=")
 
 
 def _opkgs(graph: Graph) -> list[str]:

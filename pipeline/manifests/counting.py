@@ -27,10 +27,14 @@ def more(
     if membership == "head":
         raise ManifestError(f"{cluster} has its head node", hint="a cluster of its own: doit cluster add NAME")
     before = recipes.describe(cluster, lot)
+    values = dict(values)
+    mac = values.pop("mac", None)  # which no membership has: it is one machine's
     groups = {group.membership: group for group in recipes.cluster(cluster).groups}
     if membership not in groups:
         place = _place(membership)
         changes: Changes = {(*place, "count"): count, **{(*place, field): value for field, value in values.items()}}
+        if mac is not None:
+            changes[("machines", f"{membership}1", "mac")] = mac
         return _draft(recipes, before, lot, changes)
     group = groups[membership]
     changes = {(*_place(membership), "count"): group.table.count + count}
@@ -40,6 +44,8 @@ def more(
         for field, value in values.items():
             if getattr(has[name], setting.FIELDS[field]) != setting.described(value):
                 changes[("machines", name, field)] = value
+        if mac is not None:
+            changes[("machines", name, "mac")] = mac
     return _draft(recipes, before, lot, changes)
 
 

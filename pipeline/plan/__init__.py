@@ -97,18 +97,26 @@ def _add(plan: Plan, steps: Iterable[Step]) -> None:
 
 
 def _require_own_names(plan: Plan, recipes: Recipes, cluster: Cluster) -> None:
-    """Raise ManifestError where a machine would be called as one of another cluster on the same host."""
+    """Raise ManifestError where a machine would be called as one of another cluster on the same host, or have its
+    MAC."""
     where = plan.hosts[cluster.host]
     if not kinds.of(where.connection).is_shared:
         return
     own = {domain.name_of(cluster.name, machine.name): machine.name for machine in cluster.machines}
+    macs = {card.mac: machine.name for machine in cluster.machines for card in machine.interfaces}
     for other in plan.clusters.values():
         there = plan.hosts[other.host]
         if there.name != where.name and (there.connection != where.connection or kinds.of(there.connection).is_made):
             continue
         for machine in other.machines:
             name = domain.name_of(other.name, machine.name)
+            whose = f"as {machine.name} of {other.name}"
+            text = ""
             if name in own:
-                file = recipes.folder / "clusters" / f"{cluster.name}.toml"
-                text = f"{own[name]} would be called {name} on {where.name}, as {machine.name} of {other.name} is"
-                fail([Mistake(shown(file), 1, "", f"{text}; expected other names in one of them")])
+                text = f"{own[name]} would be called {name} on {where.name}, {whose} is; expected other names"
+            elif same := [card.mac for card in machine.interfaces if card.mac in macs]:
+                text = (
+                    f"{macs[same[0]]} would have the MAC {same[0]} on {where.name}, {whose} has; expected another one"
+                )
+            if text:
+                fail([Mistake(shown(recipes.file(cluster.name)), 1, "", f"{text} in one of them")])

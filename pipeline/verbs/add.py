@@ -15,7 +15,7 @@ from pipeline.errors import WrongUse
 from pipeline.verbs.recipes import assigned, edited_alone
 from pipeline.verbs.rows import Clusters, Row, Verb
 
-_FIELDS = ("memory", "cpus")
+_FIELDS = ("memory", "cpus", "mac")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "fields",
         nargs="*",
         metavar="FIELD=VALUE",
-        help="what they have where that is not what their membership has: memory=512M, cpus=2",
+        help="what they have where that is not what their membership has: memory=512M, cpus=2; of one alone, "
+        "mac=52:54:00:12:34:56",
     )
     parser.add_argument(
         "--membership",
@@ -64,6 +65,8 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
     values = assigned(args.fields, _FIELDS)
     if args.count < 1:
         raise WrongUse(f"--count {args.count}: expected at least 1")
+    if args.count > 1 and "mac" in values:
+        raise WrongUse(f"one MAC for {args.count} machines", hint="each its own: doit vm add once for each")
     life = clusters.lifecycle(args.cluster)
     name, lot = life.cluster.name, life.plan.lots.get(life.cluster.name, 0)
     with edited_alone(clusters):

@@ -43,6 +43,17 @@ def test_several_have_each_their_own(written: Lab) -> None:
     assert text.count('memory = "1G"') == 3 and text.count("cpus = 4") == 1, "what all have is said once"
 
 
+def test_a_mac_of_its_own(written: Lab) -> None:
+    """Rocks took any, also one that was somebody's already."""
+    (row,) = written.vm("add", "one", "mac=52:54:00:00:00:0A")
+    assert row.macs == {"eth0": "52:54:00:00:00:0a"}
+    assert recipe(written).endswith('[machines.node4]\nmac = "52:54:00:00:00:0A"\n')
+    with pytest.raises(ManifestError, match=r'machines\.node5\.mac: "52:54:00:00:00:0a" is that of node4 too'):
+        written.vm("add", "one", "mac=52:54:00:00:00:0a")
+    (login,) = written.vm("add", "one", "mac=52:54:00:00:00:0b", "--membership", "login")
+    assert (login.machine, login.macs) == ("login1", {"eth0": "52:54:00:00:00:0b"})
+
+
 def test_its_lot_is_in_the_macs(written: Lab) -> None:
     written.lot = 3
     (row,) = written.vm("add", "one")
@@ -94,7 +105,14 @@ def test_a_disk_that_was_kept_is_told(written: Lab) -> None:
         (("--count", "300"), ManifestError, r"one\.toml:5: compute\.count: 303 nodes don't fit: 10\.77\.1\.0/24"),
         (("memory=64M",), ManifestError, r"one\.toml:\d+: machines\.node4\.memory: 64 MiB is too little"),
         (("memory=lots",), ManifestError, 'machines.node4.memory: "lots" is not a size'),
-        (("mac=00:16:3e:01:00:01",), WrongUse, "machines have no 'mac' that can be set"),
+        (
+            ("mac=00:16:3e:01:00:01",),
+            ManifestError,
+            r"machines\.node4\.mac: \"00:16:3e:01:00:01\" is one that machines",
+        ),
+        (("mac=53:54:00:00:00:01",), ManifestError, r"node4\.mac: .* multicast"),
+        (("mac=52:54:00:01",), ManifestError, r"node4\.mac: \"52:54:00:01\" is not a MAC"),
+        (("mac=52:54:00:00:00:01", "--count", "2"), WrongUse, "one MAC for 2 machines"),
         (("mem=1G",), WrongUse, "machines have no 'mem'"),
         (("--membership", "head"), ManifestError, "one has its head node"),
         (("--membership", "No"), ManifestError, r'one\.toml:\d+: memberships\.No: "No" is no name'),
