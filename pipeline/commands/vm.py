@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 class Vm(VerbCommand):
     name = "vm"
-    doc_purpose = (
-        "machines: list, report, set, add, remove, dump, start, stop, reset, pause, resume, save, restore, install"
-    )
+    doc_purpose = "machines: list, report, set, add, remove, dump, start, stop, reset, pause, save, restore, install"
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 

@@ -108,15 +108,21 @@ def _require_own_names(plan: Plan, recipes: Recipes, cluster: Cluster) -> None:
         there = plan.hosts[other.host]
         if there.name != where.name and (there.connection != where.connection or kinds.of(there.connection).is_made):
             continue
+        said = {*_said_macs(recipes, cluster.name), *_said_macs(recipes, other.name)}  # the others count from lots
         for machine in other.machines:
             name = domain.name_of(other.name, machine.name)
             whose = f"as {machine.name} of {other.name}"
             text = ""
             if name in own:
                 text = f"{own[name]} would be called {name} on {where.name}, {whose} is; expected other names"
-            elif same := [card.mac for card in machine.interfaces if card.mac in macs]:
+            elif same := [card.mac for card in machine.interfaces if card.mac in macs and card.mac in said]:
                 text = (
                     f"{macs[same[0]]} would have the MAC {same[0]} on {where.name}, {whose} has; expected another one"
                 )
             if text:
                 fail([Mistake(shown(recipes.file(cluster.name)), 1, "", f"{text} in one of them")])
+
+
+def _said_macs(recipes: Recipes, cluster: str) -> set[str]:
+    """The MACs that a recipe says."""
+    return {own.mac for own in recipes.cluster(cluster).machines.values() if own.mac}

@@ -102,8 +102,11 @@ def _require_consent(life: Lifecycle, meant: Sequence[str], disks: Sequence[str]
     name, told = life.cluster.name, ", ".join(meant)
     also = f", and what is on the kept disks {', '.join(disks)}" if disks else ""
     consent.require(
-        f"{name}: what is on the disks of {told} is lost{also}: go on?",
-        NotNow(f"{name}: what is on the disks of {told} would be lost{also}", hint="--yes does it without asking"),
+        f"{name}: what is in memory and on the disks of {told} is lost{also}: go on?",
+        NotNow(
+            f"{name}: what is in memory and on the disks of {told} would be lost{also}",
+            hint="--yes does it without asking",
+        ),
     )
 
 

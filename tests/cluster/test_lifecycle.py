@@ -21,7 +21,7 @@ import libvirt
 import pytest
 
 from pipeline import events
-from pipeline.cluster import bringing, changing, described, records, tried
+from pipeline.cluster import bringing, changing, described, leaving, records, tried
 from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Act, Phase, Seen
@@ -498,6 +498,28 @@ def test_a_node_for_which_there_is_no_memory_is_not_added(stage: Stage) -> None:
     with pytest.raises(ClusterError, match="not enough memory"):
         stage.life.reach("boot")
     assert (stage.place.added, stage.told, stage.place.ended) == ([], [], 0)
+
+
+def test_a_node_that_left_by_command_and_is_back_is_made_anew(stage: Stage) -> None:
+    """Its recipe is what it was when the cluster was booted, so nothing else tells that its disk has gone."""
+    assert leaving.leave(stage.life, ["node2"])
+    assert stage.place.removed == ["node2"] and "node2" not in stage.states()
+    assert stage.reasons("boot") == [] and stage.reasons("install") == ["node2 to be installed"]
+    stage.life.reach("install")
+    assert (stage.place.added, stage.told) == (["node2"], ["forget node2"])
+    stage.life.reach("start")
+    assert stage.states()["node2"] == "running" and all_phases(stage) == []
+
+
+def test_what_left_by_command_is_told_by_the_next_run(stage: Stage) -> None:
+    booted(stage, "node1", "node2", "node3")
+    stage.define("node3")
+    leaving.leave(stage.life, ["node3"])
+    assert "node3" not in stage.states() and stage.reasons("boot") == ["node3 to be taken away"]
+    for phase in PHASES:
+        stage.life.reach(phase)
+    assert stage.told == ["head", "nodes"] and not stage.life._notes.has("begun/node3")
+    assert stage.started == [] and all_phases(stage) == []
 
 
 def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that_serves_it(

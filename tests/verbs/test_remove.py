@@ -74,7 +74,7 @@ def test_what_cannot_go(written: Lab, words: tuple[str, ...], kind: type[UserErr
 def test_nobody_has_agreed(written: Lab) -> None:
     keep(written, "node3.home")
     with pytest.raises(
-        NotNow, match="what is on the disks of node3 would be lost, and what is on the kept disks node3"
+        NotNow, match="in memory and on the disks of node3 would be lost, and what is on the kept disks node3"
     ):
         written.vm("remove", "one", "node3", "--disks")
     assert recipe(written) == RECIPE and len(defined(written)) == 4
