@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import foreign
 from pipeline.columns import Table
@@ -107,6 +107,22 @@ class GraphCommand(OwnCommand):
             return self.main(Graph(Path.cwd()), args)
 
 
+class _Anywhere(argparse.ArgumentParser):
+    """Takes options also between words.  By itself argparse takes it for the end of words, of which there may be none,
+    if an option comes before the first."""
+
+    _within = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._within:
+            return super().parse_known_args(args, namespace)
+        self._within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
+
+
 class VerbCommand(GraphCommand):
     """A command with verbs, which have arguments of their own.  A subclass says which."""
 
@@ -115,7 +131,7 @@ class VerbCommand(GraphCommand):
         raise NotImplementedError
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+        actions = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Anywhere)
         for name, verb in self.verbs().items():
             takes = actions.add_parser(name, help=verb.purpose, description=verb.purpose)
             verb.arguments(takes)
