@@ -20,12 +20,13 @@ from typing import Any
 import libvirt
 import pytest
 
-from pipeline import events
+from pipeline import consent, events
 from pipeline.cluster import bringing, changing, described, leaving, records, tried
 from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Act, Phase, Seen
 from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.reinstalling import reinstall
 from pipeline.cluster.runner import Runner
 from pipeline.cluster.tried import Tried
 from pipeline.description import Machine
@@ -498,6 +499,16 @@ def test_a_node_for_which_there_is_no_memory_is_not_added(stage: Stage) -> None:
     with pytest.raises(ClusterError, match="not enough memory"):
         stage.life.reach("boot")
     assert (stage.place.added, stage.told, stage.place.ended) == ([], [], 0)
+
+
+def test_a_saved_node_is_installed_anew_once_somebody_agrees(stage: Stage, tmp_path: Path) -> None:
+    power.save(stage.connection, domain.name_of(NAME, "node2"), str(tmp_path / "memory"), within=10)
+    with pytest.raises(ClusterError, match="the saved memory of node2 would be lost"):
+        list(reinstall(stage.life, ["node2"]))
+    assert stage.states()["node2"] == "saved"
+    with consent.answered(True):
+        assert dict(reinstall(stage.life, ["node2"])) == {"node2": "installed anew, and ready"}
+    assert stage.states()["node2"] == "running"
 
 
 def test_a_node_that_left_by_command_and_is_back_is_made_anew(stage: Stage) -> None:
