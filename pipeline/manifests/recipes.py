@@ -112,6 +112,11 @@ class Recipes:
         secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
         return describing.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()), lot)
 
+    def said_macs(self, cluster: str, drafts: Mapping[Path, str] = _NONE) -> set[str]:
+        """The MACs that its recipe says; all others are given out by number and lot."""
+        manifest = self._cluster(cluster, drafts) if drafts else self.cluster(cluster)
+        return {own.mac for own in manifest.machines.values() if own.mac}
+
     def joined(self, cluster: str, names: Sequence[str]) -> tuple[str, ...]:
         """The OPKGs of a cluster to which these come, in the order of installation; NotThere if there is none of that
         name, ManifestError with all that does not go together."""

@@ -57,6 +57,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
+    from pipeline import plan as planning
     from pipeline.cluster import leaving
     from pipeline.manifests import counting
     from pipeline.manifests.recipes import load
@@ -68,10 +69,11 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
     if args.count > 1 and "mac" in values:
         raise WrongUse(f"one MAC for {args.count} machines", hint="each its own: doit vm add once for each")
     life = clusters.lifecycle(args.cluster)
-    name, lot = life.cluster.name, life.plan.lots.get(life.cluster.name, 0)
+    name, lot = life.cluster.name, clusters.plan.lots.get(life.cluster.name, 0)
     with edited_alone(clusters):
         recipes = load(clusters.recipes)
         draft = counting.more(recipes, name, args.membership, args.count, values, lot)
+        planning.require_apart(clusters.plan, recipes, draft.after, {draft.file: draft.text})
         old = {machine.name for machine in draft.before.machines}
         new = [machine for machine in draft.after.machines if machine.name not in old]
         keeps = any(disk.kind == "kept" for machine in new for disk in machine.disks)

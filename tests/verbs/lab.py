@@ -20,6 +20,7 @@ from pipeline.description import Cluster, DataDisk, Host
 from pipeline.drivers import domain
 from pipeline.errors import NotThere, UserError
 from pipeline.hosts import datadisks
+from pipeline.step import Plan
 from pipeline.verbs import verbs
 from pipeline.virt.accelerator import Found
 from pipeline.virt.connection import Connection, connect
@@ -114,9 +115,11 @@ class Lab:
         )
 
     def lifecycle(self, name: str) -> Any:
-        found = self.running(name)
-        found.plan = SimpleNamespace(lots={name: self.lot})
-        return found
+        return self.running(name)
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(lots={self.cluster.name: self.lot}, hosts={self.host.name: self.host})
 
     def machines(self) -> Machines:
         place, watcher = cast(Any, self.here), cast(Any, None)

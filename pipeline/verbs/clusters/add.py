@@ -58,6 +58,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
+    from pipeline import plan as planning
     from pipeline.manifests import founding
     from pipeline.manifests.recipes import load
 
@@ -75,6 +76,7 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
     with edited_alone(clusters):
         recipes = load(clusters.recipes)
         made = founding.draft(recipes, args.name, said)
+        planning.require_apart(clusters.plan, recipes, made.cluster, {made.file: made.text})
         free = _free_mib(clusters, recipes, made)
         if not args.dry_run:
             made.write()

@@ -73,6 +73,19 @@ def test_what_is_refused(top: Path, words: tuple[str, ...], kind: type[UserError
     assert files(top) == before
 
 
+def test_machines_that_would_be_called_as_others_on_its_host(top: Path) -> None:
+    (top / "recipes/clusters/a.toml").write_text('extends = "debian12"\nhost = "debian12"\ncompute.prefix = "b-node"\n')
+    (top / "recipes/clusters/base.toml").write_text('extends = "debian12"\nmachines.node2.mac = "52:54:00:00:00:01"\n')
+    before = files(top)
+    with pytest.raises(ManifestError, match="node1 would be called a-b-node1 on debian12, as b-node1 of a is"):
+        call(top, "add", "a-b", "--extends", "debian12-xen")
+    assert files(top) == before
+    call(top, "add", "one", "--extends", "base", "--host", "debian12")
+    call(top, "add", "here", "--extends", "base")  # a private place has MACs of its own
+    with pytest.raises(ManifestError, match=r"two\.toml:1: node2 would have the MAC 52:54:00:00:00:01 on debian12"):
+        call(top, "add", "two", "--extends", "base", "--host", "debian12")
+
+
 def test_too_little_memory_is_told(top: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(memory, "available_mib", lambda: 1000)
     (row,) = call(top, "add", "new", *WORDS)
