@@ -7,6 +7,18 @@ import tempfile
 from pathlib import Path
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """The same for a file that is not there; raises FileExistsError where it is, or comes meanwhile."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(data)
+        path.hardlink_to(temporary)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
 def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that whoever reads it, and whenever this is interrupted, finds all of the old or of the new.
 

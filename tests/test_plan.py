@@ -647,6 +647,18 @@ def test_machines_on_one_host_have_names_of_their_own(tmp_path: Path) -> None:
     )
 
 
+def test_machines_on_one_host_have_macs_of_their_own(tmp_path: Path) -> None:
+    shared(tmp_path / "a")
+    for name in ("one", "two"):
+        manifest = tmp_path / f"a/recipes/clusters/{name}.toml"
+        manifest.write_text('extends = "debian12"\nhost = "here"\nmachines.node2.mac = "52:54:00:00:00:01"\n')
+    broken = load_plan(tmp_path / "a/recipes", tmp_path, tmp_path / "a").broken["clusters/two"]
+    assert broken.endswith(
+        "recipes/clusters/two.toml:1: node2 would have the MAC 52:54:00:00:00:01 on here, as node2 of one has; "
+        "expected another one in one of them"
+    )
+
+
 def test_old_programs_run_in_a_machine_wherever_a_root_is_made(recipes: Path) -> None:
     path = recipes / "distros/rocky9.toml"
     path.write_text(path.read_text().replace('family = "rpm"', 'family = "rpm"\nvsyscall = true'))

@@ -6,10 +6,10 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import foreign
 from pipeline.columns import Table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from pipeline.tasks import Graph
-    from pipeline.verbs.rows import Row
+    from pipeline.verbs.rows import Row, Verb
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,40 @@ class GraphCommand(OwnCommand):
             contextlib.redirect_stderr(foreign.cleaned(sys.stderr)),
         ):
             return self.main(Graph(Path.cwd()), args)
+
+
+class _Anywhere(argparse.ArgumentParser):
+    """Takes options also between words.  By itself argparse takes it for the end of words, of which there may be none,
+    if an option comes before the first."""
+
+    _within = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._within:
+            return super().parse_known_args(args, namespace)
+        self._within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
+
+
+class VerbCommand(GraphCommand):
+    """A command with verbs, which have arguments of their own.  A subclass says which."""
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """All there are, by name."""
+        raise NotImplementedError
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Anywhere)
+        for name, verb in self.verbs().items():
+            takes = actions.add_parser(name, help=verb.purpose, description=verb.purpose)
+            verb.arguments(takes)
+            json_argument(takes)
+
+    def main(self, graph: Graph, args: argparse.Namespace) -> int:
+        return answer(self.verbs()[args.verb].rows(graph, args), as_json=args.json)
 
 
 class Question(GraphCommand):

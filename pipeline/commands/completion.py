@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import naming
 from pipeline.commands.base import GraphCommand, OwnCommand
+from pipeline.commands.loader import command_words
 from pipeline.errors import UserError
 from pipeline.hosts import kinds
 
@@ -73,7 +74,7 @@ class Complete(GraphCommand):
         parser.add_argument("words", nargs="*", help="those behind `doit`, the last one unfinished")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        *before, last = args.words or [""]
+        *before, last = command_words(args.words or [""])
         for word in sorted({word for word in self._fitting(graph, before, last) if word.startswith(last)}):
             print(word)
         return 0
@@ -98,7 +99,8 @@ def _of_parser(parser: argparse.ArgumentParser, before: Sequence[str], last: str
         if word.startswith("-"):
             option = parser._option_string_actions.get(word)
             if option is not None and option.nargs is None and next(words, None) is None:  # it wants a value
-                yield from option.choices or ()
+                found = _KINDS.get(option.dest)
+                yield from option.choices or (found(graph, typed) if found else ())
                 return
             continue
         if places and isinstance(places[0].choices, dict):  # a verb, which has arguments of its own
@@ -143,6 +145,10 @@ def _settings(graph: Graph, typed: Mapping[str, str]) -> Iterator[str]:
     yield from ("memory=", "cpus=", "next-boot=os", "next-boot=install")
 
 
+def _fields(_graph: Graph, _typed: Mapping[str, str]) -> Iterator[str]:
+    yield from ("memory=", "cpus=", "mac=")
+
+
 def _opkgs(graph: Graph) -> list[str]:
     from pipeline.manifests.recipes import load
 
@@ -156,8 +162,10 @@ _KINDS: Mapping[str, Callable[[Graph, Mapping[str, str]], Any]] = {
     "machines": _machines,
     "names": lambda graph, _: _opkgs(graph),
     "words": _settings,
+    "fields": _fields,
     "opkg": lambda graph, _: ("install", "remove", *_opkgs(graph)),
     "task": lambda graph, _: tasks(graph),
+    "extends": lambda graph, _: graph.known(),
     "host": lambda graph, _: graph.plan.hosts,
     "distro": lambda graph, _: (step.name for step in graph.plan.steps.values() if step.kind == "index"),
 }

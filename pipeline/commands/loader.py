@@ -12,6 +12,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from doit import doit_cmd
@@ -38,10 +39,22 @@ class Loader(DodoTaskLoader):
         super().setup({"dodoFile": "dodo.py", "cwdPath": None, "seek_file": False})
 
 
+def command_words(words: Sequence[str]) -> list[str]:
+    """A command line with the command that is meant: `cluster` is a group of tasks, and with a word behind it that is
+    none, as `doit cluster list`, a command."""
+    if len(words) > 1 and words[0] == "cluster" and _is_verb(words[1]):
+        return ["clusters", *words[1:]]
+    return list(words)
+
+
+def _is_verb(word: str) -> bool:
+    return word in ("-h", "--help") or not (word.startswith("-") or ":" in word)
+
+
 def _all_words(self: Any, cmd_args: list[str]) -> list[str]:
     """In place of what takes variables out."""
     doit_cmd.reset_vars()
-    return list(cmd_args)
+    return command_words(cmd_args)
 
 
 doit_cmd.DoitMain.process_args = _all_words

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.commands.base import GraphCommand, answer, json_argument
+from pipeline.commands.base import VerbCommand
 
 if TYPE_CHECKING:
-    from pipeline.tasks import Graph
+    from pipeline.verbs.rows import Verb
 
 
-class Vm(GraphCommand):
+class Vm(VerbCommand):
     name = "vm"
-    doc_purpose = "machines: list, report, start, stop, reset, pause, resume, save, restore, install, set, dump"
+    doc_purpose = "machines of clusters, one by one: list, start, stop, install, add, set ... (doit help vm)"
     doc_usage = "VERB [CLUSTER] [MACHINE ...] [--json]"
     doc_description = None
 
-    def arguments(self, parser: argparse.ArgumentParser) -> None:
+    def verbs(self) -> Mapping[str, Verb]:
         from pipeline.verbs import verbs
 
-        actions = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-        for name, verb in verbs().items():
-            takes = actions.add_parser(name, help=verb.purpose, description=verb.purpose)
-            verb.arguments(takes)
-            json_argument(takes)
-
-    def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        from pipeline.verbs import verbs
-
-        return answer(verbs()[args.verb].rows(graph, args), as_json=args.json)
+        return verbs()

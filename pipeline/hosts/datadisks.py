@@ -6,6 +6,8 @@ are linked from there: what empties a run folder takes a name, and not the disk.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import sandbox
@@ -24,8 +26,26 @@ def remove(run_dir: Path, machine: str) -> None:
         file.unlink()
 
 
+def kept(run_dir: Path, cluster: str) -> list[str]:
+    """Those that are kept of a cluster, as MACHINE.NAME, also of machines that it has no longer."""
+    return sorted(file.name.removesuffix(".img") for file in _kept(run_dir, cluster).glob("*.*.img"))
+
+
+def discard(run_dir: Path, cluster: str, disks: Sequence[str]) -> None:
+    """Remove some of those that are kept, and what is on them."""
+    for disk in disks:
+        for file in (run_dir / "disks" / f"{disk}.img", _kept(run_dir, cluster) / f"{disk}.img"):
+            file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others are left in it
+        _kept(run_dir, cluster).rmdir()
+
+
+def _kept(run_dir: Path, cluster: str) -> Path:
+    return run_dir.parent.parent / "kept" / cluster
+
+
 def _one(run_dir: Path, cluster: str, name: str, disk: DataDisk) -> Path:
-    seen, kept = run_dir / "disks" / name, run_dir.parent.parent / "kept" / cluster / name
+    seen, kept = run_dir / "disks" / name, _kept(run_dir, cluster) / name
     if disk.kind == "kept":
         kept.parent.parent.mkdir(mode=0o700, exist_ok=True)
         kept.parent.mkdir(exist_ok=True)

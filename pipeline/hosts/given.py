@@ -100,6 +100,12 @@ class GivenPlace:
         for name in machines:
             (self._run_dir / "disks" / f"{name}.qcow2").unlink(missing_ok=True)
 
+    def kept(self) -> Sequence[str]:
+        return self._access.run(self._script("tell_kept", self._owner)).stdout.split()
+
+    def discard(self, disks: Sequence[str]) -> None:
+        self._access.run(self._script("discard", self._owner, *disks))
+
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because something has gone since the cluster was."""
         self._access.run(self._of(home).script("require_bridges"))
@@ -115,6 +121,9 @@ class GivenPlace:
 
     def capacity(self, found: Found) -> Capacity:
         return Capacity(*self._carries, self._cluster.head.cpus)
+
+    def free_mib(self) -> int:
+        return int(self._access.run(self._script("free_memory")).stdout)
 
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         """That is asked there, when the cluster is prepared, and when libvirt makes a domain."""

@@ -147,6 +147,27 @@ size = \"${has}M\", or remove the file, and what is on it with it"
     truncate -s ">$2M" "$file" || exit
 }
 
+# tell_kept OWNER: the disks that are kept there for that owner, as MACHINE.DISK, a line each
+tell_kept() {
+    all=$top/.kept/$cluster
+    [ "$(cat "$all/owner" 2>/dev/null)" = "$1" ] || return 0
+    for file in "$all"/*.*; do
+        [ ! -e "$file" ] || echo "${file##*/}"
+    done
+}
+
+# discard OWNER MACHINE.DISK...: they go, and what is on them, also of one that was moved elsewhere
+discard() {
+    all=$top/.kept/$cluster
+    [ "$(cat "$all/owner" 2>/dev/null)" = "$1" ] || refuse "$all is not yours"
+    shift
+    for disk; do
+        ! file=$(readlink -e "$all/$disk") || rm -f "$file" || exit
+        rm -f "$all/$disk" || exit
+    done
+    [ -n "$(ls "$all" | grep -vx owner)" ] || rm -rf "$all"
+}
+
 # remove MACHINE...: the files of machines that have ended
 remove() {
     for machine; do

@@ -43,6 +43,12 @@ class Place(Protocol):
     def remove(self, home: Home, machines: Sequence[str]) -> None:
         """Take what there is of machines that have ended: saved memory and disks, but for those that are kept."""
 
+    def kept(self) -> Sequence[str]:
+        """The disks that are kept there, as MACHINE.NAME, also of machines that the cluster has no longer."""
+
+    def discard(self, disks: Sequence[str]) -> None:
+        """Remove kept disks of machines that have ended, and what is on them."""
+
     def check(self, home: Home) -> None:
         """Raise ClusterError where machines can't be started because what the cluster needs has gone meanwhile."""
 
@@ -51,6 +57,9 @@ class Place(Protocol):
 
     def capacity(self, found: Found) -> Capacity:
         """What it can carry, with that accelerator."""
+
+    def free_mib(self) -> int:
+        """The memory in MiB that machines could have there now; raises ClusterError where it does not answer."""
 
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         """Raise ClusterError where memory for these machines is sure to be missing, and nothing else sees to that."""

@@ -54,6 +54,12 @@ class PrivatePlace:
             for left in (self._run_dir / "disks" / f"{name}.qcow2", self._run_dir / "saved" / name):
                 left.unlink(missing_ok=True)
 
+    def kept(self) -> Sequence[str]:
+        return datadisks.kept(self._run_dir, self._cluster.name)
+
+    def discard(self, disks: Sequence[str]) -> None:
+        datadisks.discard(self._run_dir, self._cluster.name, disks)
+
     def check(self, home: Home) -> None:
         pass  # what a cluster has is its own, and goes with it
 
@@ -68,6 +74,9 @@ class PrivatePlace:
             self._cluster.head.cpus,
             memory.room(largest, found.accelerator),
         )
+
+    def free_mib(self) -> int:
+        return memory.available_mib()
 
     def require_memory(self, found: Found, machines: Sequence[Machine]) -> None:
         told = memory.require(machines, found.accelerator)

@@ -206,8 +206,18 @@ class TestbedPlace(GivenPlace):
             datadisks.remove(self._run_dir, name)
         super().remove(home, machines)
 
+    def kept(self) -> Sequence[str]:
+        return datadisks.kept(self._run_dir, self._cluster.name)
+
+    def discard(self, disks: Sequence[str]) -> None:
+        datadisks.discard(self._run_dir, self._cluster.name, disks)
+
     def accelerator(self, here: Callable[[], Found]) -> Found:
         return here()
+
+    def free_mib(self) -> int:
+        self._testbed.required()
+        return super().free_mib()
 
     def capacity(self, found: Found) -> Capacity:
         """Its processors are this machine's."""

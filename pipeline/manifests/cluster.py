@@ -97,6 +97,7 @@ class Cluster(Manifest):
             *membership.faults(self.head.name, self.groups, self.networks.private),
             *self._opkg_faults(),
             *self._machine_faults(),
+            *self._mac_faults(),
             *self._xen_faults(),
         ]
         if faults:
@@ -163,6 +164,28 @@ class Cluster(Manifest):
             count = len({*table.disks, *self.machines[name].disks})
             if count > MOST_DATA_DISKS:
                 yield ("machines", name, "disks"), f"{count} disks in all; expected at most {MOST_DATA_DISKS}"
+
+    def _mac_faults(self) -> Iterator[tuple[Key, str]]:
+        """MACs that are said never meet those that are given out by number, whatever number comes yet."""
+        given: dict[str, str] = {}
+        prefixes = {self.networks.public.mac_prefix, self.networks.private.mac_prefix}
+        for name, own in self.machines.items():
+            key = ("machines", name, "mac")
+            if own.mac is None:
+                continue
+            if name == self.head.name:
+                yield (
+                    key,
+                    "the head node has two cards; expected mac_prefix in [networks.public] and [networks.private]",
+                )
+            elif own.mac[:8] in prefixes:
+                yield (
+                    key,
+                    f"{quoted(own.mac)} is one that machines get by their number; expected other first three bytes",
+                )
+            elif own.mac in given:
+                yield key, f"{quoted(own.mac)} is that of {given[own.mac]} too; expected another one"
+            given.setdefault(own.mac, name)
 
     def _xen_faults(self) -> Iterator[tuple[Key, str]]:
         for key, text in self.xen.faults(self.head.name, self.groups):

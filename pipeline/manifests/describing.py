@@ -7,6 +7,8 @@ from the lot (`allocation.lots`).
 
 from __future__ import annotations
 
+import dataclasses
+
 from pipeline import description
 from pipeline.allocation import lots
 from pipeline.guests import flavours
@@ -100,7 +102,7 @@ def _machine(
             description.FileSystem(item.mount, item.size, "swap" if item.mount == "swap" else guest.filesystem)
             for item in table.filesystems
         ),
-        interfaces=interfaces,
+        interfaces=tuple(dataclasses.replace(card, mac=own.mac or card.mac) for card in interfaces),
         disks=tuple(
             description.DataDisk(disk, item.size, item.kind) for disk, item in {**table.disks, **own.disks}.items()
         ),

@@ -50,7 +50,8 @@ def dump(cluster: Cluster, software: Software, remarks: Sequence[str] = ()) -> s
             lines += _pairs({"first_node": first.address_on("private")})
             lines += _pairs({"packages": list(software.packages.get(membership, ()))})
         lines += _group(machines)
-        singles |= {machine.name: _special(machine, machines) for machine in machines}
+        prefix = _mac_prefix(cluster.head, "private")
+        singles |= {machine.name: _special(machine, machines) | _mac(machine, prefix) for machine in machines}
     lines += [line for name, own in singles.items() for line in _table(f"machines.{_key(name)}", own)]
     lines += _networks(cluster)
     for side, files in software.under_test.items():
@@ -59,12 +60,14 @@ def dump(cluster: Cluster, software: Software, remarks: Sequence[str] = ()) -> s
     return "\n".join([*lines, *_xen(cluster.machines), ""])
 
 
-def dump_machines(machines: Sequence[Machine], *, on_xen: bool) -> str:
-    """The tables of single machines, for the manifest of a cluster that has machines of these names."""
+def dump_machines(cluster: Cluster, names: Sequence[str], *, on_xen: bool) -> str:
+    """The tables of single machines of a cluster, for the manifest of one that has machines of these names."""
+    prefix = _mac_prefix(cluster.head, "private")
     lines: list[str] = []
-    for machine in machines:
+    for name in names:
+        machine = cluster.machine(name)
         own = {"memory": _size(machine.memory_mib), "cpus": machine.cpus, "disks": _data(machine.disks)}
-        lines += _table(f"machines.{_key(machine.name)}", own)
+        lines += _table(f"machines.{_key(name)}", own | (_mac(machine, prefix) if machine != cluster.head else {}))
         if on_xen:
             kind = {"type": machine.virtualization, "boot": machine.boot, **_devices(machine)}
             lines += _table(f"xen.machines.{_key(machine.name)}", kind)
@@ -100,6 +103,16 @@ def _special(machine: Machine, group: Sequence[Machine]) -> dict[str, Any]:
     return own
 
 
+def _mac(machine: Machine, prefix: str) -> dict[str, Any]:
+    """The MAC of a node, where it does not count from its number."""
+    mac = machine.interfaces[0].mac
+    return {} if mac.startswith(prefix) else {"mac": mac}
+
+
+def _mac_prefix(head: Machine, network: str) -> str:
+    return next(card.mac for card in head.interfaces if card.network == network)[:8]
+
+
 def _common_disks(machines: Sequence[Machine]) -> tuple[DataDisk, ...]:
     """The disks that most of these machines have, if they can stand in their membership's table: a machine has those
     first, by their order there, which says what they are called inside."""
@@ -113,12 +126,11 @@ def _networks(cluster: Cluster) -> Iterator[str]:
     head, first = cluster.head, cluster.nodes[0]
     for network in cluster.networks:
         yield from ("", f"[networks.{network.name}]")
-        mac = next(card.mac for card in head.interfaces if card.network == network.name)
         node = first.address_on(network.name) if network.name == "private" else ""
         yield from _pairs(
             {
                 "cidr": network.cidr,
-                "mac_prefix": mac[:8],
+                "mac_prefix": _mac_prefix(head, network.name),
                 "host": network.host_address,
                 "head": head.address_on(network.name),
                 "first_node": node,

@@ -6,6 +6,7 @@ The manifest's own checks judge the text before anything is written, and it is w
 from __future__ import annotations
 
 import codecs
+import contextlib
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from tomlkit.items import Table
 from pipeline.errors import ManifestError
 from pipeline.files import write_whole
 from pipeline.manifests import loader
+from pipeline.manifests.positions import positions
 from pipeline.mistakes import Key, quoted, shown
 
 
@@ -42,6 +44,48 @@ def edited(text: str, changes: Mapping[Key, str | int | None]) -> str:
     except (tomllib.TOMLDecodeError, TOMLKitError):
         pass
     raise ValueError("its tables are written in a way that no command can edit")
+
+
+def without(text: str, table: Key) -> str:
+    """The text without a table and those in it; remarks right above one's line go with it, and nothing else does.
+
+    Raises ValueError where the text is written in a way that cannot be edited so.
+    """
+    wanted = tomllib.loads(text)
+    _change(wanted, table, None)
+    lines, places = text.splitlines(keepends=True), positions(text)
+    headers = sorted({line for line in places.values() if lines[line - 1].lstrip().startswith("[")})
+    gone: set[int] = set()
+    for key, first in places.items():
+        if key[: len(table)] == table and first in headers:
+            end = next((line for line in headers if line > first), len(lines) + 1)
+            while end - 1 > first and _is_between(lines[end - 2]):
+                end -= 1  # what stands above the next table is that one's
+            while first > 2 and lines[first - 2].lstrip().startswith("#"):
+                first -= 1
+            if end <= len(lines) and not lines[end - 1].strip():
+                end += 1
+            gone.update(range(first, end))
+    result = "".join(line for number, line in enumerate(lines, 1) if number not in gone).rstrip("\n") + "\n"
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        found = tomllib.loads(result)
+        _prune(found, table)
+        if found == wanted:
+            return result
+    return edited(text, {table: None})
+
+
+def _is_between(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def _prune(data: MutableMapping[str, Any], key: Key) -> None:
+    """Take away the tables that lead to a key, if they are empty."""
+    if len(key) > 1 and str(key[0]) in data:
+        inner = data[str(key[0])]
+        _prune(inner, key[1:])
+        if not inner:
+            del data[str(key[0])]
 
 
 def _change(table: MutableMapping[str, Any], key: Key, value: str | int | None) -> None:
@@ -121,4 +165,5 @@ def write(file: Path, text: str) -> None:
 def refused(file: Path, why: ValueError, changes: Mapping[Key, str | int | None]) -> ManifestError:
     """The error for one that cannot be edited: who has written it so can."""
     words = [f"{loader.dotted(key)} = {quoted(value)}" for key, value in changes.items() if value is not None]
-    return ManifestError(f"{shown(file)}: {why}", hint=f"write there yourself: {'; '.join(words)}")
+    hint = f"write there yourself: {'; '.join(words)}" if words else ""
+    return ManifestError(f"{shown(file)}: {why}", hint=hint)

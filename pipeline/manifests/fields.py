@@ -32,6 +32,7 @@ _DEB = re.compile(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?")
 _PACKAGE = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*(?::[a-z0-9_]+)?")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _OUI = re.compile(r"[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 #: What is mounted in a root while it is made, and so no part of it.
 _PASSING = ("dev", "proc", "run", "sys", "tmp")
@@ -146,6 +147,14 @@ def _oui(value: str) -> str:
     return prefix
 
 
+def _mac(value: str) -> str:
+    mac = value.lower()
+    if not _MAC.fullmatch(mac):
+        raise ValueError(f'{quoted(value)} is not a MAC; expected six bytes like "52:54:00:12:34:56"')
+    _oui(mac[:8])
+    return mac
+
+
 def _path(value: str) -> str:
     if not value or not value.isprintable():
         raise ValueError(f"{quoted(value)} is not a path; expected printable text")
@@ -176,5 +185,6 @@ SuiteName = Annotated[str, AfterValidator(_suite)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]
 MacPrefix = Annotated[str, AfterValidator(_oui)]
+Mac = Annotated[str, AfterValidator(_mac)]
 FilePath = Annotated[str, AfterValidator(_path)]
 RootPath = Annotated[str, AfterValidator(_root_path)]

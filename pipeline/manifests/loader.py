@@ -10,9 +10,10 @@ import os
 import re
 import tomllib
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -108,14 +109,14 @@ def extended(
     find: Callable[[str], Path | None],
     names: Iterable[str],
     prepare: Callable[[Document], None],
-    draft: str | None = None,
+    drafts: Mapping[Path, str] = MappingProxyType({}),
 ) -> Document:
     """Read `file` and what it extends, laid over each other.
 
     `find` gives the file of a name and `names` all of them; `prepare` may rewrite a document before others lie over it.
-    `draft` is read in place of what `file` holds.
+    `drafts` are read in place of what their files hold.
     """
-    document = read(file, draft)
+    document = read(file, drafts.get(file))
     prepare(document)
     seen = [file]
     while "extends" in document.data:
@@ -128,7 +129,7 @@ def extended(
             circle = " -> ".join(path.stem for path in [*seen[seen.index(below) :], below])
             fail([document.mistake(("extends",), f"goes in a circle: {circle}")])
         seen.append(below)
-        lower = read(below)
+        lower = read(below, drafts.get(below))
         prepare(lower)
         upper = {key: value for key, value in document.data.items() if key != "extends"}
         places = {key: place for key, place in document.places.items() if key != ("extends",)}

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pipeline.description import DiskKind
-from pipeline.manifests.fields import LARGEST_MIB, HostName, Items, Mebibytes, MebibytesOrFill
+from pipeline.manifests.fields import LARGEST_MIB, HostName, Items, Mac, Mebibytes, MebibytesOrFill
 from pipeline.manifests.loader import Table
 from pipeline.mistakes import Faults, Key, quoted
 
@@ -204,6 +204,8 @@ class OneMachine(Table):
     """The size of its memory; without it, as [head] or [compute] says."""
     cpus: Annotated[int, Field(ge=1, le=MOST_CPUS)] | None = None
     """The number of its processors; without it, as [head] or [compute] says."""
+    mac: Mac | None = None
+    """The MAC of a node; without it, one that counts from its number."""
     disks: dict[str, DataDiskTable] = Field(default_factory=dict)
     """Disks for data that it has besides, or that are others than [head] or [compute] says, by name."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline import description, naming
 from pipeline.errors import ManifestError
@@ -32,6 +33,7 @@ from pipeline.opkgs.phases import Side
 from pipeline.packages.families import FAMILIES
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_NONE: Mapping[Path, str] = MappingProxyType({})
 
 #: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
 _FOLDERS = frozenset(
@@ -104,12 +106,17 @@ class Recipes:
             entry.stem for entry in folder.iterdir() if entry.suffix == ".toml" and not entry.name.startswith(".")
         )
 
-    def describe(self, cluster: str, lot: int = 0, draft: str | None = None) -> description.Cluster:
-        """A cluster with every name and address given out; `lot` is its share of its host, `draft` what its file would
-        hold."""
-        manifest = self.cluster(cluster) if draft is None else self._cluster(cluster, draft)
+    def describe(self, cluster: str, lot: int = 0, drafts: Mapping[Path, str] = _NONE) -> description.Cluster:
+        """A cluster with every name and address given out; `lot` is its share of its host, `drafts` what files of
+        clusters would hold."""
+        manifest = self._cluster(cluster, drafts) if drafts else self.cluster(cluster)
         secrets = {secret.path: secret for name in manifest.opkgs for secret in self.opkg(name).secrets}
         return describing.describe(manifest, self.distro(manifest.distro), tuple(secrets.values()), lot)
+
+    def said_macs(self, cluster: str, drafts: Mapping[Path, str] = _NONE) -> set[str]:
+        """The MACs that its recipe says; all others are given out by number and lot."""
+        manifest = self._cluster(cluster, drafts) if drafts else self.cluster(cluster)
+        return {own.mac for own in manifest.machines.values() if own.mac}
 
     def joined(self, cluster: str, names: Sequence[str]) -> tuple[str, ...]:
         """The OPKGs of a cluster to which these come, in the order of installation; NotThere if there is none of that
@@ -222,16 +229,16 @@ class Recipes:
             if item.codename
         }
 
-    def _cluster(self, name: str, draft: str | None = None) -> Cluster:
+    def _cluster(self, name: str, drafts: Mapping[Path, str] = _NONE) -> Cluster:
         """The cluster; its `opkgs` are completed by what they require, and in the order of installation."""
-        self._known("clusters", name)
-        names = self.names("clusters")
+        names = sorted({*self.names("clusters"), *(file.stem for file in drafts)})
+        self._known("clusters", name, names)
         document = loader.extended(
-            self._file("clusters", name),
-            lambda base: self._file("clusters", base) if base in names else None,
+            self.file(name),
+            lambda base: self.file(base) if base in names else None,
             names,
             self._prepare,
-            draft,
+            drafts,
         )
         collector = Collector()
         manifest = collector.attempt(lambda: loader.validate(document, Cluster))
@@ -297,6 +304,10 @@ class Recipes:
         """Whether an OPKG that cannot be read may belong to every cluster: nobody shall get one without it."""
         return config.may_be_core(self.folder / "opkgs" / name / "config.xml")
 
+    def file(self, cluster: str) -> Path:
+        """Where the recipe of a cluster is, or would be."""
+        return self._file("clusters", cluster)
+
     def _file(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{name}.toml"
 
@@ -316,15 +327,15 @@ class Recipes:
         self._expand_lists(document)
         _absolute_paths(document)
 
-    def _known(self, kind: str, name: str) -> None:
+    def _known(self, kind: str, name: str, names: Sequence[str] = ()) -> None:
         """Names that come from the command line, and names of files."""
-        names = self.names(kind)
+        names = names or self.names(kind)
         if name not in names:
             raise ManifestError(
                 f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
                 f"{did_you_mean(name, names)}"
             )
-        wrong = _wrong_name(kind, name)
+        wrong = wrong_name(kind, name)
         if wrong:
             fail([Mistake(shown(self._file(kind, name)), 1, "", wrong)])
 
@@ -345,7 +356,7 @@ class Recipes:
             fail(mistakes)
 
 
-def _wrong_name(kind: str, name: str) -> str:
+def wrong_name(kind: str, name: str) -> str:
     """What is wrong with the name of a manifest, or ""; OPKGs are judged where they are read."""
     if kind == "opkgs":
         return ""

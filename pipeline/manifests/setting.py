@@ -42,22 +42,22 @@ class Draft:
 def draft(recipes: Recipes, cluster: str, machines: Collection[str], values: Mapping[str, Value]) -> Draft:
     """The recipe with these fields of these machines; raises ManifestError for what its checks refuse."""
     before = recipes.describe(cluster)
-    file = recipes.folder / "clusters" / f"{cluster}.toml"
+    file = recipes.file(cluster)
     text = editing.read(file)
     try:
         changes = _changes(recipes, cluster, before, tomllib.loads(text), machines, values)
-        changed = _edited(file, text, changes)
-        after = recipes.describe(cluster, draft=changed)
+        changed = edited(file, text, changes)
+        after = recipes.describe(cluster, drafts={file: changed})
         # where the recipe that this one extends says something else of one machine, that has to be said of it here
         left: Changes = {
             ("machines", name, field): value
             for field, value in values.items()
             for name in machines
-            if getattr(after.machine(name), FIELDS[field]) != _described(value)
+            if getattr(after.machine(name), FIELDS[field]) != described(value)
         }
         if left:
-            changed = _edited(file, changed, left)
-            after = recipes.describe(cluster, draft=changed)
+            changed = edited(file, changed, left)
+            after = recipes.describe(cluster, drafts={file: changed})
     except ManifestError as error:
         error.hint = error.hint or "nothing was changed"
         raise
@@ -69,7 +69,7 @@ def extending(recipes: Recipes, cluster: str) -> list[str]:
     bases: dict[str, Any] = {}
     for name in recipes.names("clusters"):
         with contextlib.suppress(ManifestError):
-            bases[name] = loader.read(recipes.folder / "clusters" / f"{name}.toml").data.get("extends")
+            bases[name] = loader.read(recipes.file(name)).data.get("extends")
     found = [cluster]
     for one in found:
         found += [name for name, base in bases.items() if base == one and name not in found]
@@ -94,7 +94,7 @@ def _changes(
     for place, names in places:
         meant = [name for name in names if name in machines]
         for field, value in values.items():
-            if all(getattr(before.machine(name), FIELDS[field]) == _described(value) for name in meant):
+            if all(getattr(before.machine(name), FIELDS[field]) == described(value) for name in meant):
                 continue  # it is so already, wherever that is said
             single: Changes = {("machines", name, field): value for name in meant}
             if meant == names and (len(names) > 1 or place == ("head",)):
@@ -104,7 +104,7 @@ def _changes(
     return found
 
 
-def _described(value: Value) -> int:
+def described(value: Value) -> int:
     """What a value in a recipe comes to; 0 for one that its checks refuse."""
     if isinstance(value, int):
         return value
@@ -114,7 +114,7 @@ def _described(value: Value) -> int:
         return 0
 
 
-def _edited(file: Path, text: str, changes: Changes) -> str:
+def edited(file: Path, text: str, changes: Changes) -> str:
     try:
         return editing.edited(text, changes)
     except ValueError as error:

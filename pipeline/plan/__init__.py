@@ -16,6 +16,7 @@ Where a cluster boots the kernel of another distribution, `modernkernel` stands 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from pipeline import naming
@@ -72,7 +73,7 @@ def _add_opkg(plan: Plan, recipes: Recipes, name: str) -> None:
 
 def _add_cluster(plan: Plan, recipes: Recipes, name: str) -> None:
     description = recipes.describe(name, plan.lots.get(name, 0))
-    _require_own_names(plan, recipes, description)
+    require_apart(plan, recipes, description)
     plan.reads.extend([*recipes.cluster(name).packages.head, *recipes.cluster(name).packages.compute])
     steps, made = cluster.steps(recipes, name, description)
     _add(plan, steps)
@@ -96,19 +97,33 @@ def _add(plan: Plan, steps: Iterable[Step]) -> None:
     plan.steps.update({step.task: step for step in steps})
 
 
-def _require_own_names(plan: Plan, recipes: Recipes, cluster: Cluster) -> None:
-    """Raise ManifestError where a machine would be called as one of another cluster on the same host."""
+def require_apart(
+    plan: Plan, recipes: Recipes, cluster: Cluster, drafts: Mapping[Path, str] = MappingProxyType({})
+) -> None:
+    """Raise ManifestError where a machine would be called as one of another cluster on the same host, or have its MAC.
+    `drafts` are what recipes would hold."""
     where = plan.hosts[cluster.host]
     if not kinds.of(where.connection).is_shared:
         return
     own = {domain.name_of(cluster.name, machine.name): machine.name for machine in cluster.machines}
+    said = recipes.said_macs(cluster.name, drafts)
+    macs = {card.mac: machine.name for machine in cluster.machines for card in machine.interfaces}
     for other in plan.clusters.values():
+        if other.name == cluster.name:
+            continue
         there = plan.hosts[other.host]
         if there.name != where.name and (there.connection != where.connection or kinds.of(there.connection).is_made):
             continue
+        either = said | recipes.said_macs(other.name)  # all others count from lots
         for machine in other.machines:
             name = domain.name_of(other.name, machine.name)
+            whose = f"as {machine.name} of {other.name}"
+            text = ""
             if name in own:
-                file = recipes.folder / "clusters" / f"{cluster.name}.toml"
-                text = f"{own[name]} would be called {name} on {where.name}, as {machine.name} of {other.name} is"
-                fail([Mistake(shown(file), 1, "", f"{text}; expected other names in one of them")])
+                text = f"{own[name]} would be called {name} on {where.name}, {whose} is; expected other names"
+            elif same := [card.mac for card in machine.interfaces if card.mac in macs and card.mac in either]:
+                text = (
+                    f"{macs[same[0]]} would have the MAC {same[0]} on {where.name}, {whose} has; expected another one"
+                )
+            if text:
+                fail([Mistake(shown(recipes.file(cluster.name)), 1, "", f"{text} in one of them")])

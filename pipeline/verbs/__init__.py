@@ -1,4 +1,4 @@
-"""What one can do to machines of running clusters, `doit vm VERB`: each module but `rows` and `names` has a `VERB`."""
+"""What one can do to machines of running clusters, `doit vm VERB`: each module but shared ones has a `VERB`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 from pipeline.cluster.acting import Action
 from pipeline.verbs.rows import Verb
 
-_SHARED = ("names", "rows")
+_SHARED = ("clusters", "names", "recipes", "rows")
 
 
 @functools.cache

@@ -50,8 +50,7 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
     known = [machine.name for machine in cluster.machines]
     meant = names.expand(args.machines, known)
     if meant:
-        found = [cluster.machine(name) for name in meant]
-        tables = dumping.dump_machines(found, on_xen=life.host.hypervisor == "xen")
+        tables = dumping.dump_machines(cluster, meant, on_xen=life.host.hypervisor == "xen")
         yield Dumped(args.cluster, tuple(meant), tables)
         return
     yield Dumped(args.cluster, tuple(known), _manifest(clusters, life, cluster, runs))

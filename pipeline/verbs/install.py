@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from pipeline import consent
 from pipeline.errors import UserError, WrongUse
 from pipeline.mistakes import no_such
 from pipeline.verbs import names
@@ -14,6 +15,7 @@ from pipeline.verbs.rows import Became, Clusters, Row, Verb, telling
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cluster", help="name of a cluster (recipes/clusters/NAME.toml)")
     parser.add_argument("machines", nargs="*", metavar="machine", help="names or patterns, as node[1-3,7] or 'node*'")
+    parser.add_argument("--yes", action="store_true", help="give up the memory of saved ones without being asked")
     parser.add_argument("--membership", metavar="NAME", help="all nodes of that membership, as compute")
 
 
@@ -28,7 +30,7 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserEr
         meant += [node.name for node in life.cluster.nodes if node.membership == args.membership]
     if not meant:  # what is on their disks goes: nobody means all of them by saying nothing
         raise WrongUse("which machines?", hint=f"doit vm install {args.cluster} MACHINE ..., or --membership compute")
-    with telling():
+    with telling(), consent.answered(args.yes):
         for machine, result in reinstall(life, list(dict.fromkeys(meant))):
             yield Became(args.cluster, machine, result)
 

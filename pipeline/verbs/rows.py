@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline import events
 from pipeline.cluster.acting import Acting, Action, Told
@@ -19,6 +19,9 @@ from pipeline.columns import Table
 from pipeline.errors import UserError
 from pipeline.verbs import names
 from pipeline.virt.power import State
+
+if TYPE_CHECKING:
+    from pipeline.step import Plan
 
 
 class Clusters(Protocol):
@@ -31,6 +34,13 @@ class Clusters(Protocol):
     @property
     def recipes(self) -> Path:
         """The folder of recipes."""
+
+    @property
+    def plan(self) -> Plan:
+        """What is made of them."""
+
+    def known(self) -> list[str]:
+        """All that have a recipe, or may be running without."""
 
     def booted(self) -> list[str]:
         """Those that may be running."""

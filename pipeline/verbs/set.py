@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.records import Notes
 from pipeline.errors import NotNow, UserError, WrongUse
-from pipeline.locks import Busy, locked
-from pipeline.mistakes import nearest
 from pipeline.verbs import names
+from pipeline.verbs.recipes import assigned, edited_alone
 from pipeline.verbs.rows import Clusters, Row, Verb
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 #: What a machine can be told to do instead of its next start.
 _BOOTS = ("os", "install")
-#: Seconds that another command may take, which edits a recipe, too.
-_PATIENCE = 120
+#: What the recipe says of it.
+_FIELDS = ("memory", "cpus")
 
 
 @dataclass(frozen=True)
@@ -60,52 +59,31 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserError]:
     words = [word for word in args.words if "=" not in word]
-    values = _values([word for word in args.words if "=" in word])
+    values = assigned([word for word in args.words if "=" in word], (*_FIELDS, "next-boot"))
+    if not values:
+        raise WrongUse(
+            "nothing to be set is named", hint="expected a word like memory=512M, cpus=2 or next-boot=install"
+        )
+    if values.get("next-boot", "os") not in _BOOTS:
+        raise WrongUse(
+            f"next-boot={values['next-boot']}: there is no such thing to boot", hint=f"there are: {', '.join(_BOOTS)}"
+        )
     life = clusters.running(args.cluster)
     if life.copy_of:
         raise NotNow(f"{args.cluster} is a copy of {life.copy_of}, and no recipe says what it has")
     if not words:
         raise WrongUse("no machine is named", hint="'*' are all of them")
     boot = values.pop("next-boot", None)
-    clusters.run.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(clusters.run / ".recipes.lock", within=_PATIENCE):
-            recipes = _recipes(clusters) if values else None
-            cluster = recipes.describe(args.cluster) if recipes else life.cluster
-            meant = names.expand(words, [machine.name for machine in cluster.machines])
-            if boot is not None:
-                _require_installed(life, meant)
-            if recipes:
-                yield from _written(recipes, life, meant, values)
-            if boot is not None:
-                yield from _noted(life, meant, str(boot))
-    except Busy:
-        raise UserError(f"another command has been changing recipes for {_PATIENCE} s") from None
-
-
-def _values(words: Sequence[str]) -> dict[str, str | int]:
-    """The fields and their values, as a recipe has them."""
-    from pipeline.manifests.setting import FIELDS
-
-    fields, found = (*FIELDS, "next-boot"), dict[str, str | int]()
-    for word in words:
-        field, _, value = word.partition("=")
-        if field not in fields:
-            near = nearest(field, fields, 0.5)
-            hint = f"did you mean {near}={value}?" if near else f"there are: {', '.join(fields)}"
-            raise WrongUse(f"machines have no {field!r} that can be set", hint=hint)
-        if field in found:
-            raise WrongUse(f"{field} is there twice")
-        if field == "next-boot" and value not in _BOOTS:
-            raise WrongUse(f"{word}: there is no such thing to boot", hint=f"there are: {', '.join(_BOOTS)}")
-        found[field] = (
-            int(value) if field == "cpus" and value.isascii() and value.isdigit() and len(value) < 10 else value
-        )
-    if not found:
-        raise WrongUse(
-            "nothing to be set is named", hint="expected a word like memory=512M, cpus=2 or next-boot=install"
-        )
-    return found
+    with edited_alone(clusters):
+        recipes = _recipes(clusters) if values else None
+        cluster = recipes.describe(args.cluster) if recipes else life.cluster
+        meant = names.expand(words, [machine.name for machine in cluster.machines])
+        if boot is not None:
+            _require_installed(life, meant)
+        if recipes:
+            yield from _written(recipes, life, meant, values)
+        if boot is not None:
+            yield from _noted(life, meant, str(boot))
 
 
 def _recipes(clusters: Clusters) -> Recipes:

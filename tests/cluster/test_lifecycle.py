@@ -20,12 +20,13 @@ from typing import Any
 import libvirt
 import pytest
 
-from pipeline import events
-from pipeline.cluster import bringing, changing, described, records, tried
+from pipeline import consent, events
+from pipeline.cluster import bringing, changing, described, leaving, records, tried
 from pipeline.cluster.bringing import Hands
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Act, Phase, Seen
 from pipeline.cluster.lifecycle import Lifecycle
+from pipeline.cluster.reinstalling import reinstall
 from pipeline.cluster.runner import Runner
 from pipeline.cluster.tried import Tried
 from pipeline.description import Machine
@@ -498,6 +499,38 @@ def test_a_node_for_which_there_is_no_memory_is_not_added(stage: Stage) -> None:
     with pytest.raises(ClusterError, match="not enough memory"):
         stage.life.reach("boot")
     assert (stage.place.added, stage.told, stage.place.ended) == ([], [], 0)
+
+
+def test_a_saved_node_is_installed_anew_once_somebody_agrees(stage: Stage, tmp_path: Path) -> None:
+    power.save(stage.connection, domain.name_of(NAME, "node2"), str(tmp_path / "memory"), within=10)
+    with pytest.raises(ClusterError, match="the saved memory of node2 would be lost"):
+        list(reinstall(stage.life, ["node2"]))
+    assert stage.states()["node2"] == "saved"
+    with consent.answered(True):
+        assert dict(reinstall(stage.life, ["node2"])) == {"node2": "installed anew, and ready"}
+    assert stage.states()["node2"] == "running"
+
+
+def test_a_node_that_left_by_command_and_is_back_is_made_anew(stage: Stage) -> None:
+    """Its recipe is what it was when the cluster was booted, so nothing else tells that its disk has gone."""
+    assert leaving.leave(stage.life, ["node2"])
+    assert stage.place.removed == ["node2"] and "node2" not in stage.states()
+    assert stage.reasons("boot") == [] and stage.reasons("install") == ["node2 to be installed"]
+    stage.life.reach("install")
+    assert (stage.place.added, stage.told) == (["node2"], ["forget node2"])
+    stage.life.reach("start")
+    assert stage.states()["node2"] == "running" and all_phases(stage) == []
+
+
+def test_what_left_by_command_is_told_by_the_next_run(stage: Stage) -> None:
+    booted(stage, "node1", "node2", "node3")
+    stage.define("node3")
+    leaving.leave(stage.life, ["node3"])
+    assert "node3" not in stage.states() and stage.reasons("boot") == ["node3 to be taken away"]
+    for phase in PHASES:
+        stage.life.reach(phase)
+    assert stage.told == ["head", "nodes"] and not stage.life._notes.has("begun/node3")
+    assert stage.started == [] and all_phases(stage) == []
 
 
 def test_an_installation_that_was_begun_finds_an_empty_disk_and_a_head_node_that_serves_it(

@@ -132,6 +132,22 @@ def test_what_the_readme_says_of_it_can_be_typed() -> None:
         Vm().parser().parse_args(shlex.split(line))
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("stop one --force node1", {"machines": ["node1"], "force": True}),
+        ("stop --force one node1 --json node2", {"machines": ["node1", "node2"], "json": True}),
+        ("stop one --force", {"machines": []}),
+        ("add one --count 2 memory=1G --membership login cpus=2", {"count": 2, "fields": ["memory=1G", "cpus=2"]}),
+        ("remove one --disks node1 --yes", {"machines": ["node1"], "disks": True, "yes": True}),
+        ("list --json", {"cluster": None, "json": True}),
+    ],
+)
+def test_options_may_stand_anywhere(line: str, expected: dict[str, object]) -> None:
+    found = vars(Vm().parser().parse_args(line.split()))
+    assert {name: found[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize("words", [(), ("pause",), ("halt", "one"), ("pause", "one", "--no-wait")])
 def test_what_no_command_has(
     graph: Graph, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]

@@ -342,6 +342,23 @@ def test_a_disk_for_data_is_made_once_grows_and_never_shrinks(tmp_path: Path) ->
     assert not (tmp_path / "c").exists() and kept.read_bytes()[:4] == b"data"
 
 
+def test_kept_disks_go_only_by_name_and_for_their_owner(tmp_path: Path) -> None:
+    (tmp_path / "c/disks").mkdir(parents=True)
+    kept = tmp_path / ".kept/c"
+    for disk in ("node1.data", "node1.home", "node2.data"):
+        assert call(tmp_path, ("provide", disk, "1", "kept", "me")) == (0, "")
+    assert call(tmp_path, ("tell_kept", "me")) == (0, "node1.data\nnode1.home\nnode2.data")
+    assert call(tmp_path, ("tell_kept", "somebody else")) == (0, "")
+    assert call(tmp_path, ("discard", "somebody else", "node1.data")) == (1, f"{kept} is not yours")
+    (kept / "node1.data").rename(tmp_path / "moved")
+    (kept / "node1.data").symlink_to(tmp_path / "moved")
+    assert call(tmp_path, ("discard", "me", "node1.data", "node1.gone")) == (0, "")
+    assert not (tmp_path / "moved").exists() and not (kept / "node1.data").is_symlink()
+    assert call(tmp_path, ("tell_kept", "me")) == (0, "node1.home\nnode2.data")
+    assert call(tmp_path, ("discard", "me", "node1.home", "node2.data")) == (0, "") and not kept.exists()
+    assert call(tmp_path, ("tell_kept", "me")) == (0, "")
+
+
 def test_what_was_made_goes_again(tmp_path: Path) -> None:
     inside(_make_and_clear, tmp_path)
 

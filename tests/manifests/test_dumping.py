@@ -44,6 +44,7 @@ cpus = 8
 disks = { scratch = { size = "5G", kind = "kept" }, own = { size = "1G" } }
 [machines.c3]
 memory = "3G"
+mac = "02:00:00:00:00:0c"
 [machines.login2]
 disks = { x = { size = "16M" } }
 [networks.public]
@@ -107,7 +108,7 @@ def test_tables_of_single_machines(recipes: Writer) -> None:
     folder = recipes({"clusters/one.toml": FULL})
     before = load(folder).describe("one")
     names = ["front", "c2", "c1"]
-    tables = dumping.dump_machines([before.machine(name) for name in names], on_xen=True)
+    tables = dumping.dump_machines(before, names, on_xen=True)
     (folder / "clusters/new.toml").write_text(
         FULL[: FULL.index("[machines")] + FULL[FULL.index("[networks") : FULL.index("[xen")] + tables
     )

@@ -32,7 +32,8 @@ def small(tmp_path: Path) -> Iterator[Lab]:
 @pytest.fixture
 def written(tmp_path: Path) -> Iterator[Lab]:
     """A head node and three compute nodes with a recipe, all running."""
-    folder = write_recipes(tmp_path / "recipes", {"clusters/one.toml": RECIPE})
-    (tmp_path / "one").mkdir()
-    with lab(load(folder).describe("one"), tmp_path / "one") as made:
+    run = tmp_path / "run"
+    folder = write_recipes(run / "recipes", {"clusters/one.toml": RECIPE})
+    (run / "one").mkdir()
+    with lab(load(folder).describe("one"), run / "one") as made:
         yield made

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,10 +14,13 @@ from typing import Any, cast
 import libvirt
 
 from pipeline.cluster.machines import Machines
+from pipeline.cluster.runner import Runner
 from pipeline.columns import Table
 from pipeline.description import Cluster, DataDisk, Host
 from pipeline.drivers import domain
 from pipeline.errors import NotThere, UserError
+from pipeline.hosts import datadisks
+from pipeline.step import Plan
 from pipeline.verbs import verbs
 from pipeline.virt.accelerator import Found
 from pipeline.virt.connection import Connection, connect
@@ -49,7 +52,8 @@ class Here:
     libvirt_uri = URI
     more = ""
 
-    def __init__(self) -> None:
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
         self.up = True
 
     def find(self) -> Here | None:
@@ -57,6 +61,16 @@ class Here:
 
     def check(self, home: object) -> None:
         pass
+
+    def remove(self, home: object, machines: Sequence[str]) -> None:
+        for name in machines:
+            datadisks.remove(self.run_dir, name)
+
+    def kept(self) -> list[str]:
+        return datadisks.kept(self.run_dir, self.run_dir.name)
+
+    def discard(self, disks: Sequence[str]) -> None:
+        datadisks.discard(self.run_dir, self.run_dir.name, disks)
 
     def capacity(self, found: Found) -> Capacity:
         return Capacity(2, found.accelerator)
@@ -69,9 +83,10 @@ class Lab:
         self.cluster = described
         self.folder = folder
         self.connection = connection
-        self.here = Here()
+        self.here = Here(folder)
         self.host = Host("local", "qemu", "private")
         self.copy_of = ""
+        self.lot = 0
 
     @property
     def run(self) -> Path:
@@ -87,9 +102,24 @@ class Lab:
     def running(self, name: str) -> Any:
         if name != self.cluster.name:
             raise NotThere(f"there is no cluster {name!r}")
+        engine = cast(Any, SimpleNamespace(artifacts=self.run))
+        runner = Runner(self.cluster, self.host, self.folder, engine, cast(Any, None), str, "")
+        runner.place = cast(Any, self.here)
         return SimpleNamespace(
-            cluster=self.cluster, host=self.host, run_dir=self.folder, copy_of=self.copy_of, machines=self.machines
+            cluster=self.cluster,
+            host=self.host,
+            run_dir=self.folder,
+            copy_of=self.copy_of,
+            machines=self.machines,
+            runner=runner,
         )
+
+    def lifecycle(self, name: str) -> Any:
+        return self.running(name)
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(lots={self.cluster.name: self.lot}, hosts={self.host.name: self.host})
 
     def machines(self) -> Machines:
         place, watcher = cast(Any, self.here), cast(Any, None)
