@@ -36,13 +36,18 @@ ARCHIVE_PREFIX = "xen-oscar-identity"
 _ACCOUNTS = {"root": "root", "oscartst": "home/oscartst"}
 
 
+def folder_of(own: Path, cluster: str) -> Path:
+    """Where a checkout, whose own things are in the folder `own`, keeps the keys of a cluster."""
+    return own / "identity" / cluster
+
+
 class Identity:
     """The identity of one cluster; made on first use."""
 
     @classmethod
     def of(cls, own: Path, cluster: Cluster) -> Self:
         """That of a cluster of the checkout whose own things are in the folder `own`."""
-        return cls(own / "identity" / cluster.name, cluster)
+        return cls(folder_of(own, cluster.name), cluster)
 
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.folder = folder

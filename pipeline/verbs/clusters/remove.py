@@ -1,4 +1,4 @@
-"""A cluster goes, running or not: its machines, its run folder, and last its recipe.
+"""A cluster goes, running or not: its machines, what is kept of it, and last its recipe.
 
 In that order, so that a run that is killed can be repeated: while there is a recipe, there is something to be named.
 """
@@ -27,7 +27,9 @@ class Gone:
     kept: tuple[str, ...]
 
     def text(self) -> str:
-        told = [f"{self.cluster}: {'ended, and ' if self.ended else ''}its recipe and run folder are removed"]
+        told = [
+            f"{self.cluster}: {'ended, and ' if self.ended else ''}it is removed, with its recipe, reports and keys"
+        ]
         told += [f"kept disks removed: {', '.join(self.removed)}"] if self.removed else []
         told += [f"kept disks stay: {', '.join(self.kept)}"] if self.kept else []
         return "; ".join(told)
@@ -99,14 +101,18 @@ def _kept(life: Lifecycle | None, name: str, *, needed: bool) -> list[str]:
 
 
 def _end(life: Lifecycle, disks: tuple[str, ...]) -> None:
-    """End it, and remove what it has."""
+    """End it, and remove what it has; the next one of its name has keys of its own."""
+    from pipeline import frozen, identity
     from pipeline.store import remove
+
+    own, name = life.engine.own, life.cluster.name
 
     with life.runner.alone():
         life.stop()
         if disks:
             life.runner.place.discard(disks)
-        remove(life.run_dir)
+        for folder in (frozen.folder(own, name), identity.folder_of(own, name), life.report_dir, life.run_dir):
+            remove(folder)
 
 
-VERB = Verb("end a cluster, and remove its recipe and run folder", _arguments, _rows)
+VERB = Verb("end a cluster, and remove its recipe, reports, keys and what is frozen of it", _arguments, _rows)

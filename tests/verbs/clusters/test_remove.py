@@ -1,4 +1,4 @@
-"""A cluster goes with its run folder and its recipe; what others need, and what is kept, does not."""
+"""A cluster goes with its recipe and all that is kept of it but its disks; what others need stays."""
 
 from __future__ import annotations
 
@@ -47,10 +47,15 @@ def test_one_that_runs_is_ended(top: Path, running: subprocess.Popen[bytes]) -> 
     with pytest.raises(NotNow, match="its machines, which run, and the recipe of other would go"):
         call(top, "remove", "other")
     assert running.poll() is None and recipe(top, "other").exists()
+    for kind in ("identity", "reports", "frozen"):
+        for name in ("other", "debian12"):
+            (top / "artifacts" / kind / name / "x").mkdir(parents=True)
     (row,) = call(top, "remove", "other", "--yes")
     assert row == Gone("other", True, (), ("node1.home",))
     assert running.wait(10) == -9
-    assert not recipe(top, "other").exists() and not (top / "artifacts/run/other").exists() and file.exists()
+    assert not recipe(top, "other").exists() and file.exists()
+    assert [path.parent.name for path in (top / "artifacts").glob("*/*/x")] == 3 * ["debian12"]
+    assert [path for path in (top / "artifacts").glob("*/other") if path != file.parent] == []
     with pytest.raises(NotThere, match="there is no cluster 'other'"):
         call(top, "remove", "other", "--yes")
 
