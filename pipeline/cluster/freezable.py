@@ -50,8 +50,8 @@ def most_mib(life: Lifecycle) -> int:
 
 
 def is_settled(life: Lifecycle) -> bool:
-    """Whether a verified cluster needs no freezing: it can never be, it is frozen as it is today, or there is not
-    enough room for what nobody has asked for, which is told."""
+    """Whether a verified cluster needs no freezing: it can never be, it is frozen as it is today, people may have
+    worked on it since, or there is not enough room for what nobody has asked for, which is told."""
     try:
         require(life)
     except NotNow:
@@ -61,6 +61,8 @@ def is_settled(life: Lifecycle) -> bool:
     except NotNow:  # of another version's: it is replaced
         cold = None
     if cold is not None and not cold.differs(digests(life), cold.here):
+        return True
+    if not life.booted_here and not life.verified_here:
         return True
     name, short = life.cluster.name, _short(life)
     if short:

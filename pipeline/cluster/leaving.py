@@ -18,8 +18,6 @@ def leave(life: Lifecycle, nodes: Sequence[str]) -> bool:
         if life.runner.place.find() is None:
             return False
         life.runner.take_away(nodes)
-        for node in nodes:  # one that comes back before the next run is made anew, disks and all
-            life.runner.notes.add(f"begun/{node}")
         return True
 
 

@@ -20,7 +20,7 @@ import doit
 
 from pipeline import consent, events, naming
 from pipeline.checks.result import Verdict
-from pipeline.cluster import added, course, described
+from pipeline.cluster import added, course, described, records
 from pipeline.cluster.composition import Composition
 from pipeline.cluster.course import Change, Course
 from pipeline.cluster.described import Described
@@ -126,6 +126,16 @@ class Lifecycle:
         """The verdict that is kept for today's artifacts, if there is one."""
         entry = self.engine.keys.entry(self._record.task)
         return Verdict.from_json(json.loads((entry.path / "verdict.json").read_bytes())) if entry else None
+
+    @property
+    def booted_here(self) -> bool:
+        """Whether it is this process that has booted it."""
+        return self._notes.has(f"booted-by/{records.THIS_RUN}")
+
+    @property
+    def verified_here(self) -> bool:
+        """Whether it is this process that has verified it since it was booted."""
+        return self._notes.has(f"verified-by/{records.THIS_RUN}")
 
     def states(self) -> dict[str, str]:
         """What each machine does now, by name; empty where the cluster does not run."""
@@ -247,8 +257,6 @@ class Lifecycle:
 
         self.runner.add(nodes)
         for node in nodes:
-            self._notes.add(f"begun/{node}")  # until the head node has heard of it, too
-        for node in nodes:
             changing.forget(self.shell(), node)
 
     def deploy(self) -> None:
@@ -272,6 +280,8 @@ class Lifecycle:
         archive = self.identity().archive(self.composition.names(), self.composition.settings())
         changing.tell_head(self.shell(), archive, self._notes, patience=self.patience())
         self._opkg_phases("head up")
+        for node in (*change.added, *change.removed):  # the head node knows all of them as they are
+            self._notes.remove(f"begun/{node}")
         described.write(self.run_dir, self.cluster, self.host)
 
     def require_consent(self, found: Course) -> None:
@@ -279,11 +289,12 @@ class Lifecycle:
         if not found.lost:
             return
         name, lost = self.cluster.name, course.few(found.lost)
-        is_done, would_be = (
-            ("is made anew", "would be made anew")
-            if found.anew
-            else ("goes on with other definitions", "would go on with other definitions")
-        )
+        if found.anew:
+            is_done, would_be = "is made anew", "would be made anew"
+        elif "install" in found.acts.values():
+            is_done, would_be = "installs nodes anew", "would install nodes anew"
+        else:
+            is_done, would_be = "goes on with other definitions", "would go on with other definitions"
         consent.require(
             f"{name} {is_done}: {found.reason}.  The saved memory of {lost} is lost then: go on?",
             ClusterError(

@@ -11,10 +11,14 @@ import contextlib
 import dataclasses
 import errno
 import json
+import os
 from collections import deque
 from pathlib import Path
 
 from pipeline.report.model import Phase
+
+#: What no other process of ours is called.
+THIS_RUN = os.urandom(8).hex()
 
 #: Lines that are read, from the last one on: of a cluster whose machines start again and again for weeks.
 _MOST = 20_000
@@ -48,6 +52,8 @@ class Notes:
     """What a cluster has come through since it was booted.  A machine's report is begun anew whenever it starts, and
     cannot tell: `installed/NODE` stays, whatever becomes of the node.  `begun/NODE`: its installation was.
     `again/NODE`: somebody wants it to be installed once more, instead of its next start.
+
+    `booted-by/RUN`, `verified-by/RUN`: which run of ours has done that (`THIS_RUN`).
 
     `up`: its first start came to a good end.  `deployed`: since its nodes were started last, the OPKGs have been told.
     `renamed`: the head node has been told that the cluster has changed, and the nodes have not.

@@ -25,12 +25,13 @@ def reinstall(life: Lifecycle, nodes: Sequence[str]) -> Iterator[Told]:
     with life.runner.alone():
         _require_head(life, nodes)
         states = life.states()
-        life.require_consent(Course(lost=tuple(node for node in nodes if states.get(node) == "saved")))
+        lost = tuple(node for node in nodes if states.get(node) == "saved")
+        life.require_consent(Course(dict.fromkeys(nodes, "install"), lost=lost))
         with life.runner.spared():
+            life.runner.notes.remove("deployed")
             life.begin_anew(nodes)
             life.runner.bring("install", Course(dict.fromkeys(nodes, "install")))
             life.runner.bring("start", Course(dict.fromkeys(nodes, "start")))
-            life.runner.notes.remove("deployed")
             left = life.runner.survey.course("start")
             if not left.acts:  # OPKGs are told that all nodes are up, which they are
                 life.deploy()

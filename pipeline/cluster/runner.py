@@ -124,6 +124,7 @@ class Runner:
         self.stop()
         self.engine.collect(idle=idle.run_folders(self.engine.artifacts))
         given = self._prepare()
+        self.notes.add(f"booted-by/{records.THIS_RUN}")
         started = time.time()
         events.note(f"{name}: {self._accelerator.why}")
         self.place.require_memory(self._accelerator, self.cluster.machines)
@@ -176,15 +177,18 @@ class Runner:
                         self.notes.add(f"installed/{reached.machine}")
 
     def take_away(self, names: Sequence[str]) -> None:
-        """End machines for good, with their disks and saved memory; one that is not there is no matter."""
+        """End machines for good, with their disks and saved memory; one that is not there is no matter.
+
+        One of that name that comes back is begun anew, whatever was done of this when it was killed.
+        """
         if not names:
             return
         home = self.home()
         with connect(home.libvirt_uri) as connection:
             for name in names:
+                self.notes.add(f"begun/{name}")
                 power.remove(connection, domain.name_of(self.cluster.name, name))
-                for note in (f"installed/{name}", f"begun/{name}"):
-                    self.notes.remove(note)
+                self.notes.remove(f"installed/{name}")
                 added.Notes(self.run_dir).forget(name)
                 logs.remove(self.run_dir / "report" / name)  # a new one of that name has said nothing yet
         self.place.remove(home, names)

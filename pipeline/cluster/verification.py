@@ -16,6 +16,7 @@ from pipeline.builders import image
 from pipeline.checks import verify as checks
 from pipeline.checks.result import Result, Verdict
 from pipeline.checks.verify import Added, Expected
+from pipeline.cluster import records
 from pipeline.cluster.lifecycle import Lifecycle
 from pipeline.cluster.opkgphase import configured
 from pipeline.errors import ClusterError
@@ -93,6 +94,7 @@ def verify(life: Lifecycle) -> None:
     if differs:
         events.note(f"{cluster.name}: {differs}: the verdict is on that, and not kept as one on its recipe")
     else:
+        life.runner.notes.add(f"verified-by/{records.THIS_RUN}")
         _keep(engine.store, key, record, verdict, engine.keys.ingredients(record))
 
 

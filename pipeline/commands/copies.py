@@ -9,6 +9,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from pipeline import naming
 from pipeline.errors import NotNow, UserError, WrongUse
 from pipeline.run import cleaning_up
 
@@ -70,8 +71,8 @@ def _find(graph: Graph, cluster: str) -> tuple[Frozen | None, str]:
 
 
 def _freeze_first(graph: Graph, cluster: str) -> tuple[Graph, Frozen]:
-    """What `doit cluster:NAME` does, and freeze it; by one run at a time.  It runs on only if it ran before, or if it
-    has failed: then somebody may want to look at it."""
+    """What `doit cluster:NAME` does, and freeze it; by one run at a time.  What this run has booted for that is ended,
+    but if it has failed: then somebody may want to look at it."""
     from pipeline.cluster import freezing
     from pipeline.commands.run import run_tasks
     from pipeline.locks import locked
@@ -87,11 +88,12 @@ def _freeze_first(graph: Graph, cluster: str) -> tuple[Graph, Frozen]:
             return graph, cold
         life = graph.lifecycle(cluster)
         ran = life.machines().runs()
-        _tell(f"{cluster}: {'frozen' if ran else 'booted cold and frozen'} first: {reason}")
+        _tell(f"{cluster}: {'frozen as it runs' if ran else 'booted cold and frozen'} first: {reason}")
         graph.engine.store.let_go()
-        status = run_tasks(f"cluster:{cluster}")
+        status = run_tasks(naming.phase("cluster", cluster))
         with contextlib.ExitStack() as stack:
-            if not ran and (status == 0 or status >= _SIGNALLED):
+            # another run may have booted it meanwhile, whose cluster it is then
+            if not ran and life.booted_here and (status == 0 or status >= _SIGNALLED):
                 stack.callback(_end, life)
             if status:
                 error = UserError(f"{cluster} is not frozen: doit cluster:{cluster} ended with status {status}")

@@ -28,13 +28,17 @@ def told() -> Iterator[list[str]]:
     end()
 
 
-def life(own: Path, *, image: str = "sha256:1", hypervisor: str = "qemu", devices: Any = "virtio") -> Any:
+def life(
+    own: Path, *, image: str = "sha256:1", hypervisor: str = "qemu", devices: Any = "virtio", fresh: str = "booted_here"
+) -> Any:
     """A cluster that runs, made of the image with that digest and of the same disk as in `test_frozen`."""
     (own / "run/one/disks").mkdir(parents=True, exist_ok=True)
     digests = {"image:one": image, "disk:one/head": "sha256:2"}
+    here = {"booted_here": False, "verified_here": False, fresh: True}
     described = cluster("one")
     machines = [dataclasses.replace(machine, devices=devices) for machine in described.machines]
     return SimpleNamespace(
+        **here,
         cluster=dataclasses.replace(described, head=machines[0], nodes=tuple(machines[1:])),
         host=Host("local", hypervisor, "private"),  # type: ignore[arg-type]
         run_dir=own / "run/one",
@@ -51,6 +55,12 @@ def test_one_that_is_frozen_as_it_is_today_is_not_frozen_again(tmp_path: Path, t
     assert not freezable.is_settled(life(tmp_path, image="sha256:3"))
     (cold.folder / "record.json").write_text("{}")
     assert not freezable.is_settled(life(tmp_path)), "nobody can read that one any more"
+
+
+def test_one_that_people_may_have_worked_on_is_frozen_if_they_say_so(tmp_path: Path, told: list[str]) -> None:
+    assert freezable.is_settled(life(tmp_path, fresh="nothing"))
+    assert told == []
+    assert not freezable.is_settled(life(tmp_path, fresh="verified_here"))
 
 
 @pytest.mark.parametrize("wrong", [{"hypervisor": "xen"}, {"devices": "pc"}])
