@@ -95,7 +95,7 @@ def _draft(
     except ManifestError as error:
         error.hint = error.hint or "nothing was changed"
         raise
-    return Draft(file, changed, changed != text, before, after)
+    return Draft(file, text, changed, before, after)
 
 
 def _require_same(recipes: Recipes, cluster: str, file: Path, changed: str) -> None:
@@ -125,8 +125,10 @@ def _has(recipes: Recipes, cluster: str, table: Key) -> bool:
     """Whether that table stands in the file itself, and not in one that it extends."""
     found = tomllib.loads(editing.read(recipes.file(cluster)))
     for part in table:
-        found = found.get(str(part), {})
-    return bool(found)
+        if str(part) not in found:
+            return False
+        found = found[str(part)]
+    return True
 
 
 def _place(membership: str) -> Key:

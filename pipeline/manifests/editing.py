@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
+import os
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -28,6 +30,13 @@ def edited(text: str, changes: Mapping[Key, str | int | None]) -> str:
 
     Raises ValueError where the text is written in a way that cannot be edited so.
     """
+    for key, value in changes.items():
+        if value is None and (emptied := _emptied(tomllib.loads(text), key)) != key:
+            text = without(text, emptied)  # tomlkit would take along what stands above the next table
+    return _by_tomlkit(text, changes)
+
+
+def _by_tomlkit(text: str, changes: Mapping[Key, str | int | None]) -> str:
     wanted = tomllib.loads(text)
     for key, value in changes.items():
         _change(wanted, key, value)
@@ -53,7 +62,7 @@ def without(text: str, table: Key) -> str:
     """
     wanted = tomllib.loads(text)
     _change(wanted, table, None)
-    lines, places = text.splitlines(keepends=True), positions(text)
+    lines, places = list(io.StringIO(text, newline="\n")), positions(text)
     headers = sorted({line for line in places.values() if lines[line - 1].lstrip().startswith("[")})
     gone: set[int] = set()
     for key, first in places.items():
@@ -61,8 +70,10 @@ def without(text: str, table: Key) -> str:
             end = next((line for line in headers if line > first), len(lines) + 1)
             while end - 1 > first and _is_between(lines[end - 2]):
                 end -= 1  # what stands above the next table is that one's
-            while first > 2 and lines[first - 2].lstrip().startswith("#"):
-                first -= 1
+            above = first
+            while above > 1 and lines[above - 2].lstrip().startswith("#"):
+                above -= 1
+            first = above if above > 1 else first  # a remark in the first line is about the whole file
             if end <= len(lines) and not lines[end - 1].strip():
                 end += 1
             gone.update(range(first, end))
@@ -72,7 +83,21 @@ def without(text: str, table: Key) -> str:
         _prune(found, table)
         if found == wanted:
             return result
-    return edited(text, {table: None})
+    return _by_tomlkit(text, {table: None})
+
+
+def _emptied(data: Mapping[str, Any], key: Key) -> Key:
+    """The table with nothing in it but what leads to a key, if the key is there; else the key."""
+    found, first = data, len(key)
+    for number, part in enumerate(key):
+        if not isinstance(found, Mapping) or str(part) not in found:
+            return key
+        if len(found) > 1:
+            first = len(key)
+        elif number and first == len(key):
+            first = number
+        found = found[str(part)]
+    return key[:first]
 
 
 def _is_between(line: str) -> bool:
@@ -153,13 +178,15 @@ def read(file: Path) -> str:
 def write(file: Path, text: str) -> None:
     """Write a recipe anew, with the line ends and the mode that it had, and where a link leads to."""
     place = file.resolve()
-    before = place.read_bytes()
+    before, owner = place.read_bytes(), place.stat()
     data = text.encode()
     if before.count(b"\r\n") == before.count(b"\n") > 0:
         data = data.replace(b"\n", b"\r\n")
     if before.startswith(codecs.BOM_UTF8):
         data = codecs.BOM_UTF8 + data
-    write_whole(place, data, mode=place.stat().st_mode & 0o7777)
+    write_whole(place, data, mode=owner.st_mode & 0o7777)
+    if os.geteuid() == 0:
+        os.chown(place, owner.st_uid, owner.st_gid)
 
 
 def refused(file: Path, why: ValueError, changes: Mapping[Key, str | int | None]) -> ManifestError:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import description
-from pipeline.errors import ManifestError
+from pipeline.errors import ManifestError, NotNow
 from pipeline.manifests import editing, loader
 from pipeline.manifests.fields import mebibytes
 from pipeline.manifests.recipes import Recipes
-from pipeline.mistakes import Key
+from pipeline.mistakes import Key, shown
 
 #: Field of a machine in recipes -> what it is called when it is described.
 FIELDS = {"memory": "memory_mib", "cpus": "cpus"}
@@ -26,17 +26,26 @@ Changes = dict[Key, Value | None]
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe as it would be: its file, the text, and the cluster before and after; nothing is written yet."""
+    """A recipe as it would be: its file, the text as it was and would be, and the cluster before and after; nothing is
+    written yet."""
 
     file: Path
+    was: str
     text: str
-    is_other: bool
     before: description.Cluster
     after: description.Cluster
 
+    @property
+    def is_other(self) -> bool:
+        return self.text != self.was
+
     def write(self) -> None:
-        if self.is_other:
-            editing.write(self.file, self.text)
+        """Raises NotNow where somebody has saved it meanwhile, in an editor perhaps."""
+        if not self.is_other:
+            return
+        if editing.read(self.file) != self.was:
+            raise NotNow(f"{shown(self.file)} was changed meanwhile: nothing is written", hint="the same once more")
+        editing.write(self.file, self.text)
 
 
 def draft(recipes: Recipes, cluster: str, machines: Collection[str], values: Mapping[str, Value]) -> Draft:
@@ -61,7 +70,7 @@ def draft(recipes: Recipes, cluster: str, machines: Collection[str], values: Map
     except ManifestError as error:
         error.hint = error.hint or "nothing was changed"
         raise
-    return Draft(file, changed, changed != text, before, after)
+    return Draft(file, text, changed, before, after)
 
 
 def extending(recipes: Recipes, cluster: str) -> list[str]:

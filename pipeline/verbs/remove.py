@@ -60,21 +60,21 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserEr
     if life.copy_of:
         raise NotNow(f"{name} is a copy of {life.copy_of}, and no recipe says what it has")
     kept = life.runner.place.kept()
-    meant, draft = _meant(clusters, life, args.machines, kept)
+    meant, _ = _meant(clusters, life, args.machines, kept)
     going = leaving.machines_of(kept, meant) if args.disks else []
     _require_consent(life, meant, going)
     with edited_alone(clusters):
-        meant, draft = _meant(clusters, life, args.machines, kept)
+        _, draft = _meant(clusters, life, meant, kept)  # others may have come meanwhile, to which nobody has agreed
         draft.write()
-        _tell_others(clusters, draft)
-        try:
-            ended = life.machines().runs() and leaving.leave(life, meant)
-            if going:
-                leaving.discard(life, going)
-        except UserError as error:
-            again = f"{error.hint}; then the same once more".removeprefix("; ")
-            yield type(error)(f"the recipe has them no longer, but: {error.message}", hint=again)
-            return
+    _tell_others(clusters, draft)
+    try:
+        ended = life.machines().runs() and leaving.leave(life, meant)
+        if going:
+            leaving.discard(life, going)
+    except UserError as error:
+        again = f"{error.hint}; then the same once more".removeprefix("; ")
+        yield type(error)(f"the recipe has them no longer, but: {error.message}", hint=again)
+        return
     for machine in meant:
         own = tuple(leaving.machines_of(kept, [machine]))
         yield Removed(name, machine, ended, own if args.disks else (), () if args.disks else own)

@@ -20,6 +20,7 @@ from pipeline.verbs.recipes import assigned, edited_alone
 from pipeline.verbs.rows import Clusters, Row, Verb
 
 if TYPE_CHECKING:
+    from pipeline.description import Cluster
     from pipeline.manifests.recipes import Recipes
 
 #: What a machine can be told to do instead of its next start.
@@ -80,10 +81,11 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row | UserEr
         meant = names.expand(words, [machine.name for machine in cluster.machines])
         if boot is not None:
             _require_installed(life, meant)
-        if recipes:
-            yield from _written(recipes, life, meant, values)
-        if boot is not None:
-            yield from _noted(life, meant, str(boot))
+        after = _written(recipes, life.cluster.name, meant, values) if recipes else None
+    if after:
+        yield from _given(life, after, meant, values)
+    if boot is not None:
+        yield from _noted(life, meant, str(boot))
 
 
 def _recipes(clusters: Clusters) -> Recipes:
@@ -92,19 +94,26 @@ def _recipes(clusters: Clusters) -> Recipes:
     return load(clusters.recipes)
 
 
-def _written(
-    recipes: Recipes, life: Lifecycle, meant: Sequence[str], values: Mapping[str, str | int]
-) -> Iterator[Row | UserError]:
+def _written(recipes: Recipes, cluster: str, meant: Sequence[str], values: Mapping[str, str | int]) -> Cluster:
+    """What the recipe says by now."""
     from pipeline.manifests import setting
 
-    cluster = life.cluster.name
     draft = setting.draft(recipes, cluster, meant, values)
     draft.write()
     if draft.is_other and (others := setting.extending(recipes, cluster)):
         print(f"{', '.join(others)}: changed as well, for they extend {cluster}", file=sys.stderr)
+    return draft.after
+
+
+def _given(
+    life: Lifecycle, after: Cluster, meant: Sequence[str], values: Mapping[str, str | int]
+) -> Iterator[Row | UserError]:
+    """What machines that run have of it."""
+    from pipeline.manifests import setting
+
+    cluster, machines = life.cluster.name, life.machines()
     fields = {setting.FIELDS[field]: field for field in values}
-    wanted = {name: {what: getattr(draft.after.machine(name), what) for what in fields} for name in meant}
-    machines = life.machines()
+    wanted = {name: {what: getattr(after.machine(name), what) for what in fields} for name in meant}
     if not machines.runs():
         for name in meant:
             yield from (Set(cluster, name, field, value, False, "when it starts") for field, value in values.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -73,6 +74,35 @@ def test_what_goes_takes_its_table_along() -> None:
     assert editing.edited(RECIPE, {}) == RECIPE
 
 
+def test_remarks_on_what_stays_stay_where_they_are() -> None:
+    text = """\
+# All of it.
+# And more of it.
+[machines]
+# the one with the scanner
+[machines.node1]
+memory = "1G"
+
+# login node of group B
+[machines.node2]
+cpus = 4
+"""
+    assert (
+        editing.edited(text, {("machines", "node1", "memory"): None})
+        == """\
+# All of it.
+# And more of it.
+[machines]
+# login node of group B
+[machines.node2]
+cpus = 4
+"""
+    )
+    gone = editing.edited(text, {("machines", "node2", "cpus"): None, ("machines", "node1", "cpus"): 2})
+    assert gone == text[: text.index("\n# login")].replace('"1G"\n', '"1G"\ncpus = 2\n')
+    assert editing.without(text, ("machines",)) == "# All of it.\n# And more of it.\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -139,5 +169,9 @@ def test_a_file_keeps_what_it_is(tmp_path: Path) -> None:
     editing.write(link, editing.edited(editing.read(link), {("compute", "count"): 3}))
     assert real.read_bytes() == b"\xef\xbb\xbf# caf\xc3\xa9\r\n[compute]\r\ncount = 3\r\n"
     assert real.stat().st_mode & 0o777 == 0o640
+    if os.geteuid() == 0:  # somebody's recipe stays theirs
+        os.chown(real, 12345, 12345)
+        editing.write(real, "[compute]\n")
+        assert (real.stat().st_uid, real.stat().st_gid) == (12345, 12345)
     assert link.is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.toml", "real.toml"]

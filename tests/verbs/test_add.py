@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.errors import ManifestError, UserError, WrongUse
+from pipeline.errors import ManifestError, NotNow, UserError, WrongUse
+from pipeline.manifests import counting
 from pipeline.manifests.recipes import load
 from pipeline.verbs.add import Added
 from tests.verbs.conftest import RECIPE
@@ -175,3 +176,11 @@ def test_killed_at_any_moment_nothing_is_lost(written: Lab) -> None:
     assert there >= 4 and recipe(written) == RECIPE.replace("count = 3", f"count = {there}")
     (row,) = written.vm("add", "one")  # the lock went with whoever held it
     assert row.machine == f"node{there + 1}"
+
+
+def test_what_an_editor_saved_meanwhile_is_not_written_over(written: Lab) -> None:
+    draft = counting.more(load(written.recipes), "one", "compute", 1, {})
+    (written.recipes / "clusters/one.toml").write_text(RECIPE + "# saved\n")
+    with pytest.raises(NotNow, match=r"one\.toml was changed meanwhile"):
+        draft.write()
+    assert recipe(written) == RECIPE + "# saved\n"
