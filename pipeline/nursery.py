@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import traceback
@@ -62,11 +63,19 @@ def _serve(server: socket.socket, ended: dict[int, tuple[int, socket.socket]]) -
     module, descriptors, _, _ = socket.recv_fds(server, _MOST, 4)
     if not module:
         return False
+    if len(descriptors) != 4:  # this process may have no more; who asked sees that nobody answers
+        _close(descriptors)
+        return True
     given, said, logged, answer = descriptors
     with contextlib.suppress(Exception):  # the worker meets the same, and tells it
         importlib.import_module(module.decode())
     gc.freeze()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # the builds that run here go on
+        traceback.print_exc()
+        _close(descriptors)
+        return True
     if pid == 0:
         for number, descriptor in enumerate((given, said, logged)):
             os.dup2(descriptor, number)
@@ -81,9 +90,16 @@ def _serve(server: socket.socket, ended: dict[int, tuple[int, socket.socket]]) -
     waiting = socket.socket(fileno=answer)
     descriptor = os.pidfd_open(pid)
     ended[descriptor] = pid, waiting
-    with contextlib.suppress(OSError):
+    try:
         waiting.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))])
+    except OSError:  # nobody waits any more, and another one may be at work in the same folder
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     return True
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _be_worker() -> NoReturn:

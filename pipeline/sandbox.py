@@ -31,6 +31,9 @@ SOURCE_DATE_EPOCH = 1_704_067_200
 
 #: Memory that must be available for scratch space in RAM.
 _TMPFS_NEEDS = 3 << 30
+#: Of mount(2).
+_MS_MOVE = 8192
+
 #: Where builders and foreign code find programs.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -177,7 +180,7 @@ def settle() -> None:
     """First thing in a process that `namespace()` started: private mounts, its own /proc, a neutral host name."""
     try:
         mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
-        mount("proc", "/proc", "proc", flags=confine.MS_NOSUID | confine.MS_NODEV | confine.MS_NOEXEC)
+        _own_proc()
     except OSError as error:
         raise BuildError(
             f"cannot mount inside a namespace: {error}", hint="`doit doctor` says what this machine forbids"
@@ -189,6 +192,17 @@ def settle() -> None:
     # Process 1 of a namespace receives only the signals that it handles; its end is the end of all the others.
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sig, _leave)
+
+
+def _own_proc() -> None:
+    """A /proc of this namespace's processes, and no other one below it: in an ordinary user's namespace, which all
+    workers share with the process that forks them, whoever takes the upper one away would see that process.  The
+    kernel makes none where none is seen, and takes none away that is root's.
+    """
+    mount("proc", "/mnt", "proc", flags=confine.MS_NOSUID | confine.MS_NODEV | confine.MS_NOEXEC)
+    with contextlib.suppress(OSError):
+        unmount("/proc")
+    mount("/mnt", "/proc", flags=_MS_MOVE)
 
 
 class Memory:

@@ -65,7 +65,6 @@ def started(module: str, changed: int, order: Mapping[str, Any], job: bytes, *, 
         given = stack.enter_context(contextlib.closing(os.fdopen(os.memfd_create("job"), "r+b")))
         given.write(json.dumps(order).encode() + b"\n" + job)
         given.flush()
-        os.lseek(given.fileno(), 0, os.SEEK_SET)
         worker = _asked(module, changed, given.fileno(), log)
         stack.callback(worker.close)
         yield worker
@@ -86,6 +85,7 @@ def _asked(module: str, changed: int, given: int, log: IO[bytes]) -> Worker:
     """Ask twice: who is asked may just have ended, for want of something to do."""
     for anew in (False, True):
         with contextlib.ExitStack() as failing:
+            os.lseek(given, 0, os.SEEK_SET)
             read, write = os.pipe()
             said = failing.enter_context(os.fdopen(read, "rb"))
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

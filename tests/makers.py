@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -55,6 +56,13 @@ def tries(job: Job) -> None:
         able = os.access(path, os.W_OK, effective_ids=True)
         found[name] = "written" if able else "read" if path.exists() else "nothing"
     (job.out / "text").write_text(json.dumps(found))
+
+
+def beneath(job: Job) -> None:
+    """Write down which processes are seen by who takes /proc away."""
+    with contextlib.suppress(OSError):
+        sandbox.unmount("/proc")
+    (job.out / "text").write_text(" ".join(path.name for path in Path("/proc").iterdir() if path.name.isdigit()))
 
 
 def differs(job: Job) -> None:

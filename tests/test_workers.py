@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,7 @@ from pipeline import events, workers
 from pipeline.engine import Engine
 from pipeline.errors import BuildError
 from pipeline.step import Plan, Step
+from tests.namespaced import subordinate_user
 from tests.processes import PATIENCE, command, descendants, must_end, until
 
 TOP = Path(__file__).resolve().parents[1]
@@ -82,3 +86,26 @@ def test_what_kills_that_process_ends_its_workers_and_the_next_build_has_another
         unsubscribe()
     assert build(tmp_path, "write", text="2") == "2"
     assert nurseries() and nurseries().isdisjoint(before)
+
+
+def test_an_ordinary_users_worker_that_takes_proc_away_sees_nobody(tmp_path: Path) -> None:
+    """They all are root in one namespace, and whoever sees another process there can look into it and change it."""
+    user = subordinate_user()
+    script = "import sys; from tests.test_workers import *; print(build(Path(sys.argv[1]), 'beneath'))"
+    place = Path("/dev/shm") / f"xen-oscar-test-{os.getpid()}"
+    place.mkdir()
+    try:
+        shutil.chown(place, user)
+        done = subprocess.run(
+            ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", sys.executable, "-c", script, place],
+            cwd=TOP,
+            env={"PATH": os.environ["PATH"], "HOME": str(place), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    finally:
+        subprocess.run(["rm", "-rf", str(place)], check=True)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr

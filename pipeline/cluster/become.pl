@@ -44,6 +44,8 @@ open STDOUT, '>', '/dev/null';
 open STDERR, '>', '/dev/null';
 alarm 900;    # should nobody end it in the machine that was frozen
 
+# systemd may have let go of it by the time that it is wanted.
+$SIG{PIPE} = 'IGNORE';
 my $systemd = eval { systemd() };
 my (%owners, $rest, $has_new_keys, $time, $since);
 $rest = '';
@@ -119,7 +121,7 @@ sub restart {
         kill 'HUP', $process if $process;
     }
     return unless %units;
-    my $is_done = $systemd ? restarted(keys %units) : system('systemctl', 'restart', sort keys %units) == 0;
+    my $is_done = ($systemd && restarted(keys %units)) || system('systemctl', 'restart', sort keys %units) == 0;
     $is_done or die "services cannot be started anew: @{[sort keys %units]}\n";
 }
 

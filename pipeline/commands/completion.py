@@ -74,7 +74,8 @@ class Complete(GraphCommand):
         parser.add_argument("words", nargs="*", help="those behind `doit`, the last one unfinished")
 
     def main(self, graph: Graph, args: argparse.Namespace) -> int:
-        *before, last = command_words(args.words or [""])
+        *before, last = args.words or [""]
+        before = command_words([*before, "--help"])[:-1]  # behind `cluster`, a verb is typed
         for word in sorted({word for word in self._fitting(graph, before, last) if word.startswith(last)}):
             print(word)
         return 0

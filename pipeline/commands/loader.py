@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from doit import doit_cmd
@@ -40,15 +41,17 @@ class Loader(DodoTaskLoader):
 
 
 def command_words(words: Sequence[str]) -> list[str]:
-    """A command line with the command that is meant: `cluster` is a group of tasks, and with a word behind it that is
-    none, as `doit cluster list`, a command."""
-    if len(words) > 1 and words[0] == "cluster" and _is_verb(words[1]):
+    """A command line with the command that is meant: `cluster` is a group of tasks, and with a verb behind it, as in
+    `doit cluster list`, a command."""
+    if len(words) > 1 and words[0] == "cluster" and (words[1] in ("-h", "--help") or words[1] in _verbs()):
         return ["clusters", *words[1:]]
     return list(words)
 
 
-def _is_verb(word: str) -> bool:
-    return word in ("-h", "--help") or not (word.startswith("-") or ":" in word)
+def _verbs() -> set[str]:
+    """Those of whole clusters, without importing them."""
+    folder = Path(__file__).parents[1] / "verbs/clusters"
+    return {file.stem for file in folder.glob("[a-z]*.py")}
 
 
 def _all_words(self: Any, cmd_args: list[str]) -> list[str]:

@@ -47,7 +47,12 @@ def _rows(clusters: Clusters, args: argparse.Namespace) -> Iterator[Row]:
 
 
 def _removed(clusters: Clusters, name: str, *, disks: bool) -> Gone:
-    life = _life(clusters, name)
+    from pipeline import frozen, identity
+    from pipeline.store import remove
+
+    life, own = _life(clusters, name), clusters.run.parent
+    if life is None and disks:
+        raise NotNow(f"the recipe of {name} cannot be read, which says where its disks are", hint="mend it first")
     if life is not None and life.copy_of:
         raise NotNow(f"{name} is a copy of {life.copy_of}", hint=f"doit stop:{name} ends it, and nothing of it is kept")
     _require_unused(clusters, name)
@@ -63,6 +68,8 @@ def _removed(clusters: Clusters, name: str, *, disks: bool) -> Gone:
         _require_unused(clusters, name)
         if life is not None:
             _end(life, kept if disks else ())
+        for folder in (frozen.folder(own, name), identity.folder_of(own, name), own / "reports" / name):
+            remove(folder)
         _recipe(clusters, name).unlink(missing_ok=True)
     return Gone(name, runs, kept if disks else (), () if disks else kept)
 
@@ -101,18 +108,14 @@ def _kept(life: Lifecycle | None, name: str, *, needed: bool) -> list[str]:
 
 
 def _end(life: Lifecycle, disks: tuple[str, ...]) -> None:
-    """End it, and remove what it has; the next one of its name has keys of its own."""
-    from pipeline import frozen, identity
+    """End it, and remove its run folder and these disks."""
     from pipeline.store import remove
-
-    own, name = life.engine.own, life.cluster.name
 
     with life.runner.alone():
         life.stop()
         if disks:
             life.runner.place.discard(disks)
-        for folder in (frozen.folder(own, name), identity.folder_of(own, name), life.report_dir, life.run_dir):
-            remove(folder)
+        remove(life.run_dir)
 
 
 VERB = Verb("end a cluster, and remove its recipe, reports, keys and what is frozen of it", _arguments, _rows)

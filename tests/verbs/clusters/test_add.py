@@ -140,6 +140,6 @@ def test_the_command_and_the_group_of_tasks(top: Path) -> None:
     assert doit("cluster", "add", "new", *WORDS, "--dry-run")[1].endswith(f"{RECIPE}")
     assert "usage: doit cluster" in doit("cluster", "--help")[1]
     status, said = doit("cluster", "stat")
-    assert status == 2 and "invalid choice: 'stat'" in said
+    assert status == 3 and "there is no task 'stat'" in said
     status, said = doit("cluster", "cluster:nope")
     assert status == 3 and "there is no task 'cluster:nope'" in said

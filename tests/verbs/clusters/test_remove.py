@@ -85,8 +85,12 @@ def test_others_extend_it(top: Path) -> None:
 
 
 def test_a_broken_one_goes(top: Path) -> None:
+    (top / "artifacts/identity/mine").mkdir(parents=True)
+    with pytest.raises(NotNow, match="the recipe of mine cannot be read, which says where its disks are"):
+        call(top, "remove", "mine", "--disks", "--yes")
     (row,) = call(top, "remove", "mine", "--yes")
     assert row == Gone("mine", False, (), ()) and not recipe(top, "mine").exists()
+    assert not (top / "artifacts/identity/mine").exists()
 
 
 @pytest.mark.parametrize("name", ["nope", "../clusters/other", ""])
