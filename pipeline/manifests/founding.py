@@ -11,7 +11,8 @@ import tomlkit
 from pipeline import description
 from pipeline.errors import ManifestError, NotNow, WrongUse
 from pipeline.files import write_new
-from pipeline.manifests.recipes import Recipes, wrong_name
+from pipeline.manifests import filenames
+from pipeline.manifests.recipes import Recipes
 from pipeline.manifests.setting import Value
 from pipeline.mistakes import shown
 
@@ -38,7 +39,7 @@ class Founded:
 def draft(recipes: Recipes, name: str, tables: Tables) -> Founded:
     """The recipe of a cluster of that name; raises WrongUse for what is no name, NotNow where there is one already,
     and ManifestError for what its checks refuse."""
-    if wrong := wrong_name("clusters", name):
+    if wrong := filenames.wrong("clusters", name):
         raise WrongUse(f"{name!r} is no name of a cluster: {wrong}")
     file = recipes.file(name)
     if file.exists() or file.is_symlink():

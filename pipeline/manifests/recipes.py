@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline import description, naming
+from pipeline import description
 from pipeline.errors import ManifestError
-from pipeline.guests import flavours
 from pipeline.guests.guest import Init
 from pipeline.hosts import kinds
-from pipeline.manifests import describing, lists, loader
+from pipeline.manifests import describing, filenames, fitting, lists, loader
 from pipeline.manifests.cluster import Cluster
 from pipeline.manifests.distro import DISTROS, Distro
 from pipeline.manifests.host import Host
@@ -30,38 +28,8 @@ from pipeline.opkgs.filters import Codenames
 from pipeline.opkgs.model import Opkg
 from pipeline.opkgs.names import Asks
 from pipeline.opkgs.phases import Side
-from pipeline.packages.families import FAMILIES
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _NONE: Mapping[Path, str] = MappingProxyType({})
-
-#: Each cluster and each distribution has a folder of its name in artifacts/, and these are there for something else.
-_FOLDERS = frozenset(
-    (
-        "cache",
-        "checkout",
-        "checkouts",
-        "failed",
-        "frozen",
-        "identity",
-        "kept",
-        "locks",
-        "logs",
-        "pool",
-        "reports",
-        "run",
-        "store",
-    )
-)
-#: Beginnings of names that are made up for something else, by the kind of recipe that must not have them, and for what.
-_BEGINNINGS = {
-    "clusters": {naming.testbed(""): "the testbeds of VM containers"},
-    "distros": {
-        "dom0-": "what makes a Xen host of a distribution",
-        "netboot-": "what the installer is made of",
-        "xltools-": "what Xen configurations are checked with",
-    },
-}
 
 
 def load(folder: Path) -> Recipes:
@@ -259,33 +227,8 @@ class Recipes:
                 collector.attempt(functools.partial(self.opkg, one))
         collector.finish()
         assert distro is not None
-        suffix = FAMILIES[distro.family].suffix
-        devices = describing.guest_of(manifest, distro).devices
-        others = [
-            document.mistake(
-                ("packages", side, index),
-                f"{quoted(Path(file).name)} is not for {distro.name}, whose "
-                f"packages are files that end in {quoted(suffix)}",
-            )
-            for side in ("head", "compute")
-            for index, file in enumerate(getattr(manifest.packages, side))
-            if Path(file).suffix != suffix
-        ]
-        if host is not None and host.kind == "xen" and devices == "pc":
-            text = (
-                f"{quoted(host.name)} runs Xen, for whose disks {distro.name} has no drivers; expected one with QEMU, "
-                'or the kernel of another distribution, as kernel_from = "debian12"'
-            )
-            others.append(document.mistake(("host",), text))
-        if kernel is not None and flavours.of(kernel.guest).own_ramdisk:
-            text = f"our ramdisk does not run on the kernel of {kernel.name}; expected a distribution of today"
-            others.append(document.mistake(("kernel_from",), text))
-        others += [
-            document.mistake(key, f"{text}: machines of {distro.name} have IDE, with four places")
-            for key, text in manifest.disks_beyond(devices)
-        ]
-        if others:
-            fail(others)
+        if misfits := list(fitting.misfits(document, manifest, distro, host, kernel)):
+            fail(misfits)
         order, wrong = model.resolve(opkgs, manifest.opkgs, distro, unread)
         if wrong:
             fail([document.mistake(("opkgs",), text) for text in wrong])
@@ -335,7 +278,7 @@ class Recipes:
                 f"{shown(self.folder / kind)}: no {quoted(name)}; expected one of {listing(names)}"
                 f"{did_you_mean(name, names)}"
             )
-        wrong = wrong_name(kind, name)
+        wrong = filenames.wrong(kind, name)
         if wrong:
             fail([Mistake(shown(self._file(kind, name)), 1, "", wrong)])
 
@@ -354,22 +297,6 @@ class Recipes:
                 )
         if mistakes:
             fail(mistakes)
-
-
-def wrong_name(kind: str, name: str) -> str:
-    """What is wrong with the name of a manifest, or ""; OPKGs are judged where they are read."""
-    if kind == "opkgs":
-        return ""
-    if not _NAME.fullmatch(name):
-        return "the file's name is no name; expected letters a-z, digits and inner hyphens, 40 at most"
-    if kind in ("clusters", "distros") and name in _FOLDERS:
-        return (
-            f"{quoted(name)} is a folder of artifacts/ already; expected another file name, none of {listing(_FOLDERS)}"
-        )
-    for beginning, what in _BEGINNINGS.get(kind, {}).items():
-        if name.startswith(beginning):
-            return f"names that begin with {quoted(beginning)} are for {what}; expected another file name"
-    return ""
 
 
 def _references(document: Document) -> Iterator[tuple[Key, str, object]]:
